@@ -1,0 +1,24 @@
+"""ouro-rl: reinforcement learning for looped language models whose depth varies by token.
+
+Importing this package registers `OuroConfig` and `OuroForCausalLM` with transformers' Auto classes, without paying for torch and
+transformers until somebody uses them: the command line answers a wrong argument in well under a second.
+"""
+
+from typing import Any
+
+import wrapt
+
+__version__ = "0.1.0"
+
+
+@wrapt.when_imported("transformers.models.auto.modeling_auto")
+def _register(module: Any) -> None:
+    import ouro_rl.model  # noqa: F401 (registers on import)
+
+
+def __getattr__(name: str) -> Any:
+    if name in {"OuroConfig", "OuroForCausalLM", "OuroModel"}:
+        import ouro_rl.model
+
+        return getattr(ouro_rl.model, name)
+    raise AttributeError(f"module 'ouro_rl' has no attribute {name!r}")

@@ -1,0 +1,100 @@
+"""Integer arithmetic in several steps: the small task that the tiny checkpoint and the quickstart are about.
+
+A problem is a left-nested chain such as `((7+5)*3)-2`. A solution works it out line by line and ends in a box; a *careful*
+line does one operation, a hasty one two at once:
+
+    7+5=12          (7+5)*3=36
+    12*3=36         36-2=34
+    36-2=34         \\boxed{34}
+    \\boxed{34}
+
+Problems are split by a hash of their text, so what is held out stays held out, whatever draws it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+LARGEST = 999
+"""Every intermediate result lies in 0..LARGEST."""
+HELD_OUT_SHARE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """`start` and a chain of (operator, operand)."""
+
+    start: int
+    chain: tuple[tuple[str, int], ...]
+
+    @property
+    def text(self) -> str:
+        return expression(str(self.start), self.chain)
+
+    @property
+    def answer(self) -> int:
+        return self.values[-1]
+
+    @property
+    def values(self) -> list[int]:
+        """Result after each operation."""
+        values = [self.start]
+        for operator, operand in self.chain:
+            values.append(apply(operator, values[-1], operand))
+        return values[1:]
+
+
+def apply(operator: str, left: int, right: int) -> int:
+    return {"+": left + right, "-": left - right, "*": left * right}[operator]
+
+
+def expression(start: str, chain: tuple[tuple[str, int], ...]) -> str:
+    """`((a+b)*c)-d`: parentheses around everything but the last operation."""
+    text = start
+    for index, (operator, operand) in enumerate(chain):
+        text = f"({text})" if index else text
+        text = f"{text}{operator}{operand}"
+    return text
+
+
+def draw_problem(rng: random.Random, operations: int) -> Problem:
+    """A random problem whose intermediate results all lie in 0..LARGEST."""
+    while True:
+        start = rng.randint(2, 50)
+        chain = tuple(
+            (operator, rng.randint(2, 9) if operator == "*" else rng.randint(2, 50))
+            for operator in rng.choices("+-*", k=operations)
+        )
+        problem = Problem(start=start, chain=chain)
+        if all(0 <= value <= LARGEST for value in problem.values):
+            return problem
+
+
+def is_held_out(text: str) -> bool:
+    digest = hashlib.sha256(text.encode()).digest()
+    return int.from_bytes(digest[:8]) < HELD_OUT_SHARE * 2**64
+
+
+def problems(seed: int, operations: tuple[int, ...], *, held_out: bool) -> Iterator[Problem]:
+    """An endless stream of one side of the split, the numbers of operations in turn, without repeats of a text."""
+    rng, seen, turn = random.Random(seed), set(), 0
+    while True:
+        problem = draw_problem(rng, operations[turn % len(operations)])
+        if is_held_out(problem.text) == held_out and problem.text not in seen:
+            seen.add(problem.text)
+            turn += 1
+            yield problem
+
+
+def solution(problem: Problem, careful: float, rng: random.Random) -> str:
+    """A demonstration: each line does one operation with chance `careful`, otherwise two (while two are left)."""
+    lines, value, done, values = [], problem.start, 0, problem.values
+    while done < len(problem.chain):
+        take = 1 if rng.random() < careful else min(2, len(problem.chain) - done)
+        result = values[done + take - 1]
+        lines.append(f"{expression(str(value), problem.chain[done : done + take])}={result}")
+        value, done = result, done + take
+    return "\n".join([*lines, f"\\boxed{{{problem.answer}}}"])

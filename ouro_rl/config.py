@@ -1,0 +1,229 @@
+"""The configuration of every command: strict, frozen, checked before anything heavy is imported.
+
+A config file is YAML; several compose left to right, then come dotted overrides (`trainer.lr=1e-5`). Unknown keys, wrong types
+and values out of range are `UserError`s that name the file, the key and the mend. See `ouro_rl.config_loader`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ouro_rl.types import ExitRule
+
+
+class Section(BaseModel):
+    """Base of every section: no unknown keys, no silent conversions, no later changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+
+
+class ExitRuleConfig(Section):
+    kind: Literal["sample", "threshold", "fixed"] = "sample"
+    """`sample` draws the depth from the gate; `threshold` is the paper's Q-exit; `fixed` runs `value` loops."""
+    value: float | None = Field(default=None, gt=0)
+    """Threshold in (0, 1] or number of loops; none for `sample`."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> ExitRuleConfig:
+        if self.kind == "sample" and self.value is not None:
+            raise ValueError("`sample` takes no value")
+        if self.kind == "threshold" and (self.value is None or self.value > 1):
+            raise ValueError("`threshold` needs a value in (0, 1]")
+        if self.kind == "fixed" and (self.value is None or self.value != int(self.value)):
+            raise ValueError("`fixed` needs a whole number of loops as value")
+        return self
+
+    def rule(self) -> ExitRule:
+        return ExitRule(kind=self.kind, value=self.value)
+
+
+class ModelConfig(Section):
+    path: str
+    """Folder of a checkpoint, or a hub id."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Precision of the forward passes. Master weights and the optimizer are always fp32."""
+    gradient_checkpointing: bool = False
+
+
+class DataConfig(Section):
+    source: str = "arithmetic"
+    """`arithmetic` (made here), a .jsonl file, or a hub data set id."""
+    name: str | None = None
+    """Hub configuration name."""
+    split: str = "train"
+    question_column: str = "problem"
+    answer_column: str = "answer"
+    """Becomes the column `answer`, which the `math` reward reads."""
+    system_prompt: str | None = None
+    prompt_suffix: str = ""
+    """Text put after the question."""
+    limit: int | None = Field(default=None, ge=1)
+    """At most this many rows, from the start."""
+    max_prompt_tokens: int = Field(default=1024, ge=1)
+    """Longer prompts are left out, and counted."""
+    operations: tuple[int, ...] = (2, 3, 4)
+    """`arithmetic`: numbers of operations in a problem."""
+
+
+class RolloutConfig(Section):
+    workers: int = Field(default=0, ge=0)
+    """Ray rollout actors; 0 samples in the trainer's process."""
+    worker_cpus: float = Field(default=1, gt=0)
+    worker_gpus: float = Field(default=0, ge=0)
+    max_batch: int = Field(default=256, ge=1)
+    """Sequences alive at once on one worker."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    exit_rule: ExitRuleConfig = ExitRuleConfig()
+
+
+class RewardConfig(Section):
+    name: str
+    """`math`, `module.path:function`, or `path/to/file.py:function`."""
+    weight: float = 1.0
+    kwargs: dict[str, Any] = {}
+    timeout_s: float = Field(default=10.0, gt=0)
+    """Deadline: for one item of a built-in, for one batch of a custom reward."""
+
+
+class RewardsConfig(Section):
+    functions: tuple[RewardConfig, ...] = Field(default=(RewardConfig(name="math"),), min_length=1)
+    workers: int = Field(default=1, ge=1)
+    """Killable processes."""
+    max_unscored: float = Field(default=0.2, ge=0, le=1)
+    """The run stops when a larger share of a step's completions could not be scored."""
+
+
+class GateConfig(Section):
+    """The exit gate as a policy (DESIGN: objective)."""
+
+    mode: Literal["policy", "off"] = "policy"
+    """`off` freezes the gate and leaves depth to the exit rule."""
+    lr: float = Field(default=1e-4, ge=0)
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_high: float = Field(default=0.2, gt=0)
+    loss_weight: float = Field(default=1.0, ge=0)
+    price: float = Field(default=0.02, ge=0)
+    """What one loop of one token costs, in units of advantage (the first value when a target is given)."""
+    price_warmup: int = Field(default=0, ge=0)
+    """Steps over which the price rises from 0."""
+    target_depth: float | None = Field(default=None, gt=0)
+    """Mean depth to reach: the price becomes a dual variable that a controller moves. None keeps it constant."""
+    price_rate: float = Field(default=0.02, ge=0)
+    """Change of the price in a step for one loop of distance to the target."""
+    price_max: float = Field(default=0.5, ge=0)
+    entropy_bonus: float = Field(default=0.0, ge=0)
+
+
+class TrainerConfig(Section):
+    steps: int = Field(ge=1)
+    """Optimizer updates."""
+    prompts_per_step: int = Field(default=16, ge=1)
+    """Groups in an update, over all devices."""
+    group_size: int = Field(default=8, ge=1)
+    """Completions of one prompt."""
+    micro_batch: int = Field(default=64, ge=1)
+    """Completions in one forward and backward pass, on one device."""
+    updates_per_batch: int = Field(default=1, ge=1)
+    """Optimizer updates that one batch of rollouts is used for (TRL's num_iterations)."""
+    lr: float = Field(default=1e-6, ge=0)
+    """Of everything but the gate."""
+    lr_scheduler: Literal["constant", "linear", "cosine", "constant_with_warmup"] = "constant"
+    lr_warmup: int = Field(default=0, ge=0)
+    weight_decay: float = Field(default=0.0, ge=0)
+    adam_beta2: float = Field(default=0.999, gt=0, lt=1)
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    clip_high: float = Field(default=0.28, gt=0)
+    logp_gap_limit: float | None = Field(default=None, gt=0)
+    """The run stops when the largest gap between worker and trainer passes it. None: 1e-3 in fp32, 1 in bf16."""
+    checkpoint_every: int = Field(default=25, ge=1)
+    keep_checkpoints: int = Field(default=2, ge=1)
+
+
+class EvalConfig(Section):
+    """Held-out accuracy before and after training."""
+
+    source: str | None = None
+    """`arithmetic`, `math500` or a .jsonl file; None leaves evaluation out."""
+    limit: int | None = Field(default=None, ge=1)
+    exit_rule: ExitRuleConfig = ExitRuleConfig(kind="threshold", value=0.5)
+    max_new_tokens: int | None = Field(default=None, ge=1)
+    """None: as in the rollouts."""
+    operations: tuple[int, ...] = (2, 3, 4)
+
+
+class RunConfig(Section):
+    dir: Path = Path("runs/run")
+    seed: int = 0
+
+
+class TrainConfig(Section):
+    """`ouro-rl train`."""
+
+    model: ModelConfig
+    data: DataConfig = DataConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    rewards: RewardsConfig = RewardsConfig()
+    gate: GateConfig = GateConfig()
+    trainer: TrainerConfig
+    eval: EvalConfig = EvalConfig()
+    run: RunConfig = RunConfig()
+
+
+class ShapeConfig(Section):
+    """Shape of a model made from scratch."""
+
+    hidden_size: int = Field(default=128, ge=8)
+    intermediate_size: int = Field(default=352, ge=8)
+    num_hidden_layers: int = Field(default=2, ge=1)
+    num_attention_heads: int = Field(default=4, ge=1)
+    num_key_value_heads: int | None = Field(default=None, ge=1)
+    total_ut_steps: int = Field(default=4, ge=1)
+    max_position_embeddings: int = Field(default=512, ge=16)
+    rope_theta: float = Field(default=10_000.0, gt=0)
+
+
+class CorpusConfig(Section):
+    """The arithmetic demonstrations that a warm start learns from."""
+
+    operations: tuple[int, ...] = (2, 3, 4)
+    careful: float = Field(default=0.4, ge=0, le=1)
+    """Chance that a line of a demonstration does one operation; otherwise it does two at once."""
+
+
+class StageOneConfig(Section):
+    """All loops at once: sum_t p_t L_t - beta H(p) (arXiv 2510.25741, Stage I)."""
+
+    steps: int = Field(ge=0)
+    batch_size: int = Field(default=64, ge=1)
+    lr: float = Field(default=2e-3, gt=0)
+    lr_warmup: int = Field(default=100, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    beta: tuple[float, float] = (0.1, 0.05)
+    """Weight of the entropy, from first to last step."""
+
+
+class StageTwoConfig(Section):
+    """The gate alone, towards leaving where another loop does not help (arXiv 2510.25741, Stage II)."""
+
+    steps: int = Field(ge=0)
+    batch_size: int = Field(default=64, ge=1)
+    lr: float = Field(default=1e-2, gt=0)
+
+
+class WarmstartConfig(Section):
+    """`ouro-rl warmstart`."""
+
+    model: ShapeConfig = ShapeConfig()
+    corpus: CorpusConfig = CorpusConfig()
+    stage_one: StageOneConfig
+    stage_two: StageTwoConfig
+    eval_problems: int = Field(default=500, ge=1)
+    output: Path
+    seed: int = 0

@@ -1,0 +1,102 @@
+"""The exit gate's mathematics: one file, used by the model, the rollout workers and the loss.
+
+lambda_t = sigmoid(z_t) is the chance of leaving after loop t, given that the token got there. With
+log S_t = sum_{s<=t} log(1 - lambda_s), p(d=t) = lambda_t S_{t-1} for t < T and p(d=T) = S_{T-1}: the last gate is never used
+(arXiv 2510.25741, section 3). All of it stays in log space and in fp32: 1 - lambda underflows long before log(1 - lambda).
+
+Gate logits are stacked loops first: `gate_logits[t - 1]` belongs to loop t, shape [T, ...].
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ouro_rl.types import NO_DEPTH, ExitRule
+
+
+def log_exit(gate_logits: Tensor) -> Tensor:
+    """log lambda: log-probability of leaving now. Any shape, fp32."""
+    return F.logsigmoid(gate_logits.float())
+
+
+def log_stay(gate_logits: Tensor) -> Tensor:
+    """log (1 - lambda): log-probability of running another loop. Any shape, fp32."""
+    return F.logsigmoid(-gate_logits.float())
+
+
+def exit_log_pdf(gate_logits: Tensor) -> Tensor:
+    """log p(d = t) for t = 1..T, shape [T, ...] like `gate_logits`; sums to 1 over the first axis."""
+    max_loops = gate_logits.shape[0]
+    before = torch.zeros_like(gate_logits[:1], dtype=torch.float32)
+    if max_loops == 1:
+        return before
+    log_survival = torch.cat([before, log_stay(gate_logits[:-1]).cumsum(0)])
+    leave = torch.cat([log_exit(gate_logits[:-1]), before])
+    return log_survival + leave
+
+
+def depth_logprobs(gate_logits: Tensor, depths: Tensor) -> Tensor:
+    """log p(d) of the recorded depths. `gate_logits` [T, ...], `depths` [...] in 1..T -> [...].
+
+    Positions with `NO_DEPTH` give 0. Gate logits beyond a token's depth are never read (they may be anything finite)."""
+    return decision_logprobs(gate_logits, depths).sum(0)
+
+
+def decision_logprobs(gate_logits: Tensor, depths: Tensor) -> Tensor:
+    """Log-probability of each decision that led to `depths`: stay at t < d, leave at t = d < T; shape [T - 1, ...].
+
+    Loops at which no decision was taken (t > d, or no depth) hold 0; see `decision_mask`."""
+    logits = gate_logits[:-1]
+    leaving = _loops(gate_logits.shape[0], depths) == depths
+    chosen = torch.where(leaving, log_exit(logits), log_stay(logits))
+    return torch.where(decision_mask(gate_logits.shape[0], depths), chosen, torch.zeros_like(chosen))
+
+
+def decision_mask(max_loops: int, depths: Tensor) -> Tensor:
+    """Where the gate decided: t <= d for t < T. `depths` [...] -> bool [T - 1, ...]."""
+    return (_loops(max_loops, depths) <= depths) & (depths != NO_DEPTH)
+
+
+def _loops(max_loops: int, depths: Tensor) -> Tensor:
+    """1..T-1, shaped to broadcast against `depths` with the loops first."""
+    return torch.arange(1, max_loops, device=depths.device).view(-1, *[1] * depths.dim())
+
+
+def gate_entropy(gate_logits: Tensor) -> Tensor:
+    """Entropy of the exit distribution in nats. [T, ...] -> [...]."""
+    log_pdf = exit_log_pdf(gate_logits)
+    return -(log_pdf.exp() * log_pdf).sum(0)
+
+
+def threshold_depths(gate_logits: Tensor, threshold: float) -> Tensor:
+    """The paper's Q-exit: the first loop whose cumulated exit probability is >= `threshold`. [T, ...] -> depths [...].
+
+    Compares log S_t <= log(1 - q), so that q = 1 never leaves early, at any precision."""
+    max_loops = gate_logits.shape[0]
+    log_survival = log_stay(gate_logits[:-1]).cumsum(0)
+    reached = log_survival <= log_quantile(torch.tensor(threshold))
+    return max_loops - reached.sum(0)
+
+
+def log_quantile(quantile: Tensor) -> Tensor:
+    """log(1 - q) in fp32, the survival at which a token with exit quantile q leaves."""
+    return torch.log1p(-quantile.double()).float()
+
+
+def exit_quantiles(rule: ExitRule, uniforms: Tensor) -> Tensor:
+    """One log(1 - q) a token, from one uniform draw a token [n].
+
+    Drawing d from the exit distribution is Q-exit with a random quantile, so `sample` and `threshold` share one rule:
+    leave at the first loop with log S_t <= log(1 - q). `fixed` never leaves by the gate (see `exits`)."""
+    if rule.kind == "sample":
+        return log_quantile(uniforms)
+    level = float(rule.value) if rule.kind == "threshold" else 1.0
+    return log_quantile(torch.full_like(uniforms, level, dtype=torch.float64))
+
+
+def exits(rule: ExitRule, log_survival: Tensor, log_quantiles: Tensor, loops: Tensor, max_loops: int) -> Tensor:
+    """Which rows leave after this loop. `log_survival` includes this loop's gate; all [n] -> bool [n]."""
+    last = min(int(rule.value), max_loops) if rule.kind == "fixed" else max_loops
+    return (loops >= last) | (log_survival <= log_quantiles)

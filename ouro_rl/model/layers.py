@@ -1,0 +1,119 @@
+"""One transformer layer of Ouro, written once for every use of it.
+
+A layer does not know where keys and values live: it is handed `attend`, which takes the projected q, k, v and gives back the
+mixed values. The dense model, the trainer's replay and the rollout engine differ in that function alone, so they cannot
+drift apart. Leading axes are free: [batch, sequence, ...] in the model, [rows, ...] in the engine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers.activations import ACT2FN
+from transformers.modeling_layers import GradientCheckpointingLayer
+
+from ouro_rl.model.configuration_ouro import OuroConfig
+
+Attend = Callable[..., tuple[Tensor, Any]]
+"""(attention module, q [..., heads, dim], k, v [..., kv heads, dim], *extra) -> (mixed [..., heads, dim], anything)."""
+
+
+class OuroRMSNorm(nn.Module):
+    """x / rms(x) * weight, the mean of squares taken in fp32."""
+
+    def __init__(self, hidden_size: int, eps: float):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(hidden_size))
+        self.eps = eps
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        if hidden.dtype == torch.float32:
+            return F.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
+        # The published code rounds to bf16 before it multiplies by the weight; the fused kernel does not.
+        return self.weight * F.rms_norm(hidden.float(), self.weight.shape, None, self.eps).to(hidden.dtype)
+
+
+class OuroMLP(nn.Module):
+    def __init__(self, config: OuroConfig):
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.act_fn = ACT2FN[config.hidden_act]
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.down_proj(self.act_fn(self.gate_proj(hidden)) * self.up_proj(hidden))
+
+
+class OuroAttention(nn.Module):
+    """The four projections. The attributes below the projections are what transformers' attention functions read."""
+
+    def __init__(self, config: OuroConfig, layer_idx: int):
+        super().__init__()
+        heads, kv_heads, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        self.q_proj = nn.Linear(config.hidden_size, heads * dim, bias=False)
+        self.k_proj = nn.Linear(config.hidden_size, kv_heads * dim, bias=False)
+        self.v_proj = nn.Linear(config.hidden_size, kv_heads * dim, bias=False)
+        self.o_proj = nn.Linear(heads * dim, config.hidden_size, bias=False)
+        self.config = config
+        self.layer_idx = layer_idx
+        self.head_dim = dim
+        self.num_key_value_groups = heads // kv_heads
+        self.scaling = dim**-0.5
+        self.attention_dropout = config.attention_dropout
+        self.is_causal = True
+
+    def project(self, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """[..., hidden] -> q [..., heads, dim], k and v [..., kv heads, dim], q and k rotated."""
+        shape = (*hidden.shape[:-1], -1, self.head_dim)
+        q, k, v = (proj(hidden).view(shape) for proj in (self.q_proj, self.k_proj, self.v_proj))
+        return rotate(q, rope), rotate(k, rope), v
+
+
+class OuroDecoderLayer(GradientCheckpointingLayer):
+    """`h += norm2(attn(norm1(h))); h += norm4(mlp(norm3(h)))`: sandwich norms (arXiv 2510.25741, section 3)."""
+
+    def __init__(self, config: OuroConfig, layer_idx: int):
+        super().__init__()
+        self.self_attn = OuroAttention(config, layer_idx)
+        self.mlp = OuroMLP(config)
+        self.input_layernorm = OuroRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.input_layernorm_2 = OuroRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm = OuroRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.post_attention_layernorm_2 = OuroRMSNorm(config.hidden_size, config.rms_norm_eps)
+
+    def forward(
+        self, hidden: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, *extra: Tensor | None
+    ) -> tuple[Tensor, Any]:
+        """One layer over `hidden` [..., hidden]; `extra` goes to `attend` and what it returns beside the values comes back."""
+        q, k, v = self.self_attn.project(self.input_layernorm(hidden), rope)
+        mixed, kept = attend(self.self_attn, q, k, v, *extra)
+        hidden = hidden + self.input_layernorm_2(self.self_attn.o_proj(mixed.flatten(-2)))
+        hidden = hidden + self.post_attention_layernorm_2(self.mlp(self.post_attention_layernorm(hidden)))
+        return hidden, kept
+
+
+class OuroRotaryEmbedding(nn.Module):
+    """cos and sin by position, the same in every loop."""
+
+    def __init__(self, config: OuroConfig):
+        super().__init__()
+        self.head_dim, self.theta = config.head_dim, float(config.rope_theta)
+
+    def forward(self, position_ids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Positions [...] -> (cos, sin), each [..., 1, dim], ready to multiply [..., heads, dim]."""
+        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=position_ids.device) / self.head_dim
+        angles = position_ids[..., None].float() * (1.0 / self.theta**exponents)
+        angles = torch.cat([angles, angles], dim=-1).unsqueeze(-2)
+        return angles.cos().to(dtype), angles.sin().to(dtype)
+
+
+def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
+    """Rotary embedding of x [..., heads, dim]."""
+    cos, sin = rope
+    first, second = x.chunk(2, dim=-1)
+    return x * cos + torch.cat([-second, first], dim=-1) * sin

@@ -1,0 +1,215 @@
+"""Ouro on transformers 5: one stack of layers applied T times, with an exit gate read after every loop.
+
+The final norm is applied at every loop; the normed state is at once the input of the next loop, of the gate and of the head.
+`generate()` and a plain forward run a fixed number of loops for every token (the reference semantics). Depth that varies by
+token lives in the rollout engine; its replay is `forward(depths=...)`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers.cache_utils import Cache, DynamicLayer
+from transformers.masking_utils import create_causal_mask
+from transformers.modeling_outputs import ModelOutput
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
+from transformers.models.llama.modeling_llama import eager_attention_forward
+
+from ouro_rl.model.configuration_ouro import OuroConfig
+from ouro_rl.model.layers import OuroDecoderLayer, OuroRMSNorm, OuroRotaryEmbedding
+from ouro_rl.model.replay import replay
+
+
+@dataclass
+class OuroModelOutput(ModelOutput):
+    """States of a forward; T is the number of loops that were run."""
+
+    last_hidden_state: Tensor | None = None
+    """[B, S, hidden]: after the last loop, or at each token's own depth when depths were given."""
+    past_key_values: Cache | None = None
+    loop_states: tuple[Tensor, ...] | None = None
+    """T tensors [B, S, hidden], the normed state after each loop; None in a replay."""
+    gate_logits: Tensor | None = None
+    """fp32 [T, B, S]; see `ouro_rl.exit_gate` for the exit distribution."""
+
+
+@dataclass
+class OuroCausalLMOutput(ModelOutput):
+    """`OuroModelOutput` with logits [B, kept, vocab] of `last_hidden_state`, and the loss when labels were given."""
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    past_key_values: Cache | None = None
+    loop_states: tuple[Tensor, ...] | None = None
+    gate_logits: Tensor | None = None
+
+
+class OuroPreTrainedModel(PreTrainedModel):
+    config_class = OuroConfig
+    base_model_prefix = "model"
+    supports_gradient_checkpointing = True
+    _no_split_modules = ["OuroDecoderLayer"]
+    _skip_keys_device_placement = ["past_key_values"]
+    _supports_flash_attn = True
+    _supports_sdpa = True
+    _supports_attention_backend = True
+
+
+class OuroModel(OuroPreTrainedModel):
+    def __init__(self, config: OuroConfig):
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList([OuroDecoderLayer(config, index) for index in range(config.num_hidden_layers)])
+        self.norm = OuroRMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.early_exit_gate = nn.Linear(config.hidden_size, 1)
+        self.rotary_emb = OuroRotaryEmbedding(config)
+        self.gradient_checkpointing = False
+        self.post_init()
+
+    def gate_logits(self, states: Tensor) -> Tensor:
+        """z with lambda = sigmoid(z), in fp32 whatever the weights are. [..., hidden] -> [...]."""
+        gate = self.early_exit_gate
+        return F.linear(states.float(), gate.weight.float(), gate.bias.float()).squeeze(-1)
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        num_loops: int | None = None,
+        depths: Tensor | None = None,
+        **kwargs,
+    ) -> OuroModelOutput:
+        """`num_loops` fixes the loops of every token (default: the config's); `depths` [B, S] replays a depth for each token."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
+        embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        if depths is not None:
+            if past_key_values is not None or use_cache:
+                raise ValueError("a replay (depths=...) runs whole sequences: it takes and gives no cache")
+            if position_ids is None:
+                position_ids = positions_of((depths > 0).long())
+            states, gates = replay(self, embeds, position_ids, depths)
+            return OuroModelOutput(last_hidden_state=states, gate_logits=gates)
+
+        loops = self.config.total_ut_steps if num_loops is None else num_loops
+        use_cache = self.config.use_cache if use_cache is None else use_cache
+        if self.training and self.gradient_checkpointing:
+            use_cache = False
+        if use_cache:
+            past_key_values = looped_cache(past_key_values, loops * len(self.layers))
+        seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+        if position_ids is None:
+            position_ids = self._positions(attention_mask, embeds, seen)
+        mask = create_causal_mask(
+            config=self.config,
+            inputs_embeds=embeds,
+            attention_mask=attention_mask,
+            past_key_values=past_key_values,
+            position_ids=position_ids,
+        )
+        rope = self.rotary_emb(position_ids, embeds.dtype)
+        hidden, states, gates = embeds, [], []
+        for loop in range(loops):
+            attend = partial(attend_dense, mask=mask, cache=past_key_values if use_cache else None, loop=loop)
+            for layer in self.layers:
+                hidden, _ = layer(hidden, rope, attend)
+            hidden = self.norm(hidden)
+            states.append(hidden)
+            gates.append(self.gate_logits(hidden))
+        return OuroModelOutput(
+            last_hidden_state=hidden,
+            past_key_values=past_key_values if use_cache else None,
+            loop_states=tuple(states),
+            gate_logits=torch.stack(gates),
+        )
+
+    def _positions(self, attention_mask: Tensor | None, embeds: Tensor, seen: int) -> Tensor:
+        length = embeds.shape[1]
+        if attention_mask is not None and attention_mask.dim() == 2:
+            return positions_of(attention_mask)[:, -length:]
+        return torch.arange(seen, seen + length, device=embeds.device).unsqueeze(0).expand(embeds.shape[0], -1)
+
+
+class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
+    _tied_weights_keys = {"lm_head.weight": "model.embed_tokens.weight"}
+
+    def __init__(self, config: OuroConfig):
+        super().__init__(config)
+        self.model = OuroModel(config)
+        self.vocab_size = config.vocab_size
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.post_init()
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        logits_to_keep: int | Tensor = 0,
+        num_loops: int | None = None,
+        depths: Tensor | None = None,
+        **kwargs,
+    ) -> OuroCausalLMOutput:
+        """See `OuroModel.forward`. `labels` gives the next-token loss of the last loop; training of all loops is in
+        `ouro_rl.warmstart`."""
+        output = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=position_ids,
+            past_key_values=past_key_values,
+            inputs_embeds=inputs_embeds,
+            use_cache=use_cache,
+            num_loops=num_loops,
+            depths=depths,
+        )
+        logits = self.lm_head(slice_logits_to_keep(output.last_hidden_state, logits_to_keep))
+        loss = None
+        if labels is not None:
+            loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)
+        return OuroCausalLMOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=output.past_key_values,
+            loop_states=output.loop_states,
+            gate_logits=output.gate_logits,
+        )
+
+
+def positions_of(attention_mask: Tensor) -> Tensor:
+    """Position of each token among the real ones of its row [B, S]; 0 at padding, on whichever side it is."""
+    return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
+
+
+def looped_cache(cache: Cache | None, slots: int) -> Cache:
+    """A dynamic cache with one slot for every (loop, layer): slot = loop * layers + layer. `generate()` hands over one that
+    has a slot for every layer only; it is widened in place."""
+    if cache is None:
+        return DynamicCache()
+    if cache.layer_class_to_replicate is None:
+        if not all(type(layer) is DynamicLayer for layer in cache.layers):
+            raise ValueError("Ouro keeps a cache for every loop: use a DynamicCache (cache_implementation='dynamic')")
+        cache.layers.extend(DynamicLayer() for _ in range(slots - len(cache.layers)))
+    return cache
+
+
+def attend_dense(module, q: Tensor, k: Tensor, v: Tensor, *, mask, cache: Cache | None, loop: int) -> tuple[Tensor, None]:
+    """Attention over whole sequences; q, k, v [B, S, heads, dim]. Each loop reads the keys and values of its own loop."""
+    q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+    if cache is not None:
+        k, v = cache.update(k, v, loop * module.config.num_hidden_layers + module.layer_idx)
+    attention = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager_attention_forward)
+    dropout = module.attention_dropout if module.training else 0.0
+    return attention(module, q, k, v, mask, dropout=dropout, scaling=module.scaling)[0], None

@@ -1,0 +1,94 @@
+"""Records that travel between the packages. Frozen and keyword-only; plain Python values, so that they pickle anywhere.
+
+Depth is always 1-based: the number of loops that ran for a token. `NO_DEPTH` marks positions that have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+NO_DEPTH = 0
+"""Padding for depths: never a legal depth."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One question as tokens."""
+
+    index: int
+    """Position in its data set; part of every sample's seed."""
+    token_ids: tuple[int, ...]
+    """The rendered chat template, as token ids; at least one."""
+    messages: list[dict[str, str]] = field(default_factory=list)
+    """The conversation that was rendered, handed to reward functions as `prompts`."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    """The data set's other columns (`answer`, ...), handed to reward functions as keyword arguments."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExitRule:
+    """How deep a token goes: `sample` (draw from the exit distribution), `threshold` (the first loop whose cumulated
+    exit probability reaches `value`: the paper's Q-exit), `fixed` (`value` loops)."""
+
+    kind: Literal["sample", "threshold", "fixed"] = "sample"
+    value: float | None = None
+
+    def label(self) -> str:
+        return self.kind if self.value is None else f"{self.kind} {self.value:g}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """What is asked of the engine for every completion of a call."""
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    """0 = greedy; its recorded log-probs are those of temperature 1."""
+    exit_rule: ExitRule = ExitRule()
+    stop_token_ids: tuple[int, ...] = ()
+    """A completion ends with the first of these (kept as its last token)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutRequest:
+    """One group to sample: `len(seeds)` completions of one prompt."""
+
+    prompt: Prompt
+    seeds: tuple[int, ...]
+    """One 63-bit seed a sample: fixes its tokens and depths, whatever its company."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rollout:
+    """One completion with everything that the trainer needs to replay it."""
+
+    prompt_index: int
+    sample_index: int
+    """Position in the group."""
+    prompt_ids: tuple[int, ...]
+    completion_ids: tuple[int, ...]
+    token_logprobs: tuple[float, ...]
+    """log softmax(W h^{d_i} / temperature)[y_i], one a completion token."""
+    depths: tuple[int, ...]
+    """Loops run by the position that predicts `completion_ids[i]` (for i = 0 the last prompt position)."""
+    depth_logprobs: tuple[float, ...]
+    """log p(d_i) under the exit gate, whatever the exit rule was."""
+    policy_version: int
+    temperature: float
+    finish_reason: Literal["stop", "length"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredRollout:
+    """A rollout with what its verifiers said. Raw parts stay apart; the weighted sum is `reward`."""
+
+    rollout: Rollout
+    completion: str
+    rewards: Mapping[str, float | None]
+    """Raw score by reward name; None = could not be scored."""
+    statuses: Mapping[str, str]
+    """Why, by reward name: correct, wrong, no_answer, gold_unparsable, timeout, crash, policy."""
+    reward: float | None
+    """Weighted sum of the raw scores; None when any part is unscored (left out of the baseline, advantage 0)."""
