@@ -1,0 +1,185 @@
+"""The run directory: the one place that knows its file names. Everything a run leaves behind is plain text.
+
+config.yaml               resolved config, with versions, commit and seed
+metrics.jsonl             one object a step
+rollouts/step-000123.jsonl  every rollout of a step
+checkpoints/step-123/     Hugging Face format; written elsewhere and renamed into place, so always complete
+summary.json, report.html
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ouro_rl.errors import UserError
+
+_ROLLOUT_NAME = re.compile(r"step-(\d+)\.jsonl")
+_CHECKPOINT_NAME = re.compile(r"step-(\d+)")
+
+
+class RunDir:
+    """Paths, writers and readers of one run. Creating the object touches nothing; writers make the folders they need.
+
+    All JSON is strict: a number that is not finite is stored as null. Readers raise UserError when the directory does
+    not exist or holds no run, and when a file in it is not what a run wrote.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]):
+        self.path = Path(path)
+        self.config_path = self.path / "config.yaml"
+        self.metrics_path = self.path / "metrics.jsonl"
+        self.rollouts_dir = self.path / "rollouts"
+        self.checkpoints_dir = self.path / "checkpoints"
+        self.summary_path = self.path / "summary.json"
+        self.report_path = self.path / "report.html"
+
+    def __repr__(self) -> str:
+        return f"RunDir({str(self.path)!r})"
+
+    def rollouts_path(self, step: int) -> Path:
+        return self.rollouts_dir / f"step-{step:06d}.jsonl"
+
+    def checkpoint_path(self, step: int) -> Path:
+        """Where a complete checkpoint stands, once renamed from `checkpoint_tmp_path`."""
+        return self.checkpoints_dir / f"step-{step}"
+
+    def checkpoint_tmp_path(self, step: int) -> Path:
+        """Where a checkpoint is written; on the same file system as `checkpoint_path`, so that the rename is atomic."""
+        return self.checkpoints_dir / f".step-{step}.tmp"
+
+    # --- metrics ---------------------------------------------------------------------------------------------------
+
+    def append_metrics(self, metrics: Mapping[str, Any]) -> None:
+        """Add one step's metrics as a line and flush it. `metrics` must have an integer `step`."""
+        if not isinstance(metrics.get("step"), int):
+            raise TypeError(f"metrics need an integer 'step', got {metrics.get('step')!r}")
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.metrics_path.open("a", encoding="utf-8") as file:
+            file.write(_dumps(metrics) + "\n")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """All complete lines, in order; [] before the first step."""
+        self._require_run()
+        return list(_read_jsonl(self.metrics_path)) if self.metrics_path.exists() else []
+
+    # --- rollouts --------------------------------------------------------------------------------------------------
+
+    def write_rollouts(self, step: int, records: Iterable[Mapping[str, Any]]) -> None:
+        """Write (or replace) the rollouts of `step`, one line each; the file appears when it is complete."""
+        write_atomically(self.rollouts_path(step), (_dumps(record) + "\n" for record in records))
+
+    def rollout_steps(self) -> list[int]:
+        """Steps that have a rollouts file, ascending."""
+        return [step for step, _ in _numbered(self.rollouts_dir, _ROLLOUT_NAME)]
+
+    def read_rollouts(self, step: int | None = None) -> Iterator[dict[str, Any]]:
+        """Rollouts of `step`, or of all steps in order. UserError at once (not at first use) if `step` has none."""
+        self._require_run()
+        if step is not None and not self.rollouts_path(step).exists():
+            have = self.rollout_steps()
+            known = f"it has steps {have[0]} to {have[-1]}" if have else "it has none yet"
+            raise UserError(f"{self.path}: no rollouts of step {step}; {known}")
+        steps = self.rollout_steps() if step is None else [step]
+        return (record for number in steps for record in _read_jsonl(self.rollouts_path(number)))
+
+    # --- summary and checkpoints -----------------------------------------------------------------------------------
+
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Write or replace summary.json; a reader sees the old one or the new one, never a part."""
+        text = json.dumps(_without_nonfinite(summary), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.summary_path, [text, "\n"])
+
+    def read_summary(self) -> dict[str, Any] | None:
+        """summary.json; None while the run has not written one."""
+        self._require_run()
+        if not self.summary_path.exists():
+            return None
+        return _parse(self.summary_path.read_text(encoding="utf-8"), str(self.summary_path))
+
+    def latest_checkpoint(self) -> Path | None:
+        """The complete checkpoint of the highest step, or None."""
+        found = [path for _, path in _numbered(self.checkpoints_dir, _CHECKPOINT_NAME) if path.is_dir()]
+        return found[-1] if found else None
+
+    def truncate_after(self, step: int) -> None:
+        """Forget metrics and rollouts of steps > `step`, and a last line cut short by a kill: what `--resume` starts from.
+
+        Checkpoints are left alone.
+        """
+        if self.metrics_path.exists():
+            kept = [record for record in _read_jsonl(self.metrics_path) if record["step"] <= step]
+            write_atomically(self.metrics_path, (_dumps(record) + "\n" for record in kept))
+        for number, path in _numbered(self.rollouts_dir, _ROLLOUT_NAME):
+            if number > step:
+                path.unlink()
+
+    def _require_run(self) -> None:
+        if not self.path.is_dir():
+            raise UserError(f"{self.path}: no such run directory; give the directory that `ouro-rl train` wrote")
+        if not any(
+            path.exists() for path in (self.config_path, self.metrics_path, self.rollouts_dir, self.summary_path)
+        ):
+            raise UserError(
+                f"{self.path}: holds no run (neither config.yaml nor metrics.jsonl nor summary.json);\n"
+                "give the directory that `ouro-rl train` wrote"
+            )
+
+
+def write_atomically(path: Path, parts: Iterable[str]) -> None:
+    """Write `parts` one after another to a temporary neighbour of `path`, then rename it over `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(parts)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _numbered(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
+    """Entries of `folder` whose whole name matches, as (step, path), ascending by step; [] without the folder."""
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return sorted((int(match[1]), path) for path in entries if (match := pattern.fullmatch(path.name)))
+
+
+def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Objects of the complete lines. A line is complete once it ends in a newline: what follows the last one is being
+    written, or was cut short by a kill, and is skipped."""
+    with path.open(encoding="utf-8", newline="\n") as file:
+        for number, line in enumerate(file, start=1):
+            if line.endswith("\n"):
+                yield _parse(line, f"{path}, line {number}")
+
+
+def _parse(text: str, where: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"{where}: not JSON ({error.msg}); remove or mend it") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _dumps(record: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(record, ensure_ascii=False, allow_nan=False)
+    except ValueError:  # the rare record with a NaN or an infinity; looking for one in every record would be slow
+        return json.dumps(_without_nonfinite(record), ensure_ascii=False, allow_nan=False)
+
+
+def _without_nonfinite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _without_nonfinite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nonfinite(item) for item in value]
+    return value

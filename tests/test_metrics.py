@@ -1,0 +1,112 @@
+"""Numbers that one can check by hand."""
+
+import math
+
+import pytest
+
+from ouro_rl.metrics import depth_shares, mean_depth, rollout_metrics, wilson_interval
+from ouro_rl.types import Rollout, ScoredRollout
+
+
+def scored(prompt_index: int, depths: tuple[int, ...], reward: float | None, *, version: int = 5, stop: bool = True):
+    n = len(depths)
+    rollout = Rollout(
+        prompt_index=prompt_index,
+        sample_index=0,
+        prompt_ids=(1,),
+        completion_ids=(7,) * n,
+        token_logprobs=(-0.5,) * n,
+        depths=depths,
+        depth_logprobs=(-0.7,) * n,
+        policy_version=version,
+        temperature=1.0,
+        finish_reason="stop" if stop else "length",
+    )
+    status = "timeout" if reward is None else "correct"
+    return ScoredRollout(
+        rollout=rollout, completion="x" * n, rewards={"math": reward}, statuses={"math": status}, reward=reward
+    )
+
+
+def test_wilson_interval_matches_published_values():
+    assert wilson_interval(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson_interval(0, 10) == pytest.approx((0.0, 0.2775), abs=1e-4)
+    assert wilson_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
+
+
+def test_wilson_interval_holds_the_share_and_narrows():
+    previous = 1.0
+    for n in (1, 10, 100, 1000):
+        for correct in range(0, n + 1, max(1, n // 10)):
+            low, high = wilson_interval(correct, n)
+            assert 0.0 <= low <= correct / n <= high <= 1.0
+            mirrored = wilson_interval(n - correct, n)
+            assert (low, high) == pytest.approx((1 - mirrored[1], 1 - mirrored[0]))
+        low, high = wilson_interval(n // 2, n)
+        assert high - low < previous
+        previous = high - low
+
+
+def test_wilson_interval_of_nothing_and_of_nonsense():
+    assert wilson_interval(0, 0) == (0.0, 1.0)
+    for correct, n in ((-1, 3), (4, 3)):
+        with pytest.raises(ValueError, match="correct"):
+            wilson_interval(correct, n)
+
+
+def test_mean_depth_is_over_tokens_not_over_completions():
+    assert mean_depth([[4], [1, 1, 2]]) == 2.0
+    assert mean_depth([[0, 3], [0]]) == 3.0  # 0 is padding, not a depth
+    assert math.isnan(mean_depth([]))
+
+
+def test_depth_shares():
+    assert depth_shares([1, 1, 2, 4, 0], max_loops=4) == [0.5, 0.25, 0.0, 0.25]
+    assert all(math.isnan(share) for share in depth_shares([], max_loops=2))
+    for illegal in (5, -1):
+        with pytest.raises(ValueError, match=str(illegal)):
+            depth_shares([1, illegal], max_loops=4)
+
+
+def test_rollout_metrics_by_hand():
+    batch = [
+        scored(0, (1, 1), 1.0),
+        scored(0, (2, 4), 0.0),  # group 0 has a signal
+        scored(1, (4,), 1.0, version=3),
+        scored(1, (4, 4, 4), None, stop=False),  # group 1: one scored rollout, so no signal
+    ]
+    metrics = rollout_metrics(batch, max_loops=4, policy_version=6)
+    assert metrics == pytest.approx(
+        {
+            "reward/mean": 2 / 3,
+            "reward/math": 2 / 3,
+            "reward/unscored": 1 / 4,
+            "depth/mean": 24 / 8,
+            "depth/p1": 2 / 8,
+            "depth/p2": 1 / 8,
+            "depth/p3": 0.0,
+            "depth/p4": 5 / 8,
+            "groups/zero_variance": 1 / 2,
+            "staleness/mean": (1 + 1 + 3 + 1) / 4,
+            "completion/length_mean": 2.0,
+            "completion/stopped": 3 / 4,
+        }
+    )
+
+
+def test_rollout_metrics_does_not_depend_on_order():
+    batch = [scored(i % 3, (1 + i % 4,) * (i + 1), 0.1 * i) for i in range(12)]
+    assert rollout_metrics(batch, 4, 5) == rollout_metrics(batch[::-1], 4, 5)
+
+
+def test_a_group_of_unscored_rollouts_has_no_signal_and_no_mean():
+    metrics = rollout_metrics([scored(0, (1,), None), scored(0, (1,), None)], max_loops=1, policy_version=5)
+    assert math.isnan(metrics["reward/mean"]) and math.isnan(metrics["reward/math"])
+    assert metrics["groups/zero_variance"] == 1.0
+    assert metrics["reward/unscored"] == 1.0
+
+
+def test_no_rollouts_give_every_key_and_no_number():
+    metrics = rollout_metrics([], max_loops=2, policy_version=0)
+    assert {"reward/mean", "depth/p1", "depth/p2", "completion/stopped"} <= metrics.keys()
+    assert all(math.isnan(value) for value in metrics.values())

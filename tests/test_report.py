@@ -1,0 +1,274 @@
+import math
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from ouro_rl import report_charts as charts
+from ouro_rl.errors import UserError
+from ouro_rl.report import write_report
+from ouro_rl.report_style import contrast, depth_palette
+from ouro_rl.rundir import RunDir
+
+SUMMARY = {"accuracy_before": 0.4, "accuracy_after": 0.65, "depth_before": 3.0, "depth_after": 2.1, "n_heldout": 500}
+EVIL = '<script>alert("x")</script>&<img src=http://evil.example/x onerror=alert(1)>'
+VOID = {"meta", "use", "path", "br", "img", "link"}
+
+
+class Page(HTMLParser):
+    """What a browser would see; fails on a tag that is closed out of turn."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.tags, self.attributes, self.text, self.open = [], [], "", []
+        self.feed(html)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+        self.attributes += attrs
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def metrics(step: int) -> dict:
+    return {
+        "step": step,
+        "reward/mean": 0.1 * step,
+        "depth/mean": 2.0,
+        "depth/p1": 0.25,
+        "depth/p2": 0.5,
+        "depth/p3": 0.25,
+        "logp_gap/max": 0.0 if step == 2 else 2e-6,
+        "gate/entropy": 1.0,
+        "gate/penalty": 0.02,
+        "loss/token": math.nan if step == 1 else -0.1,
+        "loss/gate": 0.0,
+        "tokens/s": 2000.0,
+        "time/rollout_s": 1.0,
+        "time/reward_s": 0.1,
+        "time/train_s": 1.5,
+        "time/sync_s": 0.1,
+    }
+
+
+def rollout(step: int, **changes) -> dict:
+    record = {
+        "step": step,
+        "completion": "ab",
+        "completion_ids": [5, 6],
+        "depths": [1, 3],
+        "tokens": ["a", "b"],
+        "rewards": {"math": 1.0},
+        "advantage": -0.5,
+    }
+    return record | changes
+
+
+def make_run(path, steps: int = 6, summary: dict | None = SUMMARY) -> RunDir:
+    run = RunDir(path)
+    for step in range(1, steps + 1):
+        run.append_metrics(metrics(step))
+        run.write_rollouts(step, [rollout(step)])
+    run.config_path.write_text("seed: 3\nlogp_gap_limit: 1.0e-05\n")
+    if summary:
+        run.write_summary(summary)
+    return run
+
+
+def page_of(run: RunDir) -> Page:
+    path = write_report(run.path)
+    assert path == run.report_path
+    html = path.read_text(encoding="utf-8")
+    page = Page(html)
+    # Self-contained: no script, nothing fetched, and nothing that says where the run was.
+    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    for name, value in page.attributes:
+        assert name not in {"src", "onerror", "onload"}
+        if name in {"href", "xlink:href"}:
+            assert value.startswith("#")
+    assert str(run.path.parent) not in html
+    return page
+
+
+def test_a_finished_run(tmp_path):
+    run = make_run(
+        tmp_path / "my-run",
+        summary=SUMMARY
+        | {
+            "eval": [
+                {"name": "fixed 4", "accuracy": 0.7, "ci_low": 0.66, "ci_high": 0.74, "mean_depth": 4.0, "n": 500},
+                {"name": "sample", "accuracy": None},
+            ]
+        },
+    )
+    page = page_of(run)
+    for words in (
+        "my-run",
+        "40.0 % → 65.0 %",
+        "+25.0 points",
+        "500 held-out problems",
+        "3.00 → 2.10",
+        "−30 %",
+        "finished, step 6",
+        "66.0–74.0 %",
+        "advantage −0.50",
+        "limit 1e-05",
+        "seed: 3",
+    ):
+        assert words in page.text, words
+    assert page.tags.count("svg") == 8
+    assert page.tags.count("svg") == page.tags.count("figcaption") == [v for k, v in page.attributes].count("img")
+    assert "Left out" not in page.text
+
+
+def test_token_spans_carry_their_depth(tmp_path):
+    run = make_run(tmp_path / "run", steps=1)
+    run.write_rollouts(1, [rollout(1, tokens=["a", "\n", "b"], depths=[1, 2, 3])])
+    write_report(run.path)
+    html = run.report_path.read_text(encoding="utf-8")
+    assert (
+        '<span class="d1" title="1 loop">a</span><span class="d2" title="2 loops">↵\n</span><span class="d3" title="3 loops">b</span>'
+        in html
+    )
+
+
+@pytest.mark.parametrize("tokens", [None, ["ab"], "ab"])
+def test_without_a_split_the_plain_completion_is_shown(tmp_path, tokens):
+    run = make_run(tmp_path / "run", steps=1)
+    run.write_rollouts(1, [rollout(1, tokens=tokens)])
+    page = page_of(run)
+    assert "ab" in page.text and "mean depth 2.00 over 2 tokens" in page.text
+    assert "coloured by its depth" not in page.text
+
+
+def test_everything_from_the_run_is_escaped(tmp_path):
+    run = make_run(tmp_path / "<b>run", steps=2, summary=SUMMARY | {"eval": [{"name": EVIL}]})
+    run.config_path.write_text(f"note: {EVIL}\n")
+    run.write_rollouts(1, [rollout(1, tokens=[EVIL, "b"], rewards={EVIL: 1.0}, prompt=EVIL)])
+    run.write_rollouts(2, [rollout(2, tokens=None, completion=EVIL, advantage=EVIL, depths=[EVIL])])
+    page = page_of(run)  # asserts that no tag of EVIL came alive
+    assert page.text.count(EVIL) == 6
+
+
+def test_a_run_in_progress(tmp_path):
+    page = page_of(make_run(tmp_path / "run", summary=None))
+    assert "no summary yet, step 6" in page.text
+    assert "Left out, no data: before and after" in page.text
+    assert page.tags.count("svg") == 6
+
+
+def test_one_step(tmp_path):
+    page = page_of(make_run(tmp_path / "run", steps=1))
+    assert page.tags.count("svg") == 8
+    assert "Mean reward: 0.1." in page.text  # one value is not a change
+
+
+def test_before_the_first_step(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.path.mkdir()
+    run.config_path.write_text("seed: 3\n")
+    page = page_of(run)
+    assert "no step yet" in page.text and "No rollouts yet" in page.text and "svg" not in page.tags
+
+
+def test_missing_and_unusable_metrics_are_left_out_and_named(tmp_path):
+    run = RunDir(tmp_path / "run")
+    for step in (1, 2, 3):
+        run.append_metrics(
+            {
+                "step": step,
+                "reward/mean": 0.5,
+                "loss/token": None,
+                "loss/gate": math.nan,
+                "depth/mean": "deep",
+                "time/rollout_s": 1.0,
+            }
+        )
+    page = page_of(run)
+    assert page.tags.count("svg") == 2  # reward, and the one part of the time that is known
+    for key in ("loss/token", "loss/gate", "depth/mean", "depth/p1", "logp_gap/max", "gate/entropy", "tokens/s"):
+        assert f"({key})" in page.text
+    assert "reward/mean" not in page.text
+
+
+def test_a_summary_with_holes(tmp_path):
+    page = page_of(
+        make_run(tmp_path / "run", summary={"accuracy_before": 0.1, "depth_before": 2.0, "depth_after": None})
+    )
+    assert "points" not in page.text and page.tags.count("svg") == 6
+
+
+def test_more_depth_and_less_accuracy_are_marked_bad(tmp_path):
+    worse = {"accuracy_before": 0.5, "accuracy_after": 0.4, "depth_before": 2.0, "depth_after": 3.0}
+    run = make_run(tmp_path / "run", summary=worse)
+    assert "−10.0 points" in page_of(run).text
+    assert [value for name, value in page_of(run).attributes if name == "class"].count("change bad") == 2
+
+
+def test_the_same_run_gives_the_same_page(tmp_path):
+    run = make_run(tmp_path / "run")
+    assert write_report(run.path).read_bytes() == write_report(run.path).read_bytes()
+
+
+def test_no_run_is_the_users_error(tmp_path):
+    with pytest.raises(UserError, match="holds no run"):
+        write_report(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_long_run_stays_small():
+    rows = [{"step": step, "reward/mean": step / 10_000} for step in range(10_000)]
+    chart = charts.step_chart("Reward", [charts.Panel(title="Mean reward", keys=("reward/mean",))], rows)
+    assert len(chart.svg) < 40_000
+
+
+def test_binned_smoothed_and_move():
+    points = [(step, float(step)) for step in range(1, 7)]
+    assert charts.binned(points, max, limit=3) == [(2, 2.0), (4, 4.0), (6, 6.0)]
+    assert charts.binned(points, max, limit=6) == points
+    assert charts.binned([], max) == []
+    assert charts.smoothed(points) == points  # too short to smooth
+    line = [(step, 2.0 * step) for step in range(40)]
+    smooth = charts.smoothed(line)
+    assert smooth[20] == (20, 40.0) and smooth[0] == (0, 2.0)  # mean of 36..44; mean of 0, 2, 4
+    assert charts.move(line, "{:g}".format) == "3 → 75"  # means of 0, 2, 4, 6 and of 72, 74, 76, 78
+    assert charts.move([(1, 5.0)], "{:g}".format) == "5"
+
+
+@pytest.mark.parametrize(("value", "text"), [(0.12345, "0.123"), (2406.6, "2,407"), (-0.5, "−0.5"), (0.0, "0")])
+def test_short(value, text):
+    assert charts.short(value) == text
+
+
+@pytest.mark.parametrize("value", [None, math.nan, math.inf, "1", True, [1]])
+def test_what_is_not_a_number(value):
+    assert charts.number(value) is None
+
+
+def test_pictures_take_the_colours_of_the_page(tmp_path):
+    run = make_run(tmp_path / "run")
+    body = write_report(run.path).read_text(encoding="utf-8").split("</style>", 1)[1]
+    assert "var(--d3)" in body and "var(--c1)" in body
+    assert not re.search(r"#(a0b0|d0d0)[0-9a-f]{2}", body)
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize("max_loops", [1, 2, 4, 8])
+def test_depth_palette_is_legible_and_ordered(max_loops, dark):
+    palette = depth_palette(max_loops, dark=dark)
+    assert len(palette) == max_loops
+    assert all(contrast(background, text) >= 4.5 for background, text in palette)
+    brightness = [contrast(background, "#000000") for background, _ in palette]
+    assert brightness == sorted(brightness, reverse=not dark)
