@@ -13,6 +13,7 @@ import json
 import math
 import os
 import re
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,12 @@ class RunDir:
         """The complete checkpoint of the highest step, or None."""
         found = [path for _, path in _numbered(self.checkpoints_dir, _CHECKPOINT_NAME) if path.is_dir()]
         return found[-1] if found else None
+
+    def drop_old_checkpoints(self, keep: int) -> None:
+        """Delete all but the `keep` newest checkpoints, and what a kill left half-written."""
+        found = [path for _, path in _numbered(self.checkpoints_dir, _CHECKPOINT_NAME)]
+        for path in [*found[:-keep], *self.checkpoints_dir.glob(".step-*.tmp")]:
+            shutil.rmtree(path)
 
     def truncate_after(self, step: int) -> None:
         """Forget metrics and rollouts of steps > `step`, and a last line cut short by a kill: what `--resume` starts from.

@@ -31,7 +31,7 @@ class OuroRMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, hidden: Tensor) -> Tensor:
-        if hidden.dtype == torch.float32:
+        if hidden.dtype in (torch.float32, torch.float64):
             return F.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
         # The published code rounds to bf16 before it multiplies by the weight; the fused kernel does not.
         return self.weight * F.rms_norm(hidden.float(), self.weight.shape, None, self.eps).to(hidden.dtype)

@@ -1,0 +1,70 @@
+"""From rollouts to padded tensors, and from those to what a replay needs.
+
+Prompts are padded on the left and completions on the right, as in TRL, so that every tensor of a batch can be shuffled and split by
+sample. Depth is padded with `NO_DEPTH`, which is no legal depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ouro_rl.types import NO_DEPTH, Rollout
+
+
+def collate(rollouts: Sequence[Rollout], advantages: Tensor, returns: Tensor, pad_token_id: int) -> dict[str, Tensor]:
+    """n rollouts -> tensors by name: `prompt_ids`, `prompt_mask` [n, P]; `completion_ids`, `completion_mask`, `depths`,
+    `sampler_logprobs`, `depth_logprobs` [n, C]; `advantages` [n]; `gate_returns` [n, C, T - 1]."""
+    prompts = [rollout.prompt_ids for rollout in rollouts]
+    completions = [rollout.completion_ids for rollout in rollouts]
+    return {
+        "prompt_ids": _pad(prompts, pad_token_id, left=True),
+        "prompt_mask": _pad([[1] * len(row) for row in prompts], 0, left=True),
+        "completion_ids": _pad(completions, pad_token_id),
+        "completion_mask": _pad([[1] * len(row) for row in completions], 0),
+        "depths": _pad([rollout.depths for rollout in rollouts], NO_DEPTH),
+        "sampler_logprobs": _pad([rollout.token_logprobs for rollout in rollouts], 0.0),
+        "depth_logprobs": _pad([rollout.depth_logprobs for rollout in rollouts], 0.0),
+        "advantages": advantages,
+        "gate_returns": returns,
+    }
+
+
+def depth_matrix(rollouts: Sequence[Rollout]) -> Tensor:
+    """Depths of the completion tokens [n, C], `NO_DEPTH` at padding."""
+    return _pad([rollout.depths for rollout in rollouts], NO_DEPTH)
+
+
+def _pad(rows: Sequence[Sequence], value, left: bool = False) -> Tensor:
+    length = max(len(row) for row in rows)
+    padded = [[*row, *[value] * (length - len(row))] if not left else [*[value] * (length - len(row)), *row] for row in rows]
+    return torch.tensor(padded, dtype=torch.float32 if isinstance(value, float) else torch.long)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplayInputs:
+    """What the model is run on, for a batch of n sequences of length S = P + C."""
+
+    input_ids: Tensor
+    """[n, S]."""
+    depths: Tensor
+    """[n, S]: full depth in the prompt, then the recorded ones; `NO_DEPTH` at padding and at the last completion token, from which
+    nothing is predicted."""
+    predicting: Tensor
+    """bool [n, S]: positions whose next token is a completion token (the last prompt position is the first)."""
+
+
+def replay_inputs(batch: dict[str, Tensor], max_loops: int) -> ReplayInputs:
+    """Shift the recorded depths to the positions that they belong to: depths[i] is of the position before completion token i."""
+    prompt_mask, completion_mask = batch["prompt_mask"].bool(), batch["completion_mask"].bool()
+    nothing = torch.full_like(batch["depths"][:, :1], NO_DEPTH)
+    prompt_depths = prompt_mask[:, :-1].long() * max_loops
+    predicting = torch.cat([torch.zeros_like(prompt_mask[:, :-1]), completion_mask, torch.zeros_like(nothing).bool()], 1)
+    return ReplayInputs(
+        input_ids=torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
+        depths=torch.cat([prompt_depths, batch["depths"], nothing], 1),
+        predicting=predicting,
+    )

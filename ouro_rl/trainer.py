@@ -1,0 +1,380 @@
+"""GRPO with recorded depths: TRL's trainer, with its generation and its loss replaced whole.
+
+What is TRL's and transformers': batching and prompt order, gradient accumulation, mixed precision, distribution (accelerate),
+schedules, checkpoints, resuming. What is ours: rollouts come from the looped engine, the loss replays each token at the depth
+that was sampled, and the exit gate is optimised beside the token head, with its own learning rate and clipping.
+`tests/test_trl_seams.py` notices when the methods overridden here move in TRL.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from datasets import Dataset
+from torch import Tensor
+from transformers.trainer import TRAINER_STATE_NAME
+from trl import GRPOConfig, GRPOTrainer
+
+from ouro_rl.advantages import PriceRule, gate_returns, group_advantages
+from ouro_rl.batch import collate, depth_matrix, replay_inputs
+from ouro_rl.config import TrainConfig
+from ouro_rl.errors import RunError
+from ouro_rl.exit_gate import decision_logprobs, gate_entropy
+from ouro_rl.losses import gate_loss, token_loss, token_weights
+from ouro_rl.metrics import rollout_metrics
+from ouro_rl.policy import entropy, token_log_softmax
+from ouro_rl.rundir import RunDir
+from ouro_rl.types import Prompt, ScoredRollout
+
+GATE_PARAMETERS = ("early_exit_gate.weight", "early_exit_gate.bias")
+"""By full name: the MLPs' `gate_proj` are no gates."""
+PRICE_FILE = "gate_price.json"
+
+RolloutSource = Callable[[Sequence[Prompt], int], tuple[list[ScoredRollout], dict[str, float]]]
+"""(prompts, step) -> scored rollouts, group by group, and timings by metric name; called on the main process only."""
+
+
+class OuroGRPOTrainer(GRPOTrainer):
+    """`rollout_source` samples and scores; `publish` hands it new weights, named by their version (the update that made them)."""
+
+    def __init__(self, model, tokenizer, config: TrainConfig, prompts: Sequence[Prompt], *, rollout_source: RolloutSource,
+                 publish: Callable[[dict[str, Tensor], int], None], run_dir: RunDir, callbacks=()):
+        self.ouro, self.run_dir = config, run_dir
+        self.rollout_source, self.publish = rollout_source, publish
+        self.prompts = prompts
+        self.max_loops = model.config.total_ut_steps
+        self.published_version: int | None = None
+        self.price_rule = PriceRule(
+            start=config.gate.price, warmup=config.gate.price_warmup, target_depth=config.gate.target_depth,
+            rate=config.gate.price_rate, largest=config.gate.price_max,
+        )
+        self.price_dual = config.gate.price
+        self.step_metrics = StepMetrics()
+        if config.gate.mode == "off":
+            for name, parameter in model.named_parameters():
+                if name.endswith(GATE_PARAMETERS):
+                    parameter.requires_grad_(False)
+        super().__init__(
+            model=model,
+            reward_funcs=_rewards_come_with_the_rollouts,
+            args=grpo_config(config, run_dir),
+            train_dataset=Dataset.from_dict({"prompt": [""] * len(prompts), "index": list(range(len(prompts)))}),
+            processing_class=tokenizer,
+            callbacks=list(callbacks),
+        )
+
+    # -- rollouts ------------------------------------------------------------------------------------------------------
+
+    def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Tensor]:
+        """Replaces TRL's generation, scoring and advantages. `inputs` are the dataset rows of this process, each prompt
+        repeated `group_size` times; the main process samples for all and every process takes its own slice."""
+        indices = gather_object([row["index"] for row in inputs])
+        self._publish_weights()
+        shared: list = [None]
+        if self.accelerator.is_main_process:
+            shared = [self._sample(indices[:: self.num_generations])]
+        if self.accelerator.num_processes > 1:
+            broadcast_object_list(shared)
+        scored: list[ScoredRollout] = shared[0]
+        advantages, returns = self._advantages(scored)
+        first = self.accelerator.process_index * len(inputs)
+        mine = slice(first, first + len(inputs))
+        batch = collate(
+            [item.rollout for item in scored[mine]], advantages[mine], returns[mine], self._tokenizer.pad_token_id
+        )
+        tokens = sum(len(item.rollout.completion_ids) for item in scored)
+        batch["num_items_in_batch"] = torch.tensor(float(tokens))
+        batch["policy_version"] = torch.tensor(self.published_version)
+        return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+
+    def _publish_weights(self) -> None:
+        version = self.state.global_step
+        if version == self.published_version:
+            return
+        started = time.monotonic()
+        state = self.accelerator.get_state_dict(self.model)
+        if self.accelerator.is_main_process:
+            self.publish(state, version)
+        self.published_version = version
+        self.step_metrics.set("time/sync_s", time.monotonic() - started)
+
+    def _sample(self, indices: Sequence[int]) -> list[ScoredRollout]:
+        scored, timings = self.rollout_source([self.prompts[index] for index in indices], self.state.global_step + 1)
+        self.step_metrics.update(timings)
+        metrics = rollout_metrics(scored, self.max_loops, self.published_version)
+        if metrics["reward/unscored"] > self.ouro.rewards.max_unscored:
+            raise RunError(_unscored_message(scored, metrics["reward/unscored"], self.ouro.rewards.max_unscored))
+        self.step_metrics.update(metrics)
+        return scored
+
+    def _advantages(self, scored: Sequence[ScoredRollout]) -> tuple[Tensor, Tensor]:
+        """Advantages [n] and the gate's returns [n, C, T - 1] of the whole update; moves the price of a loop."""
+        rewards = torch.tensor([float("nan") if item.reward is None else item.reward for item in scored])
+        advantages = group_advantages(rewards, self.num_generations, self.ouro.trainer.scale_rewards)
+        depths = depth_matrix([item.rollout for item in scored])
+        mean_depth = (depths.sum() / (depths > 0).sum()).item()
+        price = self.price_rule.price(self.price_dual, self.state.global_step)
+        returns = gate_returns(advantages, depths, self.max_loops, price)
+        if self.accelerator.is_main_process:
+            self.step_metrics.set("gate/price", price)
+            self.step_metrics.set("gate/penalty", price * mean_depth)
+            self._record(scored, advantages)
+        self.price_dual = self.price_rule.next_dual(self.price_dual, mean_depth)
+        return advantages, returns
+
+    def _record(self, scored: Sequence[ScoredRollout], advantages: Tensor) -> None:
+        step = self.state.global_step + 1
+        pairs = zip(scored, advantages.tolist(), strict=True)
+        self.run_dir.write_rollouts(step, [rollout_record(*pair, step, self._tokenizer) for pair in pairs])
+
+    # -- loss ----------------------------------------------------------------------------------------------------------
+
+    def _compute_loss(self, model, inputs: dict[str, Tensor]) -> Tensor:
+        """Replaces TRL's loss: replay at the recorded depths, then both heads' clipped losses."""
+        gate, trainer = self.ouro.gate, self.ouro.trainer
+        replayed = replay_inputs(inputs, self.max_loops)
+        mask = inputs["completion_mask"].bool()
+        with self.accelerator.autocast():
+            output = model(
+                input_ids=replayed.input_ids, depths=replayed.depths, logits_to_keep=replayed.predicting, use_cache=False
+            )
+        log_probs = token_log_softmax(output.logits, self.temperature)
+        policy_logprobs = log_probs.gather(1, inputs["completion_ids"][mask].unsqueeze(1)).squeeze(1)
+        gate_logits, depths = output.gate_logits[:, replayed.predicting], inputs["depths"][mask]
+        decisions = decision_logprobs(gate_logits, depths).T
+
+        lengths = mask.sum(1)
+        weights = token_weights(
+            lengths, trainer.loss_type, max_new_tokens=self.ouro.rollout.max_new_tokens,
+            tokens_in_update=inputs["num_items_in_batch"].item() / self.accelerator.num_processes,
+        )
+        if trainer.loss_type != "dapo":
+            weights = weights / self.current_gradient_accumulation_steps
+        advantages = inputs["advantages"].repeat_interleave(lengths)
+        of_tokens = token_loss(
+            policy_logprobs, inputs["sampler_logprobs"][mask], advantages, trainer.clip_low, trainer.clip_high
+        )
+        loss_token = (weights * of_tokens).sum()
+        loss, loss_gate, gate_nats = loss_token, torch.zeros_like(loss_token), gate_entropy(gate_logits)
+        if gate.mode == "policy":
+            of_gate = gate_loss(
+                decisions, inputs["depth_logprobs"][mask], inputs["gate_returns"][mask], gate.clip_low, gate.clip_high
+            )
+            loss_gate = (weights * (of_gate - gate.entropy_bonus * gate_nats)).sum()
+            loss = loss_token + gate.loss_weight * loss_gate
+        with torch.no_grad():
+            self._measure(inputs, mask, policy_logprobs, decisions.sum(1))
+            self.step_metrics.add("loss/token", loss_token.item())
+            self.step_metrics.add("loss/gate", loss_gate.item())
+            self.step_metrics.mean("gate/entropy", gate_nats.mean().item(), len(depths))
+            self.step_metrics.mean("token/entropy", entropy(log_probs).mean().item(), len(depths))
+        return loss
+
+    def _measure(self, inputs: dict[str, Tensor], mask: Tensor, token: Tensor, depth: Tensor) -> None:
+        """The gap between what the worker recorded and what the trainer replays, while the weights are the same."""
+        if int(inputs["policy_version"]) != self.state.global_step:
+            return
+        gaps = torch.stack(
+            [(token - inputs["sampler_logprobs"][mask]).abs(), (depth - inputs["depth_logprobs"][mask]).abs()]
+        )
+        worst = self.accelerator.gather(gaps.max()).max().item()
+        self.step_metrics.largest("logp_gap/max", worst)
+        self.step_metrics.mean("logp_gap/mean", gaps.mean().item(), gaps.shape[1])
+        limit = gap_limit(self.ouro)
+        if not worst <= limit:
+            raise RunError(
+                f"step {self.state.global_step}: worker and trainer disagree by {worst:.3g} nats on a log-prob (limit {limit:g}).\n"
+                "Rollouts are not of the policy that is trained. Raise trainer.logp_gap_limit only if you know why."
+            )
+
+    # -- optimizer, log, checkpoints -------------------------------------------------------------------------------------
+
+    def create_optimizer(self, model=None) -> torch.optim.Optimizer:
+        """AdamW with a group of its own for the gate."""
+        if self.optimizer is None:
+            named = [(name, p) for name, p in (model or self.model).named_parameters() if p.requires_grad]
+            matrices = [p for name, p in named if p.dim() > 1 and not name.endswith(GATE_PARAMETERS)]
+            vectors = [p for name, p in named if p.dim() <= 1 and not name.endswith(GATE_PARAMETERS)]
+            gate = [p for name, p in named if name.endswith(GATE_PARAMETERS)]
+            groups = [
+                {"params": matrices, "weight_decay": self.args.weight_decay},
+                {"params": vectors, "weight_decay": 0.0},
+                {"params": gate, "weight_decay": 0.0, "lr": self.ouro.gate.lr},
+            ]
+            optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
+            self.optimizer = optimizer_class([group for group in groups if group["params"]], **settings)
+        return self.optimizer
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """One line of `metrics.jsonl` for each update; the closing summary of transformers goes its own way."""
+        self._metrics["train"].clear()
+        if "loss" in logs and self.accelerator.is_main_process:
+            row = {"step": self.state.global_step, **self.step_metrics.take(), "lr": logs["learning_rate"]}
+            row["grad_norm"] = logs.get("grad_norm")
+            self.run_dir.append_metrics(row)
+            logs.update(row)
+        super().log(logs, start_time)
+
+    def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
+        started, sampled = time.monotonic(), self.step_metrics.seconds_of_rollout()
+        loss = super().training_step(model, inputs, num_items_in_batch)
+        elsewhere = self.step_metrics.seconds_of_rollout() - sampled
+        self.step_metrics.add("time/train_s", time.monotonic() - started - elsewhere)
+        return loss
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """Replaces transformers' and TRL's: written beside and renamed, so what is called `step-N` is complete."""
+        final = self.run_dir.checkpoint_path(self.state.global_step)
+        if final.exists():
+            return
+        folder = self.run_dir.checkpoint_tmp_path(self.state.global_step)
+        if self.accelerator.is_main_process and folder.exists():
+            shutil.rmtree(folder)
+        self.accelerator.wait_for_everyone()
+        self.save_model(str(folder), _internal_call=True)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_rng_state(str(folder))
+        if self.accelerator.is_main_process:
+            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+            (folder / PRICE_FILE).write_text(json.dumps({"price_dual": self.price_dual}))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            folder.replace(final)
+            self.run_dir.drop_old_checkpoints(self.ouro.trainer.keep_checkpoints)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.price_dual = json.loads((Path(checkpoint) / PRICE_FILE).read_text())["price_dual"]
+
+
+class StepMetrics:
+    """Collects the figures of one update from wherever they arise; `take()` hands them over and starts anew."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+        self.weights: dict[str, float] = {}
+
+    def set(self, name: str, value: float) -> None:
+        self.values[name] = value
+
+    def update(self, values: dict[str, float]) -> None:
+        self.values.update(values)
+
+    def add(self, name: str, value: float) -> None:
+        self.values[name] = self.values.get(name, 0.0) + value
+
+    def largest(self, name: str, value: float) -> None:
+        self.values[name] = max(self.values.get(name, value), value)
+
+    def mean(self, name: str, value: float, weight: float) -> None:
+        total = self.weights.get(name, 0.0) + weight
+        self.values[name] = (self.values.get(name, 0.0) * (total - weight) + value * weight) / max(total, 1e-12)
+        self.weights[name] = total
+
+    def seconds_of_rollout(self) -> float:
+        return sum(self.values.get(name, 0.0) for name in ("time/rollout_s", "time/reward_s", "time/sync_s"))
+
+    def take(self) -> dict[str, float]:
+        values, self.values, self.weights = self.values, {}, {}
+        return values
+
+
+def rollout_record(item: ScoredRollout, advantage: float, step: int, tokenizer) -> dict:
+    """One line of `rollouts/*.jsonl` (DESIGN: run directory)."""
+    rollout = item.rollout
+    return {
+        "step": step,
+        "policy_version": rollout.policy_version,
+        "prompt_index": rollout.prompt_index,
+        "sample_index": rollout.sample_index,
+        "prompt_ids": rollout.prompt_ids,
+        "completion_ids": rollout.completion_ids,
+        "depths": rollout.depths,
+        "token_logprobs": rollout.token_logprobs,
+        "depth_logprobs": rollout.depth_logprobs,
+        "temperature": rollout.temperature,
+        "finish_reason": rollout.finish_reason,
+        "completion": item.completion,
+        "tokens": [tokenizer.decode([token]) for token in rollout.completion_ids],
+        "rewards": dict(item.rewards),
+        "statuses": dict(item.statuses),
+        "reward": item.reward,
+        "advantage": advantage,
+    }
+
+
+def gap_limit(config: TrainConfig) -> float:
+    """Largest log-prob gap that a run goes on with, in nats."""
+    if config.trainer.logp_gap_limit is not None:
+        return config.trainer.logp_gap_limit
+    return 1e-3 if config.model.dtype == "float32" else 1.0
+
+
+def grpo_config(config: TrainConfig, run_dir: RunDir) -> GRPOConfig:
+    """Our configuration in TRL's words. One batch of rollouts is one optimizer update (times `updates_per_batch`)."""
+    from accelerate import PartialState
+
+    trainer = config.trainer
+    completions = trainer.prompts_per_step * trainer.group_size
+    on_gpu = torch.cuda.is_available()
+    return GRPOConfig(
+        output_dir=str(run_dir.path),
+        seed=config.run.seed,
+        data_seed=config.run.seed,
+        max_steps=trainer.steps,
+        per_device_train_batch_size=trainer.micro_batch,
+        gradient_accumulation_steps=completions // (trainer.micro_batch * PartialState().num_processes),
+        num_generations=trainer.group_size,
+        num_iterations=trainer.updates_per_batch,
+        max_completion_length=config.rollout.max_new_tokens,
+        temperature=config.rollout.temperature,
+        beta=0.0,
+        loss_type=trainer.loss_type,
+        scale_rewards=trainer.scale_rewards,
+        learning_rate=trainer.lr,
+        lr_scheduler_type=trainer.lr_scheduler,
+        warmup_steps=trainer.lr_warmup,
+        weight_decay=trainer.weight_decay,
+        adam_beta2=trainer.adam_beta2,
+        max_grad_norm=trainer.max_grad_norm,
+        optim="adamw_torch",
+        bf16=config.model.dtype == "bfloat16",
+        fp16=False,
+        use_cpu=not on_gpu,
+        gradient_checkpointing=config.model.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        logging_steps=1,
+        logging_first_step=True,
+        save_strategy="steps",
+        save_steps=trainer.checkpoint_every,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        dataloader_pin_memory=on_gpu,
+        ddp_find_unused_parameters=False,
+    )
+
+
+def _rewards_come_with_the_rollouts(**_) -> list[None]:
+    """TRL wants a reward function at construction. Ours are scored beside the rollouts, by `rewards.scorer`."""
+    raise AssertionError("TRL's own scoring must not run: _generate_and_score_completions is replaced")
+
+
+def _unscored_message(scored: Sequence[ScoredRollout], share: float, limit: float) -> str:
+    counts: dict[str, int] = {}
+    for item in scored:
+        for name, status in item.statuses.items():
+            if item.rewards[name] is None:
+                counts[f"{name}: {status}"] = counts.get(f"{name}: {status}", 0) + 1
+    listed = ", ".join(f"{count} x {what}" for what, count in sorted(counts.items()))
+    return (
+        f"{share:.0%} of this step's completions could not be scored (limit {limit:.0%}): {listed}.\n"
+        "Mend the reward function, or raise rewards.max_unscored."
+    )

@@ -1,0 +1,20 @@
+"""Small random models for the tests."""
+
+import torch
+
+from ouro_rl.model import OuroConfig, OuroForCausalLM
+
+
+def random_model(seed=0, *, layers=2, heads=4, kv_heads=None, loops=4, hidden=32, vocab=41, gate_scale=8.0):
+    """A model whose gate is strong enough for depths to vary."""
+    torch.manual_seed(seed)
+    config = OuroConfig(
+        vocab_size=vocab, hidden_size=hidden, intermediate_size=2 * hidden, num_hidden_layers=layers,
+        num_attention_heads=heads, num_key_value_heads=kv_heads, total_ut_steps=loops, max_position_embeddings=256,
+        initializer_range=0.2, rope_theta=10_000.0,
+    )  # fmt: skip
+    model = OuroForCausalLM(config).eval()
+    with torch.no_grad():
+        model.model.early_exit_gate.weight.mul_(gate_scale)
+        model.model.early_exit_gate.bias.fill_(-0.5)
+    return model

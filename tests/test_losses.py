@@ -1,0 +1,112 @@
+import math
+
+import pytest
+import torch
+
+from ouro_rl.advantages import PriceRule, extra_loops, gate_returns, group_advantages
+from ouro_rl.batch import collate, depth_matrix, replay_inputs
+from ouro_rl.exit_gate import decision_logprobs, depth_logprobs, exit_log_pdf
+from ouro_rl.losses import clipped, gate_loss, stage_one_loss, stage_two_loss, token_loss, token_weights
+from ouro_rl.types import NO_DEPTH, Rollout
+
+
+def test_group_advantages_by_hand():
+    rewards = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+    assert group_advantages(rewards, 4, "none").tolist() == pytest.approx([0.75, -0.25, -0.25, -0.25, 0, 0, 0, 0])
+    scaled = group_advantages(rewards, 4, "group")
+    assert scaled[0].item() == pytest.approx(0.75 / (0.5 + 1e-4)) and scaled[4:].abs().max() == 0
+
+
+def test_an_unscored_rollout_is_left_out_of_the_baseline():
+    rewards = torch.tensor([1.0, 0.0, math.nan, math.nan])
+    assert group_advantages(rewards, 4, "none").tolist() == pytest.approx([0.5, -0.5, 0.0, 0.0])
+    assert group_advantages(torch.full((4,), math.nan), 4, "group").tolist() == [0, 0, 0, 0]
+
+
+def test_gate_returns_charge_each_decision_for_what_it_caused():
+    depths = torch.tensor([[1, 3, NO_DEPTH]])
+    assert extra_loops(depths, 3)[:, 0].tolist() == [[0, 2, 0], [0, 1, 0]]
+    returns = gate_returns(torch.tensor([0.5]), depths, 3, price=0.1)
+    # loop 1: costs 0 and 2, mean 1; loop 2: one decision, cost 1, mean 1
+    assert returns[0].tolist() == [pytest.approx([0.6, 0.0]), pytest.approx([0.4, 0.5]), [0.0, 0.0]]
+
+
+def test_price_moves_towards_the_target_and_warms_up():
+    rule = PriceRule(start=0.1, warmup=1, target_depth=2.0, rate=0.5, largest=0.3)
+    assert rule.price(0.1, 0) == pytest.approx(0.05) and rule.price(0.1, 1) == 0.1
+    assert rule.next_dual(0.1, 2.2) == pytest.approx(0.2)
+    assert rule.next_dual(0.1, 3.0) == 0.3 and rule.next_dual(0.1, 1.0) == 0.0
+    assert PriceRule(start=0.1, warmup=0, target_depth=None, rate=0.5, largest=0.3).next_dual(0.1, 4.0) == 0.1
+
+
+@pytest.mark.parametrize("loss_type,expected", [
+    ("grpo", [0.5, 1 / 6, 1 / 6, 1 / 6]), ("bnpo", [0.25] * 4), ("dr_grpo", [1 / 20] * 4), ("dapo", [1 / 8] * 4),
+])  # fmt: skip
+def test_token_weights(loss_type, expected):
+    weights = token_weights(torch.tensor([1, 3]), loss_type, max_new_tokens=10, tokens_in_update=8)
+    assert weights.tolist() == pytest.approx(expected)
+
+
+def test_clipping_is_pessimistic():
+    ratio = torch.tensor([2.0, 2.0, 0.1, 0.1])
+    advantage = torch.tensor([1.0, -1.0, 1.0, -1.0])
+    assert clipped(ratio, advantage, 0.2, 0.3).tolist() == pytest.approx([-1.3, 2.0, -0.1, 0.8])
+
+
+def test_token_loss_takes_its_weights_from_the_record():
+    logprobs = torch.tensor([math.log(0.5)], requires_grad=True)
+    token_loss(logprobs, torch.tensor([math.log(0.5)]), torch.tensor([2.0]), 0.2, 0.2).sum().backward()
+    assert logprobs.grad.item() == pytest.approx(-2.0)
+    logprobs.grad = None
+    token_loss(logprobs, torch.tensor([math.log(0.1)]), torch.tensor([2.0]), 0.2, 0.2).sum().backward()
+    assert logprobs.grad.item() == 0.0  # ratio 5, clipped
+
+
+def test_gate_gradient_is_the_policy_gradient_of_expected_cost():
+    """With rewards equal and on-policy samples in their exact proportions, the gate's gradient is that of price * E[d]."""
+    gates = torch.tensor([0.3, -0.4, 0.9], dtype=torch.float64, requires_grad=True)
+    probabilities = exit_log_pdf(gates.view(3, 1)).exp().squeeze(1)
+    expected_cost = 0.1 * (probabilities * torch.tensor([1.0, 2.0, 3.0])).sum()
+    (wanted,) = torch.autograd.grad(expected_cost, gates, retain_graph=True)
+
+    depths = torch.tensor([1, 2, 3])
+    per_depth = gates.view(3, 1).expand(3, 3)
+    decisions = decision_logprobs(per_depth, depths).T
+    returns = -0.1 * extra_loops(depths, 3).T
+    losses = gate_loss(decisions, depth_logprobs(per_depth, depths).detach(), returns, 0.2, 0.2)
+    (got,) = torch.autograd.grad((probabilities.detach() * losses).sum(), gates)
+    torch.testing.assert_close(got, wanted, atol=1e-6, rtol=1e-5)
+
+
+def test_gate_loss_is_clipped_by_the_recorded_depth_probability():
+    decisions = torch.tensor([[math.log(0.5), 0.0]], requires_grad=True)
+    gate_loss(decisions, torch.tensor([math.log(0.1)]), torch.tensor([[1.0, 0.0]]), 0.2, 0.2).sum().backward()
+    assert decisions.grad.abs().max() == 0
+
+
+def test_stage_losses_by_hand():
+    losses, gates = torch.tensor([[2.0], [1.0]]), torch.tensor([[0.0], [5.0]])  # p = 1/2, 1/2
+    assert stage_one_loss(losses, gates, 0.1).item() == pytest.approx(1.5 - 0.1 * math.log(2))
+    worth = 1 / (1 + math.exp(-50 * (1.0 - 0.005)))
+    assert stage_two_loss(losses, gates).item() == pytest.approx(-math.log(0.5) * (worth + (1 - worth)))
+    no_gain = stage_two_loss(losses.flip(0), torch.tensor([[3.0], [0.0]])).item()
+    worth = 1 / (1 + math.exp(50 * 0.005))
+    stay, leave = -math.log(1 + math.exp(3.0)), -math.log(1 + math.exp(-3.0))
+    assert no_gain == pytest.approx(-(worth * stay + (1 - worth) * leave), rel=1e-5)
+
+
+def rollout(prompt, completion, depths):
+    zeros = tuple(-0.5 for _ in completion)
+    return Rollout(
+        prompt_index=0, sample_index=0, prompt_ids=prompt, completion_ids=completion, token_logprobs=zeros, depths=depths,
+        depth_logprobs=zeros, policy_version=0, temperature=1.0, finish_reason="stop",
+    )  # fmt: skip
+
+
+def test_recorded_depths_go_to_the_positions_they_belong_to():
+    rollouts = [rollout((5, 6, 7), (8, 9), (2, 1)), rollout((5,), (6, 7, 8), (3, 4, 1))]
+    returns = gate_returns(torch.zeros(2), depth_matrix(rollouts), 4, 0.1)
+    inputs = replay_inputs(collate(rollouts, torch.zeros(2), returns, pad_token_id=0), max_loops=4)
+    assert inputs.input_ids.tolist() == [[5, 6, 7, 8, 9, 0], [0, 0, 5, 6, 7, 8]]
+    assert inputs.depths.tolist() == [[4, 4, 2, 1, 0, 0], [0, 0, 3, 4, 1, 0]]
+    assert inputs.predicting.int().tolist() == [[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0]]
