@@ -1,0 +1,123 @@
+"""Where the final answer stands in a text. Linear in the text's length, whatever the text is."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+Accept = Literal["box", "phrase", "any"]
+"""Where an answer may stand when there is no box. `box`: nowhere. `phrase`: after `####` or "the answer is".
+`any`: also the last formula, or a text that is nothing but an answer; too lenient for training, since a completion
+that was cut short would be paid for a formula on its way."""
+
+_BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BETWEEN_BOXES = re.compile(
+    r"(?:\s|[$.,;:&]|\\[()\[\],;:! ]|\\q?quad|\\\\|\band\b|\bor\b|\\(?:text|mbox)\s*\{\s*(?:and|or|,)\s*\})*"
+)
+_HASHES = re.compile(r"####[ \t]*([^\n]+)")
+_PHRASE = re.compile(r"(?:final\s+answer|answer)(?:\s+is|\s*:|\s+is\s*:)\s*:?\s*([^\n]{1,300})", re.IGNORECASE)
+_FORMULA = re.compile(r"\$\$([^$]{1,1000})\$\$|\$([^$]{1,1000})\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)", re.DOTALL)
+_SENTENCE_END = re.compile(r"\.\s+[A-Z]|\.\s*$")
+_TAIL = 4000
+"""Characters at the end of a text in which the fallbacks look."""
+_SHORT = 200
+"""The longest text that can be nothing but an answer."""
+
+
+def visible_text(completion: str, *, thinking: bool = False) -> str:
+    """The part of a completion that counts as its answer: what follows the last `</think>`, and nothing inside a
+    thought that was not finished. `thinking`: the prompt already opened the thought (as the templates of Thinking
+    models do), so a completion without `</think>` is all thought."""
+    end = completion.rfind("</think>")
+    if end < 0 and thinking:
+        return ""
+    tail = completion[end + len("</think>") :] if end >= 0 else completion
+    return tail.partition("<think>")[0]
+
+
+def boxes(text: str) -> list[tuple[int, int, str]]:
+    """Every complete outermost `\\boxed{...}` as (start, end, content), in order. Escaped braces do not count."""
+    found: list[tuple[int, int, str]] = []
+    stack: list[tuple[int, int] | None] = []  # an open brace: (start, content start) of a box, or None
+    for token in _BOX_TOKEN.finditer(text):
+        opened = token.group()
+        if opened == "}":
+            box = stack.pop() if stack else None
+            if box is not None:
+                start, content = box
+                while found and found[-1][0] > start:  # an outer box replaces those inside it
+                    found.pop()
+                found.append((start, token.end(), text[content : token.start()]))
+        elif opened == "{":
+            stack.append(None)
+        elif len(opened) > 2:
+            stack.append((token.start(), token.end()))
+    return found
+
+
+def last_boxed(text: str) -> str | None:
+    """The content of the last box; boxes with nothing but separators, "and" or "or" between them are one list, so that
+    `\\boxed{41} or \\boxed{42}` is two answers and not the better one. None without a complete box."""
+    found = boxes(text)
+    if not found:
+        return None
+    parts = [found[-1]]
+    for box in reversed(found[:-1]):
+        if not _BETWEEN_BOXES.fullmatch(text, box[1], parts[-1][0]):
+            break
+        parts.append(box)
+    contents = list(dict.fromkeys(content.strip() for _, _, content in reversed(parts)))
+    return ", ".join(contents)
+
+
+def final_answer(completion: str, *, accept: Accept = "phrase", thinking: bool = False) -> str | None:
+    """The final answer of a completion, or None when it gives none. See `Accept` and `visible_text`."""
+    text = visible_text(completion, thinking=thinking)
+    boxed = last_boxed(text)
+    if boxed is not None or accept == "box":
+        return boxed or None
+    tail = text[-_TAIL:]
+    stated = _last_group(_HASHES, tail) or _stated(tail)
+    if stated:
+        formula = _FORMULA.match(stated)
+        return _group(formula) if formula else _first_sentence(stated) or None
+    if accept == "phrase":
+        return None
+    return _last_group(_FORMULA, tail) or (text.strip() if len(text) <= _SHORT else None) or None
+
+
+def gold_answer(gold: str) -> str:
+    """The answer in a data set's answer column: its box, what follows `####`, or the whole of it."""
+    boxed = last_boxed(gold)
+    if boxed is not None:
+        return boxed
+    hashes = _last_group(_HASHES, gold[-_TAIL:])
+    if hashes is not None:
+        return hashes
+    if len(gold) > _SHORT:
+        return final_answer(gold, accept="any") or gold
+    return gold.strip()
+
+
+def _stated(text: str) -> str | None:
+    """What the last "the answer is" states; "Final Answer: the final answer is 5" says it twice."""
+    stated = _last_group(_PHRASE, text)
+    while stated and (again := _last_group(_PHRASE, stated)):
+        stated = again
+    return stated
+
+
+def _group(match: re.Match[str]) -> str:
+    return next(group for group in match.groups() if group is not None).strip()
+
+
+def _last_group(pattern: re.Pattern[str], text: str) -> str | None:
+    last = None
+    for last in pattern.finditer(text):  # noqa: B007 - the last match is what the loop is for
+        pass
+    return _group(last) if last else None
+
+
+def _first_sentence(text: str) -> str:
+    end = _SENTENCE_END.search(text)
+    return (text[: end.start()] if end else text).strip().strip("*")

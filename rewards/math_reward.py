@@ -1,0 +1,115 @@
+"""The built-in reward `math`: strings decide in this process, the rest goes to killable workers, answers are cached."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, get_args
+
+from ouro_rl.errors import UserError
+from rewards.extraction import Accept
+from rewards.math_answers import AnswerPair, grade_parsed, grade_strings, warm_up
+from rewards.process_pool import ProcessPool, Reply
+from rewards.verdict import Verdict
+
+MEMORY_MB = 2048
+"""Address space of one worker in MiB; sympy itself takes about a tenth of it."""
+_CACHE_SIZE = 8192
+
+
+def make_handler() -> Callable[[dict[str, str]], dict[str, Any]]:
+    """Runs in a worker: imports the parser once, then grades pairs. Raises UserError when it is not installed."""
+    try:
+        warm_up()
+    except ImportError as error:
+        raise UserError(f"reward 'math': {error}. Install it with `pip install 'math-verify[antlr4_13_2]'`.") from error
+    return lambda pair: grade_parsed(AnswerPair(**pair)).to_dict()
+
+
+class MathReward:
+    """Callable with TRL's signature: 1.0 = the final answer equals the gold answer, 0.0 = not, None = not scorable."""
+
+    __name__ = "math"
+
+    def __init__(
+        self,
+        *,
+        workers: int = 1,
+        timeout_s: float = 5.0,
+        accept: Accept = "phrase",
+        thinking: bool = False,
+    ) -> None:
+        """timeout_s: seconds one answer may take. accept: see `extraction.Accept`. thinking: the prompt opens the thought."""
+        if accept not in get_args(Accept):
+            raise UserError(f"reward 'math': accept must be one of {', '.join(get_args(Accept))} (got {accept!r})")
+        self._pool = ProcessPool(
+            "rewards.math_reward:make_handler", {}, workers=workers, timeout_s=timeout_s, memory_mb=MEMORY_MB
+        )
+        self._accept, self._thinking = accept, thinking
+        self._cache: OrderedDict[AnswerPair, Verdict] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        """Score completions (texts or conversations) against the column `answer`, or `solution` without it."""
+        return [verdict.value for verdict in self.verdicts(completions, columns)]
+
+    def verdicts(self, completions: Sequence[Any], columns: dict[str, Any]) -> list[Verdict]:
+        """As `__call__`, with the reasons. Raises UserError when there is no column of gold answers."""
+        golds = columns.get("answer", columns.get("solution"))
+        if golds is None:
+            raise UserError(
+                "reward 'math' needs a column `answer` (or `solution`) in the data set, "
+                f"which has {', '.join(sorted(columns)) or 'none'}: rename the column of the gold answers."
+            )
+        pairs = zip(completions, golds, strict=True)
+        return self._decide([self._read(text_of(completion), gold) for completion, gold in pairs])
+
+    def _read(self, completion: str, gold: Any) -> Verdict | AnswerPair:
+        started = time.perf_counter()
+        text = "" if gold is None else str(gold)
+        outcome = grade_strings(completion, text, accept=self._accept, thinking=self._thinking)
+        if isinstance(outcome, AnswerPair):
+            return outcome
+        return replace(outcome, ms=1000 * (time.perf_counter() - started))
+
+    def _decide(self, outcomes: list[Verdict | AnswerPair]) -> list[Verdict]:
+        """Send each different undecided pair once, and put the verdicts in their places."""
+        undecided = list(dict.fromkeys(pair for pair in outcomes if isinstance(pair, AnswerPair)))
+        with self._lock:
+            known = {pair: self._cache[pair] for pair in undecided if pair in self._cache}
+        new = [pair for pair in undecided if pair not in known]
+        replies = self._pool.run([{"gold": pair.gold, "answer": pair.answer} for pair in new])
+        for pair, reply in zip(new, replies, strict=True):
+            known[pair] = _verdict(reply)
+            if reply.status == "ok":  # a hang may have been the machine's: try again next time
+                self._remember(pair, known[pair])
+        return [
+            replace(known[outcome], extracted=outcome.extracted) if isinstance(outcome, AnswerPair) else outcome
+            for outcome in outcomes
+        ]
+
+    def _remember(self, pair: AnswerPair, verdict: Verdict) -> None:
+        with self._lock:
+            self._cache[pair] = verdict
+            if len(self._cache) > _CACHE_SIZE:
+                self._cache.popitem(last=False)
+
+    def close(self) -> None:
+        """End the workers."""
+        self._pool.close()
+
+
+def _verdict(reply: Reply) -> Verdict:
+    if reply.status == "ok":
+        return replace(Verdict(**reply.value), ms=reply.ms)
+    return Verdict(value=None, status=reply.status, detail=reply.detail, ms=reply.ms)
+
+
+def text_of(completion: Any) -> str:
+    """The text of a completion: a string, or a conversation whose messages' contents are joined."""
+    if isinstance(completion, str):
+        return completion
+    return "\n".join(str(message.get("content") or "") for message in completion)

@@ -1,0 +1,132 @@
+"""Rewards by name: built in, `module.path:function`, or `path/to/file.py:function`."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import os
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ouro_rl.errors import UserError
+from rewards.math_reward import MathReward
+
+BUILT_IN: dict[str, Callable[..., Any]] = {"math": MathReward}
+"""Name -> class with `__call__` (TRL's signature), `verdicts(completions, columns)` and `close()`; its keyword
+arguments are `workers`, `timeout_s` and those of a spec's `kwargs`."""
+
+_FORMS = "name your own as module.path:function or path/to/file.py:function"
+
+
+@dataclass(frozen=True)
+class RewardSpec:
+    """One reward as a config names it."""
+
+    name: str
+    weight: float = 1.0
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    """Built in: its options. Custom: further keyword arguments of every call."""
+    timeout_s: float | None = None
+    """Seconds; built in: for one item, custom: for one batch. None = the scorer's."""
+
+    @property
+    def label(self) -> str:
+        """How results and metrics call this reward: a built-in's name, a custom function's name."""
+        return self.name.rpartition(":")[2]
+
+    @property
+    def built_in(self) -> bool:
+        return ":" not in self.name
+
+
+def load_reward(spec: RewardSpec | str, **built_in_options: Any) -> Callable[..., Any]:
+    """The reward function of a spec, with TRL's signature; custom functions come as they are, without the spec's kwargs.
+
+    Raises UserError (at most three lines, with the mend) when it cannot be imported or its options are unknown."""
+    spec = RewardSpec(spec) if isinstance(spec, str) else spec
+    if not spec.built_in:
+        return _load_function(spec.name)
+    if spec.name not in BUILT_IN:
+        near = difflib.get_close_matches(spec.name, BUILT_IN, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UserError(f"unknown reward {spec.name!r}{hint}: built in are {', '.join(BUILT_IN)}; {_FORMS}.")
+    factory = BUILT_IN[spec.name]
+    options = {**built_in_options, **spec.kwargs}
+    if spec.timeout_s is not None:
+        options["timeout_s"] = spec.timeout_s
+    known = inspect.signature(factory).parameters
+    for key in options:
+        if key not in known:
+            raise UserError(f"reward {spec.name!r} has no option {key!r}: it has {', '.join(known)}.")
+    return factory(**options)
+
+
+def _load_function(name: str) -> Callable[..., Any]:
+    source, _, attribute = name.rpartition(":")
+    if not source or not attribute:
+        raise UserError(f"reward {name!r}: no {'function' if source else 'module'} is named; {_FORMS}.")
+    module = _load_file(name, Path(source)) if source.endswith(".py") else _load_module(name, source)
+    function = getattr(module, attribute, None)
+    if function is None:
+        have = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        near = difflib.get_close_matches(attribute, have, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ": check the name after the colon."
+        raise UserError(f"reward {name!r}: {source} has no function {attribute!r}{hint}")
+    if not callable(function):
+        raise UserError(f"reward {name!r}: {attribute!r} is of type {type(function).__name__}, not a function.")
+    return function
+
+
+def _load_module(name: str, source: str) -> Any:
+    _search_in(Path.cwd())  # a console script's own sys.path has its own folder, not the user's
+    try:
+        return importlib.import_module(source)
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        missing = isinstance(error, ModuleNotFoundError) and source.startswith(error.name or "\0")
+        mend = (
+            f"run from the folder that holds {source.split('.')[0]}, or name the file: path/to/file.py:function."
+            if missing
+            else f"mend {source} so that `python -c 'import {source}'` works."
+        )
+        raise UserError(f"reward {name!r} cannot be imported: {_describe(error)}\n{mend}") from error
+
+
+def _load_file(name: str, path: Path) -> Any:
+    if not path.is_file():
+        raise UserError(f"reward {name!r}: there is no file {path} (looked in {Path.cwd()}): correct the path.")
+    path = path.resolve()
+    _search_in(path.parent)  # so that a file can import its neighbours
+    module_name = f"ouro_reward_{path.stem}"
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None and spec.loader is not None, path
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module  # dataclasses and pickle look a module up by its name
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        del sys.modules[module_name]
+        raise UserError(
+            f"reward {name!r} cannot be imported: {_describe(error)}\nmend {path.name} so that `python {path.name}` works."
+        ) from error
+    return module
+
+
+def _search_in(folder: Path) -> None:
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+
+
+def _describe(error: BaseException) -> str:
+    """One line: what was raised, and where."""
+    line = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+    if isinstance(error, SyntaxError):
+        return line  # it names file and line itself
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    return f"{line} ({os.path.basename(own[-1].filename)}:{own[-1].lineno})" if own else line

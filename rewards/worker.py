@@ -1,0 +1,100 @@
+"""The child's side of `process_pool`: a fresh interpreter that answers one request at a time.
+
+Requests come as pickles from the parent, which is trusted; answers go back as JSON on a private descriptor, so that what
+a reward prints cannot be taken for an answer, and the parent never unpickles what a child says."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import pickle
+import resource
+import select
+import signal
+import struct
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+HEADER = struct.Struct(">Q")
+"""Every message is its length in bytes, then its body."""
+_ORPHAN_GRACE_S = 5.0
+
+
+def main(read_fd: int, write_fd: int, parent: int) -> None:
+    """Serve requests until the parent closes the pipe or dies."""
+    threading.Thread(target=_die_with_parent, args=(read_fd, parent), daemon=True).start()
+    handler = None
+    while (request := _receive(read_fd)) is not None:
+        if handler is None:
+            handler, answer = _start(request)
+        else:
+            answer = _answer(handler, request["payload"], request["timeout_s"])
+        body = json.dumps(answer).encode()
+        _send(write_fd, HEADER.pack(len(body)) + body)
+
+
+def _start(request: dict[str, Any]) -> tuple[Callable[[Any], Any] | None, dict[str, Any]]:
+    """Build the handler that the first message names; its memory limit holds from here on."""
+    sys.path[:] = request["path"]
+    if request["memory_mb"]:
+        limit = request["memory_mb"] * 2**20
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    module, _, function = request["handler"].partition(":")
+    try:
+        return getattr(importlib.import_module(module), function)(**request["arguments"]), {"ok": None}
+    except Exception as error:  # noqa: BLE001 - the parent raises it
+        return None, {"error": str(error) or repr(error)}
+
+
+def _answer(handler: Callable[[Any], Any], payload: Any, timeout_s: float) -> dict[str, Any]:
+    # The parent kills at the deadline. Should the parent be gone by then, this alarm (whose default action the kernel
+    # takes, even while one long C call holds the interpreter) makes sure that nothing is left running.
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, timeout_s + _ORPHAN_GRACE_S)
+    try:
+        return {"ok": handler(payload)}
+    except MemoryError:
+        return {"error": "out of memory", "stop": True}
+    except BaseException as error:  # noqa: BLE001 - a reward may raise SystemExit, or a timeout that is a BaseException
+        return {"error": _describe(error)}
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _describe(error: BaseException) -> str:
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+    return f"{type(error).__name__}: {error}"[:500] + where
+
+
+def _receive(fd: int) -> Any | None:
+    header = _read(fd, HEADER.size)
+    return pickle.loads(_read(fd, HEADER.unpack(header)[0])) if header else None
+
+
+def _read(fd: int, size: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < size:
+        part = os.read(fd, min(size - len(parts), 1 << 20))
+        if not part:
+            return b""
+        parts += part
+    return bytes(parts)
+
+
+def _send(fd: int, data: bytes) -> None:
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _die_with_parent(fd: int, parent: int) -> None:
+    """Poll, because a fork of the parent may hold the pipe's other end open after the parent is gone."""
+    poll = select.poll()
+    poll.register(fd, 0)  # only a hang-up is reported, so this takes nothing from the main thread
+    while os.getppid() == parent and not poll.poll(1000):
+        pass
+    os._exit(0)

@@ -1,0 +1,207 @@
+"""Rewards by name, the scorer, and grading files."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ouro_rl.errors import UserError
+from rewards.grade import check_golds, grade_file
+from rewards.registry import RewardSpec, load_reward
+from rewards.scorer import Scorer
+
+ROOT = Path(__file__).resolve().parent.parent
+
+REWARDS = """
+import os, time
+import helper_beside
+
+seen = []
+
+def length(prompts, completions, **kwargs):
+    print("a reward may print")
+    assert prompts[0][0]["role"] == "user" and completions[0][0]["role"] == "assistant"
+    return [len(completion[0]["content"]) / kwargs.get("scale", 1) for completion in completions]
+
+async def slow_length(completions, target, **kwargs):
+    return [float(len(completion[0]["content"]) == t) for completion, t in zip(completions, target)]
+
+def narrow(completions, answer):
+    return [answer[i] == completions[i][0]["content"] for i in range(len(completions))]
+
+def logs(completions, log_metric, log_extra, trainer_state, **kwargs):
+    log_metric("x", 1.0)
+    return [1.0] * len(completions)
+
+def none(completions, **kwargs):
+    return [None, 1.0]
+
+def raises(completions, **kwargs):
+    raise KeyError("gone")
+
+def short(completions, **kwargs):
+    return [1.0]
+
+def odd(completions, **kwargs):
+    return [float("nan"), "good"]
+
+def hangs(completions, **kwargs):
+    time.sleep(100)
+
+def dies(completions, **kwargs):
+    os._exit(1)
+
+def counts(completions, **kwargs):
+    seen.append(1)
+    return [float(len(seen))] * len(completions)
+
+NUMBER = 3
+"""
+
+
+@pytest.fixture
+def reward_file(tmp_path, monkeypatch):
+    (tmp_path / "helper_beside.py").write_text("")
+    (tmp_path / "my_rewards.py").write_text(REWARDS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    return "my_rewards.py"
+
+
+def score(spec, completions=("a", "bb"), timeout_s=20.0, **columns):
+    specs = spec if isinstance(spec, list) else [spec if isinstance(spec, RewardSpec) else RewardSpec(spec)]
+    with Scorer(specs, timeout_s=timeout_s) as scorer:
+        return scorer.score(["?"] * len(completions), list(completions), columns)
+
+
+def test_parts_stay_apart_and_the_sum_is_weighted(reward_file):
+    specs = [RewardSpec("math"), RewardSpec(f"{reward_file}:length", 0.5, {"scale": 10})]
+    first, second = score(specs, ["\\boxed{42}", "\\boxed{4}"], answer=["42", "42"])
+    assert first.rewards == {"math": 1.0, "length": 1.0}
+    assert first.reward == 1.5
+    assert second.rewards == {"math": 0.0, "length": 0.9}
+    assert second.reward == pytest.approx(0.45)
+    assert second.statuses == {"math": "wrong", "length": "correct"}
+    assert second.verdicts["math"].extracted == "4"
+
+
+def test_functions_written_for_trl_run_unchanged(reward_file):
+    assert [item.reward for item in score(f"{reward_file}:slow_length", target=[1, 1])] == [1.0, 0.0]
+    assert [item.reward for item in score("my_rewards:narrow", answer=["a", "x"], other=[1, 2])] == [1.0, 0.0]
+    assert [item.reward for item in score("my_rewards:logs")] == [1.0, 1.0]
+
+
+def test_one_child_keeps_its_state(reward_file):
+    with Scorer([RewardSpec(f"{reward_file}:counts")]) as scorer:
+        assert [scorer.score(["?"], ["a"], {})[0].reward for _ in range(3)] == [1.0, 2.0, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("function", "status", "detail"),
+    [
+        ("raises", "crash", "the whole batch: KeyError: 'gone' (my_rewards.py:"),
+        ("short", "crash", "returned 1 rewards for 2 completions"),
+        ("odd", "crash", "item 0: returned nan"),
+        ("dies", "crash", "the worker exited with status 1"),
+        ("hangs", "timeout", "killed at its deadline of 1 s"),
+        ("none", "policy", "returned None"),
+    ],
+)
+def test_failures_are_unscored_and_named(reward_file, function, status, detail):
+    name = f"{reward_file}:{function}"
+    first, second = score([RewardSpec(name, timeout_s=1.0), RewardSpec("math")], ["\\boxed{1}"] * 2, answer=["1", "1"])
+    assert first.rewards == {function: None, "math": 1.0}
+    assert first.reward is None
+    assert first.statuses[function] == status
+    assert detail in first.details[function]
+    assert name in first.details[function]
+    if function == "none":
+        assert second.reward == 2.0
+    if function == "odd":
+        assert "item 1: returned str 'good', not a number" in second.details[function]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("mathh", "did you mean math?"),
+        ("nothing", "built in are math"),
+        ("no_such_module:f", "run from the folder"),
+        ("missing.py:f", "there is no file"),
+        ("my_rewards.py:lenth", "did you mean 'length'?"),
+        ("my_rewards.py:NUMBER", "is of type int, not a function"),
+        ("broken.py:f", "No module named 'nowhere'"),
+        ("syntax.py:f", "SyntaxError"),
+        ("my_rewards:", "no function is named"),
+    ],
+)
+def test_a_reward_that_cannot_be_imported(reward_file, tmp_path, name, message):
+    (tmp_path / "broken.py").write_text("import nowhere\n")
+    (tmp_path / "syntax.py").write_text("def f(:\n")
+    with pytest.raises(UserError) as error:
+        load_reward(name)
+    assert message in str(error.value)
+    assert name.rstrip(":") in str(error.value)
+    assert str(error.value).count("\n") <= 2
+    if ":" in name and name != "my_rewards.py:NUMBER":
+        with pytest.raises(UserError):
+            score(name)
+
+
+def test_options_of_built_in_rewards():
+    assert load_reward(RewardSpec("math", kwargs={"thinking": True}))(["\\boxed{1}"], answer=["1"]) == [0.0]
+    with pytest.raises(UserError, match="no option 'acept'"):
+        load_reward(RewardSpec("math", kwargs={"acept": "box"}))
+    with pytest.raises(UserError, match="accept must be one of"):
+        load_reward(RewardSpec("math", kwargs={"accept": "all"}))
+    with pytest.raises(UserError, match="two rewards"):
+        Scorer([RewardSpec("math"), RewardSpec("math")])
+
+
+def test_importing_the_registry_is_light(tmp_path):
+    code = (
+        "import sys, time; t = time.time(); from rewards.registry import load_reward; from rewards.grade import grade_file;"
+        "load_reward('math'); assert time.time() - t < 2; print({'torch', 'ray', 'transformers', 'sympy'} & set(sys.modules))"
+    )
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (run.stdout, run.stderr) == ("set()\n", "")
+
+
+def test_grade_file(tmp_path, reward_file):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    lines = [{"completion": "\\boxed{42}", "answer": "42", "id": 7}, {"completion": "hm", "answer": "é"}]
+    source.write_text("\n".join(json.dumps(line) for line in lines) + "\n\n")
+    summary = grade_file(source, "math", out)
+    graded = [json.loads(line) for line in out.read_text().splitlines()]
+    assert graded[0].items() >= {"id": 7, "value": 1.0, "status": "correct", "extracted": "42"}.items()
+    assert graded[1].items() >= {"answer": "é", "value": 0.0, "status": "no_answer", "extracted": None}.items()
+    assert str(summary) == "2 items, 2 scored, mean 0.5000 (correct 1, no_answer 1)"
+    failed = grade_file(source, f"{reward_file}:raises", source)
+    assert (failed.scored, failed.mean) == (0, None)
+    assert "KeyError" in str(failed)
+    assert json.loads(source.read_text().splitlines()[0])["status"] == "crash"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no such file"),
+        ('{"completion": "x", "answer": "1"}\nnot json\n', "line 2: not JSON"),
+        ("[1]\n", "line 1: a list, not a JSON object"),
+        ('{"completion": "x"}\n', "line 1: the field 'answer' is missing"),
+        ("\n", "is empty"),
+    ],
+)
+def test_grade_file_names_what_is_wrong(tmp_path, text, message):
+    path = tmp_path / "in.jsonl"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=message) as error:
+        grade_file(path, "math")
+    assert str(path) in str(error.value)
+
+
+def test_check_golds():
+    assert check_golds(["42", "\\frac{1}{2}", "", "{", "x \\boxed{3} y", "x+1"]) == [2, 3]
