@@ -14,11 +14,12 @@ Problems are split by a hash of their text, so what is held out stays held out, 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import random
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-LARGEST = 999
+LARGEST = 99
 """Every intermediate result lies in 0..LARGEST."""
 HELD_OUT_SHARE = 0.1
 
@@ -63,9 +64,9 @@ def expression(start: str, chain: tuple[tuple[str, int], ...]) -> str:
 def draw_problem(rng: random.Random, operations: int) -> Problem:
     """A random problem whose intermediate results all lie in 0..LARGEST."""
     while True:
-        start = rng.randint(2, 50)
+        start = rng.randint(2, 30)
         chain = tuple(
-            (operator, rng.randint(2, 9) if operator == "*" else rng.randint(2, 50))
+            (operator, rng.randint(2, 9) if operator == "*" else rng.randint(2, 30))
             for operator in rng.choices("+-*", k=operations)
         )
         problem = Problem(start=start, chain=chain)
@@ -78,14 +79,21 @@ def is_held_out(text: str) -> bool:
     return int.from_bytes(digest[:8]) < HELD_OUT_SHARE * 2**64
 
 
-def problems(seed: int, operations: tuple[int, ...], *, held_out: bool) -> Iterator[Problem]:
-    """An endless stream of one side of the split, the numbers of operations in turn, without repeats of a text."""
-    rng, seen, turn = random.Random(seed), set(), 0
-    while True:
-        problem = draw_problem(rng, operations[turn % len(operations)])
-        if is_held_out(problem.text) == held_out and problem.text not in seen:
+def problems(seed: int, operations: Sequence[int], *, held_out: bool) -> Iterator[Problem]:
+    """An endless stream of one side of the split, the numbers of operations in turn. Texts may repeat; see `distinct`."""
+    rng = random.Random(seed)
+    for count in itertools.cycle(operations):
+        while is_held_out((problem := draw_problem(rng, count)).text) != held_out:
+            pass
+        yield problem
+
+
+def distinct(stream: Iterable[Problem]) -> Iterator[Problem]:
+    """The first problem of every text. Short chains are few: ask for no more than there are."""
+    seen: set[str] = set()
+    for problem in stream:
+        if problem.text not in seen:
             seen.add(problem.text)
-            turn += 1
             yield problem
 
 

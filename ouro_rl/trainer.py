@@ -8,6 +8,7 @@ that was sampled, and the exit gate is optimised beside the token head, with its
 
 from __future__ import annotations
 
+import functools
 import json
 import shutil
 import time
@@ -19,7 +20,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from torch import Tensor
 from transformers.trainer import TRAINER_STATE_NAME
-from trl import GRPOConfig, GRPOTrainer
+from trl import GRPOTrainer
 
 from ouro_rl.advantages import PriceRule, gate_returns, group_advantages
 from ouro_rl.batch import collate, depth_matrix, replay_inputs
@@ -30,7 +31,9 @@ from ouro_rl.losses import gate_loss, token_loss, token_weights
 from ouro_rl.metrics import rollout_metrics
 from ouro_rl.policy import entropy, token_log_softmax
 from ouro_rl.rundir import RunDir
-from ouro_rl.types import Prompt, ScoredRollout
+from ouro_rl.step_metrics import StepMetrics
+from ouro_rl.trainer_settings import gap_limit, grpo_config
+from ouro_rl.types import Prompt, ScoredRollout, rollout_record
 
 GATE_PARAMETERS = ("early_exit_gate.weight", "early_exit_gate.bias")
 """By full name: the MLPs' `gate_proj` are no gates."""
@@ -55,6 +58,7 @@ class OuroGRPOTrainer(GRPOTrainer):
             rate=config.gate.price_rate, largest=config.gate.price_max,
         )
         self.price_dual = config.gate.price
+        self._token_texts = functools.cache(lambda token: tokenizer.decode([token]))
         self.step_metrics = StepMetrics()
         if config.gate.mode == "off":
             for name, parameter in model.named_parameters():
@@ -129,9 +133,11 @@ class OuroGRPOTrainer(GRPOTrainer):
         return advantages, returns
 
     def _record(self, scored: Sequence[ScoredRollout], advantages: Tensor) -> None:
-        step = self.state.global_step + 1
-        pairs = zip(scored, advantages.tolist(), strict=True)
-        self.run_dir.write_rollouts(step, [rollout_record(*pair, step, self._tokenizer) for pair in pairs])
+        step, text = self.state.global_step + 1, self._token_texts
+        self.run_dir.write_rollouts(step, [
+            rollout_record(item, advantage, step, [text(token) for token in item.rollout.completion_ids])
+            for item, advantage in zip(scored, advantages.tolist(), strict=True)
+        ])  # fmt: skip
 
     # -- loss ----------------------------------------------------------------------------------------------------------
 
@@ -252,114 +258,6 @@ class OuroGRPOTrainer(GRPOTrainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             self.price_dual = json.loads((Path(checkpoint) / PRICE_FILE).read_text())["price_dual"]
-
-
-class StepMetrics:
-    """Collects the figures of one update from wherever they arise; `take()` hands them over and starts anew."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, float] = {}
-        self.weights: dict[str, float] = {}
-
-    def set(self, name: str, value: float) -> None:
-        self.values[name] = value
-
-    def update(self, values: dict[str, float]) -> None:
-        self.values.update(values)
-
-    def add(self, name: str, value: float) -> None:
-        self.values[name] = self.values.get(name, 0.0) + value
-
-    def largest(self, name: str, value: float) -> None:
-        self.values[name] = max(self.values.get(name, value), value)
-
-    def mean(self, name: str, value: float, weight: float) -> None:
-        total = self.weights.get(name, 0.0) + weight
-        self.values[name] = (self.values.get(name, 0.0) * (total - weight) + value * weight) / max(total, 1e-12)
-        self.weights[name] = total
-
-    def seconds_of_rollout(self) -> float:
-        return sum(self.values.get(name, 0.0) for name in ("time/rollout_s", "time/reward_s", "time/sync_s"))
-
-    def take(self) -> dict[str, float]:
-        values, self.values, self.weights = self.values, {}, {}
-        return values
-
-
-def rollout_record(item: ScoredRollout, advantage: float, step: int, tokenizer) -> dict:
-    """One line of `rollouts/*.jsonl` (DESIGN: run directory)."""
-    rollout = item.rollout
-    return {
-        "step": step,
-        "policy_version": rollout.policy_version,
-        "prompt_index": rollout.prompt_index,
-        "sample_index": rollout.sample_index,
-        "prompt_ids": rollout.prompt_ids,
-        "completion_ids": rollout.completion_ids,
-        "depths": rollout.depths,
-        "token_logprobs": rollout.token_logprobs,
-        "depth_logprobs": rollout.depth_logprobs,
-        "temperature": rollout.temperature,
-        "finish_reason": rollout.finish_reason,
-        "completion": item.completion,
-        "tokens": [tokenizer.decode([token]) for token in rollout.completion_ids],
-        "rewards": dict(item.rewards),
-        "statuses": dict(item.statuses),
-        "reward": item.reward,
-        "advantage": advantage,
-    }
-
-
-def gap_limit(config: TrainConfig) -> float:
-    """Largest log-prob gap that a run goes on with, in nats."""
-    if config.trainer.logp_gap_limit is not None:
-        return config.trainer.logp_gap_limit
-    return 1e-3 if config.model.dtype == "float32" else 1.0
-
-
-def grpo_config(config: TrainConfig, run_dir: RunDir) -> GRPOConfig:
-    """Our configuration in TRL's words. One batch of rollouts is one optimizer update (times `updates_per_batch`)."""
-    from accelerate import PartialState
-
-    trainer = config.trainer
-    completions = trainer.prompts_per_step * trainer.group_size
-    on_gpu = torch.cuda.is_available()
-    return GRPOConfig(
-        output_dir=str(run_dir.path),
-        seed=config.run.seed,
-        data_seed=config.run.seed,
-        max_steps=trainer.steps,
-        per_device_train_batch_size=trainer.micro_batch,
-        gradient_accumulation_steps=completions // (trainer.micro_batch * PartialState().num_processes),
-        num_generations=trainer.group_size,
-        num_iterations=trainer.updates_per_batch,
-        max_completion_length=config.rollout.max_new_tokens,
-        temperature=config.rollout.temperature,
-        beta=0.0,
-        loss_type=trainer.loss_type,
-        scale_rewards=trainer.scale_rewards,
-        learning_rate=trainer.lr,
-        lr_scheduler_type=trainer.lr_scheduler,
-        warmup_steps=trainer.lr_warmup,
-        weight_decay=trainer.weight_decay,
-        adam_beta2=trainer.adam_beta2,
-        max_grad_norm=trainer.max_grad_norm,
-        optim="adamw_torch",
-        bf16=config.model.dtype == "bfloat16",
-        fp16=False,
-        use_cpu=not on_gpu,
-        gradient_checkpointing=config.model.gradient_checkpointing,
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        logging_steps=1,
-        logging_first_step=True,
-        save_strategy="steps",
-        save_steps=trainer.checkpoint_every,
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        report_to="none",
-        dataloader_pin_memory=on_gpu,
-        ddp_find_unused_parameters=False,
-    )
 
 
 def _rewards_come_with_the_rollouts(**_) -> list[None]:

@@ -92,3 +92,27 @@ class ScoredRollout:
     """Why, by reward name: correct, wrong, no_answer, gold_unparsable, timeout, crash, policy."""
     reward: float | None
     """Weighted sum of the raw scores; None when any part is unscored (left out of the baseline, advantage 0)."""
+
+
+def rollout_record(scored: ScoredRollout, advantage: float, step: int, tokens: list[str]) -> dict[str, Any]:
+    """One line of `rollouts/*.jsonl` (DESIGN: run directory). `tokens` is the text of each completion token."""
+    rollout = scored.rollout
+    return {
+        "step": step,
+        "policy_version": rollout.policy_version,
+        "prompt_index": rollout.prompt_index,
+        "sample_index": rollout.sample_index,
+        "prompt_ids": rollout.prompt_ids,
+        "completion_ids": rollout.completion_ids,
+        "depths": rollout.depths,
+        "token_logprobs": rollout.token_logprobs,
+        "depth_logprobs": rollout.depth_logprobs,
+        "temperature": rollout.temperature,
+        "finish_reason": rollout.finish_reason,
+        "completion": scored.completion,
+        "tokens": tokens,
+        "rewards": dict(scored.rewards),
+        "statuses": dict(scored.statuses),
+        "reward": scored.reward,
+        "advantage": advantage,
+    }

@@ -1,0 +1,53 @@
+"""What happens around the updates: stopping on a signal, and the progress bar."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from tqdm import tqdm
+from transformers import TrainerCallback
+
+
+class StopOnSignal(TrainerCallback):
+    """SIGINT and SIGTERM end the run after the update in progress, with a checkpoint. A second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+
+    def __enter__(self) -> StopOnSignal:
+        self.previous = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def __exit__(self, *_) -> None:
+        for number, handler in self.previous.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, _frame) -> None:
+        if self.received is not None:
+            os._exit(128 + number)
+        self.received = number
+        tqdm.write("Stopping after this update; once more to stop at once.")
+
+    def on_step_end(self, args, state, control, **_):
+        if self.received is not None:
+            control.should_save = True
+            control.should_training_stop = True
+
+
+class Progress(TrainerCallback):
+    """One bar over the updates, with reward, depth and tokens/s of the last one."""
+
+    def on_train_begin(self, args, state, control, **_):
+        self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", dynamic_ncols=True)
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if logs and "reward/mean" in logs:
+            self.bar.set_postfix_str(
+                f"reward {logs['reward/mean']:.2f}, depth {logs['depth/mean']:.2f}, {logs['tokens/s']:.0f} tokens/s",
+                refresh=False,
+            )
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_train_end(self, args, state, control, **_):
+        self.bar.close()

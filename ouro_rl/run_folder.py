@@ -1,0 +1,65 @@
+"""Where a training run is written, and whether an earlier one may be gone on with."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+
+import yaml
+
+import ouro_rl
+from ouro_rl.config import TrainConfig
+from ouro_rl.errors import UserError
+from ouro_rl.rundir import RunDir, write_atomically
+
+MAY_CHANGE = {("run", "dir"), ("trainer", "steps"), ("trainer", "checkpoint_every"), ("trainer", "keep_checkpoints"),
+              ("rollout", "workers"), ("rollout", "worker_cpus"), ("rollout", "worker_gpus"), ("rewards", "workers")}  # fmt: skip
+"""Settings that do not change what is computed: a resumed run may have others."""
+
+
+def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path | None]:
+    """The run's folder and the checkpoint to go on from, if any.
+
+    A folder that holds something is never written into: without `resume` the next free `dir-2`, `dir-3`, ... is taken. Raises
+    UserError when there is nothing to resume, or when it began with another configuration."""
+    if resume:
+        run_dir = RunDir(config.run.dir)
+        if not run_dir.config_path.exists():
+            raise UserError(f"--resume: {run_dir.path} holds no run.\nStart without --resume, or set run.dir to the run's folder.")
+        refuse_other_config(run_dir, config)
+        return run_dir, run_dir.latest_checkpoint()
+    path, number = config.run.dir, 1
+    while path.exists() and any(path.iterdir()):
+        number += 1
+        path = config.run.dir.with_name(f"{config.run.dir.name}-{number}")
+    if path != config.run.dir:
+        print(f"{config.run.dir} holds an earlier run; this one goes to {path}.")
+    run_dir = RunDir(path)
+    write_atomically(run_dir.config_path, [yaml.safe_dump(record_of(config), sort_keys=False)])
+    return run_dir, None
+
+
+def record_of(config: TrainConfig) -> dict:
+    """What `config.yaml` holds: the whole configuration, and under `about` where it ran."""
+    packages = ("torch", "transformers", "trl", "accelerate", "ray", "math-verify")
+    commit = subprocess.run(
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
+    )
+    versions = {"ouro-rl": ouro_rl.__version__, "python": platform.python_version()}
+    versions |= {package: version(package) for package in packages}
+    return {**config.model_dump(mode="json"), "about": {"versions": versions, "commit": commit.stdout.strip() or None}}
+
+
+def refuse_other_config(run_dir: RunDir, config: TrainConfig) -> None:
+    """UserError, naming the first key, unless the run began with this configuration."""
+    recorded = yaml.safe_load(run_dir.config_path.read_text())
+    for section, values in config.model_dump(mode="json").items():
+        for key, value in values.items():
+            before = recorded.get(section, {}).get(key)
+            if before != value and (section, key) not in MAY_CHANGE:
+                raise UserError(
+                    f"--resume: {section}.{key} is {value!r}, but the run in {run_dir.path} began with {before!r}.\n"
+                    "Give the same configuration, or start a new run."
+                )

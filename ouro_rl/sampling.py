@@ -1,0 +1,70 @@
+"""The trainer's rollout source: prompts -> groups of rollouts -> scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from ouro_rl.config import TrainConfig
+from ouro_rl.data import stop_token_ids
+from ouro_rl.types import Prompt, Rollout, RolloutRequest, SamplingParams, ScoredRollout
+from rewards.registry import RewardSpec
+from rewards.scorer import Scorer
+from rollout_workers.pool import RolloutPool
+from rollout_workers.seeds import sample_seed
+
+
+def make_pool(config: TrainConfig) -> RolloutPool:
+    rollout = config.rollout
+    return RolloutPool(
+        rollout.workers, config.model.path, dtype=config.model.dtype, max_batch=rollout.max_batch,
+        cpus=rollout.worker_cpus, gpus=rollout.worker_gpus,
+    )  # fmt: skip
+
+
+def make_scorer(config: TrainConfig) -> Scorer:
+    specs = [
+        RewardSpec(name=reward.name, weight=reward.weight, kwargs=reward.kwargs, timeout_s=reward.timeout_s)
+        for reward in config.rewards.functions
+    ]
+    return Scorer(specs, workers=config.rewards.workers)
+
+
+class Sampler:
+    """Samples and scores the groups of one update; deterministic in (seed, step), whatever the number of workers."""
+
+    def __init__(self, config: TrainConfig, pool: RolloutPool, scorer: Scorer, tokenizer):
+        self.config, self.pool, self.scorer, self.tokenizer = config, pool, scorer, tokenizer
+        self.params = SamplingParams(
+            max_new_tokens=config.rollout.max_new_tokens,
+            temperature=config.rollout.temperature,
+            exit_rule=config.rollout.exit_rule.rule(),
+            stop_token_ids=stop_token_ids(tokenizer),
+        )
+
+    def __call__(self, prompts: Sequence[Prompt], step: int) -> tuple[list[ScoredRollout], dict[str, float]]:
+        """Scored rollouts, group by group, and timings by metric name."""
+        seed, group = self.config.run.seed, range(self.config.trainer.group_size)
+        requests = [
+            RolloutRequest(prompt=prompt, seeds=tuple(sample_seed(seed, step, prompt.index, sample) for sample in group))
+            for prompt in prompts
+        ]
+        started = time.monotonic()
+        rollouts = self.pool.rollout(requests, self.params)
+        sampled = time.monotonic()
+        scored = score(self.scorer, self.tokenizer, [prompt for prompt in prompts for _ in group], rollouts)
+        seconds = {"time/rollout_s": sampled - started, "time/reward_s": time.monotonic() - sampled}
+        tokens = sum(len(rollout.completion_ids) for rollout in rollouts)
+        return scored, {**seconds, "tokens/s": tokens / max(1e-9, sampled - started)}
+
+
+def score(scorer: Scorer, tokenizer, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[ScoredRollout]:
+    """Completions as text, scored by every reward function; prompts and rollouts one to one."""
+    texts = tokenizer.batch_decode([rollout.completion_ids for rollout in rollouts], skip_special_tokens=True)
+    names = sorted({name for prompt in prompts for name in prompt.columns})
+    columns = {name: [prompt.columns.get(name) for prompt in prompts] for name in names}
+    scores = scorer.score([prompt.messages for prompt in prompts], texts, columns)
+    return [
+        ScoredRollout(rollout=rollout, completion=text, rewards=item.rewards, statuses=item.statuses, reward=item.reward)
+        for rollout, text, item in zip(rollouts, texts, scores, strict=True)
+    ]

@@ -1,0 +1,60 @@
+"""Our configuration in TRL's words."""
+
+from __future__ import annotations
+
+import torch
+from accelerate import PartialState
+from trl import GRPOConfig
+
+from ouro_rl.config import TrainConfig
+from ouro_rl.rundir import RunDir
+
+
+def gap_limit(config: TrainConfig) -> float:
+    """Largest log-prob gap that a run goes on with, in nats."""
+    if config.trainer.logp_gap_limit is not None:
+        return config.trainer.logp_gap_limit
+    return 1e-3 if config.model.dtype == "float32" else 1.0
+
+
+def grpo_config(config: TrainConfig, run_dir: RunDir) -> GRPOConfig:
+    """One batch of rollouts is one optimizer update (times `updates_per_batch`)."""
+    trainer = config.trainer
+    completions = trainer.prompts_per_step * trainer.group_size
+    on_gpu = torch.cuda.is_available()
+    return GRPOConfig(
+        output_dir=str(run_dir.path),
+        seed=config.run.seed,
+        data_seed=config.run.seed,
+        max_steps=trainer.steps,
+        per_device_train_batch_size=trainer.micro_batch,
+        gradient_accumulation_steps=completions // (trainer.micro_batch * PartialState().num_processes),
+        num_generations=trainer.group_size,
+        num_iterations=trainer.updates_per_batch,
+        max_completion_length=config.rollout.max_new_tokens,
+        temperature=config.rollout.temperature,
+        beta=0.0,
+        loss_type=trainer.loss_type,
+        scale_rewards=trainer.scale_rewards,
+        learning_rate=trainer.lr,
+        lr_scheduler_type=trainer.lr_scheduler,
+        warmup_steps=trainer.lr_warmup,
+        weight_decay=trainer.weight_decay,
+        adam_beta2=trainer.adam_beta2,
+        max_grad_norm=trainer.max_grad_norm,
+        optim="adamw_torch",
+        bf16=config.model.dtype == "bfloat16",
+        fp16=False,
+        use_cpu=not on_gpu,
+        gradient_checkpointing=config.model.gradient_checkpointing,
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        logging_steps=1,
+        logging_first_step=True,
+        save_strategy="steps",
+        save_steps=trainer.checkpoint_every,
+        remove_unused_columns=False,
+        disable_tqdm=True,
+        report_to="none",
+        dataloader_pin_memory=on_gpu,
+        ddp_find_unused_parameters=False,
+    )
