@@ -1,23 +1,29 @@
 """The configuration of every command: strict, frozen, checked before anything heavy is imported.
 
-A config file is YAML; several compose left to right, then come dotted overrides (`trainer.lr=1e-5`). Unknown keys, wrong types
-and values out of range are `UserError`s that name the file, the key and the mend. See `ouro_rl.config_loader`.
+A config file is YAML; several compose left to right, then come dotted overrides (`trainer.lr=1e-5`). Unknown keys, wrong
+types and values out of range are `UserError`s that name the file, the key and the mend. See `ouro_rl.config_loader`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ouro_rl.types import ExitRule
 
+Operations = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+
 
 class Section(BaseModel):
-    """Base of every section: no unknown keys, no silent conversions, no later changes."""
+    """Base of every section: no unknown keys, no silent conversions, no later changes.
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True)
+    The text under a field is its documentation, and the help in an error message about it."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class ExitRuleConfig(Section):
@@ -55,16 +61,19 @@ class DataConfig(Section):
     """Hub configuration name."""
     split: str = "train"
     question_column: str = "problem"
-    answer_column: str = "answer"
-    """Becomes the column `answer`, which the `math` reward reads."""
+    """A text, or a list of chat messages; dots reach into nested columns."""
+    answer_column: str | None = "answer"
+    """Becomes the column `answer`, which the `math` reward reads; dots reach into nested columns. None: there is no answer."""
     system_prompt: str | None = None
     prompt_suffix: str = ""
     """Text put after the question."""
+    assistant_prefix: str = ""
+    """Text that every answer starts with, as part of the prompt (`"<think>\\n"` for the Thinking checkpoints)."""
     limit: int | None = Field(default=None, ge=1)
     """At most this many rows, from the start."""
     max_prompt_tokens: int = Field(default=1024, ge=1)
     """Longer prompts are left out, and counted."""
-    operations: tuple[int, ...] = (2, 3, 4)
+    operations: Operations = (2, 3, 4)
     """`arithmetic`: numbers of operations in a problem."""
 
 
@@ -110,7 +119,7 @@ class GateConfig(Section):
     """What one loop of one token costs, in units of advantage (the first value when a target is given)."""
     price_warmup: int = Field(default=0, ge=0)
     """Steps over which the price rises from 0."""
-    target_depth: float | None = Field(default=None, gt=0)
+    target_depth: float | None = Field(default=None, ge=1)
     """Mean depth to reach: the price becomes a dual variable that a controller moves. None keeps it constant."""
     price_rate: float = Field(default=0.02, ge=0)
     """Change of the price in a step for one loop of distance to the target."""
@@ -123,8 +132,8 @@ class TrainerConfig(Section):
     """Optimizer updates."""
     prompts_per_step: int = Field(default=16, ge=1)
     """Groups in an update, over all devices."""
-    group_size: int = Field(default=8, ge=1)
-    """Completions of one prompt."""
+    group_size: int = Field(default=8, ge=2)
+    """Completions of one prompt: a group needs at least 2 completions to compare."""
     micro_batch: int = Field(default=64, ge=1)
     """Completions in one forward and backward pass, on one device."""
     updates_per_batch: int = Field(default=1, ge=1)
@@ -145,6 +154,28 @@ class TrainerConfig(Section):
     checkpoint_every: int = Field(default=25, ge=1)
     keep_checkpoints: int = Field(default=2, ge=1)
 
+    @property
+    def completions(self) -> int:
+        """Completions in an update, over all devices."""
+        return self.prompts_per_step * self.group_size
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainerConfig:
+        if self.completions % self.micro_batch:
+            raise ValueError(
+                f"prompts_per_step ({self.prompts_per_step}) x group_size ({self.group_size}) = {self.completions} "
+                f"completions do not divide into micro batches of {self.micro_batch}; "
+                f"set micro_batch to {largest_divisor(self.completions, self.micro_batch)}"
+            )
+        if self.lr_warmup and self.lr_scheduler == "constant":
+            raise ValueError("lr_warmup has no effect with lr_scheduler `constant`; set it to `constant_with_warmup`")
+        return self
+
+
+def largest_divisor(number: int, most: int) -> int:
+    """The largest divisor of `number` that is at most `most`."""
+    return next(size for size in range(min(number, most), 0, -1) if number % size == 0)
+
 
 class EvalConfig(Section):
     """Held-out accuracy before and after training."""
@@ -155,12 +186,13 @@ class EvalConfig(Section):
     exit_rule: ExitRuleConfig = ExitRuleConfig(kind="threshold", value=0.5)
     max_new_tokens: int | None = Field(default=None, ge=1)
     """None: as in the rollouts."""
-    operations: tuple[int, ...] = (2, 3, 4)
+    operations: Operations = (2, 3, 4)
 
 
 class RunConfig(Section):
     dir: Path = Path("runs/run")
-    seed: int = 0
+    """Where the run is written; when that is taken, the next free one of `dir-2`, `dir-3`, ... (not with `--resume`)."""
+    seed: int = Field(default=0, ge=0)
 
 
 class TrainConfig(Section):
@@ -175,6 +207,15 @@ class TrainConfig(Section):
     eval: EvalConfig = EvalConfig()
     run: RunConfig = RunConfig()
 
+    @model_validator(mode="after")
+    def _fits(self) -> TrainConfig:
+        if self.gate.mode == "policy" and self.rollout.exit_rule.kind != "sample":
+            raise ValueError(
+                "gate.mode `policy` learns from sampled depths, but rollout.exit_rule.kind is "
+                f"`{self.rollout.exit_rule.kind}`; set it to `sample`, or gate.mode to `off`"
+            )
+        return self
+
 
 class ShapeConfig(Section):
     """Shape of a model made from scratch."""
@@ -188,11 +229,20 @@ class ShapeConfig(Section):
     max_position_embeddings: int = Field(default=512, ge=16)
     rope_theta: float = Field(default=10_000.0, gt=0)
 
+    @model_validator(mode="after")
+    def _fits(self) -> ShapeConfig:
+        heads, pairs = self.num_attention_heads, self.num_key_value_heads or self.num_attention_heads
+        if self.hidden_size % (2 * heads):
+            raise ValueError(f"hidden_size ({self.hidden_size}) must be an even multiple of num_attention_heads, {heads}")
+        if heads % pairs:
+            raise ValueError(f"num_attention_heads ({heads}) must be a multiple of num_key_value_heads ({pairs})")
+        return self
+
 
 class CorpusConfig(Section):
     """The arithmetic demonstrations that a warm start learns from."""
 
-    operations: tuple[int, ...] = (2, 3, 4)
+    operations: Operations = (2, 3, 4)
     careful: float = Field(default=0.4, ge=0, le=1)
     """Chance that a line of a demonstration does one operation; otherwise it does two at once."""
 
@@ -226,4 +276,5 @@ class WarmstartConfig(Section):
     stage_two: StageTwoConfig
     eval_problems: int = Field(default=500, ge=1)
     output: Path
-    seed: int = 0
+    """Folder of the checkpoint."""
+    seed: int = Field(default=0, ge=0)

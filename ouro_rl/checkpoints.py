@@ -1,0 +1,72 @@
+"""Loading a policy: model and tokenizer, with clear errors. One way for training, evaluation and the rollout engines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import AutoConfig
+from transformers.utils import logging as transformers_logging
+
+from ouro_rl.data import load_tokenizer
+from ouro_rl.errors import UserError
+from ouro_rl.model import OuroConfig, OuroForCausalLM
+from ouro_rl.preflight_files import is_local, refuse_misfit
+
+
+def load_policy(path: str, dtype: torch.dtype) -> tuple[OuroForCausalLM, Any]:
+    """Model (on the CPU, in evaluation mode) and tokenizer of a folder or hub id, weights converted to `dtype`.
+
+    The special token ids of model and tokenizer agree afterwards. Raises UserError for a checkpoint that is not there, is no
+    Ouro, or whose tensors do not fit its config (naming the tensor and both shapes). Never runs a checkpoint's own code.
+    """
+    config = load_model_config(path)
+    tokenizer = load_tokenizer(path)
+    if len(tokenizer) > config.vocab_size:
+        raise UserError(
+            f"model {path}: the tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size} (vocab_size);\n"
+            "  copy the tokenizer that belongs to the model into its folder"
+        )
+    with _quiet_if_local(path):
+        try:
+            model, info = OuroForCausalLM.from_pretrained(
+                path, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+            )
+        except OSError as error:
+            raise UserError(f"model {path}: no weights could be read ({_first_line(error)})") from error
+    wrong = {tensor: (tuple(found), tuple(expected)) for tensor, found, expected in info["mismatched_keys"]}
+    refuse_misfit(f"model {path}", wrong, info["missing_keys"], info["unexpected_keys"])
+    for holder in (model.config, model.generation_config):
+        holder.bos_token_id, holder.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+        holder.pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+def load_model_config(path: str) -> OuroConfig:
+    """The checkpoint's config. UserError when there is none, or when it is not an Ouro's."""
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise UserError(f"model {path}: no usable config.json ({_first_line(error)})") from error
+    if not isinstance(config, OuroConfig):
+        raise UserError(f"model {path}: model_type is {config.model_type!r}; only `ouro` models have loops to train")
+    return config
+
+
+@contextmanager
+def _quiet_if_local(path: str) -> Iterator[None]:
+    """Reading a local file takes seconds and needs no progress bar; a download does."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    if is_local(path):
+        transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join((str(error).strip().splitlines() or [type(error).__name__])[0].split())[:200]

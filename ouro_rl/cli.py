@@ -1,0 +1,266 @@
+"""The command line, `ouro-rl`: reads arguments and configs, tells mistakes at once, and only then imports what is heavy.
+
+Exit status: 0 done, 1 the run failed, 2 the user's input is wrong, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import ouro_rl
+from ouro_rl.config import TrainConfig, WarmstartConfig
+from ouro_rl.config_loader import dump_config, load_config
+from ouro_rl.errors import RunError, UserError
+from ouro_rl.preflight_files import (
+    check_benchmark,
+    check_model,
+    check_reward,
+    check_train_files,
+)
+from ouro_rl.run_folder import open_run_folder
+from ouro_rl.sizes import derived_sizes
+
+OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=", re.ASCII)
+MESSAGE_LINES = 3
+QUIET = {
+    "TOKENIZERS_PARALLELISM": "false",  # rollout workers fork after the tokenizer was used
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DATASETS_VERBOSITY": "error",
+    "TRL_EXPERIMENTAL_SILENCE": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DISABLE_IMPORT_WARNING": "1",
+}
+"""Other libraries' chatter, off unless the user has set these."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; `argv` without the program's name (default: the process's own). Returns the exit status."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    try:
+        arguments = make_parser().parse_args(argv)
+        return arguments.run(arguments)
+    except UserError as error:
+        return _complain(error, 2)
+    except RunError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        print("ouro-rl: interrupted", file=sys.stderr)
+        return 130
+    except SystemExit as stop:  # argparse, after --help or a mistake
+        return stop.code if isinstance(stop.code, int) else 2
+
+
+def _complain(error: Exception, status: int) -> int:
+    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    print("ouro-rl: " + "\n".join(lines[:MESSAGE_LINES]), file=sys.stderr)
+    return status
+
+
+# --- commands ----------------------------------------------------------------------------------------------------------
+
+
+def train(arguments: argparse.Namespace) -> int:
+    config = load_config(TrainConfig, *_split(arguments.configs))
+    if arguments.dry_run:
+        return _dry_run(config)
+    check_train_files(config)
+    if arguments.resume:
+        open_run_folder(config, resume=True)  # refuses a run that is not there or began otherwise; touches nothing
+    from ouro_rl.launch import run_training
+
+    return run_training(config, arguments.resume)
+
+
+def check(arguments: argparse.Namespace) -> int:
+    config = load_config(TrainConfig, *_split(arguments.configs))
+    check_train_files(config)
+    from ouro_rl.preflight import run_check
+
+    return run_check(config)
+
+
+def warmstart(arguments: argparse.Namespace) -> int:
+    config = load_config(WarmstartConfig, *_split(arguments.configs))
+    if arguments.dry_run:
+        return _dry_run(config)
+    from ouro_rl.warmstart import run_warmstart
+
+    print(f"checkpoint: {run_warmstart(config)}")
+    return 0
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    check_model(arguments.model, key="--model")
+    check_benchmark(arguments.benchmark, arguments.data, key="--benchmark")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise UserError(f"--out {arguments.out}: is a file; give a folder")
+    from ouro_rl.evaluate import EvalRequest, run_eval
+
+    request = EvalRequest(
+        model=arguments.model,
+        benchmark=arguments.benchmark,
+        data_file=arguments.data,
+        depths=arguments.depth,
+        thresholds=arguments.exit_threshold,
+        sample_gate=arguments.sample_gate,
+        samples=arguments.samples,
+        limit=arguments.limit,
+        max_new_tokens=arguments.max_new_tokens,
+        assistant_prefix=arguments.assistant_prefix,
+        workers=arguments.workers,
+        out=arguments.out,
+    )
+    print(f"results: {run_eval(request)}")
+    return 0
+
+
+def grade(arguments: argparse.Namespace) -> int:
+    check_reward(arguments.reward)
+    from rewards.grade import grade_file
+
+    summary = grade_file(arguments.file, arguments.reward, arguments.out)
+    print(summary, file=sys.stderr if arguments.out is None else sys.stdout)  # without --out the rows have stdout
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    from ouro_rl.report import write_report
+
+    print(f"report: {write_report(arguments.run_dir)}")
+    return 0
+
+
+def _split(configs: list[str]) -> tuple[list[str], list[str]]:
+    """Config files and overrides, each in their order."""
+    overrides = [text for text in configs if OVERRIDE.match(text)]
+    return [text for text in configs if text not in overrides], overrides
+
+
+def _dry_run(config: TrainConfig | WarmstartConfig) -> int:
+    """The resolved config; the derived sizes follow as comments, so that the whole output is a config file again."""
+    sizes = [f"# {name}: {number:,}" for name, number in derived_sizes(config).items()]
+    print(dump_config(config), *sizes, sep="\n")
+    return 0
+
+
+# --- arguments ---------------------------------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with mistakes told in two lines instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n  see `{self.prog} --help`\n")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="ouro-rl", description=(ouro_rl.__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=ouro_rl.__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=help, description=help[:1].upper() + help[1:] + ".", allow_abbrev=False
+        )
+        command.set_defaults(run=run)
+        return command
+
+    command = add("train", train, "reinforcement learning from a config")
+    _add_configs(command, dry_run=True)
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint in run.dir")
+
+    _add_eval(add("eval", evaluate, "accuracy and depth of a checkpoint on a benchmark"))
+
+    command = add("grade", grade, "score saved completions with a reward")
+    command.add_argument("file", type=Path, metavar="FILE.jsonl", help="rows with `completion` and `answer`")
+    command.add_argument(
+        "--reward", required=True, metavar="NAME", help="`math`, module.path:function or file.py:function"
+    )
+    command.add_argument("--out", type=Path, metavar="FILE", help="where the scored rows go (default: stdout)")
+
+    _add_configs(add("check", check, "preflight: would this training config run, and run right?"), dry_run=False)
+    _add_configs(add("warmstart", warmstart, "a small looped model from scratch (Stage I and II)"), dry_run=True)
+
+    command = add("report", report, "one self-contained HTML page about a run")
+    command.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    return parser
+
+
+def _add_configs(command: argparse.ArgumentParser, *, dry_run: bool) -> None:
+    command.add_argument(
+        "configs",
+        nargs="+",
+        metavar="CONFIG|section.key=value",
+        help="YAML files, composed left to right, then overrides",
+    )
+    if dry_run:
+        command.add_argument("--dry-run", action="store_true", help="print the resolved config and its sizes, and stop")
+
+
+def _add_eval(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", required=True, metavar="PATH_OR_HUB_ID")
+    command.add_argument(
+        "--benchmark", required=True, metavar="NAME_OR_FILE", help="arithmetic, math500, or a .jsonl file"
+    )
+    command.add_argument("--data", type=Path, metavar="FILE", help="the benchmark's problems from a .jsonl file")
+    command.add_argument("--depth", type=_list_of(_count), default=(), metavar="1,2,...", help="fixed numbers of loops")
+    command.add_argument(
+        "--exit-threshold",
+        type=_list_of(_share),
+        default=(),
+        metavar="0.5,...",
+        help="exit when the gate's CDF reaches it",
+    )
+    command.add_argument("--sample-gate", action="store_true", help="draw every depth from the gate")
+    command.add_argument("--samples", type=_count, default=1, metavar="K", help="1: greedy; more: at temperature 1")
+    command.add_argument("--limit", type=_count, metavar="N", help="at most this many problems")
+    command.add_argument("--max-new-tokens", type=_count, metavar="N", help="default: 64 for arithmetic, else 2048")
+    command.add_argument(
+        "--assistant-prefix",
+        default="",
+        metavar="TEXT",
+        help="start of every answer, such as '<think>\\n' (\\n is a line break)",
+    )
+    command.add_argument(
+        "--workers", type=_count_or_zero, default=0, metavar="N", help="Ray rollout actors; 0: in process"
+    )
+    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for eval.json")
+
+
+def _list_of(item: Callable[[str], float]) -> Callable[[str], tuple[float, ...]]:
+    def parse(text: str) -> tuple[float, ...]:
+        return tuple(item(part) for part in text.split(","))
+
+    return parse
+
+
+def _count(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def _count_or_zero(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number in (0, 1]")
+    return value

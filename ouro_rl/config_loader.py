@@ -1,0 +1,226 @@
+"""From YAML files and overrides to a checked config, and back. Fast: no torch, so a wrong key is told in well under a second.
+
+Files compose left to right: mappings merge key by key, everything else (lists too) replaces what was there. Then come the
+overrides, `section.key=value` with the value in YAML.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+import yaml
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from ouro_rl.config import Section, TrainConfig
+from ouro_rl.errors import UserError
+from ouro_rl.plain_yaml import parse_yaml, to_yaml
+from ouro_rl.sizes import derived_sizes
+
+Config = TypeVar("Config", bound=Section)
+Key = tuple[str | int, ...]
+
+
+def load_config(cls: type[Config], paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
+    """Compose `paths` and `overrides` into a `cls`.
+
+    Raises UserError, of at most three lines, naming the file or override, the dotted key and the mend: for a file that is
+    missing or not YAML, an unknown key, a wrong type, a value out of range, a missing key, or values that do not fit together.
+    """
+    values: dict[str, Any] = {}
+    sources: dict[Key, str] = {}
+    for path in paths:
+        _merge(values, _read(Path(path)), str(path), sources)
+    values.pop("about", None)  # what a run notes below its own config.yaml: versions and commit, no settings
+    for override in overrides:
+        _merge(values, _parse_override(override), f"override {override}", sources)
+    files = " + ".join(str(path) for path in paths)
+    try:
+        # JSON mode is what takes a list for a tuple and a text for a Path, yet converts nothing else.
+        config = cls.model_validate_json(json.dumps(values))
+    except ValidationError as error:
+        raise UserError(_explain(cls, error.errors(include_url=False), sources, files)) from None
+    if isinstance(config, TrainConfig):
+        derived_sizes(config)  # raises when the batch does not divide among the devices
+    return config
+
+
+def dump_config(config: Section) -> str:
+    """The resolved config as YAML, which `load_config` reads back to an equal one."""
+    return to_yaml(config.model_dump(mode="json"))
+
+
+# --- reading -----------------------------------------------------------------------------------------------------------
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such config file{_neighbours(path)}") from None
+    except IsADirectoryError:
+        raise UserError(f"{path}: is a folder; give a YAML file in it{_neighbours(path / 'x')}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path}: is not text; a config file is YAML in UTF-8") from None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+    return _mapping(text, str(path))
+
+
+def _neighbours(path: Path) -> str:
+    """The config files that stand where one was looked for, nearest name first."""
+    names = sorted(file.name for file in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5) or names[:5]
+    return f"; there is {', '.join(str(path.parent / name) for name in near)}" if near else ""
+
+
+def _parse_override(override: str) -> dict[str, Any]:
+    key, _, text = override.partition("=")
+    try:
+        value = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"override {override}: the value is not YAML ({_yaml_problem(error)})") from None
+    for part in reversed(key.split(".")):
+        value = {part: value}
+    return value
+
+
+def _mapping(text: str, where: str) -> dict[str, Any]:
+    try:
+        value = parse_yaml(text)
+    except yaml.YAMLError as error:
+        raise UserError(f"{where}: not YAML: {_yaml_problem(error)}") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise UserError(f"{where}: must hold sections such as `trainer:` with keys under them, not a {_kind(value)}")
+    return value
+
+
+def _yaml_problem(error: yaml.YAMLError) -> str:
+    """What is wrong and where, in one line."""
+    mark = getattr(error, "problem_mark", None)
+    problem = " ".join(str(getattr(error, "problem", None) or error).split())
+    return f"line {mark.line + 1}: {problem}" if mark else problem
+
+
+def _merge(into: dict[str, Any], new: Mapping[str, Any], source: str, sources: dict[Key, str], at: Key = ()) -> None:
+    """Deep-merge `new` into `into`, and remember for every key who set it last."""
+    for name, value in new.items():
+        key = (*at, name)
+        sources[key] = source
+        if isinstance(value, Mapping):
+            if not isinstance(into.get(name), dict):
+                into[name] = {}
+            _merge(into[name], value, source, sources, key)
+        else:
+            into[name] = value
+
+
+# --- explaining --------------------------------------------------------------------------------------------------------
+
+
+def _explain(cls: type[Section], errors: Sequence[ErrorDetails], sources: dict[Key, str], files: str) -> str:
+    """The first mistake in plain words. A misspelt key also leaves the right one missing, so unknown keys come first."""
+    order = {"extra_forbidden": 0, "missing": 2}
+    error = min(errors, key=lambda error: order.get(error["type"], 1))
+    key, kind = error["loc"], error["type"]
+    name = _dotted(key)
+    if kind == "extra_forbidden":
+        text = f"{_source(key, sources, files)}: unknown key {name}{_nearest(cls, key)}"
+    elif kind == "missing":
+        text = f"{files or 'config'}: {name} is missing; {_how_to_set(cls, key)}"
+    elif kind == "value_error":  # raised by a validator of ours, whose text already has the mend
+        text = f"{_source(key, sources, files)}: {name and name + ': '}{error['ctx']['error']}"
+    else:
+        text = f"{_source(key, sources, files)}: {name} {_must(error)}, but is {_shown(error['input'])}"
+    about = "" if kind in {"extra_forbidden", "value_error"} else _about(cls, key)
+    return f"{text}\n  {about}" if about else text
+
+
+def _must(error: ErrorDetails) -> str:
+    """pydantic's `Input should be X` as `must be X`."""
+    if error["type"] == "too_short":
+        return f"must have at least {error['ctx']['min_length']} item"
+    words = {
+        "an object": "a section with keys under it",
+        "a valid array": "a list",
+        "a valid string": "a text",
+        "a valid integer": "a whole number",
+        "a valid number": "a number",
+        "a valid boolean": "true or false",
+    }
+    text = error["msg"].removeprefix("Input should be ")
+    return f"must be {words.get(text, text)}" if text != error["msg"] else f"is wrong: {text[:1].lower()}{text[1:]}"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False)
+    return f"{text if len(text) <= 60 else text[:60] + '...'} ({_kind(value)})"
+
+
+def _kind(value: Any) -> str:
+    names = {bool: "true or false", int: "whole number", float: "number", str: "text", list: "list", dict: "section"}
+    return names.get(type(value), "nothing")
+
+
+def _source(key: Key, sources: dict[Key, str], files: str) -> str:
+    """Who set this key: by itself, or the section it stands in."""
+    for length in range(len(key), 0, -1):
+        if key[:length] in sources:
+            return sources[key[:length]]
+    return files or "config"
+
+
+def _nearest(cls: type[Section], key: Key) -> str:
+    """The known key that looks most like an unknown one: as it is spelt, in any section."""
+    known = [path for path, _ in _known_keys(cls)]
+    name = _dotted(part for part in key if isinstance(part, str))
+    near = difflib.get_close_matches(name, [path for path in known if not name.startswith(f"{path}.")], n=1, cutoff=0.6)
+    if not near:  # the right word in the wrong section
+        near = [path for path in known if path.rpartition(".")[2] == key[-1]][:1]
+    if near:
+        return f"; did you mean {near[0]}?"
+    siblings = [path for path in known if path.rpartition(".")[0] == name.rpartition(".")[0]]
+    return f"; known here: {', '.join(siblings)}" if siblings else ""
+
+
+def _known_keys(cls: type[Section], at: str = "") -> Iterator[tuple[str, str]]:
+    """Every dotted key under `cls` with its documentation."""
+    for name, field in cls.model_fields.items():
+        path = f"{at}{name}"
+        yield path, field.description or ""
+        if section := _section_of(field.annotation):
+            yield from _known_keys(section, f"{path}.")
+
+
+def _section_of(annotation: Any) -> type[Section] | None:
+    """The section that a field holds, by itself or in a tuple."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((section for part in get_args(annotation) if (section := _section_of(part))), None)
+
+
+def _about(cls: type[Section], key: Key) -> str:
+    """`key: its documentation`, or nothing."""
+    name = _dotted(part for part in key if isinstance(part, str))
+    text = " ".join(dict(_known_keys(cls)).get(name, "").split())
+    return text and f"{name}: {text}"
+
+
+def _how_to_set(cls: type[Section], key: Key) -> str:
+    """What to write for a missing key, or for the required keys of a missing section."""
+    section: Any = cls
+    for part in key:
+        section = section and isinstance(part, str) and _section_of(section.model_fields[part].annotation)
+    needed = [name for name, field in section.model_fields.items() if field.is_required()] if section else []
+    names = [f"{_dotted(key)}.{name}" for name in needed] or [_dotted(key)]
+    return f"set {' and '.join(names)} in the file, or as {names[0]}=... on the command line"
+
+
+def _dotted(key: Any) -> str:
+    return ".".join(str(part) for part in key)

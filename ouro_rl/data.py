@@ -1,0 +1,243 @@
+"""From a data set's rows to prompts: questions rendered in the chat template, as token ids."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+
+from ouro_rl.arithmetic import distinct, problems
+from ouro_rl.config import DataConfig
+from ouro_rl.errors import UserError
+from ouro_rl.preflight_files import dotted_value, first_row, no_column, parse_row
+from ouro_rl.types import Prompt, Rollout
+
+logger = logging.getLogger(__name__)
+
+ARITHMETIC_LIMIT = 20_000
+"""Problems of the training side when the config sets no limit."""
+HELD_OUT_LIMIT = 500
+HELD_OUT_SEED = 2510
+"""Fixed, so that every evaluation asks the same held-out problems."""
+MATH500 = "HuggingFaceH4/MATH-500"
+BOX_REQUEST = "\nPlease reason step by step, and put your final answer within \\boxed{}."
+_QUESTIONS, _ANSWERS = ("problem", "question", "prompt"), ("answer", "solution")
+_RESERVED = {"prompt", "prompts", "completion", "completions", "completion_ids"}
+"""Names that a reward function is called with; a data set's columns of these names are not handed on."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChatFormat:
+    """How a question becomes a prompt."""
+
+    system_prompt: str | None = None
+    prompt_suffix: str = ""
+    """Put after the question."""
+    assistant_prefix: str = ""
+    """Put after the template's generation prompt: the answer goes on from it."""
+    max_prompt_tokens: int | None = None
+    """Longer prompts are left out, with a warning that counts them."""
+
+    @classmethod
+    def of(cls, config: DataConfig) -> ChatFormat:
+        return cls(
+            system_prompt=config.system_prompt,
+            prompt_suffix=config.prompt_suffix,
+            assistant_prefix=config.assistant_prefix,
+            max_prompt_tokens=config.max_prompt_tokens,
+        )
+
+
+# --- tokenizers --------------------------------------------------------------------------------------------------------
+
+
+def load_tokenizer(path: str) -> Any:
+    """The tokenizer of a folder or hub id, with the published checkpoints' special tokens mended.
+
+    They say that bos, eos and pad are all `<|endoftext|>`; right are `<|im_start|>`, `<|im_end|>` and `<|endoftext|>`.
+    Raises UserError when there is none.
+    """
+    from transformers import AutoTokenizer
+
+    import ouro_rl.model  # noqa: F401 (registers `ouro`: a tokenizer without a class of its own asks for the config)
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        problem = " ".join(str(error).strip().split("\n")[0].split())[:200]
+        raise UserError(f"model {path}: no usable tokenizer ({problem})") from error
+    right = {"pad_token": "<|endoftext|>", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
+    if right.values() <= tokenizer.get_vocab().keys():
+        for name, token in right.items():
+            setattr(tokenizer, name, token)
+    return tokenizer
+
+
+def stop_token_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Ids that end a completion: end of the turn, and end of the text (what a base model ends with)."""
+    ends = {tokenizer.eos_token_id, tokenizer.get_vocab().get("<|endoftext|>")}
+    return tuple(sorted(ends - {None}))
+
+
+def completion_texts(tokenizer: Any, rollouts: Sequence[Rollout]) -> list[str]:
+    """What graders see: the completions without the token that ended them. Other special tokens stay: `</think>` may be one."""
+    kept = [
+        ids[:-1] if stop else ids for ids, stop in ((r.completion_ids, r.finish_reason == "stop") for r in rollouts)
+    ]
+    return tokenizer.batch_decode(kept, skip_special_tokens=False)
+
+
+# --- data sets ---------------------------------------------------------------------------------------------------------
+
+
+def load_prompts(config: DataConfig, tokenizer: Any, *, seed: int) -> list[Prompt]:
+    """The training prompts. `seed` draws the arithmetic problems; other data comes in its own order.
+
+    Raises UserError for data that is missing, empty or without the named columns, and for a tokenizer without chat template.
+    """
+    where = f"data.source {config.source}"
+    pairs = _pairs(read_rows(config, seed=seed), config.question_column, config.answer_column, where)
+    return render(pairs, tokenizer, ChatFormat.of(config), where)
+
+
+def load_benchmark(
+    name: str,
+    *,
+    tokenizer: Any,
+    data_file: Path | None = None,
+    limit: int | None = None,
+    chat: ChatFormat | None = None,
+    operations: Sequence[int] = (2, 3, 4),
+) -> list[Prompt]:
+    """The problems of `arithmetic` (held out, always the same), `math500` or a .jsonl file; `data_file` holds a benchmark's
+    problems when they shall not come from the hub. Without `chat`, `math500` asks for step-by-step reasoning and a box.
+
+    Raises UserError as `load_prompts` does.
+    """
+    where, file = f"benchmark {name}", data_file or (Path(name) if name.endswith(".jsonl") else None)
+    chat = chat or ChatFormat(prompt_suffix=BOX_REQUEST if name == "math500" else "")
+    rows: Iterable[Row]
+    if file is not None:
+        rows = itertools.islice(read_jsonl(file), limit)
+        first = first_row(file, str(file))
+    elif name == "arithmetic":
+        rows, first = arithmetic_rows(HELD_OUT_SEED, tuple(operations), limit or HELD_OUT_LIMIT, held_out=True), {}
+    elif name == "math500":
+        rows, first = read_hub(MATH500, None, "test", limit), {}
+    else:
+        raise UserError(f"{where}: unknown; there are arithmetic and math500, or give a .jsonl file")
+    question_column = next((column for column in _QUESTIONS if column in first), "problem")
+    answer_column = next((column for column in _ANSWERS if column in first), "answer")
+    return render(_pairs(rows, question_column, answer_column, where), tokenizer, chat, where)
+
+
+def read_rows(config: DataConfig, *, seed: int) -> Iterable[Row]:
+    """The rows of a data set, at most `limit`, as they are stored."""
+    if config.source == "arithmetic":
+        return arithmetic_rows(seed, config.operations, config.limit or ARITHMETIC_LIMIT, held_out=False)
+    if config.source.endswith(".jsonl"):
+        return itertools.islice(read_jsonl(Path(config.source).expanduser()), config.limit)
+    return read_hub(config.source, config.name, config.split, config.limit)
+
+
+def arithmetic_rows(seed: int, operations: tuple[int, ...], count: int, *, held_out: bool) -> Iterator[Row]:
+    """`count` problems of one side of the split, under the columns that every config may name."""
+    for problem in itertools.islice(distinct(problems(seed, operations, held_out=held_out)), count):
+        yield {"problem": problem.text, "answer": str(problem.answer), "operations": len(problem.chain)}
+
+
+def read_jsonl(path: Path) -> Iterator[Row]:
+    """The objects of a file, blank lines left out. UserError names file and line."""
+    first_row(path, str(path))  # tells a missing or an empty file
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield parse_row(line, f"{path}, line {number}")
+
+
+def read_hub(source: str, name: str | None, split: str, limit: int | None) -> Iterable[Row]:
+    """Rows of a hub data set. UserError when it, its configuration or its split cannot be had."""
+    import datasets
+
+    try:
+        rows = datasets.load_dataset(source, name, split=split)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        problem = " ".join(str(error).strip().split("\n")[0].split())[:200]
+        raise UserError(
+            f"data set {source}: cannot be loaded ({problem});\n  check its id, data.name and data.split"
+        ) from error
+    return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+
+def _pairs(rows: Iterable[Row], question: str, answer: str | None, where: str) -> Iterator[tuple[Any, Row]]:
+    """(question, columns for the reward functions: the row's other columns, the gold answer as `answer`)."""
+    for number, row in enumerate(rows, start=1):
+        columns = {name: value for name, value in row.items() if name not in _RESERVED}
+        if answer is not None:
+            columns["answer"] = _required(row, answer, f"{where}, row {number}", "answer")
+        yield _required(row, question, f"{where}, row {number}", "question"), columns
+
+
+def _required(row: Row, column: str, where: str, use: str) -> Any:
+    value = dotted_value(row, column)
+    if value is None:
+        raise UserError(no_column(where, column, row, use))
+    return value
+
+
+# --- rendering ---------------------------------------------------------------------------------------------------------
+
+
+def render(pairs: Iterable[tuple[Any, Row]], tokenizer: Any, chat: ChatFormat, where: str) -> list[Prompt]:
+    """(question, columns) -> prompts, in order; a question is a text or a list of chat messages. `where` names the data in errors.
+
+    `Prompt.index` counts all questions, so it stays the same whatever is left out for its length.
+    """
+    if tokenizer.chat_template is None:
+        raise UserError(
+            "model.path: its tokenizer has no chat template, so a question cannot become a prompt;\n"
+            "  put a chat_template.jinja beside it (a -Thinking checkpoint has one)"
+        )
+    pairs = list(pairs)
+    if not pairs:
+        raise UserError(f"{where}: is empty; give data with at least one row")
+    conversations = [_messages(pair[0], chat, f"{where}, row {row}") for row, pair in enumerate(pairs, start=1)]
+    try:
+        texts = tokenizer.apply_chat_template(conversations, add_generation_prompt=True, tokenize=False)
+    except TemplateError as error:
+        raise UserError(f"{where}: the tokenizer's chat template refuses its conversations: {error}") from error
+    token_ids = tokenizer([text + chat.assistant_prefix for text in texts], add_special_tokens=False)["input_ids"]
+    longest = chat.max_prompt_tokens
+    prompts = [
+        Prompt(index=index, token_ids=tuple(ids), messages=messages, columns=columns)
+        for index, (ids, messages, (_, columns)) in enumerate(zip(token_ids, conversations, pairs, strict=True))
+        if longest is None or len(ids) <= longest
+    ]
+    if not prompts:
+        raise UserError(
+            f"{where}: all {len(pairs)} prompts are longer than {longest} tokens; raise data.max_prompt_tokens"
+        )
+    if len(prompts) < len(pairs):
+        left_out = len(pairs) - len(prompts)
+        logger.warning("%s: left out %d of %d prompts, longer than %d tokens", where, left_out, len(pairs), longest)
+    return prompts
+
+
+def _messages(question: Any, chat: ChatFormat, where: str) -> list[dict[str, str]]:
+    if isinstance(question, str):
+        messages = [{"role": "user", "content": question}]
+    elif isinstance(question, list) and question and all({"role", "content"} <= set(message) for message in question):
+        messages = [{"role": message["role"], "content": message["content"]} for message in question]
+    else:
+        raise UserError(f"{where}: a question must be a text or a list of chat messages, not {str(question)[:60]!r}")
+    messages[-1] = {**messages[-1], "content": messages[-1]["content"] + chat.prompt_suffix}
+    if chat.system_prompt is not None and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": chat.system_prompt})
+    return messages

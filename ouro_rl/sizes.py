@@ -1,0 +1,56 @@
+"""Sizes that follow from a config: what `--dry-run` prints, and whether batches divide."""
+
+from __future__ import annotations
+
+import os
+
+from ouro_rl.config import TrainConfig, WarmstartConfig, largest_divisor
+from ouro_rl.errors import UserError
+
+
+def world_size() -> int:
+    """Training processes, one a device: WORLD_SIZE, as torchrun and accelerate set it; 1 without. UserError if it is no number."""
+    text = os.environ.get("WORLD_SIZE", "1")
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(
+            f"environment variable WORLD_SIZE must be a whole number of processes, but is {text!r}; unset it"
+        )
+    return int(text)
+
+
+def derived_sizes(config: TrainConfig | WarmstartConfig) -> dict[str, int]:
+    """Sizes in plain words, for this number of processes. Raises UserError when the batch does not divide among them."""
+    if isinstance(config, WarmstartConfig):
+        return {
+            "stage I demonstrations": config.stage_one.steps * config.stage_one.batch_size,
+            "stage II demonstrations": config.stage_two.steps * config.stage_two.batch_size,
+        }
+    trainer, rollout, devices = config.trainer, config.rollout, world_size()
+    on_device = trainer.completions // devices
+    if trainer.completions % devices:
+        raise UserError(
+            f"trainer: prompts_per_step x group_size = {trainer.completions} completions do not divide among {devices} "
+            f"processes (WORLD_SIZE);\n  set trainer.prompts_per_step to a multiple of {devices}"
+        )
+    if on_device % trainer.micro_batch:
+        raise UserError(
+            f"trainer: each of {devices} processes (WORLD_SIZE) takes {on_device} completions of an update, which do not "
+            f"divide\n  into micro batches of {trainer.micro_batch}; "
+            f"set trainer.micro_batch to {largest_divisor(on_device, trainer.micro_batch)}"
+        )
+    batches = -(-trainer.steps // trainer.updates_per_batch)
+    engines = max(1, rollout.workers)
+    return {
+        "processes (WORLD_SIZE)": devices,
+        "completions in an update": trainer.completions,
+        "completions in an update on one device": on_device,
+        "micro batches in an update on one device": on_device // trainer.micro_batch,
+        "completion tokens in an update, at most": trainer.completions * rollout.max_new_tokens,
+        "completions alive at once on one rollout engine, at most": min(
+            rollout.max_batch, -(-trainer.prompts_per_step // engines) * trainer.group_size
+        ),
+        "optimizer updates": trainer.steps,
+        "batches of rollouts": batches,
+        "prompts in the whole run": batches * trainer.prompts_per_step,
+        "completions in the whole run": batches * trainer.completions,
+    }
