@@ -1,0 +1,61 @@
+# make quickstart   set up .venv and run the main job (10 minutes on 2 cores)
+# make test         the tests
+# make lint         style and import rules
+# make clean        remove caches and build leftovers (never .venv or runs/)
+#
+# All that is needed is Python >= 3.11 and make. `make quickstart PYTHON=/path/to/python3.12` chooses the interpreter.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# Written last, so .venv is whole exactly when they are there. They hold the folder that they were made in: a virtual
+# environment does not survive being moved.
+READY := $(VENV)/.ready
+READY_DEV := $(VENV)/.ready-dev
+NEW_ENOUGH := -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
+CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+
+# A .venv that was moved, or whose interpreter is gone, counts as unfinished.
+$(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python -c '' 2>/dev/null || rm -f $(READY) $(READY_DEV))
+
+.PHONY: help quickstart test lint clean
+help:
+	@sed -n 's/^# make/make/p' Makefile
+
+quickstart: $(READY)
+	$(BIN)/python -m ouro_rl train configs/quickstart.yaml
+	@echo "Report: $(CURDIR)/$$(ls -t runs/quickstart*/report.html | head -n 1)"
+
+test: $(READY_DEV)
+	$(BIN)/python -m pytest
+
+lint: $(READY_DEV)
+	$(BIN)/ruff check .
+	$(BIN)/lint-imports
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+
+# An installation that was interrupted may look whole to pip, so everything unfinished starts from an empty folder.
+$(READY): pyproject.toml
+	@if [ ! -e $(READY) ]; then \
+		for candidate in $(CANDIDATES); do \
+			if $$candidate $(NEW_ENOUGH) >/dev/null 2>&1; then python=$$candidate; break; fi; \
+		done; \
+		if [ -z "$$python" ]; then \
+			echo "No Python >= 3.11 with venv among: $(CANDIDATES)." >&2; \
+			echo "Install one (on Debian: python3 python3-venv), or give it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+			exit 1; \
+		fi; \
+		echo "Setting up $(VENV) with $$($$python --version): this takes some minutes, once."; \
+		$$python -m venv --clear $(VENV); \
+	fi
+	@rm -f $(READY) $(READY_DEV)
+	$(BIN)/python -m pip install --disable-pip-version-check --editable .
+	@echo "$(CURDIR)" > $(READY)
+
+$(READY_DEV): $(READY)
+	@rm -f $(READY) $(READY_DEV)
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
+	@echo "$(CURDIR)" > $(READY)
+	@echo "$(CURDIR)" > $(READY_DEV)
