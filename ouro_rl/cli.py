@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import NoReturn
 
 import ouro_rl
+from ouro_rl.checkpoint_files import check_model
 from ouro_rl.config import TrainConfig, WarmstartConfig
 from ouro_rl.config_loader import dump_config, load_config
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.preflight_files import (
     check_benchmark,
-    check_model,
     check_reward,
     check_train_files,
 )
@@ -118,7 +118,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         samples=arguments.samples,
         limit=arguments.limit,
         max_new_tokens=arguments.max_new_tokens,
-        assistant_prefix=arguments.assistant_prefix,
+        assistant_prefix=arguments.assistant_prefix.replace("\\n", "\n"),  # a shell passes the two characters
         workers=arguments.workers,
         out=arguments.out,
     )

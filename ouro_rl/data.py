@@ -14,7 +14,7 @@ from jinja2 import TemplateError
 from ouro_rl.arithmetic import distinct, problems
 from ouro_rl.config import DataConfig
 from ouro_rl.errors import UserError
-from ouro_rl.preflight_files import dotted_value, first_row, no_column, parse_row
+from ouro_rl.jsonl import Row, dotted_value, first_row, no_column, read_jsonl
 from ouro_rl.types import Prompt, Rollout
 
 logger = logging.getLogger(__name__)
@@ -29,8 +29,6 @@ BOX_REQUEST = "\nPlease reason step by step, and put your final answer within \\
 _QUESTIONS, _ANSWERS = ("problem", "question", "prompt"), ("answer", "solution")
 _RESERVED = {"prompt", "prompts", "completion", "completions", "completion_ids"}
 """Names that a reward function is called with; a data set's columns of these names are not handed on."""
-
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +52,11 @@ class ChatFormat:
             max_prompt_tokens=config.max_prompt_tokens,
         )
 
+    @classmethod
+    def for_benchmark(cls, name: str) -> ChatFormat:
+        """`arithmetic` is asked as it is trained: the bare problem. Everything else asks for steps and a box."""
+        return cls(prompt_suffix="" if name == "arithmetic" else BOX_REQUEST)
+
 
 # --- tokenizers --------------------------------------------------------------------------------------------------------
 
@@ -74,7 +77,7 @@ def load_tokenizer(path: str) -> Any:
         problem = " ".join(str(error).strip().split("\n")[0].split())[:200]
         raise UserError(f"model {path}: no usable tokenizer ({problem})") from error
     right = {"pad_token": "<|endoftext|>", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
-    if right.values() <= tokenizer.get_vocab().keys():
+    if set(right.values()) <= tokenizer.get_vocab().keys():
         for name, token in right.items():
             setattr(tokenizer, name, token)
     return tokenizer
@@ -117,12 +120,12 @@ def load_benchmark(
     operations: Sequence[int] = (2, 3, 4),
 ) -> list[Prompt]:
     """The problems of `arithmetic` (held out, always the same), `math500` or a .jsonl file; `data_file` holds a benchmark's
-    problems when they shall not come from the hub. Without `chat`, `math500` asks for step-by-step reasoning and a box.
+    problems when they shall not come from the hub. `chat` is by default `ChatFormat.for_benchmark(name)`.
 
     Raises UserError as `load_prompts` does.
     """
     where, file = f"benchmark {name}", data_file or (Path(name) if name.endswith(".jsonl") else None)
-    chat = chat or ChatFormat(prompt_suffix=BOX_REQUEST if name == "math500" else "")
+    chat = chat or ChatFormat.for_benchmark(name)
     rows: Iterable[Row]
     if file is not None:
         rows = itertools.islice(read_jsonl(file), limit)
@@ -151,15 +154,6 @@ def arithmetic_rows(seed: int, operations: tuple[int, ...], count: int, *, held_
     """`count` problems of one side of the split, under the columns that every config may name."""
     for problem in itertools.islice(distinct(problems(seed, operations, held_out=held_out)), count):
         yield {"problem": problem.text, "answer": str(problem.answer), "operations": len(problem.chain)}
-
-
-def read_jsonl(path: Path) -> Iterator[Row]:
-    """The objects of a file, blank lines left out. UserError names file and line."""
-    first_row(path, str(path))  # tells a missing or an empty file
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if line.strip():
-                yield parse_row(line, f"{path}, line {number}")
 
 
 def read_hub(source: str, name: str | None, split: str, limit: int | None) -> Iterable[Row]:

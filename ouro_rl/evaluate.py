@@ -1,0 +1,253 @@
+"""Accuracy, depth and length of a policy on a benchmark, at one exit rule or at a list of them."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from tqdm import tqdm
+
+import ouro_rl
+from ouro_rl.checkpoints import load_policy
+from ouro_rl.data import ChatFormat, completion_texts, load_benchmark, stop_token_ids
+from ouro_rl.errors import RunError, UserError
+from ouro_rl.metrics import mean_depth, wilson_interval
+from ouro_rl.rundir import write_atomically
+from ouro_rl.types import ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams
+from rewards.registry import RewardSpec
+from rewards.scorer import Scorer
+from rollout_workers.seeds import sample_seed
+
+SHORT_ANSWER, LONG_ANSWER = 64, 2048
+"""Most tokens of an answer, on `arithmetic` and on anything else, when none are asked for."""
+MAX_BATCH = 256
+"""Sequences alive at once on one engine."""
+DEFAULT_RULES = (ExitRule(kind="threshold", value=0.5),)
+
+
+class Pool(Protocol):
+    """What evaluation needs of `rollout_workers.pool.RolloutPool`."""
+
+    def rollout(
+        self, requests: Sequence[RolloutRequest], params: SamplingParams, on_progress: Any = None
+    ) -> list[Rollout]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRow:
+    """One line of an evaluation: one exit rule."""
+
+    name: str
+    accuracy: float
+    """Share of the scored completions that are correct."""
+    ci_low: float
+    ci_high: float
+    """95 % Wilson interval of the accuracy, for the number of problems: samples of one problem are not independent."""
+    mean_depth: float
+    """Loops a completion token, over all tokens of all completions."""
+    mean_length: float
+    """Tokens a completion."""
+    n: int
+    """Scored completions."""
+    correct: int
+    unscored: int
+    """Completions that the verifier could not score: in no other figure but depth and length."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRequest:
+    """What `ouro-rl eval` is asked for."""
+
+    model: str
+    benchmark: str
+    """`arithmetic`, `math500` or a .jsonl file."""
+    out: Path
+    """Folder of `eval.json`."""
+    data_file: Path | None = None
+    """The benchmark's problems, when they are not to come from the hub."""
+    depths: tuple[int, ...] = ()
+    thresholds: tuple[float, ...] = ()
+    sample_gate: bool = False
+    samples: int = 1
+    """1 is greedy; more are drawn at temperature 1."""
+    limit: int | None = None
+    max_new_tokens: int | None = None
+    assistant_prefix: str = ""
+    workers: int = 0
+    seed: int = 0
+
+    def rules(self) -> tuple[ExitRule, ...]:
+        """Every exit rule to measure, in the order of the table."""
+        fixed = [ExitRule(kind="fixed", value=depth) for depth in self.depths]
+        thresholds = [ExitRule(kind="threshold", value=value) for value in self.thresholds]
+        sampled = [ExitRule(kind="sample")] if self.sample_gate else []
+        return (*fixed, *thresholds, *sampled) or DEFAULT_RULES
+
+
+def evaluate(
+    pool: Pool,
+    prompts: Sequence[Prompt],
+    params: SamplingParams,
+    *,
+    tokenizer: Any,
+    scorer: Scorer | None = None,
+    name: str | None = None,
+    samples: int = 1,
+    seed: int = 0,
+) -> EvalRow:
+    """Sample `samples` completions of every prompt by `params` and grade them with the `math` reward.
+
+    `scorer` must have that reward (default: one of its own); `name` is the row's (default: the exit rule's). Shows a progress
+    bar on a terminal. Raises RunError when nothing could be scored.
+    """
+    requests = [
+        RolloutRequest(prompt=prompt, seeds=tuple(sample_seed(seed, 0, prompt.index, k) for k in range(samples)))
+        for prompt in prompts
+    ]
+    name = name or params.exit_rule.label()
+    with tqdm(total=len(prompts) * samples, desc=name, unit="answer", disable=None) as bar:
+
+        def show(tokens: int, finished: int) -> None:
+            bar.set_postfix_str(f"{tokens:,} tokens", refresh=False)
+            bar.update(finished - bar.n)
+
+        rollouts = pool.rollout(requests, params, on_progress=show)
+        bar.update(len(rollouts) - bar.n)
+    asked = [prompt for prompt in prompts for _ in range(samples)]
+    values = _grade(asked, rollouts, tokenizer, scorer)
+    return _row(name, values, rollouts, problems=len(prompts))
+
+
+def run_eval(request: EvalRequest) -> Path:
+    """Measure every exit rule of `request`; prints a table, writes `eval.json` and returns its path.
+
+    Raises UserError for a checkpoint, benchmark or depth that cannot be used.
+    """
+    from rollout_workers.pool import RolloutPool  # imports ray
+
+    cuda = torch.cuda.is_available()
+    dtype = "bfloat16" if cuda else "float32"
+    model, tokenizer = load_policy(request.model, getattr(torch, dtype))
+    if too_deep := [depth for depth in request.depths if depth > model.config.total_ut_steps]:
+        raise UserError(f"--depth {too_deep[0]}: {request.model} has {model.config.total_ut_steps} loops")
+    prompts = _load_problems(request, tokenizer)
+    params = SamplingParams(
+        max_new_tokens=request.max_new_tokens or (SHORT_ANSWER if request.benchmark == "arithmetic" else LONG_ANSWER),
+        temperature=0.0 if request.samples == 1 else 1.0,
+        stop_token_ids=stop_token_ids(tokenizer),
+    )
+    rows = []
+    with ExitStack() as cleanup:
+        gpus = 1 if cuda and request.workers else 0
+        pool = cleanup.enter_context(
+            RolloutPool(request.workers, request.model, dtype=dtype, max_batch=MAX_BATCH, cpus=1, gpus=gpus)
+        )
+        pool.publish(model.state_dict(), 0)
+        scorer = cleanup.enter_context(math_scorer(tokenizer, prompts))
+        for rule in request.rules():
+            asked = replace(params, exit_rule=rule)
+            rows.append(
+                evaluate(
+                    pool, prompts, asked, tokenizer=tokenizer, scorer=scorer, samples=request.samples, seed=request.seed
+                )
+            )
+    print(table(rows))
+    path = request.out / "eval.json"
+    write_atomically(path, [json.dumps(_record(request, params, len(prompts), dtype, rows), indent=2), "\n"])
+    return path
+
+
+def math_scorer(tokenizer: Any, prompts: Sequence[Prompt]) -> Scorer:
+    """The `math` reward; where the prompts open a thought, only what follows its end is an answer."""
+    thinking = bool(prompts) and tokenizer.decode(prompts[0].token_ids).rstrip().endswith("<think>")
+    return Scorer([RewardSpec("math", kwargs={"thinking": thinking})], workers=2)
+
+
+def table(rows: Sequence[EvalRow]) -> str:
+    """The rows as plain text, one line each."""
+    width = max(len("exit rule"), *(len(row.name) for row in rows))
+    lines = [f"{'exit rule':<{width}}  accuracy   95 % interval   mean depth   mean length       n"]
+    for row in rows:
+        interval = f"{row.ci_low:.1%}-{row.ci_high:.1%}"
+        note = f"  ({row.unscored} unscored)" if row.unscored else ""
+        lines.append(
+            f"{row.name:<{width}}  {row.accuracy:>8.1%}  {interval:>14}   {row.mean_depth:>10.2f}   {row.mean_length:>11.1f}"
+            f"  {row.n:>6}{note}"
+        )
+    return "\n".join(lines)
+
+
+def _load_problems(request: EvalRequest, tokenizer: Any) -> list[Prompt]:
+    chat = ChatFormat.for_benchmark(request.benchmark)
+    return load_benchmark(
+        request.benchmark,
+        tokenizer=tokenizer,
+        data_file=request.data_file,
+        limit=request.limit,
+        chat=replace(chat, assistant_prefix=request.assistant_prefix),
+    )
+
+
+def _grade(
+    asked: Sequence[Prompt], rollouts: Sequence[Rollout], tokenizer: Any, scorer: Scorer | None
+) -> list[float | None]:
+    texts = completion_texts(tokenizer, rollouts)
+    answers = {"answer": [prompt.columns["answer"] for prompt in asked]}
+    with ExitStack() as cleanup:
+        scorer = scorer or cleanup.enter_context(math_scorer(tokenizer, asked))
+        scores = scorer.score([prompt.messages for prompt in asked], texts, answers)
+    if all(score.rewards["math"] is None for score in scores):
+        raise RunError(
+            f"none of {len(scores)} answers could be scored; the first: {scores[0].details or scores[0].statuses}"
+        )
+    return [score.rewards["math"] for score in scores]
+
+
+def _row(name: str, values: Sequence[float | None], rollouts: Sequence[Rollout], *, problems: int) -> EvalRow:
+    scored = [value for value in values if value is not None]
+    correct = sum(value == 1.0 for value in scored)
+    accuracy = correct / len(scored)
+    independent = min(problems, len(scored))
+    low, high = wilson_interval(accuracy * independent, independent)
+    return EvalRow(
+        name=name,
+        accuracy=accuracy,
+        ci_low=low,
+        ci_high=high,
+        mean_depth=mean_depth(rollout.depths for rollout in rollouts),
+        mean_length=sum(len(rollout.completion_ids) for rollout in rollouts) / len(rollouts),
+        n=len(scored),
+        correct=correct,
+        unscored=len(values) - len(scored),
+    )
+
+
+def _record(
+    request: EvalRequest, params: SamplingParams, problems: int, dtype: str, rows: Sequence[EvalRow]
+) -> dict[str, Any]:
+    packages = ("torch", "transformers", "math-verify")
+    return {
+        "model": request.model,
+        "benchmark": request.benchmark,
+        "data_file": None if request.data_file is None else str(request.data_file),
+        "problems": problems,
+        "samples": request.samples,
+        "temperature": params.temperature,
+        "max_new_tokens": params.max_new_tokens,
+        "assistant_prefix": request.assistant_prefix,
+        "dtype": dtype,
+        "seed": request.seed,
+        "rows": [asdict(row) for row in rows],
+        "versions": {
+            "ouro-rl": ouro_rl.__version__,
+            "python": platform.python_version(),
+            **{package: version(package) for package in packages},
+        },
+    }
