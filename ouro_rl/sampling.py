@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 
 from ouro_rl.config import TrainConfig
-from ouro_rl.data import stop_token_ids
+from ouro_rl.data import completion_texts, stop_token_ids
 from ouro_rl.types import Prompt, Rollout, RolloutRequest, SamplingParams, ScoredRollout
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
@@ -30,7 +30,7 @@ def make_scorer(config: TrainConfig) -> Scorer:
     return Scorer(specs, workers=config.rewards.workers)
 
 
-class Sampler:
+class GroupSampler:
     """Samples and scores the groups of one update; deterministic in (seed, step), whatever the number of workers."""
 
     def __init__(self, config: TrainConfig, pool: RolloutPool, scorer: Scorer, tokenizer):
@@ -60,11 +60,14 @@ class Sampler:
 
 def score(scorer: Scorer, tokenizer, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[ScoredRollout]:
     """Completions as text, scored by every reward function; prompts and rollouts one to one."""
-    texts = tokenizer.batch_decode([rollout.completion_ids for rollout in rollouts], skip_special_tokens=True)
+    texts = completion_texts(tokenizer, rollouts)
     names = sorted({name for prompt in prompts for name in prompt.columns})
     columns = {name: [prompt.columns.get(name) for prompt in prompts] for name in names}
     scores = scorer.score([prompt.messages for prompt in prompts], texts, columns)
     return [
-        ScoredRollout(rollout=rollout, completion=text, rewards=item.rewards, statuses=item.statuses, reward=item.reward)
+        ScoredRollout(
+            rollout=rollout, completion=text, rewards=item.rewards, statuses=item.statuses, reward=item.reward,
+            details=item.details,
+        )  # fmt: skip
         for rollout, text, item in zip(rollouts, texts, scores, strict=True)
     ]

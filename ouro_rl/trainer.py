@@ -12,6 +12,7 @@ import functools
 import json
 import shutil
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from torch import Tensor
+from transformers import PrinterCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOTrainer
 
@@ -72,6 +74,7 @@ class OuroGRPOTrainer(GRPOTrainer):
             processing_class=tokenizer,
             callbacks=list(callbacks),
         )
+        self.remove_callback(PrinterCallback)
 
     # -- rollouts ------------------------------------------------------------------------------------------------------
 
@@ -266,13 +269,11 @@ def _rewards_come_with_the_rollouts(**_) -> list[None]:
 
 
 def _unscored_message(scored: Sequence[ScoredRollout], share: float, limit: float) -> str:
-    counts: dict[str, int] = {}
-    for item in scored:
-        for name, status in item.statuses.items():
-            if item.rewards[name] is None:
-                counts[f"{name}: {status}"] = counts.get(f"{name}: {status}", 0) + 1
-    listed = ", ".join(f"{count} x {what}" for what, count in sorted(counts.items()))
+    failed = [(item, name) for item in scored for name, value in item.rewards.items() if value is None]
+    counts = Counter(f"{name}: {item.statuses[name]}" for item, name in failed)
+    why = next((f" ({item.details[name]})" for item, name in failed if name in item.details), "")
     return (
-        f"{share:.0%} of this step's completions could not be scored (limit {limit:.0%}): {listed}.\n"
+        f"{share:.0%} of this step's completions could not be scored (limit {limit:.0%}): "
+        f"{', '.join(f'{count} x {what}' for what, count in sorted(counts.items()))}{why}.\n"
         "Mend the reward function, or raise rewards.max_unscored."
     )

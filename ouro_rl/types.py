@@ -92,6 +92,8 @@ class ScoredRollout:
     """Why, by reward name: correct, wrong, no_answer, gold_unparsable, timeout, crash, policy."""
     reward: float | None
     """Weighted sum of the raw scores; None when any part is unscored (left out of the baseline, advantage 0)."""
+    details: Mapping[str, str] = field(default_factory=dict)
+    """What there is to say beside a status, by reward name: the text of a plug-in's error, say."""
 
 
 def rollout_record(scored: ScoredRollout, advantage: float, step: int, tokens: list[str]) -> dict[str, Any]:
@@ -113,6 +115,7 @@ def rollout_record(scored: ScoredRollout, advantage: float, step: int, tokens: l
         "tokens": tokens,
         "rewards": dict(scored.rewards),
         "statuses": dict(scored.statuses),
+        "details": dict(scored.details),
         "reward": scored.reward,
         "advantage": advantage,
     }

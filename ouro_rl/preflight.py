@@ -1,0 +1,128 @@
+"""Preflight: everything that a long run would trip over, found in a minute and said in plain words."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from ouro_rl.checkpoints import load_policy
+from ouro_rl.config import TrainConfig
+from ouro_rl.data import load_prompts, stop_token_ids
+from ouro_rl.errors import OuroRLError
+from ouro_rl.rundir import RunDir
+from ouro_rl.sampling import GroupSampler, make_pool, make_scorer
+from ouro_rl.trainer import OuroGRPOTrainer, gap_limit
+from rewards.grade import check_golds
+
+GOLDS = 200
+"""Gold answers that are graded."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What one check saw."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def run_check(config: TrainConfig) -> int:
+    """Run every check, print a line for each. Returns 0 when all pass, else 1."""
+    passed = True
+    try:
+        for finding in findings(config):
+            print(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.name}: {finding.detail}", flush=True)
+            passed &= finding.passed
+    except OuroRLError as error:
+        print(f"FAIL  {error}")
+        passed = False
+    print("Ready to train." if passed else "Not ready: mend what failed above.")
+    return 0 if passed else 1
+
+
+def findings(config: TrainConfig) -> Iterator[Finding]:
+    """The checks in order, each as it is done; later ones stand on earlier ones."""
+    model, tokenizer = load_policy(config.model.path, torch.float32)
+    yield Finding(name="model", passed=True, detail=f"{model.num_parameters():,} parameters, {config.model.path}")
+    yield check_tokens(model, tokenizer)
+    prompts = load_prompts(config.data, tokenizer, seed=config.run.seed)
+    example = tokenizer.decode(prompts[0].token_ids)
+    yield Finding(name="prompts", passed=True, detail=f"{len(prompts):,}; the first is {example!r}")
+    if any(reward.name == "math" for reward in config.rewards.functions):
+        golds = [str(prompt.columns["answer"]) for prompt in prompts[:GOLDS]]
+        bad = check_golds(golds)
+        detail = f"{len(golds) - len(bad)} of {len(golds)} grade as equal to themselves"
+        detail += f"; not {golds[bad[0]]!r}" if bad else ""
+        yield Finding(name="gold answers", passed=not bad, detail=detail)
+    yield memory_estimate(config, model)
+    with make_pool(config) as pool, make_scorer(config) as scorer:
+        pool.publish(model.state_dict(), 0)
+        prints = pool.fingerprints()
+        yield Finding(
+            name="weights", passed=len(set(prints)) == 1, detail=f"the same on {len(prints)} rollout engine(s)"
+            if len(set(prints)) == 1 else f"differ between rollout engines: {prints}",
+        )  # fmt: skip
+        sampler = GroupSampler(config, pool, scorer, tokenizer)
+        yield from idle_step(config, model, tokenizer, prompts, sampler, pool.publish)
+
+
+def check_tokens(model, tokenizer) -> Finding:
+    """The published configs say that bos, eos and pad are all 0."""
+    ids = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
+    clear = ids["eos"] is not None and ids["eos"] != ids["pad"] and ids["eos"] in stop_token_ids(tokenizer)
+    agrees = model.config.eos_token_id == ids["eos"] and model.config.pad_token_id == ids["pad"]
+    return Finding(name="special tokens", passed=clear and agrees, detail=", ".join(f"{k} {v}" for k, v in ids.items()))
+
+
+def memory_estimate(config: TrainConfig, model) -> Finding:
+    """Bytes that training and one rollout engine hold, activations left out."""
+    parameters, shape = model.num_parameters(), model.config
+    width = 4 if config.model.dtype == "float32" else 2
+    longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens
+    per_token = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * width * shape.total_ut_steps
+    cache = per_token * longest * config.rollout.max_batch
+    parts = {"trainer (fp32 weights, gradients, Adam)": 16 * parameters, "engine weights": width * parameters,
+             "engine KV cache, at most": cache}  # fmt: skip
+    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else _free_memory()
+    detail = ", ".join(f"{name} {size / 2**30:.2f} GiB" for name, size in parts.items())
+    return Finding(name="memory", passed=sum(parts.values()) < free, detail=f"{detail}; free {free / 2**30:.1f} GiB")
+
+
+def _free_memory() -> int:
+    fields = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(fields["MemAvailable"].split()[0]) * 1024
+
+
+def idle_step(config: TrainConfig, model, tokenizer, prompts, sampler, publish: Callable) -> Iterator[Finding]:
+    """One update at learning rate 0: worker and trainer agree on every log-prob, and no weight moves."""
+    still = config.model_copy(update={
+        "trainer": config.trainer.model_copy(update={"steps": 1, "lr": 0.0, "weight_decay": 0.0, "logp_gap_limit": 1e9}),
+        "gate": config.gate.model_copy(update={"lr": 0.0}),
+    })  # fmt: skip
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with tempfile.TemporaryDirectory(prefix="ouro-rl-check-") as folder:
+        run_dir = RunDir(folder)
+        trainer = OuroGRPOTrainer(
+            model, tokenizer, still, prompts, rollout_source=sampler, publish=publish, run_dir=run_dir
+        )  # fmt: skip
+        trainer.train()
+        (row,) = run_dir.read_metrics()
+    limit = gap_limit(config)
+    yield Finding(
+        name="log-prob gap", passed=row["logp_gap/max"] <= limit,
+        detail=f"max {row['logp_gap/max']:.2g}, mean {row['logp_gap/mean']:.2g} (limit {limit:g})",
+    )  # fmt: skip
+    yield Finding(
+        name="rewards", passed=row["reward/unscored"] <= config.rewards.max_unscored,
+        detail=f"mean {row['reward/mean']:.3f}, unscored {row['reward/unscored']:.0%}",
+    )  # fmt: skip
+    moved = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
+    yield Finding(
+        name="step at learning rate 0", passed=not moved,
+        detail="changes nothing" if not moved else f"changes {len(moved)} tensors, {moved[0]} first",
+    )  # fmt: skip
