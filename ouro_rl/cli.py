@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.environ.setdefault(name, value)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     try:
-        arguments = make_parser().parse_args(argv)
+        arguments = parse(argv)
         return arguments.run(arguments)
     except UserError as error:
         return _complain(error, 2)
@@ -163,6 +163,17 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n  see `{self.prog} --help`\n")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """argparse takes one run of positional arguments; configs and overrides may stand on both sides of an option."""
+    parser = make_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and (any(text.startswith("-") for text in rest) or not hasattr(arguments, "configs")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        arguments.configs += rest
+    return arguments
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -23,6 +23,7 @@ from ouro_rl.rundir import write_atomically
 from ouro_rl.types import ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
+from rollout_workers.pool import RolloutPool
 from rollout_workers.seeds import sample_seed
 
 SHORT_ANSWER, LONG_ANSWER = 64, 2048
@@ -130,8 +131,6 @@ def run_eval(request: EvalRequest) -> Path:
 
     Raises UserError for a checkpoint, benchmark or depth that cannot be used.
     """
-    from rollout_workers.pool import RolloutPool  # imports ray
-
     cuda = torch.cuda.is_available()
     dtype = "bfloat16" if cuda else "float32"
     model, tokenizer = load_policy(request.model, getattr(torch, dtype))
@@ -150,6 +149,7 @@ def run_eval(request: EvalRequest) -> Path:
             RolloutPool(request.workers, request.model, dtype=dtype, max_batch=MAX_BATCH, cpus=1, gpus=gpus)
         )
         pool.publish(model.state_dict(), 0)
+        del model  # the pool has its own
         scorer = cleanup.enter_context(math_scorer(tokenizer, prompts))
         for rule in request.rules():
             asked = replace(params, exit_rule=rule)

@@ -54,6 +54,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         self.rollout_source, self.publish = rollout_source, publish
         self.prompts = prompts
         self.max_loops = model.config.total_ut_steps
+        model.model.compute_dtype = getattr(torch, config.model.dtype)
         self.published_version: int | None = None
         self.price_rule = PriceRule(
             start=config.gate.price, warmup=config.gate.price_warmup, target_depth=config.gate.target_depth,
@@ -149,10 +150,9 @@ class OuroGRPOTrainer(GRPOTrainer):
         gate, trainer = self.ouro.gate, self.ouro.trainer
         replayed = replay_inputs(inputs, self.max_loops)
         mask = inputs["completion_mask"].bool()
-        with self.accelerator.autocast():
-            output = model(
-                input_ids=replayed.input_ids, depths=replayed.depths, logits_to_keep=replayed.predicting, use_cache=False
-            )
+        output = model(
+            input_ids=replayed.input_ids, depths=replayed.depths, logits_to_keep=replayed.predicting, use_cache=False
+        )
         log_probs = token_log_softmax(output.logits, self.temperature)
         policy_logprobs = log_probs.gather(1, inputs["completion_ids"][mask].unsqueeze(1)).squeeze(1)
         gate_logits, depths = output.gate_logits[:, replayed.predicting], inputs["depths"][mask]

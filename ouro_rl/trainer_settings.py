@@ -43,7 +43,7 @@ def grpo_config(config: TrainConfig, run_dir: RunDir) -> GRPOConfig:
         adam_beta2=trainer.adam_beta2,
         max_grad_norm=trainer.max_grad_norm,
         optim="adamw_torch",
-        bf16=config.model.dtype == "bfloat16",
+        bf16=False,  # no autocast: the model computes in bf16 by itself, see OuroLinear
         fp16=False,
         use_cpu=not on_gpu,
         activation_checkpointing=config.model.gradient_checkpointing,

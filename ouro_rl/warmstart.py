@@ -6,6 +6,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -14,10 +15,17 @@ from tqdm import tqdm
 
 from ouro_rl.arithmetic import problems, solution
 from ouro_rl.config import WarmstartConfig
+from ouro_rl.data import load_benchmark, stop_token_ids
+from ouro_rl.evaluate import EvalRow, evaluate, table
 from ouro_rl.losses import loop_cross_entropies, stage_one_loss, stage_two_loss
 from ouro_rl.model import OuroConfig, OuroForCausalLM
+from ouro_rl.rundir import write_atomically
 from ouro_rl.tiny_tokenizer import make_tokenizer
+from ouro_rl.types import ExitRule, SamplingParams
+from rollout_workers.pool import RolloutPool
 
+FIGURES = "warmstart.json"
+"""Beside the weights: the config, the losses on the way, and what was measured at the end."""
 GATE = ("model.early_exit_gate.weight", "model.early_exit_gate.bias")
 
 
@@ -34,9 +42,36 @@ def run_warmstart(config: WarmstartConfig) -> Path:
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(config.output)
     tokenizer.save_pretrained(config.output)
-    record = {"config": config.model_dump(mode="json"), "minutes": (time.monotonic() - started) / 60, "history": history}
-    (config.output / "warmstart.json").write_text(json.dumps(record, indent=1))
+    minutes = (time.monotonic() - started) / 60
+    rows = measure(model, tokenizer, config)
+    print(table(rows))
+    record = {
+        "config": config.model_dump(mode="json"), "minutes": round(minutes, 1), "history": history,
+        "figures": [asdict(row) for row in rows],
+    }  # fmt: skip
+    write_atomically(config.output / FIGURES, [json.dumps(record, indent=1), "\n"])
     return config.output
+
+
+def measure(model: OuroForCausalLM, tokenizer, config: WarmstartConfig) -> list[EvalRow]:
+    """Greedy held-out accuracy and depth at every number of loops, over all problems and by their number of operations;
+    then at the gate's median exit, and sampled at temperature 1 with sampled exits."""
+    loops, operations = config.model.total_ut_steps, config.corpus.operations
+    fixed = [ExitRule(kind="fixed", value=depth) for depth in range(1, loops + 1)]
+    asked = [(rule, 0.0, operations) for rule in (*fixed, ExitRule(kind="threshold", value=0.5))]
+    asked += [(ExitRule(kind="sample"), 1.0, operations)]
+    asked += [(rule, 0.0, (count,)) for count in operations for rule in fixed]
+    rows = []
+    with RolloutPool(0, model.config.to_dict()) as pool:
+        pool.publish(model.state_dict(), 0)
+        for rule, temperature, counts in asked:
+            prompts = load_benchmark("arithmetic", tokenizer=tokenizer, limit=config.eval_problems, operations=counts)
+            params = SamplingParams(
+                max_new_tokens=64, temperature=temperature, exit_rule=rule, stop_token_ids=stop_token_ids(tokenizer)
+            )
+            only = "" if counts == operations else f", {counts[0]} operations"
+            rows.append(evaluate(pool, prompts, params, tokenizer=tokenizer, name=rule.label() + only))
+    return rows
 
 
 def demonstrations(config: WarmstartConfig, tokenizer) -> Iterator[Callable[[int], tuple[Tensor, Tensor]]]:

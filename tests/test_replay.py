@@ -111,3 +111,16 @@ def test_a_replay_takes_no_cache():
     model = random_model()
     with pytest.raises(ValueError, match="takes and gives no cache"):
         model(torch.zeros(1, 2, dtype=torch.long), depths=torch.ones(1, 2, dtype=torch.long), use_cache=True)
+
+
+def test_a_bf16_forward_of_fp32_masters_is_that_of_bf16_weights():
+    model = random_model(seed=6, kv_heads=2).train()
+    copy = random_model(seed=6, kv_heads=2).bfloat16()
+    model.model.compute_dtype = torch.bfloat16
+    ids = torch.randint(0, 41, (2, 8), generator=torch.Generator().manual_seed(0))
+    depths = torch.randint(1, 5, (2, 8), generator=torch.Generator().manual_seed(1))
+    ours, theirs = model(ids, depths=depths), copy(ids, depths=depths)
+    assert ours.logits.dtype == torch.bfloat16 and torch.equal(ours.logits, theirs.logits)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    grads = gradients(model, ids, depths)
+    assert all(grad.dtype == torch.float32 and grad.abs().sum() > 0 for grad in grads.values())

@@ -22,6 +22,15 @@ Attend = Callable[..., tuple[Tensor, Any]]
 """(attention module, q [..., heads, dim], k, v [..., kv heads, dim], *extra) -> (mixed [..., heads, dim], anything)."""
 
 
+class OuroLinear(nn.Linear):
+    """A matrix that computes in the precision of what comes in, whatever its own: fp32 master weights train a bf16 forward that
+    is, bit for bit, that of the bf16 weights which the rollout workers hold. (Autocast would keep the residual stream in fp32:
+    its log-probs are five times as far from the workers'.)"""
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return F.linear(hidden, self.weight.to(hidden.dtype))
+
+
 class OuroRMSNorm(nn.Module):
     """x / rms(x) * weight, the mean of squares taken in fp32."""
 
@@ -32,17 +41,18 @@ class OuroRMSNorm(nn.Module):
 
     def forward(self, hidden: Tensor) -> Tensor:
         if hidden.dtype in (torch.float32, torch.float64):
-            return F.rms_norm(hidden, self.weight.shape, self.weight, self.eps)
+            return F.rms_norm(hidden, self.weight.shape, self.weight.to(hidden.dtype), self.eps)
         # The published code rounds to bf16 before it multiplies by the weight; the fused kernel does not.
-        return self.weight * F.rms_norm(hidden.float(), self.weight.shape, None, self.eps).to(hidden.dtype)
+        normed = F.rms_norm(hidden.float(), self.weight.shape, None, self.eps).to(hidden.dtype)
+        return self.weight.to(hidden.dtype) * normed
 
 
 class OuroMLP(nn.Module):
     def __init__(self, config: OuroConfig):
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = OuroLinear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = OuroLinear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = OuroLinear(config.intermediate_size, config.hidden_size, bias=False)
         self.act_fn = ACT2FN[config.hidden_act]
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -55,10 +65,10 @@ class OuroAttention(nn.Module):
     def __init__(self, config: OuroConfig, layer_idx: int):
         super().__init__()
         heads, kv_heads, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
-        self.q_proj = nn.Linear(config.hidden_size, heads * dim, bias=False)
-        self.k_proj = nn.Linear(config.hidden_size, kv_heads * dim, bias=False)
-        self.v_proj = nn.Linear(config.hidden_size, kv_heads * dim, bias=False)
-        self.o_proj = nn.Linear(heads * dim, config.hidden_size, bias=False)
+        self.q_proj = OuroLinear(config.hidden_size, heads * dim, bias=False)
+        self.k_proj = OuroLinear(config.hidden_size, kv_heads * dim, bias=False)
+        self.v_proj = OuroLinear(config.hidden_size, kv_heads * dim, bias=False)
+        self.o_proj = OuroLinear(heads * dim, config.hidden_size, bias=False)
         self.config = config
         self.layer_idx = layer_idx
         self.head_dim = dim

@@ -21,7 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from ouro_rl.model.configuration_ouro import OuroConfig
-from ouro_rl.model.layers import OuroDecoderLayer, OuroRMSNorm, OuroRotaryEmbedding
+from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding
 from ouro_rl.model.replay import replay
 
 
@@ -69,6 +69,8 @@ class OuroModel(OuroPreTrainedModel):
         self.early_exit_gate = nn.Linear(config.hidden_size, 1)
         self.rotary_emb = OuroRotaryEmbedding(config)
         self.gradient_checkpointing = False
+        self.compute_dtype: torch.dtype | None = None
+        """Precision of the forward when it is not that of the weights (a trainer's master weights are fp32)."""
         self.post_init()
 
     def gate_logits(self, states: Tensor) -> Tensor:
@@ -92,6 +94,7 @@ class OuroModel(OuroPreTrainedModel):
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        embeds = embeds.to(self.compute_dtype or embeds.dtype)
         if depths is not None:
             if past_key_values is not None or use_cache:
                 raise ValueError("a replay (depths=...) runs whole sequences: it takes and gives no cache")
@@ -146,7 +149,7 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
         super().__init__(config)
         self.model = OuroModel(config)
         self.vocab_size = config.vocab_size
-        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.lm_head = OuroLinear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
     def forward(
