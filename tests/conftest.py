@@ -1,0 +1,34 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole checkpoint with random weights: 2 layers of 32, 4 loops, the tiny tokenizer. Copy it before changing it."""
+    import torch
+
+    from ouro_rl.model import OuroConfig, OuroForCausalLM
+    from ouro_rl.tiny_tokenizer import make_tokenizer
+
+    folder = tmp_path_factory.mktemp("checkpoint")
+    tokenizer = make_tokenizer()
+    torch.manual_seed(0)
+    model = OuroForCausalLM(
+        OuroConfig(
+            vocab_size=len(tokenizer),
+            hidden_size=32,
+            intermediate_size=48,
+            num_hidden_layers=2,
+            num_attention_heads=4,
+            num_key_value_heads=2,
+            max_position_embeddings=512,
+        )
+    )
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder

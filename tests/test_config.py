@@ -1,0 +1,223 @@
+"""Composing, checking and printing configs. Messages are part of the contract: file, key and mend, in at most three lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ouro_rl.config import TrainConfig, WarmstartConfig
+from ouro_rl.config_loader import dump_config, load_config
+from ouro_rl.errors import UserError
+from ouro_rl.plain_yaml import parse_yaml, to_yaml
+from ouro_rl.sizes import derived_sizes
+
+CONFIGS = Path(__file__).parent.parent / "configs"
+MINIMAL = "model: {path: somewhere}\ntrainer: {steps: 5}\n"
+
+
+@pytest.fixture
+def minimal(tmp_path: Path) -> Path:
+    path = tmp_path / "job.yaml"
+    path.write_text(MINIMAL)
+    return path
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_config(TrainConfig, [path], overrides)
+    text = str(caught.value)
+    assert 1 <= len(text.splitlines()) <= 3
+    return text
+
+
+# --- YAML --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1e-6", 1e-6),
+        ("6e-5", 6e-5),
+        ("1.5E3", 1500.0),
+        ("-2e+1", -20.0),
+        (".5", 0.5),
+        ("1.", 1.0),
+        ("20_000", 20_000),
+        ("010", 10),
+        ("1:30", "1:30"),
+        ("2026-01-01", "2026-01-01"),
+        ("off", "off"),
+        ("yes", "yes"),
+        ("true", True),
+        ("none", "none"),
+        ("null", None),
+        ("", None),
+        ("e5", "e5"),
+        ("1e", "1e"),
+        ("[1, 2e0]", [1, 2.0]),
+        ("'1e-6'", "1e-6"),
+    ],
+)
+def test_yaml_reads_what_people_mean(text: str, value: object) -> None:
+    read = parse_yaml(text)
+    assert read == value and type(read) is type(value)
+
+
+@pytest.mark.parametrize("value", ["1e-6", "off", "null", "true", "", "1:30", "a\nb\n", " x ", "é", "12", "# no", "a: b", "-", "<<"])
+def test_yaml_writes_texts_that_stay_texts(value: str) -> None:
+    assert parse_yaml(to_yaml({"key": value, "list": [value]})) == {"key": value, "list": [value]}
+
+
+# --- composing ---------------------------------------------------------------------------------------------------------
+
+
+def test_files_merge_left_to_right_and_overrides_win(tmp_path: Path, minimal: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("trainer: {lr: 6e-5, group_size: 4}\ndata:\n  operations: [5]\n")
+    config = load_config(TrainConfig, [minimal, overlay], ["trainer.group_size=16", "run.dir=runs/x", "gate.mode=off"])
+    assert (config.trainer.steps, config.trainer.lr, config.trainer.group_size) == (5, 6e-5, 16)
+    assert config.data.operations == (5,)
+    assert config.run.dir == Path("runs/x")
+    assert config.gate.mode == "off"
+
+
+def test_a_whole_number_is_a_number_and_nothing_else_converts(minimal: Path) -> None:
+    config = load_config(TrainConfig, [minimal], ["rollout.temperature=1"])
+    assert config.rollout.temperature == 1.0 and isinstance(config.rollout.temperature, float)
+    for override in ("trainer.steps='5'", "trainer.steps=5.0", "trainer.steps=true", "run.dir=3", "trainer.lr='1e-5'"):
+        refusal(minimal, override)
+
+
+def test_a_run_can_be_repeated_from_its_own_config(minimal: Path) -> None:
+    config = load_config(TrainConfig, [minimal])
+    minimal.write_text(dump_config(config) + "about: {commit: abc, versions: {torch: 2}}\n")
+    assert load_config(TrainConfig, [minimal]) == config
+
+
+# --- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("trainer.stps=4", ["trainer.stps", "did you mean trainer.steps?"]),
+        ("gruop_size=3", ["gruop_size", "did you mean trainer.group_size?"]),
+        ("trainer.target_depth=3", ["unknown key trainer.target_depth", "did you mean gate.target_depth?"]),
+        ("trainer.steps.more=4", ["trainer.steps must be a whole number"]),
+        ("rewards.functions=[{nam: math}]", ["rewards.functions.0.nam", "did you mean rewards.functions.name?"]),
+        ("qqq.qqq=1", ["unknown key qqq", "known here: model, data"]),
+        ("trainer.lr=fast", ["trainer.lr must be a number", '"fast" (text)']),
+        ("trainer.lr=-1", ["trainer.lr must be greater than or equal to 0", "-1"]),
+        ("trainer.lr=.inf", ["trainer.lr must be a finite number"]),
+        ("trainer=3", ["trainer must be a section"]),
+        ("trainer.loss_type=ppo", ["trainer.loss_type must be 'grpo'", '"ppo"']),
+        ("trainer.group_size=1", ["trainer.group_size", "a group needs at least 2 completions to compare"]),
+        ("trainer.micro_batch=7", ["prompts_per_step (16) x group_size (8) = 128", "micro batches of 7", "set micro_batch to 4"]),
+        ("trainer.lr_warmup=5", ["lr_warmup has no effect", "constant_with_warmup"]),
+        ("rewards.functions=[]", ["rewards.functions must have at least 1 item"]),
+        ("data.operations=[0]", ["data.operations.0 must be greater than or equal to 1"]),
+        ("rollout.exit_rule={kind: fixed, value: 1.5}", ["rollout.exit_rule", "whole number of loops"]),
+        ("trainer.steps=[1", ["not YAML"]),
+        ("trainer={steps: 1, steps: 2}", ["'steps' is set twice"]),
+    ],
+)
+def test_a_mistake_names_override_key_and_mend(minimal: Path, override: str, parts: list[str]) -> None:
+    text = refusal(minimal, override)
+    for part in [override, *parts]:
+        assert part in text
+
+
+def test_a_mistake_in_a_file_names_the_file_that_made_it(tmp_path: Path, minimal: Path) -> None:
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_text("trainer:\n  lerning_rate: 3\n")
+    with pytest.raises(UserError, match=r"overlay\.yaml: unknown key trainer\.lerning_rate"):
+        load_config(TrainConfig, [minimal, overlay])
+
+
+def test_sections_that_do_not_fit_together(minimal: Path) -> None:
+    text = refusal(minimal, "rollout.exit_rule={kind: threshold, value: 0.5}")
+    assert "gate.mode" in text and "`off`" in text
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ("trainer: {steps: 5}\n", "model is missing; set model.path"),
+        ("model: {path: x}\ntrainer: {}\n", "trainer.steps is missing"),
+        ("", "model is missing"),
+        ("- a\n", "must hold sections"),
+        ("just text", "must hold sections"),
+        ("a: [1\n", "not YAML"),
+        ("a: 1\na: 2\n", "line 2: 'a' is set twice"),
+        ("1: 2\n", "a key must be a text"),
+        ("trainer:\n\tsteps: 5\n", "not YAML: line 2"),
+    ],
+)
+def test_files_that_are_no_config(tmp_path: Path, content: str, part: str) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text(content)
+    text = refusal(path)
+    assert part in text and "job.yaml" in text
+
+
+def test_files_that_are_not_there(tmp_path: Path, minimal: Path) -> None:
+    assert f"no such config file; there is {minimal}" in refusal(tmp_path / "jbo.yaml")
+    assert "is a folder" in refusal(tmp_path)
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    assert "not text" in refusal(tmp_path / "binary.yaml")
+
+
+# --- sizes -------------------------------------------------------------------------------------------------------------
+
+
+def test_sizes(minimal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load_config(TrainConfig, [minimal], ["trainer.micro_batch=32", "rollout.max_new_tokens=10"])
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    sizes = derived_sizes(config)
+    assert sizes["completions in an update"] == 16 * 8
+    assert sizes["completions in an update on one device"] == 64
+    assert sizes["micro batches in an update on one device"] == 2
+    assert sizes["completion tokens in an update, at most"] == 1280
+
+
+@pytest.mark.parametrize(("world", "part"), [("3", "multiple of 3"), ("4", "set trainer.micro_batch to 32"), ("x", "WORLD_SIZE")])
+def test_batches_divide_among_processes(minimal: Path, monkeypatch: pytest.MonkeyPatch, world: str, part: str) -> None:
+    monkeypatch.setenv("WORLD_SIZE", world)
+    assert part in refusal(minimal)
+
+
+# --- the configs in the repository -------------------------------------------------------------------------------------
+
+MATH = [CONFIGS / "math_ouro_1.4b_thinking.yaml", CONFIGS / "math_ouro_2.6b_thinking.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("cls", "paths", "world"),
+    [
+        (WarmstartConfig, [CONFIGS / "tiny_warmstart.yaml"], 1),
+        (TrainConfig, [CONFIGS / "quickstart.yaml"], 1),
+        *[(TrainConfig, [path], 1) for path in MATH],
+        *[(TrainConfig, [path, CONFIGS / "gpus_8.yaml"], 4) for path in MATH],
+    ],
+    ids=lambda value: "+".join(path.stem for path in value) if isinstance(value, list) else "",
+)
+def test_our_configs_load_and_survive_a_round_trip(cls, paths, world, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", str(world))
+    config = load_config(cls, paths)
+    printed = tmp_path / "printed.yaml"
+    printed.write_text(dump_config(config))
+    assert load_config(cls, [printed]) == config
+    assert all(size > 0 for size in derived_sizes(config).values())
+
+
+def test_every_config_file_is_tested() -> None:
+    tested = {"tiny_warmstart.yaml", "quickstart.yaml", "gpus_8.yaml", *(path.name for path in MATH)}
+    assert {path.name for path in CONFIGS.glob("*.yaml")} == tested
+
+
+def test_thinking_prompts_open_the_thought() -> None:
+    for path in MATH:
+        config = load_config(TrainConfig, [path])
+        assert config.data.assistant_prefix == "<think>\n"
+        assert config.rewards.functions[0].kwargs == {"thinking": True}
