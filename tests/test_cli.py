@@ -25,7 +25,12 @@ SECONDS = 2.0
 
 def ouro_rl(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "ouro_rl", *map(str, arguments)], cwd=cwd, env=environment(), capture_output=True, text=True
+        [sys.executable, "-m", "ouro_rl", *map(str, arguments)],
+        cwd=cwd,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 
@@ -40,7 +45,9 @@ def folder(tmp_path: Path, random_checkpoint: Path) -> Path:
     (tmp_path / "broken.yaml").write_text("model: {path: good\n")
     (tmp_path / "warm.yaml").write_text("stage_one: {steps: 1}\nstage_two: {steps: 1}\noutput: out\n")
     (tmp_path / "empty.jsonl").write_text("\n")
-    (tmp_path / "rows.jsonl").write_text(json.dumps({"problem": "1+1", "answer": "2", "completion": "\\boxed{2}"}) + "\n")
+    (tmp_path / "rows.jsonl").write_text(
+        json.dumps({"problem": "1+1", "answer": "2", "completion": "\\boxed{2}"}) + "\n"
+    )
     (tmp_path / "text.jsonl").write_text("not json\n")
     (tmp_path / "reward.py").write_text("import nothing_of_this_name\n")
     (tmp_path / "folder").mkdir()
@@ -68,7 +75,10 @@ MISTAKES = {
     "wrong type": (["train", "good.yaml", "trainer.steps=many"], ["trainer.steps", "whole number", "many"]),
     "out of range": (["train", "good.yaml", "rollout.temperature=0"], ["rollout.temperature", "greater than 0"]),
     "group of one": (["train", "good.yaml", "trainer.group_size=1"], ["trainer.group_size", "at least 2"]),
-    "batch does not divide": (["train", "good.yaml", "trainer.micro_batch=60"], ["micro batches of 60", "micro_batch to 32"]),
+    "batch does not divide": (
+        ["train", "good.yaml", "trainer.micro_batch=60"],
+        ["micro batches of 60", "micro_batch to 32"],
+    ),
     "dry run checks too": (["train", "good.yaml", "trainer.group_size=1", "--dry-run"], ["trainer.group_size"]),
     "model missing": (["train", "good.yaml", "model.path=folder/gone"], ["model.path folder/gone", "no such folder"]),
     "model without weights": (["train", "good.yaml", "model.path=no_weights"], ["no_weights", "no weights"]),
@@ -87,7 +97,10 @@ MISTAKES = {
     ),
     "data of an unknown kind": (["train", "good.yaml", "data.source=a/b/c"], ["data.source a/b/c"]),
     "unknown reward": (["train", "good.yaml", "rewards.functions=[{name: mathh}]"], ["mathh", "math"]),
-    "reward module missing": (["train", "good.yaml", "rewards.functions=[{name: 'no.such:f'}]"], ["no.such:f", "cannot be imported"]),
+    "reward module missing": (
+        ["train", "good.yaml", "rewards.functions=[{name: 'no.such:f'}]"],
+        ["no.such:f", "cannot be imported"],
+    ),
     "reward that fails": (
         ["train", "good.yaml", "rewards.functions=[{name: 'reward.py:f'}]"],
         ["reward.py:f", "nothing_of_this_name"],
@@ -97,22 +110,37 @@ MISTAKES = {
     "nothing to resume": (["train", "good.yaml", "--resume", "run.dir=runs/x"], ["--resume", "runs/x"]),
     "check": (["check", "good.yaml", "model.path=no_weights"], ["no_weights"]),
     "warmstart": (["warmstart", "warm.yaml", "stage_one.lr=0"], ["stage_one.lr"]),
-    "warmstart shape": (["warmstart", "warm.yaml", "model.hidden_size=100", "model.num_attention_heads=3"], ["hidden_size (100)"]),
+    "warmstart shape": (
+        ["warmstart", "warm.yaml", "model.hidden_size=100", "model.num_attention_heads=3"],
+        ["hidden_size (100)"],
+    ),
     "eval without model": (["eval", "--benchmark", "arithmetic", "--out", "o"], ["--model"]),
-    "eval of no weights": (["eval", "--model", "no_weights", "--benchmark", "arithmetic", "--out", "o"], ["--model no_weights"]),
-    "eval of a misfit": (["eval", "--model", "misfit", "--benchmark", "arithmetic", "--out", "o"], ["[32, 48]", "[32, 64]"]),
+    "eval of no weights": (
+        ["eval", "--model", "no_weights", "--benchmark", "arithmetic", "--out", "o"],
+        ["--model no_weights"],
+    ),
+    "eval of a misfit": (
+        ["eval", "--model", "misfit", "--benchmark", "arithmetic", "--out", "o"],
+        ["[32, 48]", "[32, 64]"],
+    ),
     "eval on nothing": (["eval", "--model", "good", "--benchmark", "aime", "--out", "o"], ["--benchmark aime"]),
     "eval on no file": (["eval", "--model", "good", "--benchmark", "gone.jsonl", "--out", "o"], ["gone.jsonl"]),
     "eval data empty": (
         ["eval", "--model", "good", "--benchmark", "math500", "--data", "empty.jsonl", "--out", "o"],
         ["empty.jsonl: is empty"],
     ),
-    "eval depth": (["eval", "--model", "good", "--benchmark", "arithmetic", "--depth", "0", "--out", "o"], ["--depth", "'0'"]),
+    "eval depth": (
+        ["eval", "--model", "good", "--benchmark", "arithmetic", "--depth", "0", "--out", "o"],
+        ["--depth", "'0'"],
+    ),
     "eval threshold": (
         ["eval", "--model", "good", "--benchmark", "arithmetic", "--exit-threshold", "0.5,2", "--out", "o"],
         ["--exit-threshold", "'2'"],
     ),
-    "eval into a file": (["eval", "--model", "good", "--benchmark", "arithmetic", "--out", "good.yaml"], ["--out good.yaml"]),
+    "eval into a file": (
+        ["eval", "--model", "good", "--benchmark", "arithmetic", "--out", "good.yaml"],
+        ["--out good.yaml"],
+    ),
     "grade without reward": (["grade", "rows.jsonl"], ["--reward"]),
     "grade by an unknown reward": (["grade", "rows.jsonl", "--reward", "no.such:f"], ["no.such:f"]),
     "grade no file": (["grade", "gone.jsonl", "--reward", "math"], ["gone.jsonl"]),
@@ -202,7 +230,12 @@ def test_control_c_leaves_one_line(folder: Path) -> None:
     """While the model is being loaded: an evaluation that would take long."""
     command = [sys.executable, "-m", "ouro_rl", "eval", "--model", "good", "--benchmark", "arithmetic", "--out", "o"]
     process = subprocess.Popen(
-        [*command, "--limit", "100000"], cwd=folder, env=environment(), stderr=subprocess.PIPE, text=True, start_new_session=True
+        [*command, "--limit", "100000"],
+        cwd=folder,
+        env=environment(),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     time.sleep(2.5)  # past the interpreter's own start, where nobody could catch the signal
     process.send_signal(signal.SIGINT)

@@ -64,7 +64,9 @@ def test_yaml_reads_what_people_mean(text: str, value: object) -> None:
     assert read == value and type(read) is type(value)
 
 
-@pytest.mark.parametrize("value", ["1e-6", "off", "null", "true", "", "1:30", "a\nb\n", " x ", "é", "12", "# no", "a: b", "-", "<<"])
+@pytest.mark.parametrize(
+    "value", ["1e-6", "off", "null", "true", "", "1:30", "a\nb\n", " x ", "é", "12", "# no", "a: b", "-", "<<"]
+)
 def test_yaml_writes_texts_that_stay_texts(value: str) -> None:
     assert parse_yaml(to_yaml({"key": value, "list": [value]})) == {"key": value, "list": [value]}
 
@@ -113,7 +115,10 @@ def test_a_run_can_be_repeated_from_its_own_config(minimal: Path) -> None:
         ("trainer=3", ["trainer must be a section"]),
         ("trainer.loss_type=ppo", ["trainer.loss_type must be 'grpo'", '"ppo"']),
         ("trainer.group_size=1", ["trainer.group_size", "a group needs at least 2 completions to compare"]),
-        ("trainer.micro_batch=7", ["prompts_per_step (16) x group_size (8) = 128", "micro batches of 7", "set micro_batch to 4"]),
+        (
+            "trainer.micro_batch=7",
+            ["prompts_per_step (16) x group_size (8) = 128", "micro batches of 7", "set micro_batch to 4"],
+        ),
         ("trainer.lr_warmup=5", ["lr_warmup has no effect", "constant_with_warmup"]),
         ("rewards.functions=[]", ["rewards.functions must have at least 1 item"]),
         ("data.operations=[0]", ["data.operations.0 must be greater than or equal to 1"]),
@@ -181,7 +186,9 @@ def test_sizes(minimal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert sizes["completion tokens in an update, at most"] == 1280
 
 
-@pytest.mark.parametrize(("world", "part"), [("3", "multiple of 3"), ("4", "set trainer.micro_batch to 32"), ("x", "WORLD_SIZE")])
+@pytest.mark.parametrize(
+    ("world", "part"), [("3", "multiple of 3"), ("4", "set trainer.micro_batch to 32"), ("x", "WORLD_SIZE")]
+)
 def test_batches_divide_among_processes(minimal: Path, monkeypatch: pytest.MonkeyPatch, world: str, part: str) -> None:
     monkeypatch.setenv("WORLD_SIZE", world)
     assert part in refusal(minimal)

@@ -1,0 +1,147 @@
+"""Evaluation against a pool whose answers are known, and once against the real one."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from ouro_rl import cli
+from ouro_rl.data import load_benchmark
+from ouro_rl.errors import RunError, UserError
+from ouro_rl.evaluate import EvalRequest, EvalRow, evaluate, math_scorer, run_eval, table
+from ouro_rl.metrics import wilson_interval
+from ouro_rl.tiny_tokenizer import make_tokenizer
+from ouro_rl.types import ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams
+
+TOKENIZER = make_tokenizer()
+PARAMS = SamplingParams(max_new_tokens=16, temperature=0.0, exit_rule=ExitRule(kind="threshold", value=0.5))
+
+
+@dataclass
+class FakePool:
+    """Answers every n-th request rightly, with a depth of 1 for right answers and 3 for wrong ones."""
+
+    every: int = 2
+    asked: list[tuple[list[RolloutRequest], SamplingParams]] = field(default_factory=list)
+
+    def rollout(self, requests: Sequence[RolloutRequest], params: SamplingParams, on_progress=None) -> list[Rollout]:
+        self.asked.append((list(requests), params))
+        if on_progress:
+            on_progress(10, 1)
+        return [
+            self.answer(request.prompt, sample, right=number % self.every == 0)
+            for number, request in enumerate(requests)
+            for sample in range(len(request.seeds))
+        ]
+
+    def answer(self, prompt: Prompt, sample: int, *, right: bool) -> Rollout:
+        text = f"\\boxed{{{prompt.columns['answer']}}}" if right else "no idea, and more words"
+        ids = (*TOKENIZER(text)["input_ids"], TOKENIZER.eos_token_id)
+        return Rollout(
+            prompt_index=prompt.index, sample_index=sample, prompt_ids=prompt.token_ids, completion_ids=ids,
+            token_logprobs=(0.0,) * len(ids), depths=((1 if right else 3),) * len(ids), depth_logprobs=(0.0,) * len(ids),
+            policy_version=0, temperature=0.0, finish_reason="stop",
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def prompts() -> list[Prompt]:
+    return load_benchmark("arithmetic", tokenizer=TOKENIZER, limit=10)
+
+
+def test_figures_are_those_of_the_answers(prompts) -> None:
+    pool = FakePool()
+    row = evaluate(pool, prompts, PARAMS, tokenizer=TOKENIZER)
+    assert (row.name, row.n, row.correct, row.unscored) == ("threshold 0.5", 10, 5, 0)
+    assert row.accuracy == 0.5 and (row.ci_low, row.ci_high) == pytest.approx(wilson_interval(5, 10))
+    ((_, params),) = pool.asked
+    assert params == PARAMS
+    right = sum(len(pool.answer(prompt, 0, right=True).completion_ids) for prompt in prompts[::2])
+    wrong = 5 * len(pool.answer(prompts[1], 0, right=False).completion_ids)
+    assert row.mean_depth == pytest.approx((right + 3 * wrong) / (right + wrong)), "per token, not per answer"
+    assert row.mean_length == pytest.approx((right + wrong) / 10)
+
+
+def test_samples_of_one_problem_do_not_narrow_the_interval(prompts) -> None:
+    pool = FakePool()
+    row = evaluate(pool, prompts, PARAMS, tokenizer=TOKENIZER, samples=4, name="before")
+    assert (row.name, row.n, row.correct) == ("before", 40, 20)
+    assert (row.ci_low, row.ci_high) == pytest.approx(wilson_interval(5, 10))
+    seeds = [seed for request in pool.asked[0][0] for seed in request.seeds]
+    assert len(seeds) == len(set(seeds)) == 40
+
+
+def test_what_cannot_be_scored_is_left_out(prompts) -> None:
+    broken = [Prompt(index=p.index, token_ids=p.token_ids, columns={"answer": ""}) for p in prompts]
+    row = evaluate(FakePool(), [*prompts[:8], *broken[8:]], PARAMS, tokenizer=TOKENIZER)
+    assert (row.n, row.correct, row.unscored) == (8, 4, 2) and row.accuracy == 0.5
+    with pytest.raises(RunError, match="none of 10 answers could be scored"):
+        evaluate(FakePool(), broken, PARAMS, tokenizer=TOKENIZER)
+
+
+def test_a_box_inside_the_thought_is_no_answer(prompts) -> None:
+    ids = tuple(TOKENIZER("<|im_start|>assistant\n<think>\n")["input_ids"])
+    thinking = [Prompt(index=0, token_ids=ids, columns={"answer": "2"})]
+    for asked, value in ((thinking, 0.0), (prompts, 1.0)):
+        with math_scorer(TOKENIZER, asked) as scorer:
+            (score,) = scorer.score([""], ["perhaps \\boxed{2}"], {"answer": ["2"]})
+        assert score.rewards["math"] == value
+
+
+def test_rules_in_the_order_of_the_table() -> None:
+    request = EvalRequest(model="m", benchmark="b", out=Path("o"), depths=(1, 4), thresholds=(0.9,), sample_gate=True)
+    assert [rule.label() for rule in request.rules()] == ["fixed 1", "fixed 4", "threshold 0.9", "sample"]
+    assert [rule.label() for rule in EvalRequest(model="m", benchmark="b", out=Path("o")).rules()] == ["threshold 0.5"]
+
+
+def test_table() -> None:
+    row = EvalRow(
+        name="fixed 4",
+        accuracy=0.25,
+        ci_low=0.1,
+        ci_high=0.4,
+        mean_depth=4.0,
+        mean_length=12.5,
+        n=40,
+        correct=10,
+        unscored=2,
+    )
+    head, line = table([row]).splitlines()
+    assert line.split() == ["fixed", "4", "25.0%", "10.0%-40.0%", "4.00", "12.5", "40", "(2", "unscored)"]
+    assert len(head) == len(line.removesuffix("  (2 unscored)"))
+
+
+def test_the_whole_command(random_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [
+        "eval",
+        "--model",
+        str(random_checkpoint),
+        "--benchmark",
+        "arithmetic",
+        "--limit",
+        "6",
+        "--max-new-tokens",
+        "8",
+    ]
+    rules = ["--depth", "1,4", "--exit-threshold", "0.5", "--sample-gate"]
+    assert cli.main([*arguments, *rules, "--out", str(tmp_path / "out")]) == 0
+    record = json.loads((tmp_path / "out" / "eval.json").read_text())
+    assert [row["name"] for row in record["rows"]] == ["fixed 1", "fixed 4", "threshold 0.5", "sample"]
+    assert [row["mean_depth"] for row in record["rows"][:2]] == [1.0, 4.0]
+    assert all(1 <= row["mean_depth"] <= 4 and row["n"] == 6 for row in record["rows"])
+    assert all(math.isfinite(value) for row in record["rows"] for value in row.values() if isinstance(value, float))
+    assert record["temperature"] == 0.0 and record["versions"]["torch"]
+    output = capsys.readouterr().out
+    assert "threshold 0.5" in output and output.rstrip().endswith("eval.json")
+
+
+def test_more_loops_than_the_model_has(random_checkpoint: Path, tmp_path: Path) -> None:
+    checkpoint = Path(shutil.copytree(random_checkpoint, tmp_path / "checkpoint"))
+    with pytest.raises(UserError, match="--depth 5: .* has 4 loops"):
+        run_eval(EvalRequest(model=str(checkpoint), benchmark="arithmetic", depths=(5,), out=tmp_path))
