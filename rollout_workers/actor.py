@@ -1,0 +1,122 @@
+"""Rollout workers as Ray actors: starting them, asking them, and putting a dead one back."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from ouro_rl.errors import OuroRLError, RunError, UserError
+from rollout_workers.worker import RolloutWorker
+
+POLL_SECONDS = 0.5
+START_SECONDS = 300
+"""Longest wait for actors to start; a cluster without room would leave them waiting forever."""
+
+
+def start_ray(workers: int, cpus: float, gpus: float) -> bool:
+    """Join the Ray that is there, or start a quiet one on this machine; true when it was started here.
+
+    CPUs are counted generously (a machine with fewer is slow, not stuck); GPUs that are not there are a `UserError`."""
+    if ray.is_initialized():
+        return False
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Both are defaults of Ray's future; naming them keeps its warnings off the progress bar.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    address = os.environ.get("RAY_ADDRESS")
+    local = {} if address else {"num_cpus": max(os.cpu_count() or 1, math.ceil(workers * cpus))}
+    ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **local)
+    if not address and ray.cluster_resources().get("GPU", 0) < workers * gpus:
+        found = ray.cluster_resources().get("GPU", 0)
+        ray.shutdown()
+        raise UserError(
+            f"{workers} rollout workers with {gpus:g} GPUs each, but this machine has {found:g}: lower rollout.workers or "
+            "rollout.worker_gpus"
+        )
+    return True
+
+
+class ActorWorkers:
+    """`count` actors of `RolloutWorker`. They start in the background; the first question to one waits for it.
+
+    An actor that dies (killed, out of memory) is started again with the last weights, and asked once more: the same seeds give
+    the same rollouts. When that fails too: `RunError`."""
+
+    def __init__(self, count: int, *arguments: Any, cpus: float, gpus: float, **keywords: Any):
+        self.owns_ray = start_ray(count, cpus, gpus)
+        # Two threads in each actor: one works, one answers how far it is.
+        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)(RolloutWorker)
+        self._start: Callable[[], Any] = lambda: remote.remote(*arguments, **keywords)
+        self.actors = [self._start() for _ in range(count)]
+        self._wants = f"{count} rollout workers with {cpus:g} CPUs and {gpus:g} GPUs each"
+        self._started = False
+        self.weights: tuple[ray.ObjectRef, int] | None = None
+
+    def __len__(self) -> int:
+        return len(self.actors)
+
+    def load_weights(self, state: dict, version: int) -> None:
+        self.weights = (ray.put(state), version)
+        self.ask("load_weights", [self.weights] * len(self))
+
+    def ask(
+        self, method: str, arguments: Sequence[tuple], on_progress: Callable[[int, int], None] | None = None
+    ) -> list[Any]:
+        """Call `method` on the first len(arguments) workers at once; answers in order."""
+        if not self._started:
+            self._await_start()
+        calls = [getattr(actor, method).remote(*part) for actor, part in zip(self.actors, arguments, strict=False)]
+        if on_progress is not None:
+            self._watch(calls, on_progress)
+        return [self._answer(index, call, method, arguments[index]) for index, call in enumerate(calls)]
+
+    def close(self) -> None:
+        for actor in self.actors:
+            ray.kill(actor)
+        self.actors = []
+        if self.owns_ray:
+            ray.shutdown()
+
+    def _await_start(self) -> None:
+        """RunError when the actors do not find room in time. One that died at its start counts: `_answer` sees to it."""
+        starting = [actor.progress.remote() for actor in self.actors]
+        if len(ray.wait(starting, num_returns=len(starting), timeout=START_SECONDS)[0]) < len(starting):
+            raise RunError(
+                f"Ray found no room for {self._wants} within {START_SECONDS} s; it has {ray.cluster_resources()}: lower rollout.workers"
+            )
+        self._started = True
+
+    def _answer(self, index: int, call: ray.ObjectRef, method: str, arguments: tuple) -> Any:
+        try:
+            return self._result(index, call)
+        except RayActorError:
+            self.actors[index] = actor = self._start()
+        try:
+            if self.weights is not None and method != "load_weights":
+                self._result(index, actor.load_weights.remote(*self.weights))
+            return self._result(index, getattr(actor, method).remote(*arguments))
+        except RayActorError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise RunError(f"rollout worker {index} died, was started again and died again: {reason}") from error
+
+    def _result(self, index: int, call: ray.ObjectRef) -> Any:
+        try:
+            return ray.get(call)
+        except RayTaskError as error:
+            if isinstance(error.cause, OuroRLError):
+                raise error.cause from error
+            raise RunError(f"rollout worker {index} failed: {error.cause!r}") from error
+
+    def _watch(self, calls: list[ray.ObjectRef], on_progress: Callable[[int, int], None]) -> None:
+        """Report the sums over all workers until every call has ended (well or not)."""
+        while len(ray.wait(calls, num_returns=len(calls), timeout=POLL_SECONDS)[0]) < len(calls):
+            try:
+                parts = ray.get([actor.progress.remote() for actor in self.actors[: len(calls)]])
+            except RayActorError:
+                continue  # `_answer` sees to it
+            on_progress(sum(tokens for tokens, _ in parts), sum(finished for _, finished in parts))

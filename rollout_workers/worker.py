@@ -1,0 +1,87 @@
+"""One worker: an engine, and weights that change under it. The same class runs in process and as a Ray actor.
+
+torch and transformers are imported when a worker is made: whoever starts actors does not wait for them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ouro_rl.errors import RunError
+from ouro_rl.types import Rollout, RolloutRequest, SamplingParams
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class RolloutWorker:
+    """Makes rollouts with the weights that it was given last.
+
+    `model_config` is the content of a config.json, or a folder or hub id that has one; weights are never read from there. `threads`
+    limits torch in this whole process; None leaves it as it is."""
+
+    def __init__(
+        self,
+        model_config: Mapping[str, Any] | str | os.PathLike,
+        *,
+        dtype: str = "float32",
+        max_batch: int = 256,
+        device: str = "auto",
+        threads: int | None = None,
+    ):
+        import torch
+
+        from ouro_rl.model import OuroConfig, OuroForCausalLM
+        from rollout_workers.engine import RolloutEngine
+
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        is_content = isinstance(model_config, Mapping)
+        config = OuroConfig(**model_config) if is_content else OuroConfig.from_pretrained(model_config)
+        with torch.device("meta"):  # no random weights: they are overwritten anyway
+            model = OuroForCausalLM(config)
+        model = model.to(getattr(torch, dtype)).to_empty(device=device).eval()
+        model.tie_weights()
+        self.engine = RolloutEngine(model, max_batch=max_batch)
+        self.version: int | None = None
+        self._progress = (0, 0)
+
+    def load_weights(self, state: Mapping[str, Tensor], version: int) -> None:
+        """Take over a state dict of `OuroForCausalLM`, of any floating type, on any device."""
+        from rollout_workers.weight_sync import load_state
+
+        self.version = None
+        load_state(self.engine.model, state)
+        self.version = version
+
+    def rollout(
+        self,
+        requests: Sequence[RolloutRequest],
+        params: SamplingParams,
+        on_progress: Callable[[int, int], None] | None = None,
+    ) -> list[Rollout]:
+        """`RolloutEngine.generate`, marked with the version of the weights."""
+        if self.version is None:
+            raise RunError("a rollout worker has no weights yet: publish them first")
+        self._progress = (0, 0)
+
+        def note(tokens: int, finished: int) -> None:
+            self._progress = (tokens, finished)
+            if on_progress is not None:
+                on_progress(tokens, finished)
+
+        return self.engine.generate(requests, params, policy_version=self.version, on_progress=note)
+
+    def progress(self) -> tuple[int, int]:
+        """(completion tokens, finished samples) of the rollouts in hand; asked from outside while they run."""
+        return self._progress
+
+    def fingerprint(self) -> tuple[int | None, str]:
+        """Version and hash of the weights: equal on every worker that has the same ones."""
+        from rollout_workers.weight_sync import fingerprint
+
+        return self.version, fingerprint(self.engine.model)

@@ -1,0 +1,140 @@
+"""The page table by hand, and the conservation of pages under random events."""
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ouro_rl.errors import RunError
+from ouro_rl.model import OuroConfig
+from rollout_workers.kv_cache import NO_PAGE, KVCache
+
+
+def make_cache(loops=3, slots=4, pages=64, **limits):
+    config = OuroConfig(
+        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=2, num_attention_heads=2,
+        num_key_value_heads=1, total_ut_steps=loops,
+    )  # fmt: skip
+    cache = KVCache(config, slots=slots, dtype=torch.float32, device=torch.device("cpu"), pages=pages, **limits)
+    cache.reserve(16)
+    return cache
+
+
+def extend(cache, slot, loop, position):
+    return cache.extend(*(torch.tensor([number]) for number in (slot, loop, position))).item()
+
+
+def read(cache, slot, loop, context):
+    return cache.read(torch.tensor([slot]), torch.tensor([loop]), context)[0].tolist()
+
+
+def test_an_exit_leaves_its_page_to_the_deeper_loops():
+    """Position 0 leaves after loop 1, position 1 after loop 2, position 2 runs all three."""
+    cache = make_cache()
+    cache.open(0)
+    pages = {}
+    for position, depth in enumerate((1, 2, 3)):
+        for loop in range(1, depth + 1):
+            pages[position, loop] = extend(cache, 0, loop, position)
+    for loop in (1, 2, 3):
+        expected = [pages[position, min(loop, depth)] for position, depth in enumerate((1, 2, 3))]
+        assert read(cache, 0, loop, 4) == [*expected, NO_PAGE]
+    assert cache.owned == 1 + 2 + 3
+    cache.check_integrity()
+    assert cache.close([0]) == [0]
+    assert cache.owned == 0
+    cache.check_integrity()
+
+
+def test_a_lender_stays_until_its_last_borrower_closes():
+    cache = make_cache()
+    cache.open(3)
+    cache.fill(3, 5)
+    for slot in (0, 1):
+        cache.open(slot, lender=3, shared=5)
+        extend(cache, slot, 1, 5)
+    assert cache.owned == 5 * 3 + 2
+    assert read(cache, 0, 2, 5) == read(cache, 3, 2, 5)
+    assert cache.close([3]) == []
+    assert cache.close([0]) == [0]
+    assert cache.owned == 5 * 3 + 1
+    cache.check_integrity()
+    assert cache.close([1]) == [1, 3]
+    assert cache.owned == 0
+    cache.check_integrity()
+
+
+def test_pools_double_and_keep_what_they_hold():
+    cache = make_cache(pages=4)
+    cache.open(0)
+    pages = torch.tensor([extend(cache, 0, 1, position) for position in range(3)])
+    keys = torch.randn(3, 1, 4)
+    cache.write(1, pages, keys, -keys)
+    for position in range(3, 12):
+        extend(cache, 0, 1, position)
+    assert cache.pages == 16
+    assert torch.equal(cache.keys[1][pages], keys) and torch.equal(cache.values[1][pages], -keys)
+    assert cache.peak == 12
+    cache.check_integrity()
+
+
+def test_a_limit_is_kept_and_said_in_plain_words():
+    cache = make_cache(pages=4, max_pages=6)
+    cache.open(0)
+    for position in range(5):
+        extend(cache, 0, 1, position)
+    with pytest.raises(RunError, match="the KV cache is full"):
+        extend(cache, 0, 1, 5)
+    assert cache.pages == 6
+    cache.check_integrity()
+
+
+@settings(max_examples=40, deadline=None)
+@given(seed=st.integers(0, 2**32), loops=st.integers(1, 5))
+def test_no_page_is_lost_or_shared_by_mistake(seed, loops):
+    """Random groups, exits, finishes and resets; slots 0..5 are samples, 6..11 lenders."""
+    rng = random.Random(seed)
+    cache = make_cache(loops=loops, slots=12, pages=rng.choice((2, 40)))
+    ahead: dict[int, int] = {}  # next position of each live sample
+    lenders: set[int] = set()
+    for _ in range(60):
+        event = rng.random()
+        free = [slot for slot in range(6) if slot not in cache.references]
+        free_lenders = [slot for slot in range(6, 12) if slot not in cache.references]
+        if event < 0.2 and free and free_lenders:
+            length = rng.randint(1, 6)
+            cache.open(free_lenders[0])
+            cache.fill(free_lenders[0], length)
+            for slot in free[: rng.randint(1, 3)]:
+                cache.open(slot, lender=free_lenders[0], shared=length)
+                ahead[slot] = length
+            lenders.add(free_lenders[0])
+        elif event < 0.3 and free:
+            cache.open(free[0])
+            ahead[free[0]] = 0
+        elif event < 0.4 and lenders:
+            cache.close([lenders.pop()])
+        elif event < 0.5 and ahead:
+            ended = rng.sample(sorted(ahead), rng.randint(1, len(ahead)))
+            closed = cache.close(ended)
+            assert set(ended) <= set(closed)
+            for slot in ended:
+                del ahead[slot]
+        elif event < 0.51:
+            cache.reset()
+            ahead, lenders = {}, set()
+        else:
+            rows = [slot for slot in ahead if ahead[slot] < 16]
+            depths = {slot: rng.randint(1, loops) for slot in rows}
+            for loop in range(1, loops + 1):
+                active = torch.tensor([slot for slot in rows if depths[slot] >= loop], dtype=torch.int64)
+                positions = torch.tensor([ahead[slot] for slot in active.tolist()], dtype=torch.int64)
+                cache.extend(active, torch.full_like(active, loop), positions)
+            for slot in rows:
+                ahead[slot] += 1
+        cache.check_integrity()
+    cache.close([*ahead, *lenders])
+    cache.check_integrity()
+    assert cache.owned == 0
