@@ -11,7 +11,7 @@ import wrapt
 __version__ = "0.1.0"
 
 
-@wrapt.when_imported("transformers.models.auto.modeling_auto")
+@wrapt.when_imported("transformers.models.auto.configuration_auto")
 def _register(module: Any) -> None:
     import ouro_rl.model  # noqa: F401 (registers on import)
 

@@ -64,9 +64,9 @@ def expression(start: str, chain: tuple[tuple[str, int], ...]) -> str:
 def draw_problem(rng: random.Random, operations: int) -> Problem:
     """A random problem whose intermediate results all lie in 0..LARGEST."""
     while True:
-        start = rng.randint(2, 30)
+        start = rng.randint(2, 20)
         chain = tuple(
-            (operator, rng.randint(2, 9) if operator == "*" else rng.randint(2, 30))
+            (operator, rng.randint(2, 9) if operator == "*" else rng.randint(2, 20))
             for operator in rng.choices("+-*", k=operations)
         )
         problem = Problem(start=start, chain=chain)

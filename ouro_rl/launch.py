@@ -13,7 +13,7 @@ from transformers.utils import logging as transformers_logging
 from ouro_rl.callbacks import Progress, StopOnSignal
 from ouro_rl.checkpoints import load_policy
 from ouro_rl.config import TrainConfig
-from ouro_rl.data import load_benchmark, load_prompts, stop_token_ids
+from ouro_rl.data import ChatFormat, load_benchmark, load_prompts, stop_token_ids
 from ouro_rl.errors import UserError
 from ouro_rl.evaluate import EvalRow, evaluate
 from ouro_rl.report import write_report
@@ -71,8 +71,9 @@ def make_examiner(config: TrainConfig, pool, tokenizer):
     if config.eval.source is None:
         return None
     prompts = load_benchmark(
-        config.eval.source, tokenizer=tokenizer, limit=config.eval.limit, operations=config.eval.operations
-    )
+        config.eval.source, tokenizer=tokenizer, limit=config.eval.limit, operations=config.eval.operations,
+        chat=ChatFormat.of(config.data),
+    )  # fmt: skip
     params = SamplingParams(
         max_new_tokens=config.eval.max_new_tokens or config.rollout.max_new_tokens,
         temperature=0.0,

@@ -7,11 +7,10 @@ import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
-import yaml
-
 import ouro_rl
 from ouro_rl.config import TrainConfig
 from ouro_rl.errors import UserError
+from ouro_rl.plain_yaml import parse_yaml, to_yaml
 from ouro_rl.rundir import RunDir, write_atomically
 
 MAY_CHANGE = {("run", "dir"), ("trainer", "steps"), ("trainer", "checkpoint_every"), ("trainer", "keep_checkpoints"),
@@ -37,7 +36,7 @@ def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path 
     if path != config.run.dir:
         print(f"{config.run.dir} holds an earlier run; this one goes to {path}.")
     run_dir = RunDir(path)
-    write_atomically(run_dir.config_path, [yaml.safe_dump(record_of(config), sort_keys=False)])
+    write_atomically(run_dir.config_path, [to_yaml(record_of(config))])
     return run_dir, None
 
 
@@ -54,7 +53,7 @@ def record_of(config: TrainConfig) -> dict:
 
 def refuse_other_config(run_dir: RunDir, config: TrainConfig) -> None:
     """UserError, naming the first key, unless the run began with this configuration."""
-    recorded = yaml.safe_load(run_dir.config_path.read_text())
+    recorded = parse_yaml(run_dir.config_path.read_text())
     for section, values in config.model_dump(mode="json").items():
         for key, value in values.items():
             before = recorded.get(section, {}).get(key)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from transformers.utils import logging as transformers_logging
 
 from ouro_rl.arithmetic import problems, solution
 from ouro_rl.config import WarmstartConfig
@@ -31,6 +32,7 @@ GATE = ("model.early_exit_gate.weight", "model.early_exit_gate.bias")
 
 def run_warmstart(config: WarmstartConfig) -> Path:
     """Train and save a checkpoint with tokenizer and chat template; returns its folder."""
+    transformers_logging.disable_progress_bar()
     torch.manual_seed(config.seed)
     tokenizer = make_tokenizer()
     shape = OuroConfig(vocab_size=len(tokenizer), **config.model.model_dump(exclude_none=True))

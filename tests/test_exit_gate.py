@@ -4,7 +4,14 @@ import pytest
 import torch
 
 from ouro_rl.exit_gate import (
-    decision_logprobs, depth_logprobs, exit_log_pdf, exit_quantiles, exits, gate_entropy, log_stay, threshold_depths,
+    decision_logprobs,
+    depth_logprobs,
+    exit_log_pdf,
+    exit_quantiles,
+    exits,
+    gate_entropy,
+    log_stay,
+    threshold_depths,
 )  # fmt: skip
 from ouro_rl.types import NO_DEPTH, ExitRule
 
