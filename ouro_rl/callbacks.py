@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
+from accelerate.utils import gather_object
 from tqdm import tqdm
 from transformers import TrainerCallback
 
@@ -30,6 +31,7 @@ class StopOnSignal(TrainerCallback):
         tqdm.write("Stopping after this update; once more to stop at once.")
 
     def on_step_end(self, args, state, control, **_):
+        self.received = max(gather_object([self.received or 0])) or None  # all processes stop after the same update
         if self.received is not None:
             control.should_save = True
             control.should_training_stop = True

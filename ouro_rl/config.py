@@ -228,6 +228,8 @@ class ShapeConfig(Section):
     total_ut_steps: int = Field(default=4, ge=1)
     max_position_embeddings: int = Field(default=512, ge=16)
     rope_theta: float = Field(default=10_000.0, gt=0)
+    initializer_range: float = Field(default=0.06, gt=0)
+    """Standard deviation of the first weights."""
 
     @model_validator(mode="after")
     def _fits(self) -> ShapeConfig:
@@ -252,7 +254,7 @@ class StageOneConfig(Section):
 
     steps: int = Field(ge=0)
     batch_size: int = Field(default=64, ge=1)
-    lr: float = Field(default=2e-3, gt=0)
+    lr: float = Field(default=5e-3, gt=0)
     lr_warmup: int = Field(default=100, ge=0)
     weight_decay: float = Field(default=0.01, ge=0)
     beta: tuple[float, float] = (0.1, 0.05)

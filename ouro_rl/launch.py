@@ -6,8 +6,11 @@ import signal
 import time
 from contextlib import ExitStack
 from dataclasses import asdict
+from datetime import timedelta
 
 import torch
+from accelerate import PartialState
+from accelerate.utils import broadcast_object_list
 from transformers.utils import logging as transformers_logging
 
 from ouro_rl.callbacks import Progress, StopOnSignal
@@ -24,13 +27,21 @@ from ouro_rl.trainer import OuroGRPOTrainer
 from ouro_rl.types import SamplingParams
 
 
+LONGEST_WAIT = timedelta(days=1)
+"""The other processes wait for the first one's rollouts and evaluations."""
+
+
 def run_training(config: TrainConfig, resume: bool) -> int:
-    """Run or resume the job. Returns 0, or 128 + the signal that asked it to stop (a checkpoint is left behind)."""
+    """Run or resume the job. Returns 0, or 128 + the signal that asked it to stop (a checkpoint is left behind).
+
+    Under `accelerate launch` or torchrun every process trains; the first one alone samples, scores, evaluates and writes."""
     started = time.monotonic()
     transformers_logging.disable_progress_bar()
-    run_dir, checkpoint = open_run_folder(config, resume=resume)
+    processes = PartialState(timeout=LONGEST_WAIT)
     with ExitStack() as cleanup:
-        pool = cleanup.enter_context(make_pool(config))
+        opened = [open_run_folder(config, resume=resume)] if processes.is_main_process else [None]
+        run_dir, checkpoint = broadcast_object_list(opened)[0]
+        pool = cleanup.enter_context(make_pool(config)) if processes.is_main_process else None
         model, tokenizer = load_policy(config.model.path, torch.float32)
         prompts = load_prompts(config.data, tokenizer, seed=config.run.seed)
         if len(prompts) < config.trainer.prompts_per_step:
@@ -38,31 +49,35 @@ def run_training(config: TrainConfig, resume: bool) -> int:
                 f"data.source {config.data.source}: {len(prompts)} usable prompts, but trainer.prompts_per_step is "
                 f"{config.trainer.prompts_per_step}.\nGive more data, or make a step smaller."
             )
-        scorer = cleanup.enter_context(make_scorer(config))
-        examine = make_examiner(config, pool, tokenizer)
-        summary = (run_dir.read_summary() or {}) if resume else {}
+        examine, sampler, summary = None, None, {}
+        if processes.is_main_process:
+            sampler = GroupSampler(config, pool, cleanup.enter_context(make_scorer(config)), tokenizer)
+            examine = make_examiner(config, pool, tokenizer)
+            summary = (run_dir.read_summary() or {}) if resume else {}
         if examine and "accuracy_before" not in summary:
             pool.publish(model.state_dict(), 0)
             summary |= figures("before", examine("before"))
             run_dir.write_summary(summary)
         stop = cleanup.enter_context(StopOnSignal())
         trainer = OuroGRPOTrainer(
-            model, tokenizer, config, prompts, publish=pool.publish, run_dir=run_dir,
-            rollout_source=GroupSampler(config, pool, scorer, tokenizer), callbacks=[stop, Progress()],
+            model, tokenizer, config, prompts, publish=pool.publish if pool else None, run_dir=run_dir,
+            rollout_source=sampler, callbacks=[stop, *([Progress()] if processes.is_main_process else [])],
         )  # fmt: skip
-        if resume:
+        if resume and processes.is_main_process:
             run_dir.truncate_after(int(checkpoint.name.removeprefix("step-")) if checkpoint else 0)
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if stop.received is not None and trainer.state.global_step < config.trainer.steps:
+        if trainer.state.global_step < config.trainer.steps:
             name = signal.Signals(stop.received).name
             print(f"Stopped by {name}; {run_dir.latest_checkpoint()} is complete. Go on with --resume.")
             return 128 + stop.received
         if examine:
-            pool.publish(trainer.model.state_dict(), trainer.state.global_step)
+            pool.publish(trainer.accelerator.unwrap_model(trainer.model).state_dict(), trainer.state.global_step)
             summary |= figures("after", examine("after"))
-    summary |= closing_figures(run_dir, (time.monotonic() - started) / 60)
-    run_dir.write_summary(summary)
-    print_closing(summary, write_report(run_dir.path))
+        processes.wait_for_everyone()
+    if processes.is_main_process:
+        summary |= closing_figures(run_dir, (time.monotonic() - started) / 60)
+        run_dir.write_summary(summary)
+        print_closing(summary, write_report(run_dir.path))
     return 0
 
 

@@ -207,3 +207,33 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(checkpoint, tmp_path, number
     )
     assert done.returncode == 0, done.stderr
     assert len(metrics_of(folder)) == steps + 1
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_policy_as_one(finished, checkpoint, tmp_path):
+    """Data parallel on CPU: the first process samples for both, each takes half, and the update is the same."""
+    folder = tmp_path / "two"
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config_of(checkpoint, folder).model_dump(mode="json")))
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    command = [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "ouro_rl", "train", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    for two, one in zip(metrics_of(folder), metrics_of(finished), strict=True):
+        for name in ("reward/mean", "depth/mean", "gate/price", "completion/length_mean"):
+            assert two[name] == pytest.approx(one[name], abs=1e-6), name
+        assert two["logp_gap/max"] <= 1e-5
+    ours, whole = (load_file(place / "checkpoints" / "step-3" / "model.safetensors") for place in (folder, finished))
+    assert all(torch.allclose(ours[name], whole[name], atol=1e-4) for name in whole)
+
+
+def test_any_number_of_workers_samples_the_same(finished, checkpoint, tmp_path):
+    """Ray actors in place of the process's own worker: the same tokens and depths at every step."""
+    folder = tmp_path / "ray"
+    run_training(config_of(checkpoint, folder, rollout__workers=2, eval__source=None), resume=False)
+    for step in (1, 2, 3):
+        name = f"rollouts/step-{step:06d}.jsonl"
+        ours, whole = ([json.loads(line) for line in (place / name).read_text().splitlines()] for place in (folder, finished))
+        for two, one in zip(ours, whole, strict=True):
+            assert two["completion_ids"] == one["completion_ids"] and two["depths"] == one["depths"]
+            assert two["policy_version"] == one["policy_version"] == step - 1
