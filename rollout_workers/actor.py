@@ -26,7 +26,7 @@ def start_ray(workers: int, cpus: float, gpus: float) -> bool:
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Both are defaults of Ray's future; naming them keeps its warnings off the progress bar.
+    # Ray's coming default; naming it keeps a warning off the progress bar. Workers are told their device anyway.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = os.environ.get("RAY_ADDRESS")
     local = {} if address else {"num_cpus": max(os.cpu_count() or 1, math.ceil(workers * cpus))}

@@ -9,7 +9,7 @@ writes the keys of all its rows before it attends.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,10 @@ from torch import Tensor
 from ouro_rl.errors import UserError
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.types import Rollout, RolloutRequest, SamplingParams
-from rollout_workers.attention import CHUNK_BYTES, Segment, context_bias, padded_contexts, paged_attention
+from rollout_workers.attention import Rows, choose_attention, padded_lengths
 from rollout_workers.kv_cache import KVCache
 from rollout_workers.prefill import Prefill
-from rollout_workers.sampler import MIN_ROWS, Sampler, at_least
+from rollout_workers.sampler import Sampler, in_tiles
 from rollout_workers.scheduler import Admission, Scheduler
 
 Progress = Callable[[int, int], None]
@@ -44,18 +44,6 @@ class EngineStats:
     peak_pages: int = 0
 
 
-@dataclass(kw_only=True)
-class Pass:
-    """The rows of one pass, samples first, and how they attend."""
-
-    slots: list[Tensor] = field(default_factory=list)
-    loops: list[Tensor] = field(default_factory=list)
-    positions: list[Tensor] = field(default_factory=list)
-    states: list[Tensor] = field(default_factory=list)
-    pages: list[Tensor] = field(default_factory=list)
-    segments: list[Segment] = field(default_factory=list)
-
-
 class RolloutEngine:
     """Samples completions from a model whose depth varies by token.
 
@@ -65,6 +53,7 @@ class RolloutEngine:
         weights = model.model.embed_tokens.weight
         self.model, self.max_batch = model, max_batch
         self.cache = KVCache(model.config, slots=2 * max_batch, dtype=weights.dtype, device=weights.device)
+        self.attention = choose_attention(self.cache, model.config.num_attention_heads)
         self.stats = EngineStats()
 
     @torch.inference_mode()
@@ -82,7 +71,7 @@ class RolloutEngine:
         or one that does not fit the model's positions together with `max_new_tokens`."""
         self._check(requests, params)
         longest = max((len(request.prompt.token_ids) for request in requests), default=0) + params.max_new_tokens
-        self.cache.reserve(int(padded_contexts(longest)[-1]))
+        self.cache.reserve(int(padded_lengths(torch.tensor(longest))))
         call = _Call(self, requests, params, policy_version, on_progress)
         try:
             return call.run()
@@ -124,7 +113,6 @@ class _Call:
         self.live = torch.empty(0, dtype=torch.int64, device=self.device)
         """Slots of the running samples."""
         width = engine.cache.table.shape[2]
-        self.padded = padded_contexts(width).to(self.device)
         self.rope = self.model.model.rotary_emb(torch.arange(width, device=self.device), self.sampler.states.dtype)
         self.tokens = self.finished = 0
 
@@ -148,7 +136,7 @@ class _Call:
         )
         self.live = self._slots_running()
         if admission.prefills:
-            self.prefills.append(Prefill(admission.prefills, self.model.model.embed_tokens, self.padded, self._chunk))
+            self.prefills.append(Prefill(admission.prefills, self.model.model.embed_tokens))
 
     def _finish(self, slots: list[int]) -> None:
         records = self.sampler.collect(slots)
@@ -174,89 +162,54 @@ class _Call:
 
     def _step(self) -> list[int]:
         """One pass. Returns the slots of the samples that ended."""
-        rows = Pass()
-        samples = self._plan_samples(rows)
-        for prefill in self.prefills:
-            self._plan_prefill(rows, prefill)
-        states = self._run_layers(rows)
-        start = len(samples)
+        states = self._run_layers(*self._gather_rows())
+        start = len(self.live)
         for prefill in self.prefills:
             stop = start + len(prefill.states)
             prefill.advance(states[start:stop])
             start = stop
         self.prefills = [prefill for prefill in self.prefills if prefill.loop <= self.cache.loops]
-        made, ended = self.sampler.step(samples, states[: len(samples)])
+        made, ended = self.sampler.step(self.live, states[: len(self.live)])
         self.tokens += made
         self.stats.passes += 1
-        self.stats.rows += len(samples)
-        self.stats.prefill_rows += start - len(samples)
+        self.stats.rows += len(self.live)
+        self.stats.prefill_rows += start - len(self.live)
         self.stats.tokens += made
         return ended
 
-    def _run_layers(self, rows: Pass) -> Tensor:
-        """Through all layers and the final norm: states [rows, hidden], zero rows put behind to fill `MIN_ROWS`."""
-        pages, positions = torch.cat(rows.pages), torch.cat(rows.positions)
-        hidden = at_least(torch.cat(rows.states), MIN_ROWS)
-        positions = F.pad(positions, (0, len(hidden) - len(positions)))
+    def _gather_rows(self) -> tuple[Rows, Tensor, Tensor]:
+        """The rows of the next pass, the pages that they write, and the states [rows, hidden] that they start from."""
+        sampler, prefills = self.sampler, self.prefills
+        loops, positions, states = (
+            part.index_select(0, self.live) for part in (sampler.loops, sampler.positions, sampler.states)
+        )
+        pages = self.cache.extend(self.live, loops, positions)
+        if not prefills:
+            return Rows(slots=self.live, loops=loops, positions=positions, samples=len(loops)), pages, states
+        rows = Rows(
+            slots=torch.cat([self.live, *(prefill.row_slots for prefill in prefills)]),
+            loops=torch.cat([loops, *(torch.full_like(prefill.positions, prefill.loop) for prefill in prefills)]),
+            positions=torch.cat([positions, *(prefill.positions for prefill in prefills)]),
+            samples=len(loops),
+            prefills=prefills,
+        )
+        prompt = slice(rows.samples, None)
+        prompt_pages = self.cache.table[rows.slots[prompt], rows.loops[prompt] - 1, rows.positions[prompt]]
+        return rows, torch.cat([pages, prompt_pages]), torch.cat([states, *(prefill.states for prefill in prefills)])
+
+    def _run_layers(self, rows: Rows, pages: Tensor, states: Tensor) -> Tensor:
+        """Through all layers and the final norm: states [rows, hidden], zero rows put behind to fill a tile."""
+        hidden = in_tiles(states)
+        positions = F.pad(rows.positions, (0, len(hidden) - len(pages)))
         rope = tuple(part.index_select(0, positions) for part in self.rope)
+        attend_rows = self.engine.attention.plan(rows)
+        cache = self.cache
 
         def attend(module, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, None]:
             layer = module.layer_idx
-            self.cache.write(layer, pages, k[: len(pages)], v[: len(pages)])
-            mixed = paged_attention(q, self.cache.keys[layer], self.cache.values[layer], rows.segments, module.scaling)
-            return mixed, None
+            cache.write(layer, pages, k[: len(pages)], v[: len(pages)])
+            return attend_rows(q, cache.keys[layer], cache.values[layer], module.scaling), None
 
         for layer in self.model.model.layers:
             hidden, _ = layer(hidden, rope, attend)
         return self.model.model.norm(hidden)
-
-    def _plan_samples(self, rows: Pass) -> Tensor:
-        """Enter the live samples, sorted by padded context. Returns their slots in that order, [n]."""
-        padded, order = self.padded[self.sampler.positions[self.live] + 1].sort(stable=True)
-        slots = self.live[order]
-        loops, positions = self.sampler.loops[slots], self.sampler.positions[slots]
-        rows.pages.append(self.cache.extend(slots, loops, positions))
-        rows.positions.append(positions)
-        rows.states.append(self.sampler.states[slots])
-        lengths, counts = padded.unique_consecutive(return_counts=True)
-        start = 0
-        for context, count in zip(lengths.tolist(), counts.tolist(), strict=True):
-            stop = start + count
-            for first in range(start, stop, self._chunk(context)):
-                part = slice(first, min(stop, first + self._chunk(context)))
-                rows.segments.append(
-                    Segment(
-                        start=part.start,
-                        stop=part.stop,
-                        pages=self.cache.read(slots[part], loops[part], context),
-                        bias=context_bias(positions[part] + 1, context, self.sampler.states.dtype),
-                    )
-                )
-            start = stop
-        return slots
-
-    def _chunk(self, context: int) -> int:
-        """Rows that may be attended at once, by what they gather."""
-        pool = self.cache.keys[0]
-        return max(1, CHUNK_BYTES // (2 * context * pool[0].numel() * pool.element_size()))
-
-    def _plan_prefill(self, rows: Pass, prefill: Prefill) -> None:
-        """Enter all rows of a prefill at its loop."""
-        rows.pages.append(self.cache.table[prefill.row_slots, prefill.loop - 1, prefill.positions])
-        rows.positions.append(prefill.positions)
-        rows.states.append(prefill.states)
-        start = rows.segments[-1].stop if rows.segments else 0
-        prompt = 0
-        for block in prefill.blocks:
-            slots = prefill.slots[prompt : prompt + block.prompts]
-            rows.segments.append(
-                Segment(
-                    start=start,
-                    stop=start + len(block.places),
-                    pages=self.cache.read(slots, torch.full_like(slots, prefill.loop), block.length),
-                    bias=None,
-                    queries=block.length,
-                    places=block.places,
-                )
-            )
-            start, prompt = start + len(block.places), prompt + block.prompts

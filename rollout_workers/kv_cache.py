@@ -86,14 +86,21 @@ class KVCache:
     def extend(self, slots: Tensor, loops: Tensor, positions: Tensor) -> Tensor:
         """Allot one page to each row (slot, loop, position), entered for its loop and all deeper ones. [n] -> pages [n]."""
         pages = self._allot(len(slots))
-        entries = self.table[slots, :, positions]
+        width = self.table.shape[2]
+        places = ((slots * (self.loops * width) + positions).unsqueeze(1) + (self.loop_numbers - 1) * width).view(-1)
+        entries = self.table.view(-1).index_select(0, places).view(-1, self.loops)
         here_or_deeper = self.loop_numbers >= loops.unsqueeze(1)
-        self.table[slots, :, positions] = torch.where(here_or_deeper, pages.unsqueeze(1), entries)
+        entries = torch.where(here_or_deeper, pages.unsqueeze(1), entries)
+        self.table.view(-1).index_copy_(0, places, entries.view(-1))
         return pages
+
+    def lines(self, slots: Tensor, loops: Tensor) -> Tensor:
+        """Numbers of the table's lines for rows at the given loops: index of `table` seen as [slots * loops, positions]."""
+        return slots * self.loops + (loops - 1)
 
     def read(self, slots: Tensor, loops: Tensor, context: int) -> Tensor:
         """Pages of positions 0..context-1 for rows at the given loops: [n] -> [n, context], `NO_PAGE` where there are none."""
-        return self.table.view(-1, self.table.shape[2])[:, :context].index_select(0, slots * self.loops + (loops - 1))
+        return self.table.flatten(0, 1)[:, :context].index_select(0, self.lines(slots, loops))
 
     def write(self, layer: int, pages: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store keys and values [n, kv heads, dim] in `pages` [n] of one layer."""

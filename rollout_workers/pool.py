@@ -44,6 +44,8 @@ class RolloutPool:
         if workers == 0:
             self.local = RolloutWorker(content, dtype=dtype, max_batch=max_batch, device=device)
             return
+        if device == "auto":  # a worker that was given no GPU keeps off those that it may see
+            device = "cuda" if gpus else "cpu"
         from rollout_workers.actor import ActorWorkers  # Ray is imported where it is used
 
         self.remote = ActorWorkers(

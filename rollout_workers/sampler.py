@@ -16,8 +16,9 @@ from ouro_rl.model import OuroForCausalLM
 from ouro_rl.policy import DEPTH_STREAM, TOKEN_STREAM, sample_tokens, token_log_softmax, uniforms
 from ouro_rl.types import NO_DEPTH, SamplingParams
 
-MIN_ROWS = 16
-"""Matrix products get at least this many rows: fp32 MKL runs another kernel below, and a row would depend on its company."""
+ROW_TILE = 16
+"""Products and element-wise functions get a multiple of this many rows. What is left over would go through other code (fp32 MKL
+has its own below 16 rows, and for the remainder of a matrix-vector product), and a row would depend on its company."""
 
 
 class Sampler:
@@ -43,6 +44,9 @@ class Sampler:
         self.seeds, self.lengths = integers(slots), integers(slots)
         """Seed of the sample, and tokens that it has so far."""
         self.log_survival, self.log_quantiles = floats(slots), floats(slots)
+        self.token_draws = torch.zeros(slots, dtype=torch.float64, device=device)
+        """The uniform number that picks the token in hand, as the exit quantile picks its depth."""
+        self.streams = torch.tensor([[TOKEN_STREAM], [DEPTH_STREAM]], device=device)
         record = (slots, params.max_new_tokens)
         self.tokens, self.depths = integers(*record), integers(*record, fill=NO_DEPTH)
         self.token_logprobs, self.depth_logprobs = floats(*record), floats(*record)
@@ -53,30 +57,41 @@ class Sampler:
         rows = torch.tensor(slots, device=device)
         self.seeds[rows] = torch.tensor(seeds, dtype=torch.int64, device=device)
         self.positions[rows] = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
-        self.lengths[rows] = 0
-        self._next_token(rows, torch.tensor([prompt[-1] for prompt in prompts], device=device))
+        last = torch.tensor([prompt[-1] for prompt in prompts], device=device)
+        self._next_token(rows, last, torch.zeros_like(rows))
 
     def step(self, rows: Tensor, states: Tensor) -> tuple[int, list[int]]:
         """Take the normed states [n, hidden] of the samples in slots `rows` [n] after a loop.
 
         Returns the number of tokens made, and the slots whose completion ended."""
-        gate_logits = self.model.model.gate_logits(at_least(states, MIN_ROWS))[: len(rows)]
-        loops, before = self.loops[rows], self.log_survival[rows]
-        survival = before + log_stay(gate_logits)
-        leaving = exits(self.params.exit_rule, survival, self.log_quantiles[rows], loops, self.max_loops)
-        self.states[rows], self.log_survival[rows], self.loops[rows] = states, survival, loops + 1
+        loops, before = self.loops.index_select(0, rows), self.log_survival.index_select(0, rows)
+        stay, leave = self._gate(states)
+        survival = before + stay
+        quantiles = self.log_quantiles.index_select(0, rows)
+        leaving = exits(self.params.exit_rule, survival, quantiles, loops, self.max_loops)
+        self.states.index_copy_(0, rows, states)
+        self.log_survival.index_copy_(0, rows, survival)
+        self.loops.index_copy_(0, rows, loops + 1)
         index = leaving.nonzero().squeeze(1)
         if len(index) == 0:
             return 0, []
-        rows, loops, gate_logits = rows[index], loops[index], gate_logits[index]
+        rows, loops, before, leave = (part.index_select(0, index) for part in (rows, loops, before, leave))
+        lengths = self.lengths.index_select(0, rows)
+        places = rows * self.params.max_new_tokens + lengths
         # The last gate is never used: what is left of the survival is the chance of the last loop.
-        self.depth_logprobs[rows, self.lengths[rows]] = before[index] + log_exit(gate_logits) * (loops < self.max_loops)
-        self.depths[rows, self.lengths[rows]] = loops
-        tokens = self._draw_tokens(rows, states[index])
-        self.lengths[rows] += 1
-        ended = (self.lengths[rows] == self.params.max_new_tokens) | torch.isin(tokens, self.stop_ids)
-        self.positions[rows] += 1
-        self._next_token(rows, tokens)
+        depth_logprobs = before + leave * (loops < self.max_loops)
+        tokens, token_logprobs = self._draw_tokens(rows, states.index_select(0, index))
+        for record, values in (
+            (self.depths, loops),
+            (self.depth_logprobs, depth_logprobs),
+            (self.tokens, tokens),
+            (self.token_logprobs, token_logprobs),
+        ):
+            record.view(-1).index_copy_(0, places, values)
+        lengths += 1
+        ended = (lengths == self.params.max_new_tokens) | torch.isin(tokens, self.stop_ids)
+        self.positions.index_add_(0, rows, torch.ones_like(rows))
+        self._next_token(rows, tokens, lengths)
         return len(rows), rows[ended].tolist()
 
     def collect(self, slots: Sequence[int]) -> list[dict[str, tuple]]:
@@ -96,28 +111,33 @@ class Sampler:
             {name: tuple(column[i][:length]) for name, column in columns.items()} for i, length in enumerate(lengths)
         ]
 
-    def _draw_tokens(self, rows: Tensor, states: Tensor) -> Tensor:
-        """Head, distribution and draw for the rows that leave; records token and log-prob. [n] -> token ids [n]."""
-        logits = self.model.lm_head(at_least(states, MIN_ROWS))[: len(rows)]
+    def _gate(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """log (1 - lambda) and log lambda after this loop, [n] each."""
+        gate_logits = self.model.model.gate_logits(in_tiles(states))
+        return log_stay(gate_logits)[: len(states)], log_exit(gate_logits)[: len(states)]
+
+    def _draw_tokens(self, rows: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Head, distribution and draw for the rows that leave: token ids and their log-probs, [n] each."""
+        logits = self.model.lm_head(in_tiles(states))[: len(rows)]
         log_probs = token_log_softmax(logits, self.params.temperature)
-        lengths = self.lengths[rows]
         if self.params.temperature == 0:
             tokens = log_probs.argmax(-1)
         else:
-            tokens = sample_tokens(log_probs, uniforms(self.seeds[rows], lengths, TOKEN_STREAM))
-        self.tokens[rows, lengths] = tokens
-        self.token_logprobs[rows, lengths] = log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
-        return tokens
+            tokens = sample_tokens(log_probs, self.token_draws.index_select(0, rows))
+        return tokens, log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
 
-    def _next_token(self, rows: Tensor, tokens: Tensor) -> None:
-        """Put `tokens` in as the input of loop 1, with a fresh exit quantile for the depth of what they predict."""
-        self.states[rows] = self.model.model.embed_tokens(tokens)
-        self.loops[rows] = 1
-        self.log_survival[rows] = 0.0
-        draws = uniforms(self.seeds[rows], self.lengths[rows], DEPTH_STREAM)
-        self.log_quantiles[rows] = exit_quantiles(self.params.exit_rule, draws)
+    def _next_token(self, rows: Tensor, tokens: Tensor, lengths: Tensor) -> None:
+        """Put `tokens` in as the input of loop 1, with fresh draws for the depth and the token that follow."""
+        draws = uniforms(self.seeds.index_select(0, rows), lengths, self.streams)
+        self.token_draws.index_copy_(0, rows, draws[0])
+        self.log_quantiles.index_copy_(0, rows, exit_quantiles(self.params.exit_rule, draws[1]))
+        self.states.index_copy_(0, rows, self.model.model.embed_tokens(tokens))
+        self.lengths.index_copy_(0, rows, lengths)
+        self.loops.index_fill_(0, rows, 1)
+        self.log_survival.index_fill_(0, rows, 0.0)
 
 
-def at_least(rows: Tensor, count: int) -> Tensor:
-    """[n, width] with zero rows put behind, where n < count."""
-    return F.pad(rows, (0, 0, 0, count - len(rows))) if len(rows) < count else rows
+def in_tiles(rows: Tensor) -> Tensor:
+    """[n, width] with zero rows put behind up to a multiple of `ROW_TILE`."""
+    missing = -len(rows) % ROW_TILE
+    return F.pad(rows, (0, 0, 0, missing)) if missing else rows
