@@ -12,7 +12,14 @@ __version__ = "0.1.0"
 
 
 @wrapt.when_imported("transformers.models.auto.configuration_auto")
-def _register(module: Any) -> None:
+def _register_config(module: Any) -> None:
+    from ouro_rl.configuration_ouro import OuroConfig
+
+    module.AutoConfig.register("ouro", OuroConfig, exist_ok=True)
+
+
+@wrapt.when_imported("transformers.models.auto.modeling_auto")
+def _register_models(module: Any) -> None:
     import ouro_rl.model  # noqa: F401 (registers on import)
 
 

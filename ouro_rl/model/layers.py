@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from ouro_rl.model.configuration_ouro import OuroConfig
+from ouro_rl.configuration_ouro import OuroConfig
 
 Attend = Callable[..., tuple[Tensor, Any]]
 """(attention module, q [..., heads, dim], k, v [..., kv heads, dim], *extra) -> (mixed [..., heads, dim], anything)."""

@@ -20,7 +20,7 @@ from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from ouro_rl.model.configuration_ouro import OuroConfig
+from ouro_rl.configuration_ouro import OuroConfig
 from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding
 from ouro_rl.model.replay import replay
 
