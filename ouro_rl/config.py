@@ -269,6 +269,14 @@ class StageTwoConfig(Section):
     lr: float = Field(default=1e-2, gt=0)
 
 
+class SettlingConfig(Section):
+    """The body again, at depths drawn from the gate, with the last-exited cache: stages I and II never saw a frozen key."""
+
+    steps: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=64, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+
+
 class WarmstartConfig(Section):
     """`ouro-rl warmstart`."""
 
@@ -276,6 +284,7 @@ class WarmstartConfig(Section):
     corpus: CorpusConfig = CorpusConfig()
     stage_one: StageOneConfig
     stage_two: StageTwoConfig
+    settling: SettlingConfig = SettlingConfig()
     eval_problems: int = Field(default=500, ge=1)
     output: Path
     """Folder of the checkpoint."""

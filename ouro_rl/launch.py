@@ -26,7 +26,6 @@ from ouro_rl.sampling import GroupSampler, make_pool, make_scorer
 from ouro_rl.trainer import OuroGRPOTrainer
 from ouro_rl.types import SamplingParams
 
-
 LONGEST_WAIT = timedelta(days=1)
 """The other processes wait for the first one's rollouts and evaluations."""
 

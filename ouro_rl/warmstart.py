@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
@@ -18,11 +19,12 @@ from ouro_rl.arithmetic import problems, solution
 from ouro_rl.config import WarmstartConfig
 from ouro_rl.data import load_benchmark, stop_token_ids
 from ouro_rl.evaluate import EvalRow, evaluate, table
+from ouro_rl.exit_gate import exit_quantiles, log_stay
 from ouro_rl.losses import loop_cross_entropies, stage_one_loss, stage_two_loss
 from ouro_rl.model import OuroConfig, OuroForCausalLM
 from ouro_rl.rundir import write_atomically
 from ouro_rl.tiny_tokenizer import make_tokenizer
-from ouro_rl.types import ExitRule, SamplingParams
+from ouro_rl.types import NO_DEPTH, ExitRule, SamplingParams
 from rollout_workers.pool import RolloutPool
 
 FIGURES = "warmstart.json"
@@ -39,7 +41,8 @@ def run_warmstart(config: WarmstartConfig) -> Path:
     model = OuroForCausalLM(shape)
     started = time.monotonic()
     batches = demonstrations(config, tokenizer)
-    history = [*stage_one(model, config, batches), *stage_two(model, config, batches)]
+    stages = (stage_one, stage_two, settling)
+    history = [row for stage in stages for row in stage(model, config, batches)]
     config.output.mkdir(parents=True, exist_ok=True)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(config.output)
@@ -105,53 +108,76 @@ def demonstrations(config: WarmstartConfig, tokenizer) -> Iterator[Callable[[int
 
 def stage_one(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[dict]:
     stage = config.stage_one
-    decay = [p for p in model.parameters() if p.dim() > 1]
-    plain = [p for p in model.parameters() if p.dim() <= 1]
-    groups = [{"params": decay, "weight_decay": stage.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.98))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, stage.lr_warmup, stage.steps))
     first, last = stage.beta
 
-    def loss_of(step: int, loop_losses: Tensor, gate_logits: Tensor) -> Tensor:
-        return stage_one_loss(loop_losses, gate_logits, first + (last - first) * step / max(1, stage.steps))
+    def loss_of(step: int, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        loop_losses, gate_logits = loop_losses_of(model, ids, mask)
+        beta = first + (last - first) * step / max(1, stage.steps)
+        return stage_one_loss(loop_losses, gate_logits, beta), loop_losses.mean(1)
 
-    return train(model, "Stage I", stage, batches, optimizer, schedule, loss_of)
+    return train(model, "Stage I", stage, batches, loss_of, list(model.parameters()), stage.lr_warmup, stage.weight_decay)
 
 
 def stage_two(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[dict]:
-    stage = config.stage_two
+    def loss_of(step: int, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            loop_losses, _ = loop_losses_of(model, ids, mask)
+            states = model.model(input_ids=ids, use_cache=False).loop_states
+        gate_logits = model.model.gate_logits(torch.stack([state[:, :-1][mask[:, 1:]] for state in states]))
+        return stage_two_loss(loop_losses, gate_logits), loop_losses.mean(1)
+
     gate = [parameter for name, parameter in model.named_parameters() if name in GATE]
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in GATE)
-    optimizer = torch.optim.AdamW(gate, lr=stage.lr, weight_decay=0.0)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, 0, stage.steps))
-
-    def loss_of(step: int, loop_losses: Tensor, gate_logits: Tensor) -> Tensor:
-        return stage_two_loss(loop_losses, gate_logits)
-
-    history = train(model, "Stage II", stage, batches, optimizer, schedule, loss_of)
-    for parameter in model.parameters():
-        parameter.requires_grad_(True)
-    return history
+    return train(model, "Stage II", config.stage_two, batches, loss_of, gate)
 
 
-def train(model, name: str, stage, batches, optimizer, schedule, loss_of) -> list[dict]:
-    """The loop that both stages share. Returns a sparse history of losses by loop (nats a token)."""
+def settling(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[dict]:
+    """Cross-entropy at depths drawn from the gate, by the trainer's own replay; the gate stays as it is."""
+
+    def loss_of(step: int, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+        predicting = F.pad(mask[:, 1:], (0, 1))
+        with torch.no_grad():
+            drawn = draw_depths(model.model(input_ids=ids, use_cache=False).gate_logits)
+        prompt = (mask.long().cumsum(1) == 0) & ~predicting
+        depths = torch.where(predicting, drawn, torch.where(prompt, config.model.total_ut_steps, NO_DEPTH))
+        logits = model(input_ids=ids, depths=depths, logits_to_keep=predicting, use_cache=False).logits
+        loss = loop_cross_entropies(logits.unsqueeze(0), ids[mask]).mean()
+        return loss, loss.detach().view(1)
+
+    body = [parameter for name, parameter in model.named_parameters() if name not in GATE]
+    return train(model, "settling", config.settling, batches, loss_of, body, warmup=20)
+
+
+def draw_depths(gate_logits: Tensor) -> Tensor:
+    """One depth a token from its exit distribution: [T, ...] -> [...]."""
+    survival = log_stay(gate_logits[:-1]).cumsum(0)
+    quantiles = exit_quantiles(ExitRule(kind="sample"), torch.rand(gate_logits.shape[1:], dtype=torch.float64))
+    return gate_logits.shape[0] - (survival <= quantiles).sum(0)
+
+
+def train(
+    model, name: str, stage, batches, loss_of, parameters: list[Tensor], warmup: int = 0, weight_decay: float = 0.0
+) -> list[dict]:
+    """The loop that all stages share. Returns a sparse history of losses (nats a token, by loop where there are several)."""
+    groups = [
+        {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, stage.steps))
     history = []
     bar = tqdm(range(stage.steps), desc=name, mininterval=2)
     for step in bar:
         ids, mask = next(batches)(stage.batch_size)
-        loop_losses, gate_logits = loop_losses_of(model, ids, mask)
-        loss = loss_of(step, loop_losses, gate_logits)
+        loss, parts = loss_of(step, ids, mask)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
+        model.zero_grad(set_to_none=True)
         schedule.step()
         if step % 50 == 0 or step + 1 == stage.steps:
-            by_loop = [round(x, 4) for x in loop_losses.mean(1).tolist()]
-            history.append({"stage": name, "step": step, "loss": round(loss.item(), 4), "loop_losses": by_loop})
-            bar.set_postfix_str(f"loss {loss.item():.3f}, by loop " + " ".join(f"{x:.3f}" for x in by_loop))
+            rounded = [round(x, 4) for x in parts.tolist()]
+            history.append({"stage": name, "step": step, "loss": round(loss.item(), 4), "losses": rounded})
+            bar.set_postfix_str(f"loss {loss.item():.3f} ({' '.join(f'{x:.3f}' for x in rounded)})")
     return history
 
 
