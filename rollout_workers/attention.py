@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rollout_workers import native_attention
+from ouro_rl import native_attention
 from rollout_workers.kv_cache import KVCache
 from rollout_workers.prefill import Prefill
 
@@ -48,12 +48,7 @@ class Attention(Protocol):
 
 def choose_attention(cache: KVCache, heads: int) -> Attention:
     """The fastest that this machine, device, type and head size allow."""
-    kernel, description = native_attention.load()
-    keys = cache.keys[0]
-    if kernel is not None and (keys.device.type != "cpu" or keys.dtype != torch.float32):
-        kernel, description = None, f"plain torch attention (no kernel for {keys.dtype} on {keys.device.type} yet)"
-    elif kernel is not None and not native_attention.supports(keys.shape[2]):
-        kernel, description = None, f"plain torch attention (no kernel for heads of {keys.shape[2]})"
+    kernel, description = native_attention.choose(cache.keys[0])
     if kernel is None:
         return TorchAttention(cache, heads, description)
     return NativeAttention(cache, kernel, description)

@@ -17,11 +17,12 @@ from torch import Tensor
 
 from ouro_rl.errors import UserError
 from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.layers import in_tiles
 from ouro_rl.types import Rollout, RolloutRequest, SamplingParams
 from rollout_workers.attention import Rows, choose_attention, padded_lengths
 from rollout_workers.kv_cache import KVCache
 from rollout_workers.prefill import Prefill
-from rollout_workers.sampler import Sampler, in_tiles
+from rollout_workers.sampler import Sampler
 from rollout_workers.scheduler import Admission, Scheduler
 
 Progress = Callable[[int, int], None]

@@ -8,17 +8,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ouro_rl.exit_gate import exit_quantiles, exits, log_exit, log_stay
 from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.layers import in_tiles
 from ouro_rl.policy import DEPTH_STREAM, TOKEN_STREAM, sample_tokens, token_log_softmax, uniforms
 from ouro_rl.types import NO_DEPTH, SamplingParams
-
-ROW_TILE = 16
-"""Products and element-wise functions get a multiple of this many rows. What is left over would go through other code (fp32 MKL
-has its own below 16 rows, and for the remainder of a matrix-vector product), and a row would depend on its company."""
 
 
 class Sampler:
@@ -135,9 +131,3 @@ class Sampler:
         self.lengths.index_copy_(0, rows, lengths)
         self.loops.index_fill_(0, rows, 1)
         self.log_survival.index_fill_(0, rows, 0.0)
-
-
-def in_tiles(rows: Tensor) -> Tensor:
-    """[n, width] with zero rows put behind up to a multiple of `ROW_TILE`."""
-    missing = -len(rows) % ROW_TILE
-    return F.pad(rows, (0, 0, 0, missing)) if missing else rows

@@ -22,6 +22,17 @@ Attend = Callable[..., tuple[Tensor, Any]]
 """(attention module, q [..., heads, dim], k, v [..., kv heads, dim], *extra) -> (mixed [..., heads, dim], anything)."""
 
 
+ROW_TILE = 16
+"""Products and element-wise functions get a multiple of this many rows. What is left over would go through other code (fp32 MKL
+has its own below 16 rows, and for the remainder of a matrix-vector product), and a row would depend on its company."""
+
+
+def in_tiles(rows: Tensor) -> Tensor:
+    """[n, ...] with zero rows put behind up to a multiple of `ROW_TILE`."""
+    missing = -len(rows) % ROW_TILE
+    return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows
+
+
 class OuroLinear(nn.Linear):
     """A matrix that computes in the precision of what comes in, whatever its own: fp32 master weights train a bf16 forward that
     is, bit for bit, that of the bf16 weights which the rollout workers hold. (Autocast would keep the residual stream in fp32:

@@ -21,7 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from ouro_rl.configuration_ouro import OuroConfig
-from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding
+from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
 from ouro_rl.model.replay import replay
 
 
@@ -178,7 +178,8 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
             num_loops=num_loops,
             depths=depths,
         )
-        logits = self.lm_head(slice_logits_to_keep(output.last_hidden_state, logits_to_keep))
+        kept = slice_logits_to_keep(output.last_hidden_state, logits_to_keep)
+        logits = self.lm_head(kept) if kept.dim() == 3 else self.lm_head(in_tiles(kept))[: len(kept)]
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)

@@ -77,9 +77,16 @@ def _cpu() -> str:
     return next((line for line in lines if line.startswith(("flags", "Features"))), "")
 
 
-def supports(dim: int) -> bool:
-    """Whether the kernel takes heads of this size: multiples of its vectors."""
-    return dim % 16 == 0 and dim <= 256
+def choose(keys: Tensor) -> tuple[Kernel | None, str]:
+    """As `load`, for keys [pages, kv heads, dim] of this device, type and head size."""
+    kernel, description = load()
+    if kernel is None:
+        return None, description
+    if keys.device.type != "cpu" or keys.dtype != torch.float32:
+        return None, f"plain torch attention (no kernel for {keys.dtype} on {keys.device.type} yet)"
+    if keys.shape[2] % 16 or keys.shape[2] > 256:
+        return None, f"plain torch attention (no kernel for heads of {keys.shape[2]})"
+    return kernel, description
 
 
 def attend_rows(
