@@ -22,6 +22,8 @@ from dataclasses import dataclass
 LARGEST = 99
 """Every intermediate result lies in 0..LARGEST."""
 HELD_OUT_SHARE = 0.1
+EXHAUSTED = 2000
+"""Draws without a new problem after which there are no more to be had."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,12 +91,17 @@ def problems(seed: int, operations: Sequence[int], *, held_out: bool) -> Iterato
 
 
 def distinct(stream: Iterable[Problem]) -> Iterator[Problem]:
-    """The first problem of every text. Short chains are few: ask for no more than there are."""
+    """The first problem of every text. Short chains are few: it ends after `EXHAUSTED` repeats in a row."""
     seen: set[str] = set()
+    repeats = 0
     for problem in stream:
+        repeats += 1
         if problem.text not in seen:
             seen.add(problem.text)
+            repeats = 0
             yield problem
+        if repeats == EXHAUSTED:
+            return
 
 
 def solution(problem: Problem, careful: float, rng: random.Random) -> str:

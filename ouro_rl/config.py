@@ -121,8 +121,10 @@ class GateConfig(Section):
     """Steps over which the price rises from 0."""
     target_depth: float | None = Field(default=None, ge=1)
     """Mean depth to reach: the price becomes a dual variable that a controller moves. None keeps it constant."""
-    price_rate: float = Field(default=0.02, ge=0)
+    price_rate: float = Field(default=0.0005, ge=0)
     """Change of the price in a step for one loop of distance to the target."""
+    price_gain: float = Field(default=0.03, ge=0)
+    """With a target: the part of the price in proportion to the distance, for one loop of it."""
     price_max: float = Field(default=0.5, ge=0)
     entropy_bonus: float = Field(default=0.0, ge=0)
 

@@ -58,7 +58,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         self.published_version: int | None = None
         self.price_rule = PriceRule(
             start=config.gate.price, warmup=config.gate.price_warmup, target_depth=config.gate.target_depth,
-            rate=config.gate.price_rate, largest=config.gate.price_max,
+            rate=config.gate.price_rate, gain=config.gate.price_gain, largest=config.gate.price_max,
         )
         self.price_dual = config.gate.price
         self._token_texts = functools.cache(lambda token: tokenizer.decode([token]))
@@ -127,7 +127,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         advantages = group_advantages(rewards, self.num_generations, self.ouro.trainer.scale_rewards)
         depths = depth_matrix([item.rollout for item in scored])
         mean_depth = (depths.sum() / (depths > 0).sum()).item()
-        price = self.price_rule.price(self.price_dual, self.state.global_step)
+        price = self.price_rule.price(self.price_dual, mean_depth, self.state.global_step)
         returns = gate_returns(advantages, depths, self.max_loops, price)
         if self.accelerator.is_main_process:
             self.step_metrics.set("gate/price", price)

@@ -40,9 +40,11 @@ def run_warmstart(config: WarmstartConfig) -> Path:
     shape = OuroConfig(vocab_size=len(tokenizer), **config.model.model_dump(exclude_none=True))
     model = OuroForCausalLM(shape)
     started = time.monotonic()
-    batches = demonstrations(config, tokenizer)
-    stages = (stage_one, stage_two, settling)
-    history = [row for stage in stages for row in stage(model, config, batches)]
+    history = []
+    for number, stage in enumerate((stage_one, stage_two, settling)):
+        seed = config.seed + number  # a stage can be repeated alone, from what the one before left
+        torch.manual_seed(seed)
+        history += stage(model, config, demonstrations(config, tokenizer, seed))
     config.output.mkdir(parents=True, exist_ok=True)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(config.output)
@@ -79,10 +81,10 @@ def measure(model: OuroForCausalLM, tokenizer, config: WarmstartConfig) -> list[
     return rows
 
 
-def demonstrations(config: WarmstartConfig, tokenizer) -> Iterator[Callable[[int], tuple[Tensor, Tensor]]]:
+def demonstrations(config: WarmstartConfig, tokenizer, seed: int) -> Iterator[Callable[[int], tuple[Tensor, Tensor]]]:
     """An endless stream of worked problems; `next(stream)(n)` is a batch (ids [n, S], completion mask [n, S])."""
-    stream = problems(config.seed, config.corpus.operations, held_out=False)
-    rng = random.Random(config.seed)
+    stream = problems(seed, config.corpus.operations, held_out=False)
+    rng = random.Random(seed)
 
     def encode() -> tuple[list[int], list[int]]:
         problem = next(stream)

@@ -32,11 +32,13 @@ def test_gate_returns_charge_each_decision_for_what_it_caused():
 
 
 def test_price_moves_towards_the_target_and_warms_up():
-    rule = PriceRule(start=0.1, warmup=1, target_depth=2.0, rate=0.5, largest=0.3)
-    assert rule.price(0.1, 0) == pytest.approx(0.05) and rule.price(0.1, 1) == 0.1
+    rule = PriceRule(start=0.1, warmup=1, target_depth=2.0, rate=0.5, gain=0.2, largest=0.3)
+    assert rule.price(0.1, 2.0, 0) == pytest.approx(0.05) and rule.price(0.1, 2.0, 1) == 0.1
+    assert rule.price(0.1, 2.5, 1) == pytest.approx(0.2) and rule.price(0.1, 1.0, 1) == 0.0
     assert rule.next_dual(0.1, 2.2) == pytest.approx(0.2)
     assert rule.next_dual(0.1, 3.0) == 0.3 and rule.next_dual(0.1, 1.0) == 0.0
-    assert PriceRule(start=0.1, warmup=0, target_depth=None, rate=0.5, largest=0.3).next_dual(0.1, 4.0) == 0.1
+    constant = PriceRule(start=0.1, warmup=0, target_depth=None, rate=0.5, gain=0.2, largest=0.3)
+    assert constant.next_dual(0.1, 4.0) == 0.1 and constant.price(0.1, 4.0, 0) == 0.1
 
 
 @pytest.mark.parametrize("loss_type,expected", [

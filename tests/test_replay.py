@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ouro_rl import native_attention
 from ouro_rl.model.layers import rotate
 from ouro_rl.types import NO_DEPTH
 from tests.models import random_model
@@ -124,3 +125,25 @@ def test_a_bf16_forward_of_fp32_masters_is_that_of_bf16_weights():
     model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     grads = gradients(model, ids, depths)
     assert all(grad.dtype == torch.float32 and grad.abs().sum() > 0 for grad in grads.values())
+
+
+@pytest.mark.skipif(native_attention.load()[0] is None, reason=native_attention.load()[1])
+@pytest.mark.parametrize("kv_heads", [1, 2])
+def test_the_kernel_of_the_workers_gives_the_same_values_and_gradients(monkeypatch, kv_heads):
+    model = random_model(seed=8, hidden=64, heads=2, kv_heads=kv_heads).train()  # heads of 32: the kernel takes them
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(0.2)
+    ids = torch.randint(0, 41, (3, 9), generator=torch.Generator().manual_seed(0))
+    depths = torch.randint(1, 5, (3, 9), generator=torch.Generator().manual_seed(1))
+    depths[0, :4], depths[1, 6:] = NO_DEPTH, NO_DEPTH
+    used = []
+    kernel = native_attention.attend_rows
+    monkeypatch.setattr(native_attention, "attend_rows", lambda *a: used.append(1) or kernel(*a))
+    fast_logits, fast = model(ids, depths=depths).logits.detach(), gradients(model, ids, depths)
+    assert used
+    monkeypatch.setattr(native_attention, "choose", lambda keys: (None, "plain"))
+    slow_logits, slow = model(ids, depths=depths).logits.detach(), gradients(model, ids, depths)
+    valid = depths != NO_DEPTH
+    torch.testing.assert_close(fast_logits[valid], slow_logits[valid], atol=1e-4, rtol=1e-4)
+    for name, grad in slow.items():
+        torch.testing.assert_close(fast[name], grad, atol=1e-4, rtol=1e-3)
