@@ -53,6 +53,8 @@ class ReplayInputs:
     depths: Tensor
     """[n, S]: full depth in the prompt, then the recorded ones; `NO_DEPTH` at padding and at the last completion token, from which
     nothing is predicted."""
+    owners: Tensor
+    """int64 [n, S]: the flat place where each position is computed. Prompts that are the same are computed once."""
     predicting: Tensor
     """bool [n, S]: positions whose next token is a completion token (the last prompt position is the first)."""
 
@@ -63,8 +65,23 @@ def replay_inputs(batch: dict[str, Tensor], max_loops: int) -> ReplayInputs:
     nothing = torch.full_like(batch["depths"][:, :1], NO_DEPTH)
     prompt_depths = prompt_mask[:, :-1].long() * max_loops
     predicting = torch.cat([torch.zeros_like(prompt_mask[:, :-1]), completion_mask, torch.zeros_like(nothing).bool()], 1)
+    input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     return ReplayInputs(
-        input_ids=torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1),
+        input_ids=input_ids,
+        owners=prompt_owners(batch["prompt_ids"][:, :-1], input_ids.shape[1]),
         depths=torch.cat([prompt_depths, batch["depths"], nothing], 1),
         predicting=predicting,
     )
+
+
+def prompt_owners(beginnings: Tensor, length: int) -> Tensor:
+    """For rows of `length` that begin with `beginnings` [n, P]: each place is its own owner, but where an earlier row begins
+    alike, that one's. Left padding is part of the beginning, so rows that are alike lie alike."""
+    rows, width = beginnings.shape
+    places = torch.arange(rows * length, device=beginnings.device).view(rows, length)
+    if width == 0:
+        return places
+    _, kind = beginnings.unique(dim=0, return_inverse=True)
+    numbers = torch.arange(rows, device=beginnings.device)
+    first = torch.full_like(numbers, rows).scatter_reduce(0, kind, numbers, "amin")
+    return torch.cat([places[first[kind], :width], places[:, width:]], 1)

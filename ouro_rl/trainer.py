@@ -151,8 +151,9 @@ class OuroGRPOTrainer(GRPOTrainer):
         replayed = replay_inputs(inputs, self.max_loops)
         mask = inputs["completion_mask"].bool()
         output = model(
-            input_ids=replayed.input_ids, depths=replayed.depths, logits_to_keep=replayed.predicting, use_cache=False
-        )
+            input_ids=replayed.input_ids, depths=replayed.depths, owners=replayed.owners,
+            logits_to_keep=replayed.predicting, use_cache=False,
+        )  # fmt: skip
         log_probs = token_log_softmax(output.logits, self.temperature)
         policy_logprobs = log_probs.gather(1, inputs["completion_ids"][mask].unsqueeze(1)).squeeze(1)
         gate_logits, depths = output.gate_logits[:, replayed.predicting], inputs["depths"][mask]

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from ouro_rl.advantages import PriceRule, extra_loops, gate_returns, group_advantages
-from ouro_rl.batch import collate, depth_matrix, replay_inputs
+from ouro_rl.batch import collate, depth_matrix, prompt_owners, replay_inputs
 from ouro_rl.exit_gate import decision_logprobs, depth_logprobs, exit_log_pdf
 from ouro_rl.losses import clipped, gate_loss, stage_one_loss, stage_two_loss, token_loss, token_weights
 from ouro_rl.types import NO_DEPTH, Rollout
@@ -112,3 +112,10 @@ def test_recorded_depths_go_to_the_positions_they_belong_to():
     assert inputs.input_ids.tolist() == [[5, 6, 7, 8, 9, 0], [0, 0, 5, 6, 7, 8]]
     assert inputs.depths.tolist() == [[4, 4, 2, 1, 0, 0], [0, 0, 3, 4, 1, 0]]
     assert inputs.predicting.int().tolist() == [[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0]]
+    assert inputs.owners.tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+
+
+def test_prompts_that_are_the_same_have_one_owner():
+    owners = prompt_owners(torch.tensor([[5, 6], [0, 6], [5, 6], [0, 6]]), 4)
+    assert owners.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 10, 11], [4, 5, 14, 15]]
+    assert prompt_owners(torch.zeros(2, 0), 1).tolist() == [[0], [1]]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from ouro_rl import native_attention
+from ouro_rl.batch import prompt_owners
 from ouro_rl.model.layers import rotate
 from ouro_rl.types import NO_DEPTH
 from tests.models import random_model
@@ -85,9 +86,9 @@ def test_full_depth_replay_is_the_plain_forward():
     assert (plain.gate_logits - replayed.gate_logits).abs().max() <= 1e-5
 
 
-def gradients(model, ids, depths):
+def gradients(model, ids, depths, owners=None):
     model.zero_grad()
-    output = model(ids, depths=depths)
+    output = model(ids, depths=depths, owners=owners)
     valid = depths != NO_DEPTH
     (output.logits[valid].square().mean() + output.gate_logits[:, valid].square().mean()).backward()
     return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
@@ -147,3 +148,25 @@ def test_the_kernel_of_the_workers_gives_the_same_values_and_gradients(monkeypat
     torch.testing.assert_close(fast_logits[valid], slow_logits[valid], atol=1e-4, rtol=1e-4)
     for name, grad in slow.items():
         torch.testing.assert_close(fast[name], grad, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("hidden,heads", [(32, 4), (64, 2)])  # torch's attention, and the kernel of the workers
+def test_a_shared_prompt_is_computed_once_with_the_same_result(hidden, heads):
+    model = random_model(seed=9, hidden=hidden, heads=heads, kv_heads=heads // 2).train()
+    with torch.no_grad():
+        model.model.embed_tokens.weight.mul_(0.2)
+    generator = torch.Generator().manual_seed(0)
+    ids, depths = torch.randint(0, 41, (6, 9), generator=generator), torch.randint(1, 5, (6, 9), generator=generator)
+    ids[:, :4] = ids[[0, 1, 0, 1, 1, 5], :4]
+    depths[:, :4] = 4
+    depths[[1, 3, 4], 0] = NO_DEPTH
+    ids[[1, 3, 4], 0] = 0
+    owners = prompt_owners(ids[:, :4], 9)
+    assert (owners != torch.arange(54).view(6, 9)).sum() == 12
+    alone, shared = model(ids, depths=depths), model(ids, depths=depths, owners=owners)
+    valid = depths != NO_DEPTH
+    torch.testing.assert_close(shared.logits[valid], alone.logits[valid], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(shared.gate_logits[:, valid], alone.gate_logits[:, valid], atol=1e-5, rtol=1e-5)
+    wanted, got = gradients(model, ids, depths), gradients(model, ids, depths, owners)
+    for name, grad in wanted.items():
+        torch.testing.assert_close(got[name], grad, atol=1e-5, rtol=1e-3)

@@ -88,9 +88,11 @@ class OuroModel(OuroPreTrainedModel):
         use_cache: bool | None = None,
         num_loops: int | None = None,
         depths: Tensor | None = None,
+        owners: Tensor | None = None,
         **kwargs,
     ) -> OuroModelOutput:
-        """`num_loops` fixes the loops of every token (default: the config's); `depths` [B, S] replays a depth for each token."""
+        """`num_loops` fixes the loops of every token (default: the config's); `depths` [B, S] replays a depth for each token, with
+        `owners` [B, S] where rows share their beginning (see `replay`)."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
@@ -100,7 +102,7 @@ class OuroModel(OuroPreTrainedModel):
                 raise ValueError("a replay (depths=...) runs whole sequences: it takes and gives no cache")
             if position_ids is None:
                 position_ids = positions_of((depths > 0).long())
-            states, gates = replay(self, embeds, position_ids, depths)
+            states, gates = replay(self, embeds, position_ids, depths, owners)
             return OuroModelOutput(last_hidden_state=states, gate_logits=gates)
 
         loops = self.config.total_ut_steps if num_loops is None else num_loops
@@ -164,6 +166,7 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
         logits_to_keep: int | Tensor = 0,
         num_loops: int | None = None,
         depths: Tensor | None = None,
+        owners: Tensor | None = None,
         **kwargs,
     ) -> OuroCausalLMOutput:
         """See `OuroModel.forward`. `labels` gives the next-token loss of the last loop; training of all loops is in
@@ -177,6 +180,7 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
             use_cache=use_cache,
             num_loops=num_loops,
             depths=depths,
+            owners=owners,
         )
         kept = slice_logits_to_keep(output.last_hidden_state, logits_to_keep)
         logits = self.lm_head(kept) if kept.dim() == 3 else self.lm_head(in_tiles(kept))[: len(kept)]

@@ -23,22 +23,30 @@ if TYPE_CHECKING:
     from ouro_rl.model.modeling_ouro import OuroModel
 
 
-def replay(model: OuroModel, embeds: Tensor, position_ids: Tensor, depths: Tensor) -> tuple[Tensor, Tensor]:
+def replay(
+    model: OuroModel, embeds: Tensor, position_ids: Tensor, depths: Tensor, owners: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Run every token to its recorded depth.
 
-    `embeds` [B, S, hidden], `position_ids` [B, S], `depths` [B, S] with `NO_DEPTH` at padding (on either side).
+    `embeds` [B, S, hidden], `position_ids` [B, S], `depths` [B, S] with `NO_DEPTH` at padding (on either side). `owners` int64 [B, S]:
+    the flat place whose computation stands for this one (its own, unless rows begin with the same tokens at the same depths).
     Returns the state at each token's depth [B, S, hidden] (zeros at padding) and gate logits [T, B, S] (0 where a token did
     not run that loop)."""
     batch, length, _ = embeds.shape
     deepest = max(int(depths.max()), model.config.total_ut_steps)
     valid = depths != NO_DEPTH
-    layout = Layout(mask=replay_mask(valid), pages=row_pages(valid), positions=position_ids.flatten())
+    places = torch.arange(batch * length, device=embeds.device)
+    owners = places if owners is None else owners.flatten()
+    layout = Layout(
+        mask=replay_mask(valid), pages=owners[row_pages(valid)], positions=position_ids.flatten(), owners=owners
+    )
     rope = model.rotary_emb(layout.positions, embeds.dtype)
-    states, flat_depths = embeds.flatten(0, 1), depths.flatten()
+    states = embeds.flatten(0, 1)
+    own_depths = torch.where(owners == places, depths.flatten(), NO_DEPTH)
     memory: list[tuple[Tensor | None, Tensor | None]] = [(None, None)] * len(model.layers)
     gates = embeds.new_zeros(deepest, batch * length, dtype=torch.float32)
     for loop in range(1, deepest + 1):
-        rows = (flat_depths >= loop).nonzero().squeeze(1)
+        rows = (own_depths >= loop).nonzero().squeeze(1)
         if len(rows) == 0:
             break
         attend = partial(attend_frozen, rows=rows, layout=layout)
@@ -51,8 +59,8 @@ def replay(model: OuroModel, embeds: Tensor, position_ids: Tensor, depths: Tenso
         gate = model.gate_logits(hidden)[: len(rows)]
         states = states.index_copy(0, rows, hidden[: len(rows)])
         gates = gates.index_put((torch.tensor(loop - 1), rows), gate)
-    states = states * valid.flatten().unsqueeze(1)
-    return states.view(batch, length, -1), gates.view(deepest, batch, length)
+    states = states[owners] * valid.flatten().unsqueeze(1)
+    return states.view(batch, length, -1), gates[:, owners].view(deepest, batch, length)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +70,9 @@ class Layout:
     mask: Tensor
     """bool [B, 1, S, S]: who reads whom."""
     pages: Tensor
-    """int64 [B, S]: the flat places of each sequence's tokens, in order, without its padding."""
+    """int64 [B, S]: the flat places where each sequence's tokens are computed, in order, without its padding."""
+    owners: Tensor
+    """int64 [B * S]: where each place is computed."""
     positions: Tensor
     """int64 [B * S]: place of a token in its sequence."""
 
@@ -93,19 +103,20 @@ def attend_frozen(
     k, v = old_k.index_copy(0, rows, k), old_v.index_copy(0, rows, v)
     kernel, _ = native_attention.choose(k)
     if kernel is None:
-        mixed = dense_attention(q, k, v, rows, layout.mask, module.scaling)
+        mixed = dense_attention(q, k, v, rows, layout, module.scaling)
     else:
         mixed = RowAttention.apply(q, k, v, rows, layout, module.scaling, kernel)
     return F.pad(mixed, (0, 0, 0, 0, 0, filling)), (k, v)
 
 
-def dense_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, mask: Tensor, scaling: float) -> Tensor:
+def dense_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, layout: Layout, scaling: float) -> Tensor:
     """Rows q [n, heads, dim] of a [B, S] batch over all keys and values [B*S, kv heads, dim], by torch's own attention."""
-    shape = mask.shape[0], mask.shape[2]
+    shape = layout.pages.shape
     q = q.new_zeros(len(k), *q.shape[1:]).index_copy(0, rows, q)
+    k, v = k[layout.owners], v[layout.owners]
     q_bhsd, k_bhsd, v_bhsd = (x.view(*shape, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
     grouped = q.shape[1] != k.shape[1]
-    mixed = F.scaled_dot_product_attention(q_bhsd, k_bhsd, v_bhsd, attn_mask=mask, scale=scaling, enable_gqa=grouped)
+    mixed = F.scaled_dot_product_attention(q_bhsd, k_bhsd, v_bhsd, attn_mask=layout.mask, scale=scaling, enable_gqa=grouped)
     return mixed.transpose(1, 2).flatten(0, 1)[rows]
 
 
@@ -125,5 +136,5 @@ class RowAttention(torch.autograd.Function):
         *inputs, rows = ctx.saved_tensors
         with torch.enable_grad():
             inputs = [x.detach().requires_grad_() for x in inputs]
-            mixed = dense_attention(*inputs, rows, ctx.layout.mask, ctx.scaling)
+            mixed = dense_attention(*inputs, rows, ctx.layout, ctx.scaling)
         return (*torch.autograd.grad(mixed, inputs, grad), None, None, None, None)
