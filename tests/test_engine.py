@@ -7,12 +7,12 @@ from itertools import product
 import pytest
 import torch
 
+from ouro_rl import native_attention
 from ouro_rl.errors import UserError
 from ouro_rl.exit_gate import depth_logprobs, exit_log_pdf
 from ouro_rl.model import OuroConfig
 from ouro_rl.policy import token_logprobs
 from ouro_rl.types import NO_DEPTH, ExitRule, Prompt, RolloutRequest, SamplingParams
-from ouro_rl import native_attention
 from rollout_workers.attention import NativeAttention, Rows, TorchAttention
 from rollout_workers.engine import RolloutEngine
 from rollout_workers.kv_cache import KVCache
