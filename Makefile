@@ -22,7 +22,7 @@ help:
 	@sed -n 's/^# make/make/p' Makefile
 
 quickstart: $(READY)
-	$(BIN)/python -m ouro_rl train configs/quickstart.yaml
+	CUDA_VISIBLE_DEVICES= $(BIN)/python -m ouro_rl train configs/quickstart.yaml  # made for two CPU cores
 	@echo "Report: $(CURDIR)/$$(ls -t runs/quickstart*/report.html | head -n 1)"
 
 test: $(READY_DEV)

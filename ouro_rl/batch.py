@@ -68,20 +68,20 @@ def replay_inputs(batch: dict[str, Tensor], max_loops: int) -> ReplayInputs:
     input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     return ReplayInputs(
         input_ids=input_ids,
-        owners=prompt_owners(batch["prompt_ids"][:, :-1], input_ids.shape[1]),
+        owners=prompt_owners(batch["prompt_ids"][:, :-1], prompt_mask[:, :-1], input_ids.shape[1]),
         depths=torch.cat([prompt_depths, batch["depths"], nothing], 1),
         predicting=predicting,
     )
 
 
-def prompt_owners(beginnings: Tensor, length: int) -> Tensor:
+def prompt_owners(beginnings: Tensor, mask: Tensor, length: int) -> Tensor:
     """For rows of `length` that begin with `beginnings` [n, P]: each place is its own owner, but where an earlier row begins
-    alike, that one's. Left padding is part of the beginning, so rows that are alike lie alike."""
+    alike, that one's. Left padding (`mask` [n, P] false) is part of the beginning, so rows that are alike lie alike."""
     rows, width = beginnings.shape
     places = torch.arange(rows * length, device=beginnings.device).view(rows, length)
     if width == 0:
         return places
-    _, kind = beginnings.unique(dim=0, return_inverse=True)
+    _, kind = torch.cat([beginnings, mask.long()], 1).unique(dim=0, return_inverse=True)
     numbers = torch.arange(rows, device=beginnings.device)
     first = torch.full_like(numbers, rows).scatter_reduce(0, kind, numbers, "amin")
     return torch.cat([places[first[kind], :width], places[:, width:]], 1)

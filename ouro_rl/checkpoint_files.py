@@ -99,6 +99,11 @@ def _check_shapes(folder: Path, config: dict[str, Any], weights: list[Path], nam
         expected = expected_shapes(config)
     except KeyError as error:
         raise UserError(f"{name}: config.json has no {error}; copy the config that belongs to these weights") from None
+    except (TypeError, ZeroDivisionError, ValueError) as error:
+        raise UserError(
+            f"{name}: config.json has a size that is no whole number from 1 ({error});\n"
+            "  copy the config that belongs to these weights"
+        ) from None
     found: dict[str, tuple[int, ...]] = {}
     for file in weights:
         found |= _safetensors_shapes(file, name)
@@ -135,6 +140,9 @@ def _safetensors_shapes(file: Path, name: str) -> dict[str, tuple[int, ...]]:
             if length > _LONGEST_HEADER:
                 raise ValueError("its header is too long")
             header = json.loads(stream.read(length))
+        ends = [entry["data_offsets"][1] for tensor, entry in header.items() if tensor != "__metadata__"]
+        if file.stat().st_size < 8 + length + max(ends, default=0):
+            raise ValueError("its data end too early")
         return {tensor: tuple(entry["shape"]) for tensor, entry in header.items() if tensor != "__metadata__"}
     except (struct.error, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
@@ -48,7 +49,7 @@ def load_model_config(path: str) -> OuroConfig:
     """The checkpoint's config. UserError when there is none, or when it is not an Ouro's."""
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, TypeError, StrictDataclassError) as error:
         raise UserError(f"model {path}: no usable config.json ({_first_line(error)})") from error
     if not isinstance(config, OuroConfig):
         raise UserError(f"model {path}: model_type is {config.model_type!r}; only `ouro` models have loops to train")

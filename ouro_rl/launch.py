@@ -41,6 +41,8 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         opened = [open_run_folder(config, resume=resume)] if processes.is_main_process else [None]
         run_dir, checkpoint = broadcast_object_list(opened)[0]
         pool = cleanup.enter_context(make_pool(config)) if processes.is_main_process else None
+        # Ray has a handler of its own. Outside the updates there is nothing to save: end at once, the workers too.
+        signal.signal(signal.SIGTERM, _interrupt)
         model, tokenizer = load_policy(config.model.path, torch.float32)
         prompts = load_prompts(config.data, tokenizer, seed=config.run.seed)
         if len(prompts) < config.trainer.prompts_per_step:
@@ -57,20 +59,28 @@ def run_training(config: TrainConfig, resume: bool) -> int:
             pool.publish(model.state_dict(), 0)
             summary |= figures("before", examine("before"))
             run_dir.write_summary(summary)
-        stop = cleanup.enter_context(StopOnSignal())
-        trainer = OuroGRPOTrainer(
-            model, tokenizer, config, prompts, publish=pool.publish if pool else None, run_dir=run_dir,
-            rollout_source=sampler, callbacks=[stop, *([Progress()] if processes.is_main_process else [])],
-        )  # fmt: skip
+        done = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
         if resume and processes.is_main_process:
-            run_dir.truncate_after(int(checkpoint.name.removeprefix("step-")) if checkpoint else 0)
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-        if trainer.state.global_step < config.trainer.steps:
-            name = signal.Signals(stop.received).name
-            print(f"Stopped by {name}; {run_dir.latest_checkpoint()} is complete. Go on with --resume.")
-            return 128 + stop.received
+            run_dir.truncate_after(done)
+        if done >= config.trainer.steps:  # only the evaluation is left: transformers would take one step more
+            model, _ = load_policy(str(checkpoint), torch.float32)
+        else:
+            with StopOnSignal() as stop:
+                trainer = OuroGRPOTrainer(
+                    model, tokenizer, config, prompts, publish=pool.publish if pool else None, run_dir=run_dir,
+                    rollout_source=sampler, callbacks=[stop, *([Progress()] if processes.is_main_process else [])],
+                )  # fmt: skip
+                trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            done = trainer.state.global_step
+            if done < config.trainer.steps:
+                if processes.is_main_process:
+                    print(
+                        f"Stopped by {signal.Signals(stop.received).name}; {run_dir.latest_checkpoint()} is complete. "
+                        f"Go on with --resume run.dir={run_dir.path}"
+                    )
+                return 128 + stop.received
         if examine:
-            pool.publish(trainer.accelerator.unwrap_model(trainer.model).state_dict(), trainer.state.global_step)
+            pool.publish(model.state_dict(), done)
             summary |= figures("after", examine("after"))
         processes.wait_for_everyone()
     if processes.is_main_process:
@@ -78,6 +88,10 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         run_dir.write_summary(summary)
         print_closing(summary, write_report(run_dir.path))
     return 0
+
+
+def _interrupt(number: int, _frame) -> None:
+    raise SystemExit(128 + number)
 
 
 def make_examiner(config: TrainConfig, pool, tokenizer):

@@ -42,7 +42,7 @@ def load() -> tuple[Kernel | None, str]:
         return None, "plain torch attention (no C compiler found: cc, gcc or clang would make rollouts faster)"
     try:
         function = ctypes.CDLL(str(_build(compiler))).attend_rows
-    except (OSError, subprocess.SubprocessError, AttributeError) as error:
+    except (OSError, subprocess.SubprocessError, AttributeError, RuntimeError) as error:  # no home folder: RuntimeError
         return None, f"plain torch attention (the C kernel could not be built: {error})"
     pointer, number = ctypes.c_void_p, ctypes.c_int64
     function.argtypes = [pointer] * 7 + [number] * 3 + [ctypes.c_int] * 3 + [ctypes.c_float, pointer]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from transformers.trainer_utils import SaveStrategy
 
 from ouro_rl.checkpoints import load_policy
 from ouro_rl.config import TrainConfig
@@ -54,7 +55,7 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
     example = tokenizer.decode(prompts[0].token_ids)
     yield Finding(name="prompts", passed=True, detail=f"{len(prompts):,}; the first is {example!r}")
     if any(reward.name == "math" for reward in config.rewards.functions):
-        golds = [str(prompt.columns["answer"]) for prompt in prompts[:GOLDS]]
+        golds = [str(prompt.columns["answer"]) for prompt in prompts[:GOLDS] if "answer" in prompt.columns]
         bad = check_golds(golds)
         detail = f"{len(golds) - len(bad)} of {len(golds)} grade as equal to themselves"
         detail += f"; not {golds[bad[0]]!r}" if bad else ""
@@ -67,8 +68,9 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
             name="weights", passed=len(set(prints)) == 1, detail=f"the same on {len(prints)} rollout engine(s)"
             if len(set(prints)) == 1 else f"differ between rollout engines: {prints}",
         )  # fmt: skip
-        sampler = GroupSampler(config, pool, scorer, tokenizer)
-        yield from idle_step(config, model, tokenizer, prompts, sampler, pool.publish)
+        small = small_and_still(config)
+        sampler = GroupSampler(small, pool, scorer, tokenizer)
+        yield from idle_step(small, model, tokenizer, prompts, sampler, pool.publish, gap_limit(config))
 
 
 def check_tokens(model, tokenizer) -> Finding:
@@ -98,21 +100,30 @@ def _free_memory() -> int:
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def idle_step(config: TrainConfig, model, tokenizer, prompts, sampler, publish: Callable) -> Iterator[Finding]:
-    """One update at learning rate 0: worker and trainer agree on every log-prob, and no weight moves."""
-    still = config.model_copy(update={
-        "trainer": config.trainer.model_copy(update={"steps": 1, "lr": 0.0, "weight_decay": 0.0, "logp_gap_limit": 1e9}),
+def small_and_still(config: TrainConfig) -> TrainConfig:
+    """The same job with one update of a few short completions, which moves nothing."""
+    group = min(4, config.trainer.group_size)
+    return config.model_copy(update={
+        "trainer": config.trainer.model_copy(update={
+            "steps": 1, "lr": 0.0, "weight_decay": 0.0, "logp_gap_limit": 1e9, "updates_per_batch": 1,
+            "prompts_per_step": 4, "group_size": group, "micro_batch": group,
+        }),
         "gate": config.gate.model_copy(update={"lr": 0.0}),
+        "rollout": config.rollout.model_copy(update={"max_new_tokens": min(256, config.rollout.max_new_tokens)}),
     })  # fmt: skip
+
+
+def idle_step(config: TrainConfig, model, tokenizer, prompts, sampler, publish: Callable, limit: float) -> Iterator[Finding]:
+    """One small update at learning rate 0: worker and trainer agree on every log-prob, and no weight moves."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with tempfile.TemporaryDirectory(prefix="ouro-rl-check-") as folder:
         run_dir = RunDir(folder)
         trainer = OuroGRPOTrainer(
-            model, tokenizer, still, prompts, rollout_source=sampler, publish=publish, run_dir=run_dir
-        )  # fmt: skip
+            model, tokenizer, config, prompts, rollout_source=sampler, publish=publish, run_dir=run_dir
+        )
+        trainer.args.save_strategy = SaveStrategy.NO
         trainer.train()
         (row,) = run_dir.read_metrics()
-    limit = gap_limit(config)
     yield Finding(
         name="log-prob gap", passed=row["logp_gap/max"] <= limit,
         detail=f"max {row['logp_gap/max']:.2g}, mean {row['logp_gap/mean']:.2g} (limit {limit:g})",

@@ -33,7 +33,7 @@ def write_report(run_dir: Path) -> Path:
     max_loops = _max_loops(rows)
     name = run.path.resolve().name
     body = [
-        _header(name, rows, finished=summary is not None),
+        _header(name, rows, finished=bool(summary and "steps" in summary)),
         _headline(summary or {}, max_loops),
         _facts(rows),
         _charts(summary or {}, rows, max_loops, config),

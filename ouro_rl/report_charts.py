@@ -186,7 +186,9 @@ def _draw_lines(axis: Any, panel: Panel, rows: Sequence[dict[str, Any]]) -> None
         else:
             axis.plot(steps, values, color=colour, linewidth=0.8, alpha=0.35)
             axis.plot(steps, [value for _, value in smoothed(points)], color=colour, linewidth=1.9, label=label)
-    if all(value == 0 for key in panel.keys for _, value in series(rows, key)):
+    if panel.log:
+        axis.set_ylim(bottom=floor / 3)
+    elif all(value == 0 for key in panel.keys for _, value in series(rows, key)):
         axis.set_ylim(0, 1)  # matplotlib would centre the axis on zero, and show what cannot be negative as if it could
     if panel.limit is not None:
         axis.axhline(panel.limit, color=_COLOUR["c2"], linewidth=1.2, linestyle="--", label=f"limit {panel.limit:g}")
@@ -222,7 +224,7 @@ def _draw_stack(axis: Any, panel: Panel, rows: Sequence[dict[str, Any]]) -> None
 def _log_floor(panel: Panel, rows: Sequence[dict[str, Any]]) -> float:
     """A log axis has no zero, and an exact replay has a gap of 0: draw it a decade under all else."""
     positive = [value for key in panel.keys for _, value in series(rows, key) if value > 0]
-    return min(positive, default=panel.limit or 1e-8) / 10
+    return min(positive, default=1e-8) / 10
 
 
 def _legend(axis: Any, *, outside: bool = False) -> None:

@@ -13,9 +13,12 @@ from ouro_rl.errors import UserError
 from ouro_rl.plain_yaml import parse_yaml, to_yaml
 from ouro_rl.rundir import RunDir, write_atomically
 
-MAY_CHANGE = {("run", "dir"), ("trainer", "steps"), ("trainer", "checkpoint_every"), ("trainer", "keep_checkpoints"),
-              ("rollout", "workers"), ("rollout", "worker_cpus"), ("rollout", "worker_gpus"), ("rewards", "workers")}  # fmt: skip
-"""Settings that do not change what is computed: a resumed run may have others."""
+MAY_CHANGE = {
+    ("run", "dir"), ("trainer", "steps"), ("trainer", "checkpoint_every"), ("trainer", "keep_checkpoints"),
+    ("trainer", "logp_gap_limit"), ("rollout", "workers"), ("rollout", "worker_cpus"), ("rollout", "worker_gpus"),
+    ("rollout", "max_batch"), ("rewards", "workers"), ("rewards", "max_unscored"), ("model", "gradient_checkpointing"),
+}  # fmt: skip
+"""Where, how long and within which limits: a resumed run may have others. (`steps` also bends a schedule that is not constant.)"""
 
 
 def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path | None]:
@@ -29,6 +32,8 @@ def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path 
             raise UserError(f"--resume: {run_dir.path} holds no run.\nStart without --resume, or set run.dir to the run's folder.")
         refuse_other_config(run_dir, config)
         return run_dir, run_dir.latest_checkpoint()
+    if config.run.dir.exists() and not config.run.dir.is_dir():
+        raise UserError(f"run.dir: {config.run.dir} is a file.\nGive the name of a folder, new or not.")
     path, number = config.run.dir, 1
     while path.exists() and any(path.iterdir()):
         number += 1
@@ -36,7 +41,10 @@ def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path 
     if path != config.run.dir:
         print(f"{config.run.dir} holds an earlier run; this one goes to {path}.")
     run_dir = RunDir(path)
-    write_atomically(run_dir.config_path, [to_yaml(record_of(config))])
+    try:
+        write_atomically(run_dir.config_path, [to_yaml(record_of(config))])
+    except OSError as error:
+        raise UserError(f"run.dir: {path} cannot be written ({error.strerror}).\nGive a folder that can.") from error
     return run_dir, None
 
 

@@ -5,8 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
+import torch
+
 from ouro_rl.config import TrainConfig
 from ouro_rl.data import completion_texts, stop_token_ids
+from ouro_rl.errors import UserError
 from ouro_rl.types import Prompt, Rollout, RolloutRequest, SamplingParams, ScoredRollout
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
@@ -15,7 +18,13 @@ from rollout_workers.seeds import sample_seed
 
 
 def make_pool(config: TrainConfig) -> RolloutPool:
+    """The rollout workers of a config. UserError when actors would leave this machine's GPUs idle, and disagree with the trainer."""
     rollout = config.rollout
+    if rollout.workers and not rollout.worker_gpus and torch.cuda.is_available():
+        raise UserError(
+            "rollout.worker_gpus is 0: the actors would sample on the CPU while the trainer is on a GPU.\n"
+            "Set rollout.worker_gpus (a share of a GPU each), or hide the GPUs with CUDA_VISIBLE_DEVICES= ."
+        )
     return RolloutPool(
         rollout.workers, config.model.path, dtype=config.model.dtype, max_batch=rollout.max_batch,
         cpus=rollout.worker_cpus, gpus=rollout.worker_gpus,

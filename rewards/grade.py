@@ -104,6 +104,9 @@ def read_rows(path: Path, required: Sequence[str]) -> list[dict[str, Any]]:
                 raise UserError(
                     f"{path}, line {number}: the field {name!r} is missing (it has {have}): add or rename it."
                 )
+        if not isinstance(row["completion"], str | list):
+            kind = type(row["completion"]).__name__
+            raise UserError(f"{path}, line {number}: `completion` is a {kind}: write a text, or a list of messages.")
         rows.append(row)
     if not rows:
         raise UserError(f"{path}: the file is empty: write one JSON object a line.")

@@ -116,6 +116,8 @@ def test_recorded_depths_go_to_the_positions_they_belong_to():
 
 
 def test_prompts_that_are_the_same_have_one_owner():
-    owners = prompt_owners(torch.tensor([[5, 6], [0, 6], [5, 6], [0, 6]]), 4)
-    assert owners.tolist() == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 10, 11], [4, 5, 14, 15]]
-    assert prompt_owners(torch.zeros(2, 0), 1).tolist() == [[0], [1]]
+    mask = torch.tensor([[1, 1], [0, 1], [1, 1], [0, 1], [1, 1]]).bool()
+    owners = prompt_owners(torch.tensor([[5, 6], [0, 6], [5, 6], [0, 6], [0, 6]]), mask, 4)
+    assert owners.tolist()[:4] == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 10, 11], [4, 5, 14, 15]]
+    assert owners.tolist()[4] == [16, 17, 18, 19]  # a real token 0 is no padding
+    assert prompt_owners(torch.zeros(2, 0), torch.zeros(2, 0).bool(), 1).tolist() == [[0], [1]]

@@ -60,4 +60,7 @@ def test_greedy_generation_left_padded(model, reference):
     )
     expected = reference["greedy_full_depth"]
     got = tokens[:, reference["input_ids"].shape[1] :]
+    ended = (expected == 2).long().cumsum(1).clamp(max=1)
+    longest = int((1 - ended).sum(1).max()) + int(ended.any())
+    assert got.shape[1] >= min(16, longest)
     assert torch.equal(got, expected[:, : got.shape[1]])

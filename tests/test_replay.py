@@ -161,7 +161,7 @@ def test_a_shared_prompt_is_computed_once_with_the_same_result(hidden, heads):
     depths[:, :4] = 4
     depths[[1, 3, 4], 0] = NO_DEPTH
     ids[[1, 3, 4], 0] = 0
-    owners = prompt_owners(ids[:, :4], 9)
+    owners = prompt_owners(ids[:, :4], depths[:, :4] > 0, 9)
     assert (owners != torch.arange(54).view(6, 9)).sum() == 12
     alone, shared = model(ids, depths=depths), model(ids, depths=depths, owners=owners)
     valid = depths != NO_DEPTH

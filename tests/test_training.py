@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -136,6 +137,15 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(finished, checkpoint,
     assert all(torch.equal(ours[name], whole[name]) for name in whole)
 
 
+def test_resuming_a_finished_run_trains_no_further(finished, checkpoint, tmp_path):
+    folder = tmp_path / "again"
+    shutil.copytree(finished, folder)
+    assert run_training(config_of(checkpoint, folder), resume=True) == 0
+    assert len(metrics_of(folder)) == 3 and not (folder / "checkpoints" / "step-4").exists()
+    before, after = (json.loads((place / "summary.json").read_text()) for place in (finished, folder))
+    assert before["accuracy_after"] == after["accuracy_after"] and before["depth_after"] == after["depth_after"]
+
+
 def test_resume_refuses_another_configuration_and_an_empty_folder(finished, checkpoint, tmp_path):
     with pytest.raises(UserError, match=r"trainer\.lr"):
         run_training(config_of(checkpoint, finished, trainer__lr=0.5), resume=True)
@@ -199,7 +209,7 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(checkpoint, tmp_path, number
     process.send_signal(number)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + number, output
-    assert "is complete. Go on with --resume." in output
+    assert f"is complete. Go on with --resume run.dir={folder}" in output
     steps = len(metrics_of(folder))
     assert (folder / "checkpoints" / f"step-{steps}" / "trainer_state.json").exists()
     done = subprocess.run(
