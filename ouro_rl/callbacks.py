@@ -44,12 +44,12 @@ class Progress(TrainerCallback):
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", dynamic_ncols=True)
 
     def on_log(self, args, state, control, logs=None, **_):
-        if logs and "reward/mean" in logs:
+        if logs and "reward/mean" in logs:  # not where a batch of rollouts is used again
             self.bar.set_postfix_str(
                 f"reward {logs['reward/mean']:.2f}, depth {logs['depth/mean']:.2f}, {logs['tokens/s']:.0f} tokens/s",
                 refresh=False,
             )
-            self.bar.update(state.global_step - self.bar.n)
+        self.bar.update(state.global_step - self.bar.n)
 
     def on_train_end(self, args, state, control, **_):
         self.bar.close()

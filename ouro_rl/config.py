@@ -169,6 +169,11 @@ class TrainerConfig(Section):
                 f"completions do not divide into micro batches of {self.micro_batch}; "
                 f"set micro_batch to {largest_divisor(self.completions, self.micro_batch)}"
             )
+        if self.checkpoint_every % self.updates_per_batch:
+            raise ValueError(
+                f"checkpoint_every ({self.checkpoint_every}) must be a multiple of updates_per_batch "
+                f"({self.updates_per_batch}): a run resumes with a fresh batch"
+            )
         if self.lr_warmup and self.lr_scheduler == "constant":
             raise ValueError("lr_warmup has no effect with lr_scheduler `constant`; set it to `constant_with_warmup`")
         return self

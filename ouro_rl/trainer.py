@@ -225,6 +225,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         """One line of `metrics.jsonl` for each update; the closing summary of transformers goes its own way."""
         self._metrics["train"].clear()
         if "loss" in logs and self.accelerator.is_main_process:
+            self.step_metrics.set("staleness/mean", self.state.global_step - 1 - self.published_version)
             row = {"step": self.state.global_step, **self.step_metrics.take(), "lr": logs["learning_rate"]}
             row["grad_norm"] = logs.get("grad_norm")
             self.run_dir.append_metrics(row)

@@ -175,6 +175,7 @@ def test_other_loss_types_and_reused_batches_train(checkpoint, tmp_path, loss_ty
     run_training(config, resume=False)
     rows = metrics_of(tmp_path / "run")
     assert all(math.isfinite(row["grad_norm"]) for row in rows)
+    assert [row["staleness/mean"] for row in rows] == [0, 1, 0]
     assert "logp_gap/max" in rows[0] and "logp_gap/max" not in rows[1]  # the second update of a batch is off-policy by design
 
 
