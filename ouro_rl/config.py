@@ -233,7 +233,7 @@ class ShapeConfig(Section):
     num_attention_heads: int = Field(default=4, ge=1)
     num_key_value_heads: int | None = Field(default=None, ge=1)
     total_ut_steps: int = Field(default=4, ge=1)
-    max_position_embeddings: int = Field(default=512, ge=16)
+    max_position_embeddings: int = Field(default=8192, ge=16)
     rope_theta: float = Field(default=10_000.0, gt=0)
     initializer_range: float = Field(default=0.06, gt=0)
     """Standard deviation of the first weights."""

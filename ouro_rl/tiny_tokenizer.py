@@ -32,7 +32,7 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
         pad_token=SPECIAL[0],
         bos_token=SPECIAL[1],
         eos_token=SPECIAL[2],
-        model_max_length=512,
+        model_max_length=8192,
         clean_up_tokenization_spaces=False,
     )
     fast.chat_template = CHAT_TEMPLATE
