@@ -236,6 +236,7 @@ def test_control_c_leaves_one_line(folder: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits it as ignored
     )
     time.sleep(2.5)  # past the interpreter's own start, where nobody could catch the signal
     process.send_signal(signal.SIGINT)
