@@ -36,19 +36,19 @@ def _deviation(centred: Tensor, dim: int) -> Tensor:
     return (centred.square().nansum(dim, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
 
 
-def extra_loops(depths: Tensor, max_loops: int) -> Tensor:
+def extra_loops(depths: Tensor, max_loops: int, min_depth: int = 1) -> Tensor:
     """d - t for the decision at loop t: the loops that follow from it. `depths` [...] -> fp32 [T - 1, ...], 0 where none was taken."""
     loops = torch.arange(1, max_loops, device=depths.device).view(-1, *[1] * depths.dim())
-    return ((depths - loops) * decision_mask(max_loops, depths)).float()
+    return ((depths - loops) * decision_mask(max_loops, depths, min_depth)).float()
 
 
-def gate_returns(advantages: Tensor, depths: Tensor, max_loops: int, price: float) -> Tensor:
+def gate_returns(advantages: Tensor, depths: Tensor, max_loops: int, price: float, min_depth: int = 1) -> Tensor:
     """What each decision of the gate earned: A - price * ((d - t) - mean of it over the decisions at loop t).
 
     `advantages` [n], `depths` [n, C] with `NO_DEPTH` at padding -> [n, C, T - 1], 0 where no decision was taken. The price is paid
     for the loops that a decision caused (its cost to go); the mean over the batch is the baseline."""
-    taken = decision_mask(max_loops, depths)
-    extra = extra_loops(depths, max_loops)
+    taken = decision_mask(max_loops, depths, min_depth)
+    extra = extra_loops(depths, max_loops, min_depth)
     baseline = extra.sum((1, 2)) / taken.sum((1, 2)).clamp(min=1)
     returns = advantages.view(1, -1, 1) - price * (extra - baseline.view(-1, 1, 1))
     return (returns * taken).permute(1, 2, 0)

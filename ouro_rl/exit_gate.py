@@ -4,6 +4,9 @@ lambda_t = sigmoid(z_t) is the chance of leaving after loop t, given that the to
 log S_t = sum_{s<=t} log(1 - lambda_s), p(d=t) = lambda_t S_{t-1} for t < T and p(d=T) = S_{T-1}: the last gate is never used
 (arXiv 2510.25741, section 3). All of it stays in log space and in fp32: 1 - lambda underflows long before log(1 - lambda).
 
+Depth bounds are part of the policy: T is the most loops allowed (`max_depth`, which may differ from the trained number), and below
+`min_depth` the gate is not asked: lambda_t counts as 0 there. A decision that the bounds force has log-probability 0 and no gradient.
+
 Gate logits are stacked loops first: `gate_logits[t - 1]` belongs to loop t, shape [T, ...].
 """
 
@@ -13,7 +16,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ouro_rl.types import NO_DEPTH, ExitRule
+from ouro_rl.errors import UserError
+from ouro_rl.types import NO_DEPTH, DepthPolicy, ExitRule
+
+
+def tempered(gate_logits: Tensor, temperature: float) -> Tensor:
+    """The logits of the gate as a policy, lambda = sigmoid(z / temperature): what all that follows here takes. Any shape, fp32.
+
+    Applied once, where the model's own logits come in: by the worker before it decides, by the trainer before it replays."""
+    return gate_logits.float() if temperature == 1 else gate_logits.float() / temperature
 
 
 def log_exit(gate_logits: Tensor) -> Tensor:
@@ -26,37 +37,45 @@ def log_stay(gate_logits: Tensor) -> Tensor:
     return F.logsigmoid(-gate_logits.float())
 
 
-def exit_log_pdf(gate_logits: Tensor) -> Tensor:
-    """log p(d = t) for t = 1..T, shape [T, ...] like `gate_logits`; sums to 1 over the first axis."""
+def decides(loops: Tensor, max_loops: int, min_depth: int = 1) -> Tensor:
+    """Whether the gate is asked after these loops: not below the least depth, nor at the last loop. Any shape -> bool."""
+    return (loops >= min_depth) & (loops < max_loops)
+
+
+def exit_log_pdf(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
+    """log p(d = t) for t = 1..T, shape [T, ...] like `gate_logits`; sums to 1 over the first axis. -inf below `min_depth`."""
     max_loops = gate_logits.shape[0]
     before = torch.zeros_like(gate_logits[:1], dtype=torch.float32)
     if max_loops == 1:
         return before
-    log_survival = torch.cat([before, log_stay(gate_logits[:-1]).cumsum(0)])
-    leave = torch.cat([log_exit(gate_logits[:-1]), before])
-    return log_survival + leave
+    asked = gate_logits[min_depth - 1 : -1]
+    log_survival = torch.cat([before, log_stay(asked).cumsum(0)])
+    leave = torch.cat([log_exit(asked), before])
+    impossible = torch.full_like(gate_logits[: min_depth - 1], -torch.inf, dtype=torch.float32)
+    return torch.cat([impossible, log_survival + leave])
 
 
-def depth_logprobs(gate_logits: Tensor, depths: Tensor) -> Tensor:
-    """log p(d) of the recorded depths. `gate_logits` [T, ...], `depths` [...] in 1..T -> [...].
+def depth_logprobs(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -> Tensor:
+    """log p(d) of the recorded depths. `gate_logits` [T, ...], `depths` [...] in min_depth..T -> [...].
 
     Positions with `NO_DEPTH` give 0. Gate logits beyond a token's depth are never read (they may be anything finite)."""
-    return decision_logprobs(gate_logits, depths).sum(0)
+    return decision_logprobs(gate_logits, depths, min_depth).sum(0)
 
 
-def decision_logprobs(gate_logits: Tensor, depths: Tensor) -> Tensor:
+def decision_logprobs(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -> Tensor:
     """Log-probability of each decision that led to `depths`: stay at t < d, leave at t = d < T; shape [T - 1, ...].
 
-    Loops at which no decision was taken (t > d, or no depth) hold 0; see `decision_mask`."""
-    logits = gate_logits[:-1]
-    leaving = _loops(gate_logits.shape[0], depths) == depths
+    Loops at which no decision was taken (t > d, t < min_depth, or no depth) hold 0; see `decision_mask`."""
+    logits, max_loops = gate_logits[:-1], gate_logits.shape[0]
+    leaving = _loops(max_loops, depths) == depths
     chosen = torch.where(leaving, log_exit(logits), log_stay(logits))
-    return torch.where(decision_mask(gate_logits.shape[0], depths), chosen, torch.zeros_like(chosen))
+    return torch.where(decision_mask(max_loops, depths, min_depth), chosen, torch.zeros_like(chosen))
 
 
-def decision_mask(max_loops: int, depths: Tensor) -> Tensor:
-    """Where the gate decided: t <= d for t < T. `depths` [...] -> bool [T - 1, ...]."""
-    return (_loops(max_loops, depths) <= depths) & (depths != NO_DEPTH)
+def decision_mask(max_loops: int, depths: Tensor, min_depth: int = 1) -> Tensor:
+    """Where the gate decided: min_depth <= t <= d for t < T. `depths` [...] -> bool [T - 1, ...]."""
+    loops = _loops(max_loops, depths)
+    return decides(loops, max_loops, min_depth) & (loops <= depths) & (depths != NO_DEPTH)
 
 
 def _loops(max_loops: int, depths: Tensor) -> Tensor:
@@ -64,18 +83,18 @@ def _loops(max_loops: int, depths: Tensor) -> Tensor:
     return torch.arange(1, max_loops, device=depths.device).view(-1, *[1] * depths.dim())
 
 
-def gate_entropy(gate_logits: Tensor) -> Tensor:
+def gate_entropy(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
     """Entropy of the exit distribution in nats. [T, ...] -> [...]."""
-    log_pdf = exit_log_pdf(gate_logits)
+    log_pdf = exit_log_pdf(gate_logits, min_depth)[min_depth - 1 :]
     return -(log_pdf.exp() * log_pdf).sum(0)
 
 
-def threshold_depths(gate_logits: Tensor, threshold: float) -> Tensor:
+def threshold_depths(gate_logits: Tensor, threshold: float, min_depth: int = 1) -> Tensor:
     """The paper's Q-exit: the first loop whose cumulated exit probability is >= `threshold`. [T, ...] -> depths [...].
 
     Compares log S_t <= log(1 - q), so that q = 1 never leaves early, at any precision."""
     max_loops = gate_logits.shape[0]
-    log_survival = log_stay(gate_logits[:-1]).cumsum(0)
+    log_survival = log_stay(gate_logits[min_depth - 1 : -1]).cumsum(0)
     reached = log_survival <= log_quantile(torch.tensor(threshold))
     return max_loops - reached.sum(0)
 
@@ -96,7 +115,22 @@ def exit_quantiles(rule: ExitRule, uniforms: Tensor) -> Tensor:
     return log_quantile(torch.full_like(uniforms, level, dtype=torch.float64))
 
 
-def exits(rule: ExitRule, log_survival: Tensor, log_quantiles: Tensor, loops: Tensor, max_loops: int) -> Tensor:
-    """Which rows leave after this loop. `log_survival` includes this loop's gate; all [n] -> bool [n]."""
+def exits(
+    rule: ExitRule, log_survival: Tensor, log_quantiles: Tensor, loops: Tensor, max_loops: int, min_depth: int = 1
+) -> Tensor:
+    """Which rows leave after this loop. `log_survival` includes this loop's gate, where it `decides`; all [n] -> bool [n]."""
     last = min(int(rule.value), max_loops) if rule.kind == "fixed" else max_loops
-    return (loops >= last) | (log_survival <= log_quantiles)
+    return (loops >= last) | ((loops >= min_depth) & (log_survival <= log_quantiles))
+
+
+def check_depth_policy(policy: DepthPolicy, rule: ExitRule, trained: int) -> None:
+    """Raise UserError for bounds that cannot be met, or a fixed depth outside of them. `trained`: loops the model was trained with."""
+    least, most = policy.min_depth, policy.max_loops(trained)
+    default = " (the model's total_ut_steps)" if policy.max_depth is None else ""
+    if not 1 <= least <= most:
+        raise UserError(f"min_depth {least} does not lie in 1..max_depth, which is {most}{default}: lower min_depth or set max_depth")
+    if rule.kind == "fixed" and not least <= rule.value <= most:
+        raise UserError(
+            f"exit rule `{rule.label()}` lies outside of min_depth {least} and max_depth {most}{default}: "
+            "change its value, or set max_depth"
+        )

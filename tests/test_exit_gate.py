@@ -3,8 +3,12 @@ import math
 import pytest
 import torch
 
+from ouro_rl.errors import UserError
 from ouro_rl.exit_gate import (
+    check_depth_policy,
+    decides,
     decision_logprobs,
+    decision_mask,
     depth_logprobs,
     exit_log_pdf,
     exit_quantiles,
@@ -13,7 +17,7 @@ from ouro_rl.exit_gate import (
     log_stay,
     threshold_depths,
 )  # fmt: skip
-from ouro_rl.types import NO_DEPTH, ExitRule
+from ouro_rl.types import NO_DEPTH, DepthPolicy, ExitRule
 
 
 def logit(p):
@@ -43,6 +47,42 @@ def test_one_loop_has_no_decision():
     assert depth_logprobs(gates, torch.ones(5, dtype=torch.long)).abs().max() == 0
 
 
+def test_bounds_by_hand():
+    # lambda = 1/2, 1/4, 3/4, (ignored), at least 2 loops: p = 0, 1/4, 3/4 * 3/4, 3/4 * 1/4
+    gates = torch.tensor([logit(0.5), logit(0.25), logit(0.75), 7.0])
+    assert exit_log_pdf(gates, 2).exp().tolist() == pytest.approx([0, 0.25, 0.5625, 0.1875])
+    depths = torch.tensor([2, 3, 4, NO_DEPTH])
+    everywhere = gates.view(4, 1).expand(4, 4)
+    assert depth_logprobs(everywhere, depths, 2).exp().tolist() == pytest.approx([0.25, 0.5625, 0.1875, 1.0])
+    assert decision_mask(4, depths, 2).int().tolist() == [[0, 0, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0]]
+    assert gate_entropy(gates, 2).item() == pytest.approx(-sum(p * math.log(p) for p in (0.25, 0.5625, 0.1875)))
+    # The most loops are the number of gate logits: with 3 of them, loop 3 takes what is left.
+    assert exit_log_pdf(gates[:3], 2).exp().tolist() == pytest.approx([0, 0.25, 0.75])
+    assert exit_log_pdf(gates, 4).exp().tolist() == [0, 0, 0, 1] and gate_entropy(gates, 4).item() == 0
+    assert [threshold_depths(gates.view(4, 1), q, 2).item() for q in (0.2, 0.3, 0.9)] == [2, 3, 4]
+
+
+def test_a_forced_decision_has_no_gradient():
+    gates = torch.zeros(4, 3, requires_grad=True)
+    decision_logprobs(gates, torch.tensor([2, 3, 4]), 2).sum().backward()
+    assert (gates.grad != 0).int().tolist() == [[0, 0, 0], [1, 1, 1], [0, 1, 1], [0, 0, 0]]
+
+
+def test_bounds_that_make_no_sense():
+    check_depth_policy(DepthPolicy(min_depth=2, max_depth=8), ExitRule(kind="fixed", value=6), trained=4)
+    check_depth_policy(DepthPolicy(min_depth=4), ExitRule(), trained=4)
+    with pytest.raises(UserError, match=r"min_depth 5 .* which is 4 \(the model's total_ut_steps\)"):
+        check_depth_policy(DepthPolicy(min_depth=5), ExitRule(), trained=4)
+    with pytest.raises(UserError, match="min_depth 3 .* which is 2: lower min_depth"):
+        check_depth_policy(DepthPolicy(min_depth=3, max_depth=2), ExitRule(), trained=4)
+    with pytest.raises(UserError, match="max_depth, which is 0"):
+        check_depth_policy(DepthPolicy(max_depth=0), ExitRule(), trained=4)
+    with pytest.raises(UserError, match="`fixed 5` lies outside of min_depth 1 and max_depth 4 .* set max_depth"):
+        check_depth_policy(DepthPolicy(), ExitRule(kind="fixed", value=5), trained=4)
+    with pytest.raises(UserError, match="`fixed 1` lies outside of min_depth 2"):
+        check_depth_policy(DepthPolicy(min_depth=2), ExitRule(kind="fixed", value=1), trained=4)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_threshold_one_never_leaves_early(dtype):
     gates = torch.full((4, 3), 30.0, dtype=dtype)  # lambda rounds to 1
@@ -50,27 +90,31 @@ def test_threshold_one_never_leaves_early(dtype):
     assert threshold_depths(gates, 0.999).tolist() == [1, 1, 1]
 
 
-def test_the_incremental_rule_is_the_closed_form():
+@pytest.mark.parametrize("least", [1, 2, 5])
+def test_the_incremental_rule_is_the_closed_form(least):
     generator = torch.Generator().manual_seed(0)
     gates = torch.randn(5, 200, generator=generator) * 2
-    for rule in (ExitRule(kind="threshold", value=0.5), ExitRule(kind="threshold", value=0.9), ExitRule(kind="fixed", value=3)):
+    for rule in (ExitRule(kind="threshold", value=0.5), ExitRule(kind="threshold", value=0.9), ExitRule(kind="fixed", value=5)):
         quantiles = exit_quantiles(rule, torch.rand(200, generator=generator, dtype=torch.float64))
         survival, depths = torch.zeros(200), torch.full((200,), NO_DEPTH)
         for loop in range(1, 6):
-            survival = survival + log_stay(gates[loop - 1])
-            leaving = exits(rule, survival, quantiles, torch.full((200,), loop), 5)
+            loops = torch.full((200,), loop)
+            survival = survival + log_stay(gates[loop - 1]) * decides(loops, 5, least)
+            leaving = exits(rule, survival, quantiles, loops, 5, least)
             depths = torch.where((depths == NO_DEPTH) & leaving, loop, depths)
-        expected = torch.full((200,), 3) if rule.kind == "fixed" else threshold_depths(gates, rule.value)
+        expected = torch.full((200,), 5) if rule.kind == "fixed" else threshold_depths(gates, rule.value, least)
         assert torch.equal(depths, expected)
 
 
-def test_sampling_by_a_random_quantile_follows_the_exit_distribution():
+@pytest.mark.parametrize("least", [1, 2])
+def test_sampling_by_a_random_quantile_follows_the_exit_distribution(least):
     gates = torch.tensor([0.3, -0.5, 1.0, 0.0]).view(4, 1).expand(4, 40_000)
     uniform = torch.rand(40_000, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
     quantiles = exit_quantiles(ExitRule(kind="sample"), uniform)
-    survival = log_stay(gates).cumsum(0)
-    reached = torch.stack([exits(ExitRule(), survival[t], quantiles, torch.full((40_000,), t + 1), 4) for t in range(4)])
+    loops = torch.arange(1, 5).view(4, 1).expand(4, 40_000)
+    survival = (log_stay(gates) * decides(loops, 4, least)).cumsum(0)
+    reached = torch.stack([exits(ExitRule(), survival[t], quantiles, loops[t], 4, least) for t in range(4)])
     depths = reached.int().argmax(0) + 1
     shares = torch.bincount(depths, minlength=5)[1:] / 40_000
-    expected = exit_log_pdf(gates[:, :1]).exp().squeeze(1)
+    expected = exit_log_pdf(gates[:, :1], least).exp().squeeze(1)
     assert (shares - expected).abs().max() < 4 * math.sqrt(0.25 / 40_000)

@@ -21,6 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from ouro_rl.configuration_ouro import OuroConfig
+from ouro_rl.kv_rules import KVRule
 from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
 from ouro_rl.model.replay import replay
 
@@ -89,23 +90,24 @@ class OuroModel(OuroPreTrainedModel):
         num_loops: int | None = None,
         depths: Tensor | None = None,
         owners: Tensor | None = None,
+        kv_rule: KVRule = KVRule.LAST_EXITED,
         **kwargs,
     ) -> OuroModelOutput:
-        """`num_loops` fixes the loops of every token (default: the config's); `depths` [B, S] replays a depth for each token, with
-        `owners` [B, S] where rows share their beginning (see `replay`)."""
+        """`num_loops` fixes the loops of every token (default: the config's); `depths` [B, S] replays a depth for each token, of
+        `num_loops` at most, under `kv_rule`, with `owners` [B, S] where rows share their beginning (see `replay`)."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         embeds = embeds.to(self.compute_dtype or embeds.dtype)
+        loops = self.config.total_ut_steps if num_loops is None else num_loops
         if depths is not None:
             if past_key_values is not None or use_cache:
                 raise ValueError("a replay (depths=...) runs whole sequences: it takes and gives no cache")
             if position_ids is None:
                 position_ids = positions_of((depths > 0).long())
-            states, gates = replay(self, embeds, position_ids, depths, owners)
+            states, gates = replay(self, embeds, position_ids, depths, owners, max_loops=loops, rule=kv_rule)
             return OuroModelOutput(last_hidden_state=states, gate_logits=gates)
 
-        loops = self.config.total_ut_steps if num_loops is None else num_loops
         use_cache = self.config.use_cache if use_cache is None else use_cache
         if self.training and self.gradient_checkpointing:
             use_cache = False
@@ -167,6 +169,7 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
         num_loops: int | None = None,
         depths: Tensor | None = None,
         owners: Tensor | None = None,
+        kv_rule: KVRule = KVRule.LAST_EXITED,
         **kwargs,
     ) -> OuroCausalLMOutput:
         """See `OuroModel.forward`. `labels` gives the next-token loss of the last loop; training of all loops is in
@@ -181,6 +184,7 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
             num_loops=num_loops,
             depths=depths,
             owners=owners,
+            kv_rule=kv_rule,
         )
         kept = slice_logits_to_keep(output.last_hidden_state, logits_to_keep)
         logits = self.lm_head(kept) if kept.dim() == 3 else self.lm_head(in_tiles(kept))[: len(kept)]

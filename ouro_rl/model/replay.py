@@ -1,8 +1,9 @@
 """Replay: one parallel forward that reproduces a sequential adaptive generation exactly.
 
-Position i at loop t attends, for every j <= i, to what j wrote at loop min(t, d_j) (the last-exited rule). The states of loop
-t therefore depend on loops <= t alone: at loop t, tokens with d_j < t keep their state, keys and values. Only the rows
-still active are put through the layers' projections and MLPs, so most of the work follows the mean depth.
+Under each KV rule (`ouro_rl.kv_rules`) the states of loop t depend on loops <= t alone. `last_exited`: at loop t, tokens with
+d_j < t keep their state, keys and values, and are read as they are. `full`: all tokens run all loops, and the state at a token's
+depth is picked. `skip`: at loop t only the tokens with d_j >= t are read. Only the rows that run a loop are put through the layers'
+projections and MLPs there, so most of the work follows the mean depth.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ouro_rl import native_attention
+from ouro_rl.kv_rules import KVRule
 from ouro_rl.model.layers import in_tiles
 from ouro_rl.types import NO_DEPTH
 
@@ -24,31 +26,41 @@ if TYPE_CHECKING:
 
 
 def replay(
-    model: OuroModel, embeds: Tensor, position_ids: Tensor, depths: Tensor, owners: Tensor | None = None
+    model: OuroModel,
+    embeds: Tensor,
+    position_ids: Tensor,
+    depths: Tensor,
+    owners: Tensor | None = None,
+    *,
+    max_loops: int,
+    rule: KVRule = KVRule.LAST_EXITED,
 ) -> tuple[Tensor, Tensor]:
-    """Run every token to its recorded depth.
+    """Run every token to its recorded depth, of at most `max_loops`.
 
     `embeds` [B, S, hidden], `position_ids` [B, S], `depths` [B, S] with `NO_DEPTH` at padding (on either side). `owners` int64 [B, S]:
     the flat place whose computation stands for this one (its own, unless rows begin with the same tokens at the same depths).
-    Returns the state at each token's depth [B, S, hidden] (zeros at padding) and gate logits [T, B, S] (0 where a token did
+    Returns the state at each token's depth [B, S, hidden] (zeros at padding) and gate logits [max_loops, B, S] (0 where a token did
     not run that loop)."""
     batch, length, _ = embeds.shape
-    deepest = max(int(depths.max()), model.config.total_ut_steps)
-    valid = depths != NO_DEPTH
+    if depths.numel() and int(depths.max()) > max_loops:
+        raise ValueError(f"a depth of {int(depths.max())} cannot be replayed with max_loops {max_loops}")
+    valid, flat = depths != NO_DEPTH, depths.flatten()
     places = torch.arange(batch * length, device=embeds.device)
     owners = places if owners is None else owners.flatten()
-    layout = Layout(
-        mask=replay_mask(valid), pages=owners[row_pages(valid)], positions=position_ids.flatten(), owners=owners
-    )
-    rope = model.rotary_emb(layout.positions, embeds.dtype)
+    runs = torch.where(flat != NO_DEPTH, max_loops, NO_DEPTH) if rule.runs_all_loops else flat
+    runs = torch.where(owners == places, runs, NO_DEPTH)
+    layout = lay_out(valid, owners)
+    rope = model.rotary_emb(position_ids.flatten(), embeds.dtype)
     states = embeds.flatten(0, 1)
-    own_depths = torch.where(owners == places, depths.flatten(), NO_DEPTH)
+    chosen = torch.zeros_like(states)
     memory: list[tuple[Tensor | None, Tensor | None]] = [(None, None)] * len(model.layers)
-    gates = embeds.new_zeros(deepest, batch * length, dtype=torch.float32)
-    for loop in range(1, deepest + 1):
-        rows = (own_depths >= loop).nonzero().squeeze(1)
+    gates = embeds.new_zeros(max_loops, batch * length, dtype=torch.float32)
+    for loop in range(1, max_loops + 1):
+        rows = (runs >= loop).nonzero().squeeze(1)
         if len(rows) == 0:
             break
+        if rule.leaves_gaps:
+            layout = lay_out(depths >= loop, owners)
         attend = partial(attend_frozen, rows=rows, layout=layout)
         tiled = in_tiles(rows)  # what fills the last tile is computed and dropped
         rows_rope = (rope[0][tiled], rope[1][tiled])
@@ -57,28 +69,41 @@ def replay(
             hidden, memory[index] = layer(hidden, rows_rope, attend, *memory[index])
         hidden = model.norm(hidden)
         gate = model.gate_logits(hidden)[: len(rows)]
-        states = states.index_copy(0, rows, hidden[: len(rows)])
+        hidden = hidden[: len(rows)]
+        states = states.index_copy(0, rows, hidden)
+        if rule.runs_all_loops:
+            leaving = (flat[rows] == loop).nonzero().squeeze(1)
+            chosen = chosen.index_copy(0, rows[leaving], hidden[leaving])
         gates = gates.index_put((torch.tensor(loop - 1), rows), gate)
-    states = states[owners] * valid.flatten().unsqueeze(1)
-    return states.view(batch, length, -1), gates[:, owners].view(deepest, batch, length)
+    if not rule.runs_all_loops:  # a token's state stays as it left
+        chosen = states
+    chosen = chosen[owners] * valid.flatten().unsqueeze(1)
+    return chosen.view(embeds.shape), gates[:, owners].view(max_loops, batch, length)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Where the tokens of a [B, S] batch lie, in every layer and loop."""
+    """Which tokens of a [B, S] batch are read, and where they lie: the same in every layer, and in every loop unless the KV rule
+    leaves gaps."""
 
     mask: Tensor
     """bool [B, 1, S, S]: who reads whom."""
     pages: Tensor
-    """int64 [B, S]: the flat places where each sequence's tokens are computed, in order, without its padding."""
+    """int64 [B, S]: the flat places where each sequence's tokens are computed, in order, without those that are not read."""
+    contexts: Tensor
+    """int64 [B * S]: how many entries of its sequence's `pages` a token reads, its own included."""
     owners: Tensor
     """int64 [B * S]: where each place is computed."""
-    positions: Tensor
-    """int64 [B * S]: place of a token in its sequence."""
+
+
+def lay_out(present: Tensor, owners: Tensor) -> Layout:
+    """The layout when the tokens `present` (bool [B, S]) are read."""
+    contexts = present.long().cumsum(1).flatten()
+    return Layout(mask=replay_mask(present), pages=owners[row_pages(present)], contexts=contexts, owners=owners)
 
 
 def replay_mask(valid: Tensor) -> Tensor:
-    """Causal attention among valid positions [B, S] -> bool [B, 1, S, S]. Padding attends to itself: no empty softmax."""
+    """Causal attention to the present positions [B, S] -> bool [B, 1, S, S]. The others attend to themselves too: no empty softmax."""
     length = valid.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=valid.device).tril()
     itself = torch.eye(length, dtype=torch.bool, device=valid.device)
@@ -86,7 +111,7 @@ def replay_mask(valid: Tensor) -> Tensor:
 
 
 def row_pages(valid: Tensor) -> Tensor:
-    """Flat indices of the valid tokens of each row, first things first: bool [B, S] -> int64 [B, S] (then of the padding)."""
+    """Flat indices of the present tokens of each row, first things first: bool [B, S] -> int64 [B, S] (then of the others)."""
     order = (~valid).to(torch.int8).argsort(dim=1, stable=True)
     return order + torch.arange(len(valid), device=valid.device).unsqueeze(1) * valid.shape[1]
 
@@ -99,7 +124,7 @@ def attend_frozen(
     filling = len(q) - len(rows)
     q, k, v = (x[: len(rows)] for x in (q, k, v))
     if old_k is None:
-        old_k, old_v = (x.new_zeros(len(layout.positions), *x.shape[1:]) for x in (k, v))
+        old_k, old_v = (x.new_zeros(len(layout.owners), *x.shape[1:]) for x in (k, v))
     k, v = old_k.index_copy(0, rows, k), old_v.index_copy(0, rows, v)
     kernel, _ = native_attention.choose(k)
     if kernel is None:
@@ -128,7 +153,7 @@ class RowAttention(torch.autograd.Function):
         ctx.save_for_backward(q, k, v, rows)
         ctx.layout, ctx.scaling = layout, scaling
         lines = torch.div(rows, layout.pages.shape[1], rounding_mode="floor")
-        contexts = layout.positions[rows] + 1
+        contexts = layout.contexts[rows]
         return native_attention.attend_rows(kernel, q, k, v, layout.pages, lines, contexts, scaling)
 
     @staticmethod
