@@ -1,7 +1,7 @@
-"""The slow, obvious engine: one sequence, token by token, loop by loop, straight from the mathematics.
+"""The slow, obvious computation: one sequence, token by token, loop by loop, straight from the mathematics.
 
-Keys and values are Python lists by [layer][position][loop - 1]; a token that left at loop d has d of them, and whoever attends at
-loop t reads number min(t, d). Decisions are taken with plain floats. Shares nothing with `rollout_workers`.
+Keys and values are Python lists by [layer][position][loop - 1]; which of them a row reads is asked of the KV rule, one token at a
+time. Decisions are taken with plain floats. Shares nothing with `rollout_workers` or the replay but the rule's definition.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import math
 
 import torch
 
+from ouro_rl.kv_rules import KVRule
 from ouro_rl.policy import DEPTH_STREAM, TOKEN_STREAM, uniforms
-from ouro_rl.types import Rollout
+from ouro_rl.types import DepthPolicy, Rollout
 
 
 def draw(seed, index, stream):
@@ -21,19 +22,39 @@ def draw(seed, index, stream):
 def turn(x, position, theta):
     """RoPE of [heads, dim]: pairs (i, i + dim / 2) turned by position * theta^(-2 i / dim)."""
     half = x.shape[-1] // 2
-    angle = position / theta ** (torch.arange(half, dtype=torch.float64) * 2 / x.shape[-1])
+    exponents = torch.arange(half, dtype=torch.float32) * 2 / x.shape[-1]
+    angle = position * (1 / theta**exponents)  # in fp32, as the model: an angle's rounding is no matter of this test
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     first, second = x[:, :half], x[:, half:]
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
-class SequentialSampler:
-    def __init__(self, model):
-        self.model, self.config = model, model.config
+class Sequence:
+    """One sequence: what each of its tokens wrote, and how deep it went."""
+
+    def __init__(self, model, rule=KVRule.LAST_EXITED, max_loops=None):
+        self.model, self.config, self.rule = model, model.config, rule
+        self.max_loops = max_loops or model.config.total_ut_steps
         self.memory = [[] for _ in model.model.layers]
+        self.depths = []
+
+    def run(self, token, leaves=lambda loop, gates: False):
+        """The next token, until `leaves(loop, gate logits so far)` or the last loop: (state at its depth, depth, gate logits)."""
+        position = len(self.depths)
+        self.depths.append(self.max_loops)  # while it runs it reads itself
+        hidden, gates, state, depth = self.model.model.embed_tokens(torch.tensor(token)), [], None, None
+        for loop in range(1, self.max_loops + 1):
+            if depth is not None and loop > self.rule.loops_run(depth, self.max_loops):
+                break
+            hidden = self.loop(hidden, position, loop)
+            gates.append(self.model.model.gate_logits(hidden).item())
+            if depth is None and (loop == self.max_loops or leaves(loop, gates)):
+                state, depth = hidden, loop
+        self.depths[position] = depth
+        return state, depth, gates
 
     def loop(self, hidden, position, loop):
-        """One loop of one position: hidden [hidden] -> (normed state, gate logit)."""
+        """One loop of one position: hidden [hidden] -> normed state."""
         for layer, memory in zip(self.model.model.layers, self.memory, strict=True):
             attention, dim = layer.self_attn, self.config.head_dim
             normed = layer.input_layernorm(hidden)
@@ -42,7 +63,8 @@ class SequentialSampler:
             if loop == 1:
                 memory.append([])
             memory[position].append((k, v))
-            read = [versions[min(loop, len(versions)) - 1] for versions in memory]
+            versions = [self.rule.version_read(loop, depth) for depth in self.depths]
+            read = [memory[j][version - 1] for j, version in enumerate(versions) if version is not None]
             # Several query heads share one head of keys and values: repeat those.
             share = q.shape[0] // k.shape[0]
             keys, values = (torch.stack(part).repeat_interleave(share, dim=1) for part in zip(*read, strict=True))
@@ -50,64 +72,96 @@ class SequentialSampler:
             mixed = torch.einsum("hj,jhd->hd", weights, values)
             hidden = hidden + layer.input_layernorm_2(attention.o_proj(mixed.flatten()))
             hidden = hidden + layer.post_attention_layernorm_2(layer.mlp(layer.post_attention_layernorm(hidden)))
-        hidden = self.model.model.norm(hidden)
-        return hidden, self.model.model.gate_logits(hidden).item()
+        return self.model.model.norm(hidden)
 
-    def run(self, token, position, leaves):
-        """Loops of one token until `leaves(loop, survival)`: (state, depth, log p(depth))."""
-        hidden = self.model.model.embed_tokens(torch.tensor(token))
-        survival, logprob = 1.0, 0.0
-        for loop in range(1, self.config.total_ut_steps + 1):
-            hidden, gate = self.loop(hidden, position, loop)
-            leave = 1 / (1 + math.exp(-gate))
-            last = loop == self.config.total_ut_steps
-            survival *= 1 - leave
-            if last or leaves(loop, survival):
-                return hidden, loop, logprob + (0.0 if last else math.log(leave))
-            logprob += math.log(1 - leave)
 
-    @torch.no_grad()
-    def generate(self, request, index, params, policy_version=0):
-        prompt, seed, rule = request.prompt.token_ids, request.seeds[index], params.exit_rule
-        for position, token in enumerate(prompt[:-1]):
-            self.run(token, position, lambda loop, survival: False)
-        token, columns, finish = prompt[-1], [], "length"
-        for i in range(params.max_new_tokens):
-            quantile = draw(seed, i, DEPTH_STREAM) if rule.kind == "sample" else rule.value
+def one_by_one(model, ids, depths, rule=KVRule.LAST_EXITED, max_loops=None):
+    """What a replay of `ids` at `depths` has to give: states [S, hidden] and each token's list of gate logits."""
+    sequence = Sequence(model, rule, max_loops)
+    ran = [sequence.run(token, lambda loop, _, depth=depth: loop == depth) for token, depth in zip(ids, depths, strict=True)]
+    assert sequence.depths == list(depths)
+    return torch.stack([state for state, _, _ in ran]), [gates for _, _, gates in ran]
 
-            def leaves(loop, survival, quantile=quantile):
-                return loop >= rule.value if rule.kind == "fixed" else survival <= 1 - quantile
 
-            state, depth, depth_logprob = self.run(token, len(prompt) - 1 + i, leaves)
-            logits = self.model.lm_head(state).double()
-            probs = (logits / (params.temperature or 1.0)).softmax(0)
-            if params.temperature == 0:
-                token = int(probs.argmax())
-            else:
-                token = int((probs.cumsum(0) <= draw(seed, i, TOKEN_STREAM)).sum())
-            columns.append((token, math.log(probs[token]), depth, depth_logprob))
-            if token in params.stop_token_ids:
-                finish = "stop"
-                break
-        tokens, token_logprobs, depths, depth_logprobs = zip(*columns, strict=True)
-        return Rollout(
-            prompt_index=request.prompt.index,
-            sample_index=index,
-            prompt_ids=prompt,
-            completion_ids=tokens,
-            token_logprobs=token_logprobs,
-            depths=depths,
-            depth_logprobs=depth_logprobs,
-            policy_version=policy_version,
-            temperature=params.temperature,
-            finish_reason=finish,
-        )
+def survivals(gates, policy: DepthPolicy):
+    """Chance of running on after each of these loops, none of them the last: below the least depth nobody leaves."""
+    survival, all_ = 1.0, []
+    for loop, gate in enumerate(gates, start=1):
+        if loop >= policy.min_depth:
+            survival *= 1 - 1 / (1 + math.exp(-gate / policy.gate_temperature))
+        all_.append(survival)
+    return all_
+
+
+def depth_logprob(gates, depth, max_loops, policy: DepthPolicy):
+    """log p(depth) as the difference of two survivals."""
+    before = survivals(gates[: depth - 1], policy)
+    after = [0.0] if depth == max_loops else survivals(gates[:depth], policy)
+    return math.log((before[-1] if before else 1.0) - after[-1])
+
+
+def gives_up(early_stop, tokens, logprobs):
+    if early_stop is None or len(tokens) % early_stop.every:
+        return False
+    window = early_stop.repeat_window
+    if window is not None and len(tokens) >= window:
+        tail = tokens[-window:]
+        if any(tail[period:] == tail[:-period] for period in range(1, window // 2 + 1)):
+            return True
+    floor = early_stop.min_mean_logprob
+    return floor is not None and sum(logprobs) / len(logprobs) < floor
+
+
+@torch.no_grad()
+def sequential_rollout(model, request, index, params, policy_version=0):
+    prompt, seed, rule, policy = request.prompt.token_ids, request.seeds[index], params.exit_rule, params.depth_policy
+    sequence = Sequence(model, policy.kv_rule, policy.max_depth)
+    for token in prompt[:-1]:
+        sequence.run(token)
+    token, tokens, logprobs, depths, depth_logprobs, finish = prompt[-1], [], [], [], [], "length"
+    for i in range(params.max_new_tokens):
+        quantile = draw(seed, i, DEPTH_STREAM) if rule.kind == "sample" else rule.value
+
+        def leaves(loop, gates, quantile=quantile):
+            if rule.kind == "fixed":
+                return loop == rule.value
+            return loop >= policy.min_depth and survivals(gates, policy)[-1] <= 1 - quantile
+
+        state, depth, gates = sequence.run(token, leaves)
+        probs = (model.lm_head(state).double() / (params.temperature or 1.0)).softmax(0)
+        if params.temperature == 0:
+            token = int(probs.argmax())
+        else:
+            token = int((probs.cumsum(0) <= draw(seed, i, TOKEN_STREAM)).sum())
+        tokens.append(token)
+        logprobs.append(math.log(probs[token]))
+        depths.append(depth)
+        depth_logprobs.append(depth_logprob(gates, depth, sequence.max_loops, policy))
+        if token in params.stop_token_ids:
+            finish = "stop"
+            break
+        if len(tokens) < params.max_new_tokens and gives_up(params.early_stop, tokens, logprobs):
+            finish = "stopped"
+            break
+    return Rollout(
+        prompt_index=request.prompt.index,
+        sample_index=index,
+        prompt_ids=prompt,
+        completion_ids=tuple(tokens),
+        token_logprobs=tuple(logprobs),
+        depths=tuple(depths),
+        depth_logprobs=tuple(depth_logprobs),
+        policy_version=policy_version,
+        temperature=params.temperature,
+        finish_reason=finish,
+        depth_policy=policy,
+    )
 
 
 def sequential_rollouts(model, requests, params):
     """What `RolloutEngine.generate` has to give."""
     return [
-        SequentialSampler(model).generate(request, index, params)
+        sequential_rollout(model, request, index, params)
         for request in requests
         for index in range(len(request.seeds))
     ]
