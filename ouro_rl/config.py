@@ -9,41 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from ouro_rl.types import ExitRule
+from ouro_rl.rollout_config import ExitRuleConfig, RolloutConfig, Rule, Section
 
 Operations = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """Base of every section: no unknown keys, no silent conversions, no later changes.
-
-    The text under a field is its documentation, and the help in an error message about it."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
-    )
-
-
-class ExitRuleConfig(Section):
-    kind: Literal["sample", "threshold", "fixed"] = "sample"
-    """`sample` draws the depth from the gate; `threshold` is the paper's Q-exit; `fixed` runs `value` loops."""
-    value: float | None = Field(default=None, gt=0)
-    """Threshold in (0, 1] or number of loops; none for `sample`."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> ExitRuleConfig:
-        if self.kind == "sample" and self.value is not None:
-            raise ValueError("`sample` takes no value")
-        if self.kind == "threshold" and (self.value is None or self.value > 1):
-            raise ValueError("`threshold` needs a value in (0, 1]")
-        if self.kind == "fixed" and (self.value is None or self.value != int(self.value)):
-            raise ValueError("`fixed` needs a whole number of loops as value")
-        return self
-
-    def rule(self) -> ExitRule:
-        return ExitRule(kind=self.kind, value=self.value)
 
 
 class ModelConfig(Section):
@@ -75,18 +45,6 @@ class DataConfig(Section):
     """Longer prompts are left out, and counted."""
     operations: Operations = (2, 3, 4)
     """`arithmetic`: numbers of operations in a problem."""
-
-
-class RolloutConfig(Section):
-    workers: int = Field(default=0, ge=0)
-    """Ray rollout actors; 0 samples in the trainer's process."""
-    worker_cpus: float = Field(default=1, gt=0)
-    worker_gpus: float = Field(default=0, ge=0)
-    max_batch: int = Field(default=256, ge=1)
-    """Sequences alive at once on one worker."""
-    max_new_tokens: int = Field(default=64, ge=1)
-    temperature: float = Field(default=1.0, gt=0)
-    exit_rule: ExitRuleConfig = ExitRuleConfig()
 
 
 class RewardConfig(Section):
@@ -191,6 +149,8 @@ class EvalConfig(Section):
     """`arithmetic`, `math500` or a .jsonl file; None leaves evaluation out."""
     limit: int | None = Field(default=None, ge=1)
     exit_rule: ExitRuleConfig = ExitRuleConfig(kind="threshold", value=0.5)
+    kv_rule: Rule | None = None
+    """None: as in the rollouts, whose min_depth and max_depth hold here too."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """None: as in the rollouts."""
     operations: Operations = (2, 3, 4)
@@ -221,6 +181,14 @@ class TrainConfig(Section):
                 "gate.mode `policy` learns from sampled depths, but rollout.exit_rule.kind is "
                 f"`{self.rollout.exit_rule.kind}`; set it to `sample`, or gate.mode to `off`"
             )
+        target, most = self.gate.target_depth, self.rollout.max_depth
+        if target is not None and not self.rollout.min_depth <= target <= (most or target):
+            raise ValueError(
+                f"gate.target_depth ({target:g}) cannot be met with rollout.min_depth {self.rollout.min_depth} and "
+                f"max_depth {most or 'of the model'}; set it between them"
+            )
+        if (problem := self.rollout.bounds_problem(self.eval.exit_rule)) and self.eval.source is not None:
+            raise ValueError(f"eval.exit_rule: {problem}")
         return self
 
 

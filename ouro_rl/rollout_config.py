@@ -1,0 +1,104 @@
+"""The part of the configuration that says how completions are sampled, and the base of every section."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ouro_rl.kv_rules import KVRule
+from ouro_rl.types import DepthPolicy, EarlyStop, ExitRule
+
+Rule = Annotated[KVRule, Field(strict=False)]
+"""A file has the rule's name."""
+
+
+class Section(BaseModel):
+    """Base of every section: no unknown keys, no silent conversions, no later changes.
+
+    The text under a field is its documentation, and the help in an error message about it."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+
+class ExitRuleConfig(Section):
+    kind: Literal["sample", "threshold", "fixed"] = "sample"
+    """`sample` draws the depth from the gate; `threshold` is the paper's Q-exit; `fixed` runs `value` loops."""
+    value: float | None = Field(default=None, gt=0)
+    """Threshold in (0, 1] or number of loops; none for `sample`."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> ExitRuleConfig:
+        if self.kind == "sample" and self.value is not None:
+            raise ValueError("`sample` takes no value")
+        if self.kind == "threshold" and (self.value is None or self.value > 1):
+            raise ValueError("`threshold` needs a value in (0, 1]")
+        if self.kind == "fixed" and (self.value is None or self.value != int(self.value)):
+            raise ValueError("`fixed` needs a whole number of loops as value")
+        return self
+
+    def rule(self) -> ExitRule:
+        return ExitRule(kind=self.kind, value=self.value)
+
+
+class EarlyStopConfig(Section):
+    """When to give a sample up: any of the tests that are set is enough. The completion is kept, scored and trained on as it is."""
+
+    every: int = Field(default=32, ge=1)
+    """The tests are made each time the completion has a multiple of this many tokens."""
+    repeat_window: int | None = Field(default=None, ge=2)
+    """The last so many tokens are one block of tokens, twice or more."""
+    min_mean_logprob: float | None = Field(default=None, lt=0)
+    """The mean token log-prob of the completion, in nats, is below this."""
+    hook: str | None = None
+    """A function of yours (`module.path:function` or `path/to/file.py:function`), called with (completion_ids, token_logprobs)."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> EarlyStopConfig:
+        if self.repeat_window is self.min_mean_logprob is self.hook is None:
+            raise ValueError("sets no test; set repeat_window, min_mean_logprob or hook, or leave early_stop out")
+        return self
+
+    def rule(self) -> EarlyStop:
+        return EarlyStop(**self.model_dump())
+
+
+class RolloutConfig(Section):
+    workers: int = Field(default=0, ge=0)
+    """Ray rollout actors; 0 samples in the trainer's process."""
+    worker_cpus: float = Field(default=1, gt=0)
+    worker_gpus: float = Field(default=0, ge=0)
+    max_batch: int = Field(default=256, ge=1)
+    """Sequences alive at once on one worker."""
+    max_new_tokens: int = Field(default=64, ge=1)
+    temperature: float = Field(default=1.0, gt=0)
+    exit_rule: ExitRuleConfig = ExitRuleConfig()
+    kv_rule: Rule = KVRule.LAST_EXITED
+    """What is read of tokens that left early: `last_exited` their last keys and values, `skip` nothing beyond the loops that they
+    ran; with `full` every token runs all loops and its depth only picks a state (saves nothing, for comparison)."""
+    min_depth: int = Field(default=1, ge=1)
+    """The gate is not asked before this loop."""
+    max_depth: int | None = Field(default=None, ge=1, le=64)
+    """Most loops of a token; may be more than the model was trained with. None: as many as those."""
+    early_stop: EarlyStopConfig | None = None
+    """When to give hopeless samples up. None: never."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> RolloutConfig:
+        if self.max_depth is not None and self.min_depth > self.max_depth:
+            raise ValueError(f"min_depth ({self.min_depth}) is more than max_depth ({self.max_depth}); lower it")
+        if problem := self.bounds_problem(self.exit_rule):
+            raise ValueError(f"exit_rule: {problem}")
+        return self
+
+    def bounds_problem(self, rule: ExitRuleConfig) -> str | None:
+        """Why a rule cannot be met within the depth bounds, as far as it is known without the model."""
+        if rule.kind != "fixed" or self.min_depth <= rule.value <= (self.max_depth or rule.value):
+            return None
+        bounds = f"min_depth ({self.min_depth}) and max_depth ({self.max_depth or 'of the model'})"
+        return f"`fixed` {rule.value:g} lies outside of rollout's {bounds}; change its value or the bounds"
+
+    def depth_policy(self) -> DepthPolicy:
+        return DepthPolicy(kv_rule=self.kv_rule, min_depth=self.min_depth, max_depth=self.max_depth)
