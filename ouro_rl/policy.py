@@ -1,29 +1,132 @@
 """The policy's log-probs: one function for the worker that samples and for the trainer that replays.
 
-The action at a position is the pair (depth, token): log pi(d, y) = log p(d) + log softmax(W h^d / tau)[y]. The depth's half lives in
-`ouro_rl.exit_gate`; what shapes the token distribution (temperature today) enters here, on both sides alike.
+The action at a position is the pair (depth, token): log pi(d, y) = log p(d) + log pi(y | h^d). The depth's half lives in
+`ouro_rl.exit_gate`. The token's half is `token_distribution`: logit processors, temperature, top-k, top-p, min-p, and a softmax over
+what they keep.
+
+What the filters keep (the support) is always "every logit from some threshold up", whole ties included, so it is given by its size,
+which workers record for every token. The trainer keeps as many of the largest logits as were kept at sampling. Had it applied the
+filters anew, a token at the edge of the nucleus could fall out where logits differ in a last bit, and the others' log-probs would
+jump by its mass; the n-th largest logit moves continuously. With new weights (reused or stale batches) the size stays that of
+sampling time: both policies then share one action space up to its edge, as with the kept sampling masks of DeepSeek-V3.2
+(arXiv 2512.02556, section 3.1). The recorded token belongs to the support wherever its logit has moved to: it takes the last place. So
+no recorded token has probability 0, and where logits agree to the bit, so do the log-probs.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
+from ouro_rl.logit_processors import process_logits
+from ouro_rl.types import TokenFilters
 
-def token_log_softmax(logits: Tensor, temperature: float) -> Tensor:
-    """log softmax(logits / tau) in fp32, [..., vocab]; temperature 0 (greedy) reports that of 1."""
-    scaled = logits.float() if temperature in (0.0, 1.0) else logits.float() / temperature
-    return torch.log_softmax(scaled, dim=-1)
+NUCLEUS_CANDIDATES = (256, 4096)
+"""So many of the largest logits are looked at for top-p, then so many; rows whose nucleus is larger still are sorted whole."""
+Prefixes = Sequence[Sequence[int]]
+"""All tokens of each row so far, prompt and completion; needed by logit processors alone."""
 
 
-def token_logprobs(logits: Tensor, token_ids: Tensor, temperature: float) -> Tensor:
-    """Log-prob of each token: logits [..., vocab], token_ids [...] -> [...], fp32."""
-    return token_log_softmax(logits, temperature).gather(-1, token_ids.unsqueeze(-1)).squeeze(-1)
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """What a worker drew, for n rows."""
+
+    token_ids: Tensor
+    """int64 [n]."""
+    support_sizes: Tensor
+    """int64 [n]: how many tokens the filters kept; not read where nothing filters."""
+
+
+def token_distribution(
+    logits: Tensor,
+    temperature: float,
+    filters: TokenFilters = TokenFilters(),
+    *,
+    prefixes: Prefixes | None = None,
+    recorded: Recorded | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """The distribution of the next token: logits [n, vocab] -> log-probs [n, vocab] in fp32 (-inf for what is filtered out), and the
+    support's size int64 [n] (None where nothing filters). `recorded`: replay with that support; without, filter anew.
+
+    Temperature 0 (greedy) reports the distribution of temperature 1."""
+    logits = logits.float()
+    if filters.logit_processors:
+        logits = process_logits(filters.logit_processors, logits, prefixes)
+    scaled = logits if temperature in (0.0, 1.0) else logits / temperature
+    if not filters.restrict:
+        return torch.log_softmax(scaled, dim=-1), None
+    with torch.no_grad():
+        if recorded is None:
+            outside = scaled < support_threshold(scaled, filters).unsqueeze(1)
+            sizes = (outside.shape[1] - outside.sum(-1, dtype=torch.int32)).long()
+        else:
+            sizes = recorded.support_sizes
+            outside = scaled < replay_threshold(scaled, recorded).unsqueeze(1)
+            outside.scatter_(1, recorded.token_ids.unsqueeze(1), False)
+    return torch.log_softmax(torch.where(outside, -torch.inf, scaled), dim=-1), sizes
+
+
+def support_threshold(scaled: Tensor, filters: TokenFilters) -> Tensor:
+    """The least logit that the filters keep, in each row of [n, vocab] -> [n]. No row depends on another."""
+    threshold = scaled.new_full(scaled.shape[:1], -torch.inf)
+    if 0 < filters.top_k < scaled.shape[1]:
+        threshold = scaled.topk(filters.top_k).values[:, -1]
+    if filters.top_p < 1:
+        kept = scaled if filters.top_k == 0 else torch.where(scaled < threshold.unsqueeze(1), -torch.inf, scaled)
+        threshold = nucleus_threshold(kept, filters.top_p)
+    if filters.min_p > 0:
+        threshold = torch.maximum(threshold, scaled.amax(-1) + math.log(filters.min_p))
+    return threshold
+
+
+def nucleus_threshold(scaled: Tensor, top_p: float) -> Tensor:
+    """The least logit of the smallest set of largest ones whose probability reaches `top_p`: [n, vocab] -> [n]."""
+    log_normaliser = (scaled.amax(-1) - torch.log_softmax(scaled, dim=-1).amax(-1)).unsqueeze(1)
+    threshold = scaled.new_empty(len(scaled))
+    rows = torch.arange(len(scaled), device=scaled.device)
+    for candidates in (*NUCLEUS_CANDIDATES, scaled.shape[1]):
+        ordered = scaled[rows].topk(min(candidates, scaled.shape[1])).values
+        threshold[rows], reached = _where_reached(ordered, log_normaliser[rows], top_p)
+        rows = rows[~reached]
+        if len(rows) == 0:
+            break
+    return threshold
+
+
+def _where_reached(ordered: Tensor, log_normaliser: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+    """Logits from the largest down [n, k] -> the one at which their probability reaches `top_p` [n], and whether it does [n]."""
+    cumulative = (ordered.double() - log_normaliser).exp().cumsum(-1)
+    place = (cumulative < top_p).sum(-1, keepdim=True)
+    threshold = ordered.gather(1, place.clamp(max=ordered.shape[1] - 1)).squeeze(1)
+    return threshold, (place < ordered.shape[1]).squeeze(1)
+
+
+def replay_threshold(scaled: Tensor, recorded: Recorded) -> Tensor:
+    """The least logit among as many of the largest as were kept at sampling: [n, vocab] -> [n]. Where the recorded token is none of
+    them, one less: it takes the last place."""
+    sizes = recorded.support_sizes
+    everything = sizes >= scaled.shape[1]
+    most = int(sizes.masked_fill(everything, 1).max()) if len(sizes) else 1
+    largest = scaled.topk(most).values
+    largest = torch.cat([torch.full_like(largest[:, :1], torch.inf), largest], dim=1)  # of no tokens, of one, ...
+    last = sizes.clamp(max=most).unsqueeze(1)
+    threshold, before = largest.gather(1, last), largest.gather(1, last - 1)
+    own = scaled.gather(1, recorded.token_ids.unsqueeze(1))
+    return torch.where(own < threshold, before, threshold).squeeze(1).masked_fill(everything, -torch.inf)
+
+
+def chosen_logprobs(log_probs: Tensor, token_ids: Tensor) -> Tensor:
+    """Log-prob of each row's token: [n, vocab], token_ids [n] -> [n]."""
+    return log_probs.gather(1, token_ids.unsqueeze(1)).squeeze(1)
 
 
 def entropy(log_probs: Tensor) -> Tensor:
-    """Entropy in nats of log-probabilities [..., vocab] -> [...]."""
-    return -(log_probs.exp() * log_probs).sum(-1)
+    """Entropy in nats of log-probabilities [..., vocab] -> [...]; a token of probability 0 adds nothing."""
+    return -(log_probs.exp() * log_probs.clamp(min=torch.finfo(log_probs.dtype).min)).sum(-1)
 
 
 def uniforms(seeds: Tensor, positions: Tensor, stream: int) -> Tensor:
@@ -38,10 +141,14 @@ TOKEN_STREAM, DEPTH_STREAM = 0, 1
 
 
 def sample_tokens(log_probs: Tensor, uniform: Tensor) -> Tensor:
-    """Inverse-CDF draw: log_probs [n, vocab], one uniform a row [n] -> token ids [n]. The sum runs in fp64."""
+    """Inverse-CDF draw: log_probs [n, vocab], one uniform a row [n] -> token ids [n], never one of probability 0. The sum runs in
+    fp64."""
     cumulative = log_probs.double().exp().cumsum(-1)
-    target = (uniform * cumulative[:, -1]).unsqueeze(-1)
-    return torch.searchsorted(cumulative, target, right=True).squeeze(-1).clamp(max=log_probs.shape[-1] - 1)
+    total = cumulative[:, -1]
+    # Rounding could lift the target to the total, behind the last token that is possible.
+    target = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+    tokens = torch.searchsorted(cumulative, target.unsqueeze(-1), right=True).squeeze(-1)
+    return tokens.clamp(max=log_probs.shape[-1] - 1)  # NaN has no place
 
 
 def _mix(state: Tensor) -> Tensor:

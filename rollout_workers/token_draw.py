@@ -1,0 +1,72 @@
+"""The token of a row that leaves: head, distribution, draw, and whether the token ends its sample.
+
+All by slot, as in the sampler; a draw depends on the row's logits, its prefix and its uniform number alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ouro_rl.model import OuroForCausalLM
+from ouro_rl.policy import chosen_logprobs, sample_tokens, token_distribution
+from ouro_rl.types import SamplingParams
+from rollout_workers.stop_strings import StopStringMatcher
+
+
+class TokenDraw:
+    """Draws tokens by `params`, and keeps what the drawing alone needs of the samples in its slots."""
+
+    def __init__(self, model: OuroForCausalLM, params: SamplingParams, slots: int):
+        weight = model.lm_head.weight
+        self.model, self.params, device = model, params, weight.device
+        self.stop_ids = torch.tensor(params.stop_token_ids, dtype=torch.int64, device=device)
+        stop = params.stop_strings
+        self.matcher = None if stop is None else StopStringMatcher(stop, slots, len(weight), device)
+        self.support_sizes: Tensor | None = None
+        """int64 [slots, tokens]: how many tokens the filters kept."""
+        if params.filters.restrict:
+            self.support_sizes = torch.zeros(slots, params.max_new_tokens, dtype=torch.int64, device=device)
+        self.prefixes: dict[int, list[int]] | None = {} if params.filters.logit_processors else None
+        """Prompt and completion so far, by slot."""
+
+    def start(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
+        """Begin samples."""
+        if self.matcher is not None:
+            self.matcher.start(torch.tensor(slots, dtype=torch.int64, device=self.stop_ids.device))
+        if self.prefixes is not None:
+            self.prefixes.update((slot, list(prompt)) for slot, prompt in zip(slots, prompts, strict=True))
+
+    def draw(self, rows: Tensor, states: Tensor, uniforms: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+        """One token for each of the slots `rows` [n] at `states` [n, hidden], picked by `uniforms` [n]; `places` [n]: where it lies in a
+        record [slots, tokens]. Returns token ids and their log-probs, [n] each."""
+        filters, temperature = self.params.filters, self.params.temperature
+        prefixes = None if self.prefixes is None else [self.prefixes[slot] for slot in rows.tolist()]
+        logits = self.model.row_logits(states)
+        log_probs, sizes = token_distribution(logits, temperature, filters, prefixes=prefixes)
+        tokens = log_probs.argmax(-1) if temperature == 0 else sample_tokens(log_probs, uniforms)
+        if sizes is not None:
+            self.support_sizes.view(-1).index_copy_(0, places, sizes)
+        if prefixes is not None:
+            for prefix, token in zip(prefixes, tokens.tolist(), strict=True):
+                prefix.append(token)
+        return tokens, chosen_logprobs(log_probs, tokens)
+
+    def ends(self, rows: Tensor, tokens: Tensor) -> Tensor:
+        """Which of the tokens just drawn for slots `rows` [n] end their sample: bool [n]."""
+        ended = torch.isin(tokens, self.stop_ids)
+        return ended if self.matcher is None else ended | self.matcher.advance(rows, tokens)
+
+    def records(self, slots: Sequence[int], lengths: Sequence[int]) -> list[dict[str, Any]]:
+        """What there is to say of each sample beside its tokens, as fields of a `Rollout`. A stop token counts before a stop string."""
+        texts = [None] * len(slots) if self.matcher is None else self.matcher.ended_by(slots)
+        if self.support_sizes is None:
+            return [{"stop_string": text} for text in texts]
+        sizes = self.support_sizes[torch.tensor(slots, dtype=torch.int64, device=self.stop_ids.device)].tolist()
+        return [
+            {"stop_string": text, "support_sizes": tuple(row[:length])}
+            for text, row, length in zip(texts, sizes, lengths, strict=True)
+        ]
