@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.errors import UserError
+from rewards.code_reward import CodeReward
 from rewards.math_reward import MathReward
 
-BUILT_IN: dict[str, Callable[..., Any]] = {"math": MathReward}
+BUILT_IN: dict[str, Callable[..., Any]] = {"math": MathReward, "code": CodeReward}
 """Name -> class with `__call__` (TRL's signature), `verdicts(completions, columns)` and `close()`; its keyword
 arguments are `workers`, `timeout_s` and those of a spec's `kwargs`."""
 

@@ -1,0 +1,167 @@
+"""The built-in reward `code`: a completion's program runs in a sandbox, and its values are compared outside."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ouro_rl.errors import UserError
+from rewards.code_program import extract_code, program_of
+from rewards.code_run import Times
+from rewards.code_tasks import Tests, TestsUnusable, read_tests
+from rewards.math_reward import text_of
+from rewards.process_pool import ProcessPool, Reply
+from rewards.sandbox.inside.confine import Limits
+from rewards.sandbox.ladder import choose_rung, describe
+from rewards.verdict import Verdict
+
+TEST_COLUMNS = ("tests", "test_list", "test")
+_ROW = (*TEST_COLUMNS, "entry_point", "prompt", "test_imports", "test_setup_code")
+_GRACE_S = 15.0
+"""Seconds beyond a program's own, in which its worker must have answered."""
+_CACHE_SIZE = 4096
+
+
+class CodeReward:
+    """Callable with TRL's signature: the share of tests that the completion's program passes, None = not scorable."""
+
+    __name__ = "code"
+
+    def __init__(
+        self,
+        *,
+        workers: int = 1,
+        timeout_s: float = 10.0,
+        test_timeout_s: float = 8.0,
+        memory_mb: int = 512,
+        tmp_mb: int = 16,
+        all_or_nothing: bool = False,
+        thinking: bool = False,
+        allow_unsafe_code: bool = False,
+    ) -> None:
+        """timeout_s: seconds of wall time for a program with all its tests; test_timeout_s: for one test. A program that
+        takes longer fails the tests it has not passed by then. memory_mb: its address space; tmp_mb: its /tmp, in MiB.
+        all_or_nothing: 1.0 when every test passes, else 0.0. thinking: the prompt opens the thought.
+
+        Prints the sandbox it has chosen; raises UserError when there is none, unless `allow_unsafe_code`."""
+        if not 0 < test_timeout_s or not 0 < timeout_s or memory_mb < 64 or tmp_mb < 1:
+            raise UserError(
+                "reward 'code': timeout_s and test_timeout_s must be > 0, memory_mb >= 64 and tmp_mb >= 1 "
+                f"(got {timeout_s:g}, {test_timeout_s:g}, {memory_mb} and {tmp_mb})"
+            )
+        command = choose_rung(allow_unsafe_code=allow_unsafe_code)
+        _announce(describe(command))
+        self.rung = command.rung
+        limits = Limits(memory_mb=memory_mb, seconds=math.ceil(timeout_s) + 1, tasks=64, tmp_mb=tmp_mb)
+        times = Times(test_s=test_timeout_s, program_s=timeout_s)
+        arguments = {"command": command, "limits": limits, "times": times, "all_or_nothing": all_or_nothing}
+        self._pool = ProcessPool(
+            "rewards.code_worker:make_handler", arguments, workers=workers, timeout_s=timeout_s + _GRACE_S
+        )
+        self._all_or_nothing, self._thinking = all_or_nothing, thinking
+        self._cache: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        """Score completions (texts or conversations) against the column `tests`; see `code_tasks.read_tests`."""
+        return [verdict.value for verdict in self.verdicts(completions, columns)]
+
+    def verdicts(self, completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Verdict]:
+        """As `__call__`, with the reasons. Raises UserError when there is no column of tests."""
+        if not any(columns.get(name) is not None for name in TEST_COLUMNS):
+            raise UserError(
+                "reward 'code' needs a column `tests` (or `test_list`, or `test` with `entry_point`) in the data set, "
+                f"which has {', '.join(sorted(columns)) or 'none'}: rename the column of the tests."
+            )
+        columns = {**columns, "prompt": columns.get("prompt", columns.get("prompts"))}
+        given = {name: columns[name] for name in _ROW if columns.get(name) is not None}
+        jobs = [
+            self._read(text_of(completion), {name: column[i] for name, column in given.items()})
+            for i, completion in enumerate(completions)
+        ]
+        return self._decide(jobs)
+
+    def _read(self, completion: str, row: dict[str, Any]) -> Verdict | _Job:
+        """What must be run; a verdict where nothing must."""
+        started = time.perf_counter()
+        row["prompt"] = _prompt_text(row.get("prompt"))
+        key = json.dumps(row, sort_keys=True, default=str)
+        tests = _tests(key)
+        if isinstance(tests, str):
+            return Verdict(value=None, status="gold_unparsable", detail=tests)
+        code = extract_code(completion, thinking=self._thinking)
+        if code is None:
+            return Verdict(value=0.0, status="no_answer", ms=1000 * (time.perf_counter() - started))
+        return _Job(program_of(code, row["prompt"], row.get("entry_point")), code, key, tests)
+
+    def _decide(self, jobs: list[Verdict | _Job]) -> list[Verdict]:
+        """Run each different program once, and put the verdicts in their places."""
+        waiting = {job.key: job for job in jobs if isinstance(job, _Job)}
+        with self._lock:
+            known = {key: self._cache[key] for key in waiting if key in self._cache}
+        new = [job for key, job in waiting.items() if key not in known]
+        replies = self._pool.run([{"program": job.program, "tests": job.tests} for job in new])
+        for job, reply in zip(new, replies, strict=True):
+            known[job.key] = verdict = self._verdict(reply)
+            if reply.status == "ok" and "timed out" not in verdict.detail:  # which may have been the machine's fault
+                self._remember(job.key, verdict)
+        return [replace(known[job.key], extracted=job.code) if isinstance(job, _Job) else job for job in jobs]
+
+    def _remember(self, key: tuple[str, str], verdict: Verdict) -> None:
+        with self._lock:
+            self._cache[key] = verdict
+            if len(self._cache) > _CACHE_SIZE:
+                self._cache.popitem(last=False)
+
+    def _verdict(self, reply: Reply) -> Verdict:
+        if reply.status != "ok":
+            return Verdict(value=None, status=reply.status, detail=reply.detail, ms=reply.ms)
+        passed, count = reply.value["passed"], reply.value["count"]
+        if reply.value["unusable"]:
+            return Verdict(value=None, status="gold_unparsable", detail=reply.value["unusable"], ms=reply.ms)
+        if passed == count:
+            return Verdict(value=1.0, status="correct", ms=reply.ms)
+        detail = "; ".join([f"{passed} of {count} tests passed", *reply.value["failures"]])
+        value = 0.0 if self._all_or_nothing else passed / count
+        return Verdict(value=value, status="wrong", detail=detail, ms=reply.ms)
+
+    def close(self) -> None:
+        """End the workers and their sandboxes."""
+        self._pool.close()
+
+
+class _Job:
+    """One program with its tests."""
+
+    def __init__(self, program: str, code: str, tests_key: str, tests: Tests) -> None:
+        self.program, self.code, self.tests = program, code, tests
+        self.key = (program, tests_key)
+
+
+@functools.lru_cache(maxsize=1024)
+def _tests(key: str) -> Tests | str:
+    """The tests of a row (as JSON), read once for all completions of a prompt; or why they cannot be used."""
+    try:
+        return read_tests(json.loads(key))
+    except TestsUnusable as error:
+        return str(error)
+
+
+@functools.cache
+def _announce(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _prompt_text(prompt: Any) -> str:
+    """A prompt's text; of a conversation, its last message's."""
+    if isinstance(prompt, str):
+        return prompt
+    return str(prompt[-1].get("content") or "") if prompt else ""

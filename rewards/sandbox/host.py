@@ -1,0 +1,240 @@
+"""A sandbox from outside: starting its fork server, asking it for children, talking with them, ending them."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import time
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+from rewards.sandbox.inside import wire
+from rewards.sandbox.inside.confine import Limits
+
+_START_S = 20.0
+"""Seconds for a fork server to come up, or to do as it is told."""
+
+
+class SandboxError(Exception):
+    """The sandbox failed, not the program in it."""
+
+
+class ChildGone(Exception):
+    """A child ended, or said what none of ours says. The text is for people."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """How a rung starts its fork server. `{control}` in an argument stands for the number of the control descriptor."""
+
+    rung: str
+    arguments: tuple[str, ...]
+    user_tasks: int
+    """Threads that the user of the children had when the rung was chosen; its limit is counted from there."""
+
+
+class Child:
+    """One confined process and the channel to it. Used by one thread; `close` it, or leave the `with` block."""
+
+    def __init__(self, sandbox: Sandbox, number: int, channel: socket.socket) -> None:
+        self._sandbox, self._number, self._channel = sandbox, number, channel
+        self._confined = False
+        channel.setblocking(False)
+        self.fd = channel.fileno()
+
+    def send(self, message: dict[str, Any], deadline: float) -> None:
+        """Raises wire.NotPlain, TimeoutError or ChildGone. deadline: on time.monotonic's clock."""
+        data = memoryview(wire.pack(message))
+        while data:
+            _wait(self.fd, select.POLLOUT, deadline)
+            try:
+                data = data[self._channel.send(data) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                raise ChildGone("the process ended") from None
+
+    def receive(self, deadline: float) -> dict[str, Any]:
+        """The next message. Raises TimeoutError or ChildGone; SandboxError when the child could not be confined."""
+        if not self._confined:  # what it says first, before it has read anything
+            self._confined = True
+            try:
+                first = self.receive(time.monotonic() + _START_S)
+            except (ChildGone, TimeoutError) as error:
+                self._sandbox.close()
+                raise SandboxError(f"a child did not start: {error or 'no answer'}") from None
+            if first != {"ready": True}:
+                raise SandboxError(f"a child could not be confined: {first.get('failed')}")
+        size = wire.HEADER.unpack(self._read(wire.HEADER.size, deadline))[0]
+        if size > wire.MAX_MESSAGE:
+            raise ChildGone(f"an answer of {size} bytes")
+        try:
+            return wire.unpack(self._read(size, deadline))
+        except ValueError:
+            raise ChildGone("a garbled answer") from None
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        parts = bytearray()
+        while len(parts) < size:
+            _wait(self.fd, select.POLLIN, deadline)
+            try:
+                part = self._channel.recv(size - len(parts))
+            except BlockingIOError:
+                continue
+            except OSError:
+                part = b""
+            if not part:
+                raise ChildGone("the process ended")
+            parts += part
+        return bytes(parts)
+
+    def close(self) -> str:
+        """Kill the process with all that is in it, and wait until it is gone. How it ended, when it had done so by itself;
+        raises SandboxError."""
+        if self._number < 0:
+            return ""
+        number, self._number = self._number, -1
+        self._channel.close()
+        return _ending(self._sandbox.end(number))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            self.close()
+        except SandboxError:
+            if kind is None:
+                raise
+
+
+class Sandbox:
+    """A fork server and its children. Starts by itself when first used; used by one thread."""
+
+    def __init__(self, command: Command, limits: Limits) -> None:
+        """limits: of each child; `tasks` is what it may have beyond the user's others."""
+        self._command, self._process = command, None
+        self._limits = {**asdict(limits), "tasks": limits.tasks + command.user_tasks}
+        self._numbers = itertools.count()
+        self._control: socket.socket | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Bring the fork server up, if it is not. Raises SandboxError with the reason in one line."""
+        if self._process is not None and self._process.poll() is None:
+            return
+        self.close()
+        self._control, inner = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        arguments = [part.replace("{control}", str(inner.fileno())) for part in self._command.arguments]
+        errors_read, errors_write = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                arguments,
+                env={},
+                cwd="/",
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors_write,
+                pass_fds=(inner.fileno(),),
+            )
+        except OSError as error:
+            raise SandboxError(f"{arguments[0]}: {error.strerror}") from error
+        finally:
+            os.close(errors_write)
+            inner.close()
+        try:
+            self._exchange(None)
+        except SandboxError as error:
+            self.close()
+            said = _tail(errors_read)
+            raise SandboxError(said or str(error)) from None
+        finally:
+            os.close(errors_read)
+
+    def child(self, role: str, *, files: tuple[int, ...] = ()) -> Child:
+        """A new process, on its way to being confined. role: `candidate` or `judge`; files: descriptors that become its 0
+        and 1. Raises SandboxError."""
+        self.start()
+        assert self._control is not None
+        outer, inner = socket.socketpair()
+        number = next(self._numbers)
+        request = {"start": number, "role": role, "limits": self._limits}
+        try:
+            with inner:
+                socket.send_fds(self._control, [json.dumps(request).encode()], [inner.fileno(), *files])
+        except OSError as error:
+            outer.close()
+            self.close()
+            raise SandboxError(f"the fork server is gone: {error.strerror}") from error
+        return Child(self, number, outer)
+
+    def end(self, number: int) -> int:
+        """Kill a child and all that is in it; its wait status. Raises SandboxError."""
+        return int(self._exchange({"end": number})["status"])
+
+    def _exchange(self, request: dict[str, Any] | None) -> dict[str, Any]:
+        if self._control is None:
+            raise SandboxError("the sandbox is closed")
+        try:
+            if request is not None:
+                self._control.send(json.dumps(request).encode())
+            _wait(self._control.fileno(), select.POLLIN, time.monotonic() + _START_S)
+            answer = self._control.recv(1 << 16)
+        except (OSError, TimeoutError) as error:
+            self.close()
+            raise SandboxError(f"the fork server does not answer: {error or 'no answer'}") from None
+        if not answer:
+            self.close()
+            raise SandboxError("the fork server ended")
+        return json.loads(answer)
+
+    def close(self) -> None:
+        """End everything in it. It starts again when it is used again."""
+        control, self._control = self._control, None
+        process, self._process = self._process, None
+        if control is not None:
+            control.close()
+        if process is not None:
+            if self._command.rung != "bubblewrap":  # the server ends its children first
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(timeout=1)
+            process.kill()
+            process.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _wait(fd: int, event: int, deadline: float) -> None:
+    poll = select.poll()
+    poll.register(fd, event)
+    if not poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
+        raise TimeoutError
+
+
+def _tail(fd: int) -> str:
+    """The last line of what was said on a pipe, without waiting for more."""
+    os.set_blocking(fd, False)
+    try:
+        lines = os.read(fd, 1 << 16).decode(errors="replace").strip().splitlines()
+    except BlockingIOError:
+        return ""
+    return lines[-1][:300] if lines else ""
+
+
+def _ending(status: int) -> str:
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        if number == signal.SIGKILL:
+            return ""  # most likely by ourselves
+        return f"killed by {signal.Signals(number).name}"
+    return f"exited with status {os.WEXITSTATUS(status)}"

@@ -1,0 +1,146 @@
+"""How a child of the fork server gives up what it could do, before any foreign code runs in it. No step may be skipped: each
+raises OSError when the kernel refuses it."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import resource
+import stat
+import struct
+from dataclasses import dataclass
+
+from . import syscalls
+
+NOBODY = 65534
+CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID = 0x00020000, 0x08000000, 0x20000000
+_MS_NOSUID_NODEV = 6
+_PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_SET_NO_NEW_PRIVS = 1, 24, 47, 38
+_CAPABILITY_VERSION = 0x20080522
+_SETNS = {"x86_64": 308, "aarch64": 268}
+_CAPSET = {"x86_64": 126, "aarch64": 91}
+_LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
+_FS_READ = 1 << 2 | 1 << 3
+"""READ_FILE and READ_DIR."""
+_FS_DEVICE = 1 << 2 | 1 << 1
+"""READ_FILE and WRITE_FILE."""
+_FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
+"""Landlock ABI -> how many rights on files it knows; 16 from ABI 5 on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one child may use."""
+
+    memory_mb: int
+    """Address space in MiB."""
+    seconds: int
+    """Processor time; the host's wall clock ends a child earlier."""
+    tasks: int
+    """Threads of this user at once: RLIMIT_NPROC."""
+    tmp_mb: int
+    """Size of /tmp in MiB, where there is one."""
+
+
+@functools.cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, f"{what}: {os.strerror(code)}")
+    return result
+
+
+def unshare(flags: int) -> None:
+    """unshare(2)."""
+    _check(_libc().unshare(flags), "unshare")
+
+
+def rejoin_own_pid_namespace(pidfd: int) -> None:
+    """Undo `unshare(CLONE_NEWPID)` for the children to come; pidfd is the caller's own."""
+    _check(_libc().syscall(_SETNS[platform.machine()], pidfd, CLONE_NEWPID), "setns")
+
+
+def private_tmp(size_mb: int) -> None:
+    """A new mount namespace with an empty /tmp of limited size, which ends with the process."""
+    unshare(CLONE_NEWNS | CLONE_NEWIPC)
+    options = f"size={size_mb}m,nr_inodes=4096,mode=0777".encode()
+    _check(_libc().mount(b"tmpfs", b"/tmp", b"tmpfs", _MS_NOSUID_NODEV, options), "mount /tmp")
+    os.chdir("/tmp")
+
+
+def set_limits(limits: Limits) -> None:
+    """Limits of the calling process; neither it nor what it becomes can raise them again."""
+    memory = limits.memory_mb << 20
+    for what, limit in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, limits.seconds),
+        (resource.RLIMIT_NPROC, limits.tasks),
+        (resource.RLIMIT_NOFILE, 64),
+        (resource.RLIMIT_FSIZE, limits.tmp_mb << 20),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_MEMLOCK, 0),
+        (resource.RLIMIT_MSGQUEUE, 0),
+    ):
+        hard = resource.getrlimit(what)[1]
+        value = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(what, (value, value))
+
+
+def drop_privileges() -> None:
+    """No capabilities, no other groups, and a user that is not root."""
+    libc = _libc()
+    _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    for capability in range(64):
+        if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
+            break  # past the last one; or not privileged, and then there is nothing that could be regained
+    libc.prctl(_PR_CAP_AMBIENT, 4, 0, 0, 0)
+    if os.geteuid() == 0:
+        os.setgroups([])
+        os.setresgid(NOBODY, NOBODY, NOBODY)
+        os.setresuid(NOBODY, NOBODY, NOBODY)
+    header, none = struct.pack("Ii", _CAPABILITY_VERSION, 0), struct.pack("6I", 0, 0, 0, 0, 0, 0)
+    _check(libc.syscall(_CAPSET[platform.machine()], header, none), "capset")
+
+
+def die_with_parent() -> None:
+    """SIGKILL when the parent ends. Set after any change of user, which clears it."""
+    _check(_libc().prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0), "pdeathsig")
+
+
+def landlock_abi() -> int:
+    """The kernel's Landlock version; 0 without it."""
+    return max(0, _libc().syscall(_LANDLOCK_CREATE, None, 0, 1))
+
+
+def landlock(read: list[int]) -> None:
+    """From here on: of these O_PATH descriptors, everything under the folders can be read, and devices read and written;
+    nothing else can be done to any file; no TCP; from ABI 6 on no signals and no abstract sockets out of the sandbox."""
+    libc, abi = _libc(), landlock_abi()
+    _check(abi - 1, "landlock")
+    files = (1 << _FS_RIGHTS.get(abi, 16)) - 1
+    attributes = struct.pack("QQQ", files, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
+    size = 24 if abi >= 6 else 16 if abi >= 4 else 8
+    ruleset = _check(libc.syscall(_LANDLOCK_CREATE, attributes, size, 0), "landlock ruleset")
+    for fd in read:
+        rule = struct.pack("=Qi", _FS_READ if stat.S_ISDIR(os.fstat(fd).st_mode) else _FS_DEVICE, fd)
+        _check(libc.syscall(_LANDLOCK_ADD, ruleset, 1, rule, 0), "landlock rule")
+    _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
+    _check(libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0), "landlock")
+    os.close(ruleset)
+
+
+def warm_up() -> None:
+    """What every child would otherwise do again. In a process namespace of its own a child is process 1."""
+    _libc()
+    syscalls.assemble(True, 1)
+
+
+def filter_system_calls(*, writable: bool) -> None:
+    """See `syscalls`."""
+    syscalls.restrict(writable=writable)

@@ -1,0 +1,113 @@
+"""Runs a data set's tests, in a sandbox of their own without the model's program: its functions are stand-ins here, whose
+calls travel through the host into the other sandbox, and whose values come back as plain built-in data.
+
+So the program never sees what is expected, and its values cannot lie about being equal."""
+
+from __future__ import annotations
+
+import builtins
+import os
+from typing import Any
+
+from . import wire
+
+_NEVER = (AssertionError, StopIteration, StopAsyncIteration, GeneratorExit)
+"""Errors of the program that must not look like the test's own: a StopIteration would end the test's loop as passed."""
+
+
+class ProgramError(Exception):
+    """The program raised something that is no ordinary built-in error, or gave no answer at all."""
+
+
+def main(channel: int) -> None:
+    """Run the tests that the first message holds; every result is sent as soon as it is known."""
+    request = wire.receive(channel)
+    if request is None:
+        return
+    names: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
+    try:
+        for source in request["setup"]:
+            exec(compile(source, "<setup>", "exec"), names)
+    except BaseException as error:  # noqa: BLE001 - the data set's own code, which may raise anything
+        wire.send(channel, {"unusable": _describe(error)})
+        os._exit(0)
+    names.update((name, _stand_in(channel, name)) for name in request["names"])
+    names["__record__"] = recorder = _Recorder(channel)
+    problem = None
+    for number, source in request["tests"]:
+        try:
+            exec(compile(source, "<test>", "exec"), dict(names))
+            problem = None
+        except BaseException as error:  # noqa: BLE001
+            problem = _describe(error)
+        if not request["recorded"]:
+            recorder(number, problem is None, problem or "")
+    wire.send(channel, {"end": True, "problem": problem})
+    os._exit(0)
+
+
+class _Recorder:
+    """Tells the host how a test came out: at first, and when a later round of a loop turns it."""
+
+    def __init__(self, channel: int) -> None:
+        self._channel = channel
+        self._known: dict[int, bool] = {}
+
+    def __call__(self, number: int, passed: Any, note: Any = "") -> None:
+        passed = bool(passed)
+        if self._known.get(number, True) and self._known.get(number) is not passed:
+            self._known[number] = passed
+            note = note if isinstance(note, str) else _describe(note)
+            wire.send(self._channel, {"result": [number, passed, note[:200]]})
+
+
+def _stand_in(channel: int, name: str) -> Any:
+    def call(*arguments: Any, **keywords: Any) -> Any:
+        try:
+            message = {
+                "call": name,
+                "args": wire.encode(list(arguments)),
+                "kwargs": {key: wire.encode(value) for key, value in keywords.items()},
+            }
+            wire.send(channel, message)
+        except wire.NotPlain as problem:
+            wire.send(channel, {"unusable": f"an argument of {name}: {problem}"})
+            os._exit(0)
+        answer = wire.receive(channel)
+        if answer is None:
+            os._exit(0)
+        if "error" in answer:
+            raise _error(*answer["error"])
+        try:
+            for index, state in answer.get("changed", ()):
+                _update(arguments[index], wire.decode(state))
+            return wire.decode(answer["ok"])
+        except (ValueError, TypeError, KeyError, IndexError) as problem:
+            raise ProgramError(f"not a value: {problem}") from None
+
+    call.__name__ = name
+    return call
+
+
+def _error(kind: str, message: str) -> Exception:
+    error = getattr(builtins, kind, None)
+    ordinary = isinstance(error, type) and issubclass(error, Exception) and not issubclass(error, _NEVER)
+    try:
+        return error(message) if ordinary else ProgramError(f"{kind}: {message}")  # type: ignore[misc]
+    except TypeError:  # UnicodeDecodeError and its like want more than a text
+        return ProgramError(f"{kind}: {message}")
+
+
+def _update(argument: Any, state: Any) -> None:
+    """Make an argument what the program's copy of it became."""
+    if type(argument) is not type(state):
+        raise ValueError("another type")
+    if isinstance(argument, list | bytearray):
+        argument[:] = state
+    elif isinstance(argument, dict | set):
+        argument.clear()
+        argument.update(state)
+
+
+def _describe(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"[:200]

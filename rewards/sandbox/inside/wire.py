@@ -1,0 +1,239 @@
+"""Messages between host and sandbox: a length, then JSON; and Python values as JSON that keeps their exact types.
+
+The reader trusts nobody: it makes built-in objects only, of limited size and depth, whatever the bytes say."""
+
+from __future__ import annotations
+
+import collections.abc
+import json
+import math
+import os
+import struct
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+HEADER = struct.Struct(">I")
+MAX_MESSAGE = 1 << 20
+"""Bytes of one message. A larger value is refused where it is made, and not believed where it is read."""
+_MAX_DEPTH = 60
+_MAX_ITEMS = 100_000
+_PLAIN_INT = 1 << 53
+
+
+class NotPlain(Exception):
+    """A value that cannot travel: too large, or too deep."""
+
+
+class Opaque:
+    """Stands for a value that is no data (a match, a function): it equals nothing, and is true or false as that was."""
+
+    def __init__(self, kind: str, truth: bool) -> None:
+        self._kind, self._truth = kind, truth
+
+    def __bool__(self) -> bool:
+        return self._truth
+
+    def __repr__(self) -> str:
+        return f"<{self._kind}>"
+
+
+def pack(message: dict[str, Any]) -> bytes:
+    """A message as bytes. Raises NotPlain when it is too large."""
+    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    if len(body) > MAX_MESSAGE:
+        raise NotPlain(f"the value is larger than {MAX_MESSAGE} bytes")
+    return HEADER.pack(len(body)) + body
+
+
+def unpack(body: bytes) -> dict[str, Any]:
+    """The message in a body. Raises ValueError for anything that is none."""
+    try:
+        message = json.loads(body)
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    if type(message) is not dict:
+        raise ValueError("not a message")
+    return message
+
+
+def send(fd: int, message: dict[str, Any]) -> None:
+    """Write a message to a blocking descriptor. Raises NotPlain, with nothing written, when it is too large."""
+    data = memoryview(pack(message))
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def receive(fd: int) -> dict[str, Any] | None:
+    """The next message of a trusted host, from a blocking descriptor; None at its end."""
+    header = _read(fd, HEADER.size)
+    return unpack(_read(fd, HEADER.unpack(header)[0])) if header else None
+
+
+def _read(fd: int, size: int) -> bytes:
+    parts = bytearray()
+    while len(parts) < size:
+        part = os.read(fd, size - len(parts))
+        if not part:
+            return b""
+        parts += part
+    return bytes(parts)
+
+
+# --- values ------------------------------------------------------------------------------------------------------------
+# Text, bool, None, lists, usual ints and finite floats are themselves; everything else is {tag: content}.
+
+
+def encode(value: Any) -> Any:
+    """A value as JSON. Subclasses of built-in types lose what their class adds. Raises NotPlain."""
+    return _Encoder().encode(value, 0)
+
+
+class _Encoder:
+    def __init__(self) -> None:
+        self.items = 0
+
+    def encode(self, value: Any, depth: int) -> Any:
+        self.items += 1
+        if depth > _MAX_DEPTH:
+            raise NotPlain(f"the value is nested more than {_MAX_DEPTH} deep")
+        if self.items > _MAX_ITEMS:
+            raise NotPlain(f"the value has more than {_MAX_ITEMS} parts")
+        kind = type(value)
+        if value is None or kind is bool:
+            return value
+        for base, convert in _SCALARS:
+            if issubclass(kind, base):
+                return convert(value)
+        for base, tag, elements in _CONTAINERS:
+            if issubclass(kind, base):
+                parts = [self.encode(element, depth + 1) for element in elements(value)]
+                return parts if tag is None else {tag: parts}
+        if issubclass(kind, dict):
+            return {"d": self._pairs(dict.items(value), depth)}
+        if kind is type({}.items()):
+            return {"di": self._pairs(value, depth)}
+        if isinstance(value, collections.abc.Iterator):  # a generator, map, zip: what a test can do is to go through it
+            return {"it": [self.encode(element, depth + 1) for element in value]}
+        return {"o": [kind.__name__[:100], bool(value)]}
+
+    def _pairs(self, items: Any, depth: int) -> list[list[Any]]:
+        return [[self.encode(key, depth + 1), self.encode(item, depth + 1)] for key, item in items]
+
+
+def _int(value: int) -> Any:
+    value = int.__pos__(value)
+    if -_PLAIN_INT < value < _PLAIN_INT:
+        return value
+    if value.bit_length() > 4 * MAX_MESSAGE:
+        raise NotPlain(f"the value is larger than {MAX_MESSAGE} bytes")
+    return {"i": hex(value)}
+
+
+def _float(value: float) -> Any:
+    value = float.__pos__(value)
+    return value if math.isfinite(value) else {"f": repr(value)}
+
+
+def _text(value: str) -> str:
+    if str.__len__(value) > MAX_MESSAGE:
+        raise NotPlain(f"the value is larger than {MAX_MESSAGE} bytes")
+    return str.__str__(value)
+
+
+def _bytes(tag: str) -> Any:
+    def convert(value: bytes | bytearray) -> dict[str, str]:
+        if len(memoryview(value)) > MAX_MESSAGE:
+            raise NotPlain(f"the value is larger than {MAX_MESSAGE} bytes")
+        return {tag: memoryview(value).tobytes().decode("latin-1")}
+
+    return convert
+
+
+_SCALARS: tuple[tuple[type, Any], ...] = (
+    (int, _int),
+    (float, _float),
+    (str, _text),
+    (complex, lambda value: {"c": [_float(value.real), _float(value.imag)]}),
+    (bytes, _bytes("b")),
+    (bytearray, _bytes("ba")),
+    (range, lambda value: {"r": [_int(value.start), _int(value.stop), _int(value.step)]}),
+    (Decimal, lambda value: {"D": str(value)}),
+    (Fraction, lambda value: {"F": [_int(value.numerator), _int(value.denominator)]}),
+)
+_CONTAINERS: tuple[tuple[type, str | None, Any], ...] = (
+    (list, None, list.__iter__),
+    (tuple, "t", tuple.__iter__),
+    (set, "s", set.__iter__),
+    (frozenset, "fs", frozenset.__iter__),
+    (collections.deque, "dq", collections.deque.__iter__),
+    (type({}.keys()), "dk", iter),
+    (type({}.values()), "dv", iter),
+)
+
+
+def decode(data: Any) -> Any:
+    """The value that `encode` was given, in built-in types. Raises ValueError for anything that `encode` does not make."""
+    try:
+        return _decode(data, 0)
+    except (TypeError, KeyError, IndexError, ArithmeticError, RecursionError) as error:
+        raise ValueError(f"not a value: {error}") from None
+
+
+def _decode(data: Any, depth: int) -> Any:
+    if depth > _MAX_DEPTH:
+        raise ValueError("nested too deeply")
+    if data is None or type(data) in (bool, int, float, str):
+        return data
+    if type(data) is list:
+        return [_decode(part, depth + 1) for part in data]
+    if type(data) is not dict or len(data) != 1:
+        raise ValueError("not a value")
+    [(tag, content)] = data.items()
+    if tag in _DECODERS_PAIRS:
+        return _DECODERS_PAIRS[tag](
+            {_decode(key, depth + 1): _decode(value, depth + 1) for key, value in _list(content)}
+        )
+    if tag in _DECODERS_LIST:
+        return _DECODERS_LIST[tag]([_decode(part, depth + 1) for part in _list(content)])
+    if tag == "o" and type(content) is list and list(map(type, content)) == [str, bool]:
+        return Opaque(*content)
+    if tag in _DECODERS_TEXT:
+        if type(content) is not str:
+            raise ValueError("not a value")
+        return _DECODERS_TEXT[tag](content)
+    raise ValueError(f"unknown tag {tag!r:.20}")
+
+
+def _list(content: Any) -> list[Any]:
+    if type(content) is not list:
+        raise ValueError("not a value")
+    return content
+
+
+_DECODERS_PAIRS: dict[str, Any] = {"d": lambda pairs: pairs, "di": lambda pairs: pairs.items()}
+_DECODERS_LIST: dict[str, Any] = {
+    "t": tuple,
+    "s": set,
+    "fs": frozenset,
+    "dq": collections.deque,
+    "it": iter,
+    "dk": lambda keys: dict.fromkeys(keys).keys(),
+    "dv": lambda values: dict(enumerate(values)).values(),
+    "c": lambda parts: complex(*map(_number, parts)),
+    "r": lambda parts: range(*parts),
+    "F": lambda parts: Fraction(*parts),
+}
+_DECODERS_TEXT: dict[str, Any] = {
+    "i": lambda text: int(text, 16),
+    "f": lambda text: {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}[text],
+    "b": lambda text: text.encode("latin-1"),
+    "ba": lambda text: bytearray(text, "latin-1"),
+    "D": Decimal,
+}
+
+
+def _number(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise ValueError("not a number")
+    return float(value)

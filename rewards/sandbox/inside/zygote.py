@@ -1,0 +1,148 @@
+"""The fork server inside a sandbox. It runs no foreign code and holds no secrets: it only starts and ends children.
+
+Every program gets a child of its own, which gives up all privileges before it receives anything. With `bubblewrap` each child
+also is process 1 of its own process namespace: it sees and reaches no other process, and its end takes everything along."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import random
+import signal
+import socket
+import sys
+
+from . import candidate, confine, judge, wire
+
+ROLES = {"candidate": candidate.main, "judge": judge.main}
+_PRELOADED = """abc array base64 bisect collections.abc contextlib copy cmath dataclasses datetime decimal enum fractions functools
+    hashlib heapq inspect io itertools json keyword locale math numbers operator pprint queue random re statistics string
+    struct sys textwrap threading time types typing unicodedata zlib"""
+
+
+def main(control_fd: int, rung: str, read_folders: list[str]) -> None:
+    """Serve on the control socket until the host closes it. rung: `bubblewrap`, `landlock` or `none`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the host's to handle
+    for name in _PRELOADED.split():
+        with contextlib.suppress(ImportError):  # some builds lack zlib or so
+            importlib.import_module(name)
+    if rung == "bubblewrap":
+        _own_pid_namespace()
+    else:
+        confine.die_with_parent()
+    server = _Server(control_fd, rung, read_folders)
+    confine.warm_up()
+    gc.collect()
+    gc.freeze()
+    server.serve()
+
+
+def _own_pid_namespace() -> None:
+    """Go on as process 1 of a namespace that belongs to our own user namespace: only then may we return to it."""
+    confine.unshare(confine.CLONE_NEWPID)
+    if child := os.fork():
+        os.waitpid(child, 0)
+        os._exit(0)
+    confine.die_with_parent()
+
+
+class _Server:
+    def __init__(self, control_fd: int, rung: str, read_folders: list[str]) -> None:
+        self._control = socket.socket(fileno=control_fd)
+        self._rung = rung
+        self._pidfd = os.pidfd_open(os.getpid()) if rung == "bubblewrap" else -1
+        self._folders = read_folders
+        self._children: dict[int, int] = {}
+
+    def serve(self) -> None:
+        self._reply({"ready": True})
+        while True:
+            data, fds, _, _ = socket.recv_fds(self._control, 1 << 16, 4)
+            if not data:  # the host is gone
+                for number in list(self._children):
+                    self._end(number)
+                os._exit(0)
+            request = json.loads(data)
+            if "start" in request:
+                self._start(request, fds)
+            else:
+                self._reply({"status": self._end(request["end"])})
+
+    def _reply(self, answer: dict[str, object]) -> None:
+        self._control.send(json.dumps(answer).encode())
+
+    def _start(self, request: dict[str, object], fds: list[int]) -> None:
+        if self._rung == "bubblewrap":
+            confine.unshare(confine.CLONE_NEWPID)
+        pid = os.fork()
+        if pid == 0:
+            _child(self._rung, self._folders, request, fds)
+        if self._rung == "bubblewrap":
+            confine.rejoin_own_pid_namespace(self._pidfd)
+        for fd in fds:
+            os.close(fd)
+        self._children[request["start"]] = pid  # type: ignore[index]
+
+    def _end(self, number: int) -> int:
+        """Kill a child with all that is in it; how it ended, as `os.waitpid` says."""
+        pid = self._children.pop(number)  # not reaped before this, so that the number is still its own
+        if self._rung == "none":
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        return os.waitpid(pid, 0)[1]
+
+
+def _child(rung: str, folders: list[str], request: dict[str, object], fds: list[int]) -> None:
+    """The life of a child: confined, then its role. Its channel is the first descriptor, always number 3 in the child."""
+    try:
+        channel = _place_descriptors(fds)
+        try:
+            _confine(rung, folders, confine.Limits(**request["limits"]))  # type: ignore[arg-type]
+        except Exception as error:  # noqa: BLE001 - told to the host, which starts no program then
+            wire.send(channel, {"failed": f"{type(error).__name__}: {error}"})
+            os._exit(1)
+        wire.send(channel, {"ready": True})
+        ROLES[request["role"]](channel)  # type: ignore[index]
+    finally:
+        os._exit(1)
+
+
+def _place_descriptors(fds: list[int]) -> int:
+    high = [os.dup2(fd, 200 + index) for index, fd in enumerate(fds)]
+    null = os.open("/dev/null", os.O_RDWR)
+    for target in (0, 1, 2):
+        os.dup2(null, target)
+    for target, fd in zip((3, 0, 1), high, strict=False):
+        os.dup2(fd, target)
+    os.closerange(4, 1 << 16)
+    return 3
+
+
+def _confine(rung: str, folders: list[str], limits: confine.Limits) -> None:
+    os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    random.seed()
+    sys.path[:] = [entry for entry in sys.path if not entry.startswith("/opt/")]
+    if rung == "bubblewrap":
+        confine.private_tmp(limits.tmp_mb)
+        confine.drop_privileges()
+    elif rung == "landlock":
+        read = [os.open(folder, os.O_PATH) for folder in folders]
+        library = os.path.dirname(os.__file__)
+        held = os.open(library, os.O_PATH)
+        confine.drop_privileges()
+        confine.die_with_parent()
+        confine.landlock(read)
+        if not os.access(library, os.R_OK):  # it lies in a folder of root's: there is a way past that, by descriptor
+            sys.path[:] = [entry.replace(library, f"/proc/self/fd/{held}", 1) for entry in sys.path]
+            sys.path_importer_cache.clear()
+        for fd in read:
+            os.close(fd)
+    confine.set_limits(limits)
+    if rung != "none":
+        confine.filter_system_calls(writable=rung == "bubblewrap")

@@ -1,0 +1,180 @@
+"""The ladder of sandboxes: which one this machine allows, tried out and proved before it is used.
+
+1. `bubblewrap`: namespaces, no capabilities, an empty read-only file system with a small /tmp, seccomp.
+2. `landlock`: Landlock and seccomp, where user namespaces are forbidden; no /tmp.
+3. none: refuse, unless the user says that the code is safe."""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import sys
+import sysconfig
+import time
+from pathlib import Path
+
+from ouro_rl.errors import UserError
+from rewards.sandbox.host import ChildGone, Command, Sandbox, SandboxError
+from rewards.sandbox.inside import syscalls, wire
+from rewards.sandbox.inside.confine import NOBODY, Limits, landlock_abi
+
+RUNGS = ("bubblewrap", "landlock", "none")
+_INSIDE = Path(__file__).parent / "inside"
+_SHOWN_INSIDE = Path("/opt/ouro/inside")
+"""Where the rung `bubblewrap` shows that folder."""
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from inside.zygote import main; "
+    "main(int(sys.argv[2]), sys.argv[3], sys.argv[4:])"
+)
+_DESCRIPTIONS = {
+    "bubblewrap": "bubblewrap (own namespaces, no network, no capabilities, read-only, seccomp)",
+    "landlock": "landlock (Landlock ABI {abi} and seccomp: no writing, no network, no processes)",
+    "none": "NONE: model-written code runs as an ordinary process of yours (allow_unsafe_code)",
+}
+_PROBE = """
+import os, socket, threading
+def attempt(action):
+    try:
+        action()
+    except OSError:
+        return False
+    return True
+def fork():
+    if os.fork() == 0:
+        os._exit(0)
+def thread():
+    worker = threading.Thread(target=int); worker.start(); worker.join()
+def probe(folder):
+    import colorsys
+    thread()
+    return {
+        "run as root": os.getuid() == 0 or os.geteuid() == 0,
+        "make a process": attempt(fork),
+        "make a socket": attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)),
+        "signal another process": attempt(lambda: os.kill(os.getppid() or 2, 0)),
+        "read /proc": attempt(lambda: open("/proc/self/environ").read()),
+        "read /etc": attempt(lambda: open("/etc/passwd").read()),
+        "list a foreign folder": attempt(lambda: os.listdir(folder)),
+        "write outside": attempt(lambda: open("/usr/ouro_probe", "w")) or attempt(lambda: open("/dev/shm/x", "w")),
+        "see the environment": bool({*os.environ} - {"LC_CTYPE", "PWD"}),
+    }
+"""
+PROBE_LIMITS = Limits(memory_mb=256, seconds=10, tasks=32, tmp_mb=1)
+
+
+def choose_rung(*, allow_unsafe_code: bool = False) -> Command:
+    """The best sandbox that this machine allows. Raises UserError with the mend when there is none, unless
+    `allow_unsafe_code`: then the last rung, a plain process."""
+    reasons = []
+    for rung in ("bubblewrap", "landlock"):
+        reason = unavailable(rung)
+        if not reason:
+            return command(rung)
+        reasons.append(f"  {rung}: {reason}")
+    if allow_unsafe_code:
+        return command("none")
+    raise UserError(
+        "reward 'code': this machine has no sandbox for model-written code.\n" + "\n".join(reasons) + "\n"
+        "Install bubblewrap (`make sandbox`, or your package manager) and allow user namespaces, or use a kernel with Landlock "
+        "(>= 5.13). Only in a machine that you can throw away: kwargs: {allow_unsafe_code: true}."
+    )
+
+
+def describe(chosen: Command) -> str:
+    """One line for the log."""
+    return "sandbox: " + _DESCRIPTIONS[chosen.rung].format(abi=landlock_abi())
+
+
+@functools.cache
+def unavailable(rung: str) -> str:
+    """Why this machine cannot offer a rung, in a line; empty when it can. A rung is tried out, not guessed at: a program
+    in it must fail at what it must not do. Takes about 0.3 s, once a process."""
+    if sys.platform != "linux" or not syscalls.supported():
+        return f"needs Linux on x86_64 or aarch64 (this is {sys.platform} on {os.uname().machine})"
+    if rung == "bubblewrap" and not shutil.which("bwrap"):
+        return "bwrap is not installed (`make sandbox`, or `apt-get install bubblewrap`)"
+    if rung == "landlock" and not landlock_abi():
+        return "the kernel has no Landlock, or it is switched off"
+    try:
+        with Sandbox(command(rung), PROBE_LIMITS) as sandbox, sandbox.child("candidate") as child:
+            deadline = time.monotonic() + 10
+            child.send({"nonce": 0, "program": _PROBE, "script": False}, deadline)
+            loaded = child.receive(deadline)
+            call = {"nonce": 0, "name": "probe", "args": [str(_INSIDE.parent.parent)], "kwargs": {}}
+            child.send(call, deadline)
+            answer = child.receive(deadline)
+        found = wire.decode(answer["ok"])
+    except (SandboxError, ChildGone, TimeoutError) as error:
+        return f"does not start: {error}"
+    except KeyError:
+        return f"does not run a program: {answer.get('error')} {loaded.get('error', '')}"
+    could = [what for what, succeeded in found.items() if succeeded]
+    return f"a program in it could {', '.join(could)}" if could else ""
+
+
+def command(rung: str) -> Command:
+    """How to start a rung's fork server."""
+    python = os.path.realpath(sys.executable)
+    library = os.path.realpath(sysconfig.get_paths()["stdlib"])
+    folders = _read_folders(library)
+    boot = [python, "-I", "-S", "-B", "-X", "utf8", "-c", _BOOT]
+    as_root = os.geteuid() == 0
+    if rung != "bubblewrap":
+        devices = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
+        read = [path for path in [*folders, *devices, str(_INSIDE)] if os.path.exists(path)]
+        arguments = [*boot, str(_INSIDE.parent), "{control}", rung, *read]
+        return Command(rung=rung, arguments=tuple(arguments), user_tasks=_tasks(NOBODY if as_root else os.getuid()))
+    profile = [shutil.which("bwrap") or "bwrap", *_profile(as_root)]
+    for path in [*folders, python, str(_SHOWN_INSIDE)]:
+        for parent in reversed(Path(path).parents[:-1]):  # bubblewrap's own would be closed to others
+            profile += ["--perms", "0755", "--dir", str(parent)]
+    for folder in [*folders, python]:
+        profile += ["--ro-bind", folder, folder]
+    for link in ("/lib", "/lib64"):
+        if os.path.islink(link):
+            profile += ["--symlink", os.readlink(link), link]
+        elif os.path.isdir(link):
+            profile += ["--ro-bind", link, link]
+    for device in ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"):
+        profile += ["--dev-bind", device, device]
+    profile += ["--ro-bind", str(_INSIDE), str(_SHOWN_INSIDE), "--dir", "/tmp", "--chdir", "/", "--remount-ro", "/"]
+    arguments = [*profile, "--", *boot, str(_SHOWN_INSIDE.parent), "{control}", rung]
+    if as_root:
+        arguments = [python, "-I", "-S", str(_INSIDE.parent / "launcher.py"), *arguments]
+    return Command(rung=rung, arguments=tuple(arguments), user_tasks=_tasks(NOBODY if as_root else os.getuid()))
+
+
+def _profile(as_root: bool) -> list[str]:
+    profile = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
+    profile += ["--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
+    # For the fork server, which makes a process and a mount namespace for every child; the children keep none of these.
+    needed = ["CAP_SYS_ADMIN", "CAP_SETPCAP", *(["CAP_SETUID", "CAP_SETGID", "CAP_KILL"] if as_root else [])]
+    for capability in needed:
+        profile += ["--cap-add", capability]
+    if as_root:  # the launcher has made the user namespace, and forbidden further ones
+        return profile
+    return [*profile, "--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY), "--disable-userns"]
+
+
+def _read_folders(library: str) -> list[str]:
+    """Folders that an interpreter reads: its library, and those of the system's shared objects."""
+    folders = ["/usr/lib", "/usr/lib64", library]
+    prefix = os.path.realpath(sys.base_prefix)
+    if prefix != "/usr":
+        folders.append(os.path.join(prefix, "lib"))
+    inside = [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
+    return [folder for folder in inside if not any(folder.startswith(f"{other}/") for other in inside)]
+
+
+def _tasks(uid: int) -> int:
+    """Threads of a user now: the limit on them counts those outside too."""
+    count = 0
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            fields = dict(line.split(":", 1) for line in status.read_text().splitlines() if ":" in line)
+            if int(fields["Uid"].split()[0]) == uid:
+                count += int(fields["Threads"])
+        except (OSError, KeyError, ValueError):
+            continue
+    return count
