@@ -1,7 +1,8 @@
-"""Attention of a pass's rows over paged keys and values: row (slot, loop, position) reads positions 0..position of that slot at that loop.
+"""Attention of a pass's rows over paged keys and values: row (slot, loop, position) reads the first `context` entries of that slot's
+line at that loop: positions 0..position, but fewer where the KV rule leaves gaps.
 
-`TorchAttention` is plain torch: the oracle of any faster kernel, and what runs where there is none. `NativeAttention` is a C kernel
-for fp32 on the CPU. Both give each row a result that does not depend on its company.
+`TorchAttention` is plain torch: the oracle of any faster kernel, and what runs where there is none. `KernelAttention` calls the C
+kernels of the CPU. Both give each row a result that does not depend on its company.
 """
 
 from __future__ import annotations
@@ -14,9 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ouro_rl import native_attention
-from rollout_workers.kv_cache import KVCache
-from rollout_workers.prefill import Prefill
+from ouro_rl.model.ops import KernelOps, Ops
+from rollout_workers.kv_cache import NO_PAGE, KVCache
+from rollout_workers.prefill import Piece, Prefill
 
 CHUNK_BYTES = 64 << 20
 """Most that plain torch gathers of keys and values at once."""
@@ -33,39 +34,35 @@ class Rows:
     slots: Tensor
     loops: Tensor
     positions: Tensor
+    contexts: Tensor
+    """How many entries of its line a row reads, its own included: position + 1 unless the KV rule leaves gaps."""
     samples: int
     """How many are samples'."""
     prefills: Sequence[Prefill] = ()
 
 
 class Attention(Protocol):
-    description: str
-    """One line: which way was taken, and why."""
-
     def plan(self, rows: Rows) -> Attend:
         """What is the same in all layers, done once a pass."""
 
 
-def choose_attention(cache: KVCache, heads: int) -> Attention:
-    """The fastest that this machine, device, type and head size allow."""
-    kernel, description = native_attention.choose(cache.keys[0])
-    if kernel is None:
-        return TorchAttention(cache, heads, description)
-    return NativeAttention(cache, kernel, description)
+def choose_attention(cache: KVCache, ops: Ops, heads: int) -> Attention:
+    """The one that goes with `ops`."""
+    return KernelAttention(cache, ops) if isinstance(ops, KernelOps) else TorchAttention(cache, heads)
 
 
-class NativeAttention:
-    """Row-wise, straight from the page table: nothing is gathered or padded."""
+class KernelAttention:
+    """By the C kernel, row-wise, straight from the page table: nothing is gathered or padded."""
 
-    def __init__(self, cache: KVCache, kernel: native_attention.Kernel, description: str):
-        self.cache, self.kernel, self.description = cache, kernel, description
+    def __init__(self, cache: KVCache, ops: KernelOps):
+        self.cache, self.kernels = cache, ops.kernels
 
     def plan(self, rows: Rows) -> Attend:
-        lines, contexts = self.cache.lines(rows.slots, rows.loops), rows.positions + 1
-        table = self.cache.table
+        lines = self.cache.lines(rows.slots, rows.loops)
+        paged = self.kernels.plan_rows(self.cache.table, lines, rows.contexts)
 
         def attend(q: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
-            return native_attention.attend_rows(self.kernel, q, keys, values, table, lines, contexts, scaling)
+            return self.kernels.attend(q, keys, values, paged, scaling)
 
         return attend
 
@@ -79,7 +76,7 @@ class Segment:
     pages: Tensor
     """int64 [n, context]: what each sequence reads, padded with the null page."""
     bias: Tensor | None
-    """Added to the scores, 0 or -inf, [n, 1, 1, context]. None: query i reads positions 0..i (a prompt from its start)."""
+    """Added to the scores, 0 or -inf, [n, 1, 1 or queries, context]. None: query i reads entries 0..i (a prompt from its start)."""
     queries: int = 1
     places: Tensor | None = None
     """int64 [k]: where the rows lie among the n * queries padded ones. None: one query a sequence, no padding."""
@@ -88,8 +85,8 @@ class Segment:
 class TorchAttention:
     """Gathers the pages of rows of equal padded context. That padding is a function of a row's own context alone."""
 
-    def __init__(self, cache: KVCache, heads: int, description: str = "plain torch attention"):
-        self.cache, self.description = cache, description
+    def __init__(self, cache: KVCache, heads: int):
+        self.cache = cache
         self.grouped = heads != cache.keys[0].shape[1]
 
     def plan(self, rows: Rows) -> Attend:
@@ -123,37 +120,52 @@ class TorchAttention:
         return mixed if segment.places is None else mixed[segment.places]
 
     def _sample_segments(self, rows: Rows) -> list[Segment]:
-        contexts = rows.positions[: rows.samples] + 1
+        contexts = rows.contexts[: rows.samples]
         padded, order = padded_lengths(contexts).sort(stable=True)
         segments, start = [], 0
         for context, count in zip(*(x.tolist() for x in padded.unique_consecutive(return_counts=True)), strict=True):
             for part in order[start : start + count].split(self._at_once(context)):
-                pages = self.cache.read(rows.slots[part], rows.loops[part], context)
                 bias = context_bias(contexts[part], context, self.cache.keys[0].dtype)
+                pages = self.cache.read(rows.slots[part], rows.loops[part], context).masked_fill(bias[:, 0, 0] < 0, NO_PAGE)
                 segments.append(Segment(rows=part, pages=pages, bias=bias))
             start += count
         return segments
 
     def _prefill_segments(self, rows: Rows) -> list[Segment]:
-        segments, row = [], rows.samples
+        """Pieces of prompts with equal padded numbers of rows and contexts together."""
+        alike: dict[tuple, list[tuple[int, int, Piece]]] = {}
+        row = rows.samples
         for prefill in rows.prefills:
-            lengths = torch.tensor(list(prefill.lengths.values()))
-            padded, slot = padded_lengths(lengths), 0
-            for length, count in zip(*(x.tolist() for x in padded.unique_consecutive(return_counts=True)), strict=True):
-                for part in lengths[slot : slot + count].split(self._at_once(length)):
-                    slots = prefill.slots[slot : slot + len(part)]
-                    places = torch.cat([torch.arange(n) + i * length for i, n in enumerate(part.tolist())])
-                    segments.append(
-                        Segment(
-                            rows=torch.arange(row, row + len(places), device=slots.device),
-                            pages=self.cache.read(slots, torch.full_like(slots, prefill.loop), length),
-                            bias=None,
-                            queries=length,
-                            places=places.to(slots.device),
-                        )
-                    )
-                    row, slot = row + len(places), slot + len(part)
-        return segments
+            pieces = prefill.pieces()
+            padded = padded_lengths(torch.tensor([[piece.rows, piece.context] for piece in pieces])).tolist()
+            for piece, (queries, context) in zip(pieces, padded, strict=True):
+                alike.setdefault((queries, context, piece.is_causal), []).append((row, prefill.loop, piece))
+                row += piece.rows
+        return [
+            self._prefill_segment(rows, members[start : start + at_once], queries, context, is_causal)
+            for (queries, context, is_causal), members in alike.items()
+            for at_once in [self._at_once(context)]
+            for start in range(0, len(members), at_once)
+        ]
+
+    def _prefill_segment(
+        self, rows: Rows, members: list[tuple[int, int, Piece]], queries: int, context: int, is_causal: bool
+    ) -> Segment:
+        """Pieces (first row, loop, piece) as one segment."""
+        device = rows.slots.device
+        index = torch.cat([torch.arange(row, row + piece.rows) for row, _, piece in members]).to(device)
+        places = torch.cat([torch.arange(piece.rows) + i * queries for i, (_, _, piece) in enumerate(members)]).to(device)
+        slots = torch.tensor([piece.slot for _, _, piece in members], device=device)
+        pages = self.cache.read(slots, torch.tensor([loop for _, loop, _ in members], device=device), context)
+        ends = torch.tensor([piece.context for _, _, piece in members], device=device)
+        # What lies behind the piece may be allotted and not yet written: the null page instead.
+        pages = pages.masked_fill(torch.arange(context, device=device) >= ends.unsqueeze(1), NO_PAGE)
+        bias = None
+        if not is_causal:
+            contexts = torch.ones(len(members) * queries, dtype=torch.int64, device=device)
+            contexts.index_copy_(0, places, rows.contexts.index_select(0, index))
+            bias = context_bias(contexts, context, self.cache.keys[0].dtype).view(len(members), 1, queries, context)
+        return Segment(rows=index, pages=pages, bias=bias, queries=queries, places=places)
 
     def _at_once(self, context: int) -> int:
         """Sequences that may be gathered at once."""

@@ -6,7 +6,6 @@ All by slot, as in the sampler; a draw depends on the row's logits, its prefix a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,6 +39,15 @@ class TokenDraw:
         if self.prefixes is not None:
             self.prefixes.update((slot, list(prompt)) for slot, prompt in zip(slots, prompts, strict=True))
 
+    def resume(self, slot: int, completion: Sequence[int]) -> None:
+        """Go on, after `start`, behind these tokens."""
+        if self.matcher is not None:
+            rows = torch.tensor([slot], device=self.stop_ids.device)
+            for token in completion:
+                self.matcher.advance(rows, torch.tensor([token], device=rows.device))
+        if self.prefixes is not None:
+            self.prefixes[slot] += completion
+
     def draw(self, rows: Tensor, states: Tensor, uniforms: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
         """One token for each of the slots `rows` [n] at `states` [n, hidden], picked by `uniforms` [n]; `places` [n]: where it lies in a
         record [slots, tokens]. Returns token ids and their log-probs, [n] each."""
@@ -60,13 +68,6 @@ class TokenDraw:
         ended = torch.isin(tokens, self.stop_ids)
         return ended if self.matcher is None else ended | self.matcher.advance(rows, tokens)
 
-    def records(self, slots: Sequence[int], lengths: Sequence[int]) -> list[dict[str, Any]]:
-        """What there is to say of each sample beside its tokens, as fields of a `Rollout`. A stop token counts before a stop string."""
-        texts = [None] * len(slots) if self.matcher is None else self.matcher.ended_by(slots)
-        if self.support_sizes is None:
-            return [{"stop_string": text} for text in texts]
-        sizes = self.support_sizes[torch.tensor(slots, dtype=torch.int64, device=self.stop_ids.device)].tolist()
-        return [
-            {"stop_string": text, "support_sizes": tuple(row[:length])}
-            for text, row, length in zip(texts, sizes, lengths, strict=True)
-        ]
+    def ended_by(self, slots: Sequence[int]) -> list[str | None]:
+        """The stop string that each sample has come to."""
+        return [None] * len(slots) if self.matcher is None else self.matcher.ended_by(slots)

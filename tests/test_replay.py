@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from ouro_rl import native_attention
+from ouro_rl import native
 from ouro_rl.batch import prompt_owners
 from ouro_rl.kv_rules import KVRule
+from ouro_rl.model.ops import TORCH_OPS, KernelOps
 from ouro_rl.types import NO_DEPTH
 from tests.models import random_model
 from tests.sequential import one_by_one
@@ -157,7 +158,7 @@ def test_a_bf16_forward_of_fp32_masters_is_that_of_bf16_weights():
     assert all(grad.dtype == torch.float32 and grad.abs().sum() > 0 for grad in grads.values())
 
 
-@pytest.mark.skipif(native_attention.load()[0] is None, reason=native_attention.load()[1])
+@pytest.mark.skipif(native.load()[0] is None, reason=native.load()[1])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("kv_heads", [1, 2])
 def test_the_kernel_of_the_workers_gives_the_same_values_and_gradients(monkeypatch, kv_heads, rule):
@@ -167,13 +168,10 @@ def test_the_kernel_of_the_workers_gives_the_same_values_and_gradients(monkeypat
     ids = torch.randint(0, 41, (3, 9), generator=torch.Generator().manual_seed(0))
     depths = torch.randint(1, 5, (3, 9), generator=torch.Generator().manual_seed(1))
     depths[0, :4], depths[1, 6:] = NO_DEPTH, NO_DEPTH
-    used = []
-    kernel = native_attention.attend_rows
-    monkeypatch.setattr(native_attention, "attend_rows", lambda *a: used.append(1) or kernel(*a))
+    assert isinstance(model.model.row_ops(torch.float32)[0], KernelOps)
     fast_logits = model(ids, depths=depths, kv_rule=rule).logits.detach()
     fast = gradients(model, ids, depths, rule=rule)
-    assert used
-    monkeypatch.setattr(native_attention, "choose", lambda keys: (None, "plain"))
+    monkeypatch.setattr(model.model, "row_ops", lambda dtype: (TORCH_OPS, "plain"))
     slow_logits = model(ids, depths=depths, kv_rule=rule).logits.detach()
     slow = gradients(model, ids, depths, rule=rule)
     valid = depths != NO_DEPTH

@@ -17,19 +17,16 @@ from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ouro_rl.configuration_ouro import OuroConfig
+from ouro_rl.model.ops import TORCH_OPS, Ops, Rope
 
 Attend = Callable[..., tuple[Tensor, Any]]
 """(attention module, q [..., heads, dim], k, v [..., kv heads, dim], *extra) -> (mixed [..., heads, dim], anything)."""
 
 
-ROW_TILE = 16
-"""Products and element-wise functions get a multiple of this many rows. What is left over would go through other code (fp32 MKL
-has its own below 16 rows, and for the remainder of a matrix-vector product), and a row would depend on its company."""
-
-
-def in_tiles(rows: Tensor) -> Tensor:
-    """[n, ...] with zero rows put behind up to a multiple of `ROW_TILE`."""
-    missing = -len(rows) % ROW_TILE
+def in_tiles(rows: Tensor, ops: Ops) -> Tensor:
+    """[n, ...] with zero rows put behind up to a multiple of `ops.tile`: what is left over would go through other code, and a row
+    would depend on its company."""
+    missing = -len(rows) % ops.tile
     return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows
 
 
@@ -66,8 +63,9 @@ class OuroMLP(nn.Module):
         self.down_proj = OuroLinear(config.intermediate_size, config.hidden_size, bias=False)
         self.act_fn = ACT2FN[config.hidden_act]
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        return self.down_proj(self.act_fn(self.gate_proj(hidden)) * self.up_proj(hidden))
+    def forward(self, hidden: Tensor, ops: Ops = TORCH_OPS) -> Tensor:
+        mixed = ops.activate(self, *ops.linear(hidden, self.gate_proj, self.up_proj))
+        return ops.linear(mixed, self.down_proj)[0]
 
 
 class OuroAttention(nn.Module):
@@ -88,11 +86,11 @@ class OuroAttention(nn.Module):
         self.attention_dropout = config.attention_dropout
         self.is_causal = True
 
-    def project(self, hidden: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    def project(self, hidden: Tensor, rope: Rope, ops: Ops) -> tuple[Tensor, Tensor, Tensor]:
         """[..., hidden] -> q [..., heads, dim], k and v [..., kv heads, dim], q and k rotated."""
         shape = (*hidden.shape[:-1], -1, self.head_dim)
-        q, k, v = (proj(hidden).view(shape) for proj in (self.q_proj, self.k_proj, self.v_proj))
-        return rotate(q, rope), rotate(k, rope), v
+        q, k, v = (part.view(shape) for part in ops.linear(hidden, self.q_proj, self.k_proj, self.v_proj))
+        return ops.rotate(q, rope), ops.rotate(k, rope), v
 
 
 class OuroDecoderLayer(GradientCheckpointingLayer):
@@ -108,33 +106,25 @@ class OuroDecoderLayer(GradientCheckpointingLayer):
         self.post_attention_layernorm_2 = OuroRMSNorm(config.hidden_size, config.rms_norm_eps)
 
     def forward(
-        self, hidden: Tensor, rope: tuple[Tensor, Tensor], attend: Attend, *extra: Tensor | None
+        self, hidden: Tensor, rope: Rope, attend: Attend, *extra: Tensor | None, ops: Ops = TORCH_OPS
     ) -> tuple[Tensor, Any]:
         """One layer over `hidden` [..., hidden]; `extra` goes to `attend` and what it returns beside the values comes back."""
-        q, k, v = self.self_attn.project(self.input_layernorm(hidden), rope)
+        q, k, v = self.self_attn.project(ops.norm(self.input_layernorm, hidden), rope, ops)
         mixed, kept = attend(self.self_attn, q, k, v, *extra)
-        hidden = hidden + self.input_layernorm_2(self.self_attn.o_proj(mixed.flatten(-2)))
-        hidden = hidden + self.post_attention_layernorm_2(self.mlp(self.post_attention_layernorm(hidden)))
-        return hidden, kept
+        (mixed,) = ops.linear(mixed.flatten(-2), self.self_attn.o_proj)
+        hidden = hidden + ops.norm(self.input_layernorm_2, mixed)
+        mixed = self.mlp(ops.norm(self.post_attention_layernorm, hidden), ops)
+        return hidden + ops.norm(self.post_attention_layernorm_2, mixed), kept
 
 
 class OuroRotaryEmbedding(nn.Module):
-    """cos and sin by position, the same in every loop."""
+    """Angles by position, the same in every loop."""
 
     def __init__(self, config: OuroConfig):
         super().__init__()
         self.head_dim, self.theta = config.head_dim, float(config.rope_theta)
 
-    def forward(self, position_ids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Positions [...] -> (cos, sin), each [..., 1, dim], ready to multiply [..., heads, dim]."""
+    def angles(self, position_ids: Tensor) -> Tensor:
+        """Positions [...] -> fp32 [..., dim / 2]."""
         exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=position_ids.device) / self.head_dim
-        angles = position_ids[..., None].float() * (1.0 / self.theta**exponents)
-        angles = torch.cat([angles, angles], dim=-1).unsqueeze(-2)
-        return angles.cos().to(dtype), angles.sin().to(dtype)
-
-
-def rotate(x: Tensor, rope: tuple[Tensor, Tensor]) -> Tensor:
-    """Rotary embedding of x [..., heads, dim]."""
-    cos, sin = rope
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin
+        return position_ids[..., None].float() * (1.0 / self.theta**exponents)

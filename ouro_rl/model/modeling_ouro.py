@@ -7,11 +7,13 @@ token lives in the rollout engine; its replay is `forward(depths=...)`.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
@@ -20,9 +22,11 @@ from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
+from ouro_rl import native
 from ouro_rl.configuration_ouro import OuroConfig
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
+from ouro_rl.model.ops import TORCH_OPS, KernelOps, Ops
 from ouro_rl.model.replay import replay
 
 
@@ -45,6 +49,8 @@ class OuroCausalLMOutput(ModelOutput):
 
     loss: Tensor | None = None
     logits: Tensor | None = None
+    reading: Any = None
+    """What `read_head` gave, in place of logits."""
     past_key_values: Cache | None = None
     loop_states: tuple[Tensor, ...] | None = None
     gate_logits: Tensor | None = None
@@ -72,12 +78,28 @@ class OuroModel(OuroPreTrainedModel):
         self.gradient_checkpointing = False
         self.compute_dtype: torch.dtype | None = None
         """Precision of the forward when it is not that of the weights (a trainer's master weights are fp32)."""
+        self.exact = True
+        """Whether a row's result may not depend on its company, so that workers and replay agree to the bit where kernels allow it."""
+        self._row_ops: dict[tuple, tuple[Ops, str]] = {}
         self.post_init()
 
-    def gate_logits(self, states: Tensor) -> Tensor:
+    def row_ops(self, dtype: torch.dtype) -> tuple[Ops, str]:
+        """How single rows [n, hidden] of this precision are computed, by the rollout workers and by a replay, and a line that says
+        why. The same object at every call: it keeps packed weights."""
+        config, weight = self.config, self.embed_tokens.weight
+        key = weight.device, dtype, self.exact
+        if key not in self._row_ops:
+            widths = math.gcd(config.hidden_size, config.intermediate_size)
+            kernels, why = native.choose(weight.device, dtype, head_dim=config.head_dim, width=widths)
+            if kernels is not None and config.hidden_act != "silu":
+                kernels, why = None, f"plain torch (no C kernel for the activation {config.hidden_act})"
+            self._row_ops[key] = (TORCH_OPS if kernels is None else KernelOps(kernels, exact=self.exact)), why
+        return self._row_ops[key]
+
+    def gate_logits(self, states: Tensor, ops: Ops = TORCH_OPS) -> Tensor:
         """z with lambda = sigmoid(z), in fp32 whatever the weights are. [..., hidden] -> [...]."""
         gate = self.early_exit_gate
-        return F.linear(states.float(), gate.weight.float(), gate.bias.float()).squeeze(-1)
+        return ops.product(states.float(), gate.weight).squeeze(-1) + gate.bias.float()
 
     def forward(
         self,
@@ -123,7 +145,7 @@ class OuroModel(OuroPreTrainedModel):
             past_key_values=past_key_values,
             position_ids=position_ids,
         )
-        rope = self.rotary_emb(position_ids, embeds.dtype)
+        rope = TORCH_OPS.rope(self.rotary_emb, position_ids, embeds.dtype)
         hidden, states, gates = embeds, [], []
         for loop in range(loops):
             attend = partial(attend_dense, mask=mask, cache=past_key_values if use_cache else None, loop=loop)
@@ -156,6 +178,11 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
         self.lm_head = OuroLinear(config.hidden_size, config.vocab_size, bias=False)
         self.post_init()
 
+    def row_logits(self, states: Tensor) -> Tensor:
+        """Head of single rows [n, hidden] -> [n, vocab]: a row does not depend on its company (see `OuroModel.row_ops`)."""
+        ops, _ = self.model.row_ops(states.dtype)
+        return ops.product(in_tiles(states, ops), self.lm_head.weight)[: len(states)]
+
     def forward(
         self,
         input_ids: Tensor | None = None,
@@ -170,10 +197,12 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
         depths: Tensor | None = None,
         owners: Tensor | None = None,
         kv_rule: KVRule = KVRule.LAST_EXITED,
+        read_head: Callable[[OuroForCausalLM, Tensor], Any] | None = None,
         **kwargs,
     ) -> OuroCausalLMOutput:
         """See `OuroModel.forward`. `labels` gives the next-token loss of the last loop; training of all loops is in
-        `ouro_rl.warmstart`."""
+        `ouro_rl.warmstart`. `read_head` is called with this model and the kept states [n, hidden] in place of computing logits: for who
+        needs a few numbers of each row and not the whole vocabulary (`ouro_rl.token_head`)."""
         output = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -187,7 +216,9 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
             kv_rule=kv_rule,
         )
         kept = slice_logits_to_keep(output.last_hidden_state, logits_to_keep)
-        logits = self.lm_head(kept) if kept.dim() == 3 else self.lm_head(in_tiles(kept))[: len(kept)]
+        if read_head is not None:
+            return OuroCausalLMOutput(reading=read_head(self, kept), gate_logits=output.gate_logits)
+        logits = self.lm_head(kept) if kept.dim() == 3 else self.row_logits(kept)
         loss = None
         if labels is not None:
             loss = self.loss_function(logits, labels, vocab_size=self.config.vocab_size, **kwargs)

@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ouro_rl import native_attention
+from ouro_rl import native
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.model.layers import in_tiles
+from ouro_rl.model.ops import KernelOps
 from ouro_rl.types import NO_DEPTH
 
 if TYPE_CHECKING:
@@ -50,7 +51,8 @@ def replay(
     runs = torch.where(flat != NO_DEPTH, max_loops, NO_DEPTH) if rule.runs_all_loops else flat
     runs = torch.where(owners == places, runs, NO_DEPTH)
     layout = lay_out(valid, owners)
-    rope = model.rotary_emb(position_ids.flatten(), embeds.dtype)
+    ops, _ = model.row_ops(embeds.dtype)
+    rope = ops.rope(model.rotary_emb, position_ids.flatten(), embeds.dtype)
     states = embeds.flatten(0, 1)
     chosen = torch.zeros_like(states)
     memory: list[tuple[Tensor | None, Tensor | None]] = [(None, None)] * len(model.layers)
@@ -61,14 +63,15 @@ def replay(
             break
         if rule.leaves_gaps:
             layout = lay_out(depths >= loop, owners)
-        attend = partial(attend_frozen, rows=rows, layout=layout)
-        tiled = in_tiles(rows)  # what fills the last tile is computed and dropped
+        kernels = ops.kernels if isinstance(ops, KernelOps) else None
+        attend = partial(attend_frozen, rows=rows, layout=layout, paged=paged_rows(kernels, rows, layout), kernels=kernels)
+        tiled = in_tiles(rows, ops)  # what fills the last tile is computed and dropped
         rows_rope = (rope[0][tiled], rope[1][tiled])
         hidden = states[tiled]
         for index, layer in enumerate(model.layers):
-            hidden, memory[index] = layer(hidden, rows_rope, attend, *memory[index])
-        hidden = model.norm(hidden)
-        gate = model.gate_logits(hidden)[: len(rows)]
+            hidden, memory[index] = layer(hidden, rows_rope, attend, *memory[index], ops=ops)
+        hidden = ops.norm(model.norm, hidden)
+        gate = model.gate_logits(hidden, ops)[: len(rows)]
         hidden = hidden[: len(rows)]
         states = states.index_copy(0, rows, hidden)
         if rule.runs_all_loops:
@@ -102,6 +105,14 @@ def lay_out(present: Tensor, owners: Tensor) -> Layout:
     return Layout(mask=replay_mask(present), pages=owners[row_pages(present)], contexts=contexts, owners=owners)
 
 
+def paged_rows(kernels: native.Kernels | None, rows: Tensor, layout: Layout) -> native.PagedRows | None:
+    """The attention of `rows` [n], as the kernels want it."""
+    if kernels is None:
+        return None
+    lines = torch.div(rows, layout.pages.shape[1], rounding_mode="floor")
+    return kernels.plan_rows(layout.pages, lines, layout.contexts[rows])
+
+
 def replay_mask(valid: Tensor) -> Tensor:
     """Causal attention to the present positions [B, S] -> bool [B, 1, S, S]. The others attend to themselves too: no empty softmax."""
     length = valid.shape[1]
@@ -117,7 +128,17 @@ def row_pages(valid: Tensor) -> Tensor:
 
 
 def attend_frozen(
-    module, q: Tensor, k: Tensor, v: Tensor, old_k: Tensor | None, old_v: Tensor | None, *, rows: Tensor, layout: Layout
+    module,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    old_k: Tensor | None,
+    old_v: Tensor | None,
+    *,
+    rows: Tensor,
+    layout: Layout,
+    paged: native.PagedRows | None,
+    kernels: native.Kernels | None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Attention for the active `rows` [n] of a [B, S] batch. q, k, v [n or more, heads, dim]; old_k, old_v [B*S, kv heads, dim] hold
     what the frozen tokens wrote last. Returns the mixed values (zeros behind the n rows) and the updated keys and values."""
@@ -126,11 +147,10 @@ def attend_frozen(
     if old_k is None:
         old_k, old_v = (x.new_zeros(len(layout.owners), *x.shape[1:]) for x in (k, v))
     k, v = old_k.index_copy(0, rows, k), old_v.index_copy(0, rows, v)
-    kernel, _ = native_attention.choose(k)
-    if kernel is None:
+    if kernels is None:
         mixed = dense_attention(q, k, v, rows, layout, module.scaling)
     else:
-        mixed = RowAttention.apply(q, k, v, rows, layout, module.scaling, kernel)
+        mixed = RowAttention.apply(q, k, v, rows, layout, paged, module.scaling, kernels)
     return F.pad(mixed, (0, 0, 0, 0, 0, filling)), (k, v)
 
 
@@ -149,12 +169,10 @@ class RowAttention(torch.autograd.Function):
     """Forward by the very kernel that the rollout workers use, so that log-probs agree; backward through `dense_attention`."""
 
     @staticmethod
-    def forward(ctx, q, k, v, rows, layout: Layout, scaling: float, kernel):
+    def forward(ctx, q, k, v, rows, layout: Layout, paged: native.PagedRows, scaling: float, kernels: native.Kernels):
         ctx.save_for_backward(q, k, v, rows)
         ctx.layout, ctx.scaling = layout, scaling
-        lines = torch.div(rows, layout.pages.shape[1], rounding_mode="floor")
-        contexts = layout.contexts[rows]
-        return native_attention.attend_rows(kernel, q, k, v, layout.pages, lines, contexts, scaling)
+        return kernels.attend(q, k, v, paged, scaling)
 
     @staticmethod
     def backward(ctx, grad):
@@ -162,4 +180,4 @@ class RowAttention(torch.autograd.Function):
         with torch.enable_grad():
             inputs = [x.detach().requires_grad_() for x in inputs]
             mixed = dense_attention(*inputs, rows, ctx.layout, ctx.scaling)
-        return (*torch.autograd.grad(mixed, inputs, grad), None, None, None, None)
+        return (*torch.autograd.grad(mixed, inputs, grad), None, None, None, None, None)

@@ -1,0 +1,36 @@
+"""C kernels for the CPU, shared by the rollout workers and the trainer's replay: the same code on both sides gives the same bits."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+
+from ouro_rl.native.build import SWITCH, cpu_flags, library
+from ouro_rl.native.kernels import LANES, Kernels, PackedWeights, PagedRows, pack
+
+__all__ = ["SWITCH", "Kernels", "PackedWeights", "PagedRows", "choose", "cpu_flags", "load", "pack"]
+
+
+@functools.cache
+def load() -> tuple[Kernels | None, str]:
+    """(the kernels or None, one line that says what runs and why)."""
+    found, description = library()
+    if found is None:
+        return None, description
+    try:
+        return Kernels(found), description
+    except AttributeError as error:
+        return None, f"plain torch (the C kernels are not whole: {error})"
+
+
+def choose(device: torch.device, dtype: torch.dtype, *, head_dim: int, width: int = LANES) -> tuple[Kernels | None, str]:
+    """As `load`, for tensors of this device and type, heads of `head_dim` and rows of a multiple of `width` numbers."""
+    kernels, description = load()
+    if kernels is None:
+        return None, description
+    if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
+        return None, f"plain torch (no C kernels for {dtype} on {device.type})"
+    if head_dim % (2 * LANES) or head_dim > 16 * LANES or width % LANES:
+        return None, f"plain torch (no C kernels for heads of {head_dim} in rows of {width})"
+    return kernels, description

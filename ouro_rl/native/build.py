@@ -1,0 +1,86 @@
+"""Compiles the C files of this folder into one shared library, at first use, and keeps it in the user's cache folder.
+
+Without a compiler, or where anything else is odd, `library` says why and plain torch is used: that costs speed, never function.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+FOLDER = Path(__file__).parent
+FLAGS = ("-O3", "-fPIC", "-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math")
+SWITCH = "OURO_RL_KERNELS"
+"""Environment variable: `torch` keeps to plain torch."""
+
+
+@functools.cache
+def library() -> tuple[ctypes.CDLL | None, str]:
+    """(the library or None, one line that says what runs and why)."""
+    if os.environ.get(SWITCH) == "torch":
+        return None, f"plain torch ({SWITCH}=torch)"
+    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    if compiler is None:
+        return None, "plain torch (no C compiler found: cc, gcc or clang would make rollouts several times faster)"
+    try:
+        return ctypes.CDLL(str(_build(compiler))), f"C kernels (built with {compiler})"
+    except (OSError, subprocess.SubprocessError, RuntimeError) as error:  # no home folder: RuntimeError
+        return None, f"plain torch (the C kernels could not be built: {_reason(error)})"
+
+
+def _reason(error: Exception) -> str:
+    lines = (getattr(error, "stderr", None) or b"").decode(errors="replace").strip().splitlines()
+    return f"{error}: {lines[0]}" if lines else str(error)
+
+
+def _build(compiler: str) -> Path:
+    """The shared library for these sources and this kind of CPU; built under another name and moved, so that many may try."""
+    flags = (*FLAGS, "-march=native") if platform.machine() in ("x86_64", "AMD64") else FLAGS
+    sources = sorted(FOLDER.glob("*.c"))
+    text = b"".join(path.read_bytes() for path in [*sources, *sorted(FOLDER.glob("*.h"))])
+    name = hashlib.blake2b(text + repr((flags, compiler, cpu_flags())).encode(), digest_size=8).hexdigest()
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ouro-rl"
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        cache = Path(tempfile.mkdtemp(prefix="ouro-rl-"))
+    path = cache / f"kernels-{name}.so"
+    if not path.exists():
+        with tempfile.TemporaryDirectory(dir=cache) as folder:
+            _compile(compiler, flags, sources, Path(folder))
+            os.replace(Path(folder) / "kernels.so", path)
+    return path
+
+
+def _compile(compiler: str, flags: tuple[str, ...], sources: list[Path], folder: Path) -> None:
+    # Threads come from OpenMP, torch's own (the process has loaded it by then); not every compiler has its headers.
+    for threads in (("-fopenmp",), ("-Wno-unknown-pragmas",)):
+        objects = [folder / f"{source.stem}.o" for source in sources]
+
+        def run(*arguments: str | Path, threads: tuple[str, ...] = threads) -> None:
+            subprocess.run([compiler, *flags, *threads, *arguments], check=True, capture_output=True, timeout=300)
+
+        try:
+            with ThreadPoolExecutor() as pool:
+                list(pool.map(lambda pair: run("-c", pair[0], "-o", pair[1]), zip(sources, objects, strict=True)))
+            return run("-shared", *objects, "-o", folder / "kernels.so")
+        except subprocess.CalledProcessError:
+            if threads != ("-fopenmp",):
+                raise
+
+
+def cpu_flags() -> str:
+    """What the CPU can do: a home folder may be shared by different machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

@@ -1,0 +1,172 @@
+"""Calls of the C kernels on torch tensors: no autograd here, and no choice of what to run.
+
+All are for the CPU, in fp32 or bf16, and compute every row by itself: a row's result is the same to the bit whatever its company and
+however many threads run. Sums are in fp32.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PANEL = 32
+"""Columns that `linear.c` computes together."""
+LANES = 16
+"""Rows of memory are a multiple of this many numbers."""
+WORK_PER_THREAD = 1 << 15
+"""Numbers read; less is not worth another thread."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedWeights:
+    """A matrix [N, K] in the order in which `linear` reads it."""
+
+    panels: Tensor
+    """fp32 [ceil(N / 32), K, 32]; bf16 [ceil(N / 32), K, 16, 2]: columns c and c + 16 side by side."""
+    outputs: int
+
+    @property
+    def inputs(self) -> int:
+        return self.panels.shape[1]
+
+
+def pack(weights: Tensor) -> PackedWeights:
+    """[N, K], fp32 or bf16."""
+    outputs, inputs = weights.shape
+    filled = torch.nn.functional.pad(weights.detach(), (0, 0, 0, -outputs % PANEL))
+    panels = filled.view(-1, PANEL, inputs).transpose(1, 2)
+    if weights.dtype == torch.bfloat16:
+        panels = panels.unflatten(2, (2, LANES)).transpose(2, 3)
+    return PackedWeights(panels=panels.contiguous(), outputs=outputs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PagedRows:
+    """Which pages the rows of an attention read: row r the first contexts[r] of table[lines[r]]; see `plan_rows`."""
+
+    table: Tensor
+    """int64 [..., width]: its leading axes together are the lines."""
+    lines: Tensor
+    contexts: Tensor
+    """int64 [n]; at least 1."""
+    order: Tensor
+    starts: Tensor
+    shared: Tensor
+    count: int
+    """Blocks of rows that begin with the same pages: order[starts[b]:starts[b + 1]] share shared[b] pages."""
+
+
+class Kernels:
+    """The functions of the library."""
+
+    def __init__(self, library: ctypes.CDLL):
+        self._linear = _declare(library.linear, "pppiiinnn")
+        self._rms_norm = _declare(library.rms_norm, "pppiifnn")
+        self._rotate = _declare(library.rotate, "ppppiiiifnn")
+        self._silu_mul = _declare(library.silu_mul, "pppiiinn")
+        self._blocks = _declare(library.blocks, "ppppppii", ctypes.c_int64)
+        self._attend = _declare(library.attend, "ppppppppppiinnnfnn")
+
+    def linear(self, x: Tensor, weights: PackedWeights) -> Tensor:
+        """x [M, K] -> [M, N]; an element is the sum over k in order."""
+        x = x.contiguous()
+        rows, outputs, inputs = len(x), weights.outputs, weights.inputs
+        out = x.new_empty(rows, outputs)
+        half = weights.panels.dtype == torch.bfloat16
+        threads = _threads(rows * outputs * inputs // 64)
+        failed = self._linear(
+            out.data_ptr(), x.data_ptr(), weights.panels.data_ptr(), rows, outputs, inputs, half, _half(x), threads
+        )
+        return _made(out, failed)
+
+    def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """x [..., width] / rms * weight (fp32 [width])."""
+        x = x.contiguous()
+        out, width = torch.empty_like(x), x.shape[-1]
+        self._rms_norm(
+            out.data_ptr(), x.data_ptr(), weight.data_ptr(), x.numel() // width, width, eps, _half(x), _threads(x.numel())
+        )
+        return out
+
+    def rotate(self, x: Tensor, cosines: Tensor, sines: Tensor, *, back: bool = False) -> Tensor:
+        """Rotary embedding of x [rows, heads, dim] (heads dense, rows at any stride); angles fp32 [rows, dim / 2]."""
+        rows, heads, dim = x.shape
+        if x.stride()[1:] != (dim, 1):
+            x = x.contiguous()
+        out = x.new_empty(x.shape)
+        self._rotate(
+            *(tensor.data_ptr() for tensor in (out, x, cosines, sines)),
+            *(rows, heads, dim, x.stride(0) if rows else 0, -1.0 if back else 1.0, _half(x), _threads(x.numel())),
+        )
+        return out
+
+    def silu_mul(self, gate: Tensor, up: Tensor) -> Tensor:
+        """silu(gate) * up, [rows, width] both (rows at any stride)."""
+        if gate.stride() != up.stride() or gate.stride(1) != 1:
+            gate, up = gate.contiguous(), up.contiguous()
+        rows, width = gate.shape
+        out = gate.new_empty(rows, width)
+        stride = gate.stride(0) if rows else 0
+        self._silu_mul(
+            out.data_ptr(), gate.data_ptr(), up.data_ptr(), rows, width, stride, _half(gate), _threads(gate.numel())
+        )
+        return out
+
+    def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor) -> PagedRows:
+        """What an attention over these rows has in common in all layers. See `PagedRows`."""
+        width = table.shape[-1]
+        # Rows that begin with the same page are likely to go on alike.
+        firsts = table.view(-1, width)[:, 0].index_select(0, lines)
+        order = torch.argsort(firsts, stable=True)
+        starts, shared = torch.empty(len(lines) + 1, dtype=torch.int64), torch.empty(len(lines), dtype=torch.int64)
+        tensors = (starts, shared, order, table, lines, contexts)
+        assert all(tensor.is_contiguous() and tensor.dtype == torch.int64 for tensor in tensors)
+        count = self._blocks(*(tensor.data_ptr() for tensor in tensors), len(lines), width)
+        return PagedRows(
+            table=table, lines=lines, contexts=contexts, order=order, starts=starts, shared=shared, count=count
+        )
+
+    def attend(self, q: Tensor, keys: Tensor, values: Tensor, rows: PagedRows, scaling: float) -> Tensor:
+        """Row r of q [n or more, heads, dim] over its pages of keys and values [pages, kv heads, dim]. Rows beyond n give zeros."""
+        q = q.contiguous()
+        mixed = torch.empty_like(q)
+        mixed[len(rows.lines) :] = 0
+        _, heads, dim = q.shape
+        tensors = (
+            *(mixed, q, keys, values, rows.table, rows.lines, rows.contexts, rows.order, rows.starts, rows.shared),
+        )
+        assert all(tensor.is_contiguous() for tensor in tensors) and q.dtype == keys.dtype == values.dtype
+        pages_read = int(rows.contexts.sum()) if len(rows.lines) < 4096 else 1 << 20
+        failed = self._attend(
+            *(tensor.data_ptr() for tensor in tensors),
+            *(rows.count, rows.table.shape[-1], heads, keys.shape[1], dim, scaling, _half(q)),
+            _threads(pages_read * heads * dim),
+        )
+        return _made(mixed, failed)
+
+
+_TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "n": ctypes.c_int, "f": ctypes.c_float}
+
+
+def _declare(function: Any, arguments: str, result: Any = ctypes.c_int) -> Any:
+    function.argtypes, function.restype = [_TYPES[kind] for kind in arguments], result
+    return function
+
+
+def _half(x: Tensor) -> bool:
+    assert x.dtype in (torch.bfloat16, torch.float32), x.dtype
+    return x.dtype == torch.bfloat16
+
+
+def _threads(work: int) -> int:
+    return max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
+
+
+def _made(out: Tensor, failed: int) -> Tensor:
+    if failed:
+        raise MemoryError("no memory for the scratch space of a C kernel")
+    return out

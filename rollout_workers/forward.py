@@ -1,0 +1,47 @@
+"""The compute of a pass: rows through the layers, each at its own loop, writing and reading pages."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.layers import in_tiles
+from rollout_workers.attention import Rows, choose_attention
+from rollout_workers.kv_cache import KVCache
+
+
+class Forward:
+    """`model`'s layers over `cache`. Keeps what does not change from pass to pass: packed weights, angles by position."""
+
+    def __init__(self, model: OuroForCausalLM, cache: KVCache):
+        self.model, self.cache = model, cache
+        self.dtype = model.model.embed_tokens.weight.dtype
+        self.ops, self.description = model.model.row_ops(self.dtype)
+        self.attention = choose_attention(cache, self.ops, model.config.num_attention_heads)
+        self.rope: tuple[Tensor, Tensor] | None = None
+
+    def __call__(self, rows: Rows, pages: Tensor, states: Tensor) -> Tensor:
+        """Through all layers and the final norm: `states` [n, hidden] of `rows`, which write `pages` [n]. Returns [n, hidden]."""
+        hidden = in_tiles(states, self.ops)
+        positions = F.pad(rows.positions, (0, len(hidden) - len(pages)))
+        rope = tuple(part.index_select(0, positions) for part in self._angles())
+        attend_rows, cache = self.attention.plan(rows), self.cache
+
+        def attend(module, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, None]:
+            layer = module.layer_idx
+            cache.write(layer, pages, k[: len(pages)], v[: len(pages)])
+            return attend_rows(q, cache.keys[layer], cache.values[layer], module.scaling), None
+
+        for layer in self.model.model.layers:
+            hidden, _ = layer(hidden, rope, attend, ops=self.ops)
+        return self.ops.norm(self.model.model.norm, hidden)[: len(states)]
+
+    def _angles(self) -> tuple[Tensor, Tensor]:
+        """By position, as many as the cache's table has."""
+        width = self.cache.table.shape[2]
+        if self.rope is None or len(self.rope[0]) < width:
+            positions = torch.arange(width, device=self.cache.table.device)
+            self.rope = self.ops.rope(self.model.model.rotary_emb, positions, self.dtype)
+        return self.rope

@@ -1,0 +1,194 @@
+"""The C kernels against plain torch in fp64, and each row against itself in other company, to the bit."""
+
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ouro_rl import native
+from ouro_rl.model import OuroConfig, OuroForCausalLM
+from ouro_rl.model.ops import TORCH_OPS, KernelOps, onednn_product
+from ouro_rl.native.build import library
+from ouro_rl.types import SamplingParams
+from rollout_workers.attention import KernelAttention, Rows
+from rollout_workers.engine import RolloutEngine
+from rollout_workers.kv_cache import KVCache
+from tests.test_engine import assert_same, calm_model, make_requests
+
+KERNELS, WHY = native.load()
+pytestmark = pytest.mark.skipif(KERNELS is None, reason=WHY)
+DTYPES = [torch.float32, torch.bfloat16]
+
+
+def near(got: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
+    """To the rounding of the precision (twice over, for what is rounded in between)."""
+    scale = expected.abs().max().item()
+    assert (got.double() - expected).abs().max().item() <= scale * (2e-6 if dtype == torch.float32 else 2**-7)
+
+
+@pytest.fixture
+def threads():
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("rows, outputs, inputs", [(1, 1, 1), (3, 33, 7), (70, 96, 48), (400, 40, 768), (13, 300, 2100), (0, 5, 3)])
+def test_linear(dtype, rows, outputs, inputs, threads):
+    torch.manual_seed(rows)
+    x, weight = torch.randn(rows, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
+    packed = native.pack(weight)
+    out = KERNELS.linear(x, packed)
+    assert out.shape == (rows, outputs) and out.dtype == dtype
+    if rows:
+        near(out, x.double() @ weight.double().T, dtype)
+    for start, stop in [(0, 1), (rows // 2, rows), (rows - 1, rows), (1, 14)]:
+        assert torch.equal(KERNELS.linear(x[start:stop], packed), out[start:stop])
+    threads(3)
+    assert torch.equal(KERNELS.linear(x, packed), out)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rowwise_functions(dtype, threads):
+    torch.manual_seed(0)
+    x, weight = (torch.randn(70, 96) * 3).to(dtype), torch.rand(96)
+    normed = KERNELS.rms_norm(x, weight, 1e-6)
+    near(normed, F.rms_norm(x.double(), (96,), weight.double(), 1e-6), dtype)
+    heads, angles = x.view(70, 3, 32), torch.randn(70, 16)
+    turned = KERNELS.rotate(heads, angles.cos(), angles.sin())
+    complex_heads = torch.complex(heads[..., :16].double(), heads[..., 16:].double()) * torch.polar(
+        torch.ones_like(angles).double(), angles.double()
+    ).unsqueeze(1)
+    near(turned, torch.cat([complex_heads.real, complex_heads.imag], -1), dtype)
+    near(KERNELS.rotate(turned, angles.cos(), angles.sin(), back=True), heads.double(), dtype)
+    gate, up = (torch.randn(70, 96) * 20).to(dtype).split(48, dim=1)
+    mixed = KERNELS.silu_mul(gate, up)
+    near(mixed, F.silu(gate.double()) * up.double(), dtype)
+    threads(3)
+    assert torch.equal(KERNELS.rms_norm(x[33:35], weight, 1e-6), normed[33:35])
+    assert torch.equal(KERNELS.rotate(heads[33:35], angles[33:35].cos(), angles[33:35].sin()), turned[33:35])
+    assert torch.equal(KERNELS.silu_mul(gate[33:35], up[33:35]), mixed[33:35])
+
+
+def test_silu_at_the_ends():
+    gate = torch.tensor([-3e38, -1e30, -100.0, -88.0, -0.0, 0.0, 1e-30, 88.0, 100.0, 1e30, 3e38, 1.0, -1.0, 20.0, -20.0, 5.0])
+    got = KERNELS.silu_mul(gate.view(1, 16), torch.ones(1, 16))
+    torch.testing.assert_close(got, F.silu(gate.view(1, 16)), atol=1e-6, rtol=1e-6)
+    assert KERNELS.silu_mul(gate.view(1, 16) * math.nan, torch.ones(1, 16)).isnan().all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dim, heads, kv_heads", [(32, 4, 2), (96, 6, 1), (64, 3, 3), (128, 2, 1)])
+def test_attention_over_pages(dtype, dim, heads, kv_heads, threads):
+    """Rows that share pages (a prompt's samples, a prompt's positions) and rows that do not."""
+    torch.manual_seed(dim)
+    config = OuroConfig(
+        hidden_size=heads * dim, head_dim=dim, num_attention_heads=heads, num_key_value_heads=kv_heads, num_hidden_layers=1
+    )  # fmt: skip
+    cache = KVCache(config, slots=8, dtype=dtype, device=torch.device("cpu"), pages=4096)
+    cache.reshape(320, loops=4, rule=cache.rule)
+    table = torch.randint(1, 4096, cache.table.shape)
+    table[5:, :, :150] = table[4, :, :150]
+    cache.table.copy_(table)
+    slots = torch.arange(8).repeat(20)
+    contexts = torch.tensor([1, 31, 32, 100, 300, 160, 151, 70]).repeat(20)
+    rows = Rows(slots=slots, loops=torch.randint(1, 5, (160,)), positions=contexts - 1, contexts=contexts, samples=160)
+    keys, values = (torch.randn(2, *cache.keys[0].shape) * 2).to(dtype)
+    q = (torch.randn(164, heads, dim) * 2).to(dtype)
+    expected = torch.zeros(164, heads, dim, dtype=torch.float64)
+    for row, (slot, loop, context) in enumerate(zip(slots, rows.loops, contexts, strict=True)):
+        pages = cache.table[slot, loop - 1, :context]
+        k, v = (pool[pages].double().repeat_interleave(heads // kv_heads, 1) for pool in (keys, values))
+        weights = (torch.einsum("hd,jhd->hj", q[row].double(), k) * dim**-0.5).softmax(1)
+        expected[row] = torch.einsum("hj,jhd->hd", weights, v)
+    ops = KernelOps(KERNELS, exact=True)
+    got = KernelAttention(cache, ops).plan(rows)(q, keys, values, dim**-0.5)
+    near(got, expected, dtype)
+    assert not got[160:].any()
+    for row in (0, 4, 5, 6, 7, 77, 159):
+        one = Rows(
+            slots=slots[row : row + 1], loops=rows.loops[row : row + 1], positions=rows.positions[row : row + 1],
+            contexts=contexts[row : row + 1], samples=1,
+        )  # fmt: skip
+        alone = KernelAttention(cache, ops).plan(one)(q[row : row + 1], keys, values, dim**-0.5)
+        assert torch.equal(alone[0], got[row]), "a row depends on its company"
+    threads(3)
+    assert torch.equal(KernelAttention(cache, ops).plan(rows)(q, keys, values, dim**-0.5), got)
+
+
+def test_onednn_products_in_tiles_do_not_depend_on_company():
+    """The way of CPUs with bf16 instructions; elsewhere the same code runs emulated."""
+    torch.manual_seed(0)
+    x, weight = torch.randn(150, 96).bfloat16(), torch.randn(40, 96).bfloat16()
+    with torch.inference_mode():
+        product = onednn_product(weight, tile=64)
+        out = product(x)
+        near(out, x.double() @ weight.double().T, torch.bfloat16)
+        assert torch.equal(product(x[70:75]), out[70:75])
+        near(onednn_product(weight, tile=None)(x), x.double() @ weight.double().T, torch.bfloat16)
+        assert onednn_product(weight, tile=64)(x[:0]).shape == (0, 40)
+
+
+def small(dtype: torch.dtype = torch.float32) -> OuroForCausalLM:
+    torch.manual_seed(1)
+    config = OuroConfig(
+        hidden_size=64, intermediate_size=96, head_dim=32, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=2,
+        vocab_size=41, total_ut_steps=3,
+    )  # fmt: skip
+    return OuroForCausalLM(config).to(dtype)
+
+
+def test_operations_by_kernels_have_the_gradients_of_torch():
+    """Layer by layer operation, values and gradients of inputs and weights, fp32."""
+    model = small()
+    layer, ops = model.model.layers[0], KernelOps(KERNELS, exact=True)
+    torch.manual_seed(0)
+    attention = layer.self_attn
+    positions = torch.arange(10)
+    results = []
+    for way in (ops, TORCH_OPS):
+        model.zero_grad()
+        x = torch.randn(10, 64, generator=torch.Generator().manual_seed(0), requires_grad=True)
+        rope = way.rope(model.model.rotary_emb, positions, torch.float32)
+        q, k, v = attention.project(way.norm(layer.input_layernorm, x), rope, way)
+        out = layer.mlp(x, way).sum() + (q.flatten(1).tanh().sum(1) * k.flatten(1).tanh().sum(1)).sum() + v.square().sum()
+        out = out + way.product(x, model.lm_head.weight).square().mean()
+        out.backward()
+        results.append([out.detach(), x.grad, *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert len(results[0]) == len(results[1]) > 8
+    for kernel, plain in zip(*results, strict=True):
+        torch.testing.assert_close(kernel, plain, atol=2e-4, rtol=1e-4)
+
+
+def test_weights_are_packed_again_when_they_change():
+    model, x = small(), torch.randn(5, 64)
+    ops, head = KernelOps(KERNELS, exact=True), model.lm_head
+    with torch.no_grad():
+        before = ops.product(x, head.weight)
+        assert torch.equal(ops.product(x, head.weight), before)
+        head.weight.mul_(2)
+        torch.testing.assert_close(ops.product(x, head.weight), 2 * before)
+    with torch.inference_mode():
+        head.weight.copy_(head.weight / 2)
+        torch.testing.assert_close(ops.product(x, head.weight), before)
+    head.weight.data = torch.zeros_like(head.weight)
+    with torch.no_grad():
+        assert not ops.product(x, head.weight).any()
+
+
+def test_without_a_compiler_plain_torch_is_used(monkeypatch):
+    requests, params = make_requests([5, 40]), SamplingParams(max_new_tokens=12)
+    try:
+        with monkeypatch.context() as bare:
+            bare.setattr("shutil.which", lambda name: None)
+            bare.delenv(native.SWITCH, raising=False)
+            library.cache_clear(), native.load.cache_clear()
+            engine = RolloutEngine(calm_model(12, hidden=64), max_batch=4)
+            assert "no C compiler" in engine.forward.description
+            plain = engine.generate(requests, params)
+    finally:
+        library.cache_clear(), native.load.cache_clear()  # the next to ask sees this machine as it is
+    assert_same(plain, RolloutEngine(calm_model(12, hidden=64), max_batch=4).generate(requests, params))
