@@ -19,6 +19,7 @@ from ouro_rl.checkpoint_files import check_model
 from ouro_rl.config import TrainConfig, WarmstartConfig
 from ouro_rl.config_loader import dump_config, load_config
 from ouro_rl.errors import RunError, UserError
+from ouro_rl.kv_rules import KVRule
 from ouro_rl.preflight_files import (
     check_benchmark,
     check_reward,
@@ -26,6 +27,7 @@ from ouro_rl.preflight_files import (
 )
 from ouro_rl.run_folder import open_run_folder
 from ouro_rl.sizes import derived_sizes
+from ouro_rl.types import DepthPolicy
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=", re.ASCII)
 MESSAGE_LINES = 3
@@ -115,6 +117,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         depths=arguments.depth,
         thresholds=arguments.exit_threshold,
         sample_gate=arguments.sample_gate,
+        depth_policy=DepthPolicy(
+            kv_rule=KVRule(arguments.kv_rule), min_depth=arguments.min_depth, max_depth=arguments.max_depth
+        ),
         samples=arguments.samples,
         limit=arguments.limit,
         max_new_tokens=arguments.max_new_tokens,
@@ -235,6 +240,11 @@ def _add_eval(command: argparse.ArgumentParser) -> None:
         help="exit when the gate's CDF reaches it",
     )
     command.add_argument("--sample-gate", action="store_true", help="draw every depth from the gate")
+    command.add_argument(
+        "--kv-rule", choices=list(KVRule), default=KVRule.LAST_EXITED, help="what is read of tokens that left early"
+    )
+    command.add_argument("--min-depth", type=_count, default=1, metavar="N", help="the gate is not asked before this loop")
+    command.add_argument("--max-depth", type=_count, metavar="N", help="most loops of a token (default: the model's)")
     command.add_argument("--samples", type=_count, default=1, metavar="K", help="1: greedy; more: at temperature 1")
     command.add_argument("--limit", type=_count, metavar="N", help="at most this many problems")
     command.add_argument("--max-new-tokens", type=_count, metavar="N", help="default: 64 for arithmetic, else 2048")

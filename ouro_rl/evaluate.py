@@ -17,10 +17,11 @@ from tqdm import tqdm
 import ouro_rl
 from ouro_rl.checkpoints import load_policy
 from ouro_rl.data import ChatFormat, completion_texts, load_benchmark, stop_token_ids
-from ouro_rl.errors import RunError, UserError
+from ouro_rl.errors import RunError
+from ouro_rl.exit_gate import check_depth_policy
 from ouro_rl.metrics import mean_depth, wilson_interval
 from ouro_rl.rundir import write_atomically
-from ouro_rl.types import ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams
+from ouro_rl.types import DepthPolicy, ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool
@@ -74,8 +75,11 @@ class EvalRequest:
     data_file: Path | None = None
     """The benchmark's problems, when they are not to come from the hub."""
     depths: tuple[int, ...] = ()
+    """Fixed numbers of loops, for prompt and completion alike; may be more than the model was trained with."""
     thresholds: tuple[float, ...] = ()
     sample_gate: bool = False
+    depth_policy: DepthPolicy = DepthPolicy()
+    """For thresholds and sampled depths."""
     samples: int = 1
     """1 is greedy; more are drawn at temperature 1."""
     limit: int | None = None
@@ -90,6 +94,11 @@ class EvalRequest:
         thresholds = [ExitRule(kind="threshold", value=value) for value in self.thresholds]
         sampled = [ExitRule(kind="sample")] if self.sample_gate else []
         return (*fixed, *thresholds, *sampled) or DEFAULT_RULES
+
+    def policy(self, rule: ExitRule) -> DepthPolicy:
+        """With a fixed depth nothing beyond it is read by any KV rule, and nothing beyond it is run."""
+        fixed = rule.kind == "fixed"
+        return replace(self.depth_policy, min_depth=1, max_depth=int(rule.value)) if fixed else self.depth_policy
 
 
 def evaluate(
@@ -134,8 +143,8 @@ def run_eval(request: EvalRequest) -> Path:
     cuda = torch.cuda.is_available()
     dtype = "bfloat16" if cuda else "float32"
     model, tokenizer = load_policy(request.model, getattr(torch, dtype))
-    if too_deep := [depth for depth in request.depths if depth > model.config.total_ut_steps]:
-        raise UserError(f"--depth {too_deep[0]}: {request.model} has {model.config.total_ut_steps} loops")
+    for rule in request.rules():
+        check_depth_policy(request.policy(rule), rule, model.config.total_ut_steps)
     prompts = _load_problems(request, tokenizer)
     params = SamplingParams(
         max_new_tokens=request.max_new_tokens or (SHORT_ANSWER if request.benchmark == "arithmetic" else LONG_ANSWER),
@@ -152,7 +161,7 @@ def run_eval(request: EvalRequest) -> Path:
         del model  # the pool has its own
         scorer = cleanup.enter_context(math_scorer(tokenizer, prompts))
         for rule in request.rules():
-            asked = replace(params, exit_rule=rule)
+            asked = replace(params, exit_rule=rule, depth_policy=request.policy(rule))
             rows.append(
                 evaluate(
                     pool, prompts, asked, tokenizer=tokenizer, scorer=scorer, samples=request.samples, seed=request.seed
@@ -243,6 +252,7 @@ def _record(
         "max_new_tokens": params.max_new_tokens,
         "assistant_prefix": request.assistant_prefix,
         "dtype": dtype,
+        **asdict(request.depth_policy),
         "seed": request.seed,
         "rows": [asdict(row) for row in rows],
         "versions": {

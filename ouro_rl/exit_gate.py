@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ouro_rl.errors import UserError
-from ouro_rl.types import NO_DEPTH, DepthPolicy, ExitRule
+from ouro_rl.types import MOST_LOOPS, NO_DEPTH, DepthPolicy, ExitRule
 
 
 def tempered(gate_logits: Tensor, temperature: float) -> Tensor:
@@ -89,6 +89,15 @@ def gate_entropy(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
     return -(log_pdf.exp() * log_pdf).sum(0)
 
 
+def decision_entropy(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -> Tensor:
+    """Entropy in nats of the decisions that led to `depths`, summed over loops: [T, ...], depths [...] -> [...].
+
+    Its mean over sampled depths is `gate_entropy`, but it reads no gate beyond a token's depth."""
+    stay, leave = log_stay(gate_logits[:-1]), log_exit(gate_logits[:-1])
+    nats = -(stay.exp() * stay + leave.exp() * leave)
+    return torch.where(decision_mask(gate_logits.shape[0], depths, min_depth), nats, torch.zeros_like(nats)).sum(0)
+
+
 def threshold_depths(gate_logits: Tensor, threshold: float, min_depth: int = 1) -> Tensor:
     """The paper's Q-exit: the first loop whose cumulated exit probability is >= `threshold`. [T, ...] -> depths [...].
 
@@ -127,6 +136,8 @@ def check_depth_policy(policy: DepthPolicy, rule: ExitRule, trained: int) -> Non
     """Raise UserError for bounds that cannot be met, or a fixed depth outside of them. `trained`: loops the model was trained with."""
     least, most = policy.min_depth, policy.max_loops(trained)
     default = " (the model's total_ut_steps)" if policy.max_depth is None else ""
+    if most > MOST_LOOPS:
+        raise UserError(f"max_depth {most} is more than {MOST_LOOPS} loops, and the model was trained with {trained}: lower it")
     if not 1 <= least <= most:
         raise UserError(f"min_depth {least} does not lie in 1..max_depth, which is {most}{default}: lower min_depth or set max_depth")
     if rule.kind == "fixed" and not least <= rule.value <= most:

@@ -86,7 +86,8 @@ def memory_estimate(config: TrainConfig, model) -> Finding:
     parameters, shape = model.num_parameters(), model.config
     width = 4 if config.model.dtype == "float32" else 2
     longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens
-    per_token = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * width * shape.total_ut_steps
+    loops = config.rollout.depth_policy().max_loops(shape.total_ut_steps)
+    per_token = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * width * loops
     cache = per_token * longest * config.rollout.max_batch
     parts = {"trainer (fp32 weights, gradients, Adam)": 16 * parameters, "engine weights": width * parameters,
              "engine KV cache, at most": cache}  # fmt: skip

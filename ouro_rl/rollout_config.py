@@ -4,11 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ouro_rl.kv_rules import KVRule
-from ouro_rl.types import DepthPolicy, EarlyStop, ExitRule
+from ouro_rl.types import MOST_LOOPS, DepthPolicy, EarlyStop, ExitRule, TokenFilters
 
+
+def function_name(name: str) -> str:
+    """A function of the user by name; ValueError when it can be none. Whether it is there is seen before a job starts."""
+    module, _, function = name.rpartition(":")
+    if not module or not function.isidentifier():
+        raise ValueError(f"{name!r} names no function; write module.path:function or path/to/file.py:function")
+    return name
+
+
+UserFunction = Annotated[str, AfterValidator(function_name)]
 Rule = Annotated[KVRule, Field(strict=False)]
 """A file has the rule's name."""
 
@@ -74,13 +84,29 @@ class RolloutConfig(Section):
     """Sequences alive at once on one worker."""
     max_new_tokens: int = Field(default=64, ge=1)
     temperature: float = Field(default=1.0, gt=0)
+    """Of the tokens, as a policy: in rollouts and in the loss, as all that follows down to `logit_processors`."""
+    top_k: int = Field(default=0, ge=0)
+    """Only so many of the most likely tokens (and ties with the last of them); 0: all."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Only the most likely tokens that together have this probability; 1: all."""
+    min_p: float = Field(default=0.0, ge=0, lt=1)
+    """Only tokens with this share of the most likely one's probability; 0: all."""
+    logit_processors: tuple[UserFunction, ...] = ()
+    """Functions of yours, called first to last before temperature and filters (see `ouro_rl/logit_processors.py`):
+    (logits [n, vocab], the tokens of each row so far) -> logits."""
+    stop_token_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
+    """Ids that end a completion, beside the tokenizer's end of turn and end of text."""
+    stop_strings: tuple[Annotated[str, Field(min_length=1)], ...] = ()
+    """Texts that end a completion: its last token is the one that completes the text, and what graders see ends with it."""
     exit_rule: ExitRuleConfig = ExitRuleConfig()
+    gate_temperature: float = Field(default=1.0, gt=0)
+    """Of the exit gate, as a policy: above 1 depths are explored more evenly."""
     kv_rule: Rule = KVRule.LAST_EXITED
     """What is read of tokens that left early: `last_exited` their last keys and values, `skip` nothing beyond the loops that they
     ran; with `full` every token runs all loops and its depth only picks a state (saves nothing, for comparison)."""
     min_depth: int = Field(default=1, ge=1)
     """The gate is not asked before this loop."""
-    max_depth: int | None = Field(default=None, ge=1, le=64)
+    max_depth: int | None = Field(default=None, ge=1, le=MOST_LOOPS)
     """Most loops of a token; may be more than the model was trained with. None: as many as those."""
     early_stop: EarlyStopConfig | None = None
     """When to give hopeless samples up. None: never."""
@@ -101,4 +127,11 @@ class RolloutConfig(Section):
         return f"`fixed` {rule.value:g} lies outside of rollout's {bounds}; change its value or the bounds"
 
     def depth_policy(self) -> DepthPolicy:
-        return DepthPolicy(kv_rule=self.kv_rule, min_depth=self.min_depth, max_depth=self.max_depth)
+        return DepthPolicy(
+            kv_rule=self.kv_rule, gate_temperature=self.gate_temperature, min_depth=self.min_depth, max_depth=self.max_depth
+        )
+
+    def filters(self) -> TokenFilters:
+        return TokenFilters(
+            top_k=self.top_k, top_p=self.top_p, min_p=self.min_p, logit_processors=self.logit_processors
+        )

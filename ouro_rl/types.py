@@ -13,6 +13,8 @@ from ouro_rl.kv_rules import KVRule
 
 NO_DEPTH = 0
 """Padding for depths: never a legal depth."""
+MOST_LOOPS = 64
+"""A larger `max_depth` is taken for a slip."""
 
 
 @dataclass(frozen=True, kw_only=True)

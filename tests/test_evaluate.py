@@ -17,7 +17,7 @@ from ouro_rl.errors import RunError, UserError
 from ouro_rl.evaluate import EvalRequest, EvalRow, evaluate, math_scorer, run_eval, table
 from ouro_rl.metrics import wilson_interval
 from ouro_rl.tiny_tokenizer import make_tokenizer
-from ouro_rl.types import ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams
+from ouro_rl.types import DepthPolicy, ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams
 
 TOKENIZER = make_tokenizer()
 PARAMS = SamplingParams(max_new_tokens=16, temperature=0.0, exit_rule=ExitRule(kind="threshold", value=0.5))
@@ -141,7 +141,25 @@ def test_the_whole_command(random_checkpoint: Path, tmp_path: Path, capsys: pyte
     assert "threshold 0.5" in output and output.rstrip().endswith("eval.json")
 
 
-def test_more_loops_than_the_model_has(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_more_loops_than_the_model_was_trained_with_and_another_kv_rule(random_checkpoint: Path, tmp_path: Path) -> None:
+    arguments = ["eval", "--model", str(random_checkpoint), "--benchmark", "arithmetic", "--limit", "6"]
+    arguments += ["--max-new-tokens", "8", "--depth", "5,6", "--sample-gate", "--kv-rule", "full"]
+    arguments += ["--min-depth", "5", "--max-depth", "7", "--out", str(tmp_path)]
+    assert cli.main(arguments) == 0
+    record = json.loads((tmp_path / "eval.json").read_text())
+    assert [record[key] for key in ("kv_rule", "min_depth", "max_depth")] == ["full", 5, 7]
+    assert [row["mean_depth"] for row in record["rows"][:2]] == [5.0, 6.0]
+    assert 5 < record["rows"][2]["mean_depth"] < 7
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (dict(depths=(99,)), "max_depth 99 is more than 64 loops, .* trained with 4"),
+        (dict(depth_policy=DepthPolicy(min_depth=5)), "min_depth 5 does not lie in 1..max_depth, which is 4"),
+    ],
+)
+def test_depths_that_make_no_sense(random_checkpoint: Path, tmp_path: Path, asked: dict, message: str) -> None:
     checkpoint = Path(shutil.copytree(random_checkpoint, tmp_path / "checkpoint"))
-    with pytest.raises(UserError, match="--depth 5: .* has 4 loops"):
-        run_eval(EvalRequest(model=str(checkpoint), benchmark="arithmetic", depths=(5,), out=tmp_path))
+    with pytest.raises(UserError, match=message):
+        run_eval(EvalRequest(model=str(checkpoint), benchmark="arithmetic", out=tmp_path, **asked))

@@ -7,6 +7,7 @@ from ouro_rl.errors import UserError
 from ouro_rl.exit_gate import (
     check_depth_policy,
     decides,
+    decision_entropy,
     decision_logprobs,
     decision_mask,
     depth_logprobs,
@@ -62,6 +63,15 @@ def test_bounds_by_hand():
     assert [threshold_depths(gates.view(4, 1), q, 2).item() for q in (0.2, 0.3, 0.9)] == [2, 3, 4]
 
 
+def test_the_entropy_of_decisions_is_on_average_that_of_the_distribution():
+    gates = torch.tensor([0.3, -0.5, 1.0, 5.0]).view(4, 1).expand(4, 3)
+    for least, depths in ((1, [1, 2, 3, 4]), (2, [2, 3, 4]), (4, [4])):
+        chances = exit_log_pdf(gates[:, 0], least).exp()[least - 1 :]
+        nats = torch.stack([decision_entropy(gates[:, :1], torch.tensor([depth]), least)[0] for depth in depths])
+        assert (chances * nats).sum().item() == pytest.approx(gate_entropy(gates[:, 0], least).item(), abs=1e-6)
+    assert decision_entropy(gates, torch.tensor([NO_DEPTH] * 3)).tolist() == [0, 0, 0]
+
+
 def test_a_forced_decision_has_no_gradient():
     gates = torch.zeros(4, 3, requires_grad=True)
     decision_logprobs(gates, torch.tensor([2, 3, 4]), 2).sum().backward()
@@ -77,6 +87,8 @@ def test_bounds_that_make_no_sense():
         check_depth_policy(DepthPolicy(min_depth=3, max_depth=2), ExitRule(), trained=4)
     with pytest.raises(UserError, match="max_depth, which is 0"):
         check_depth_policy(DepthPolicy(max_depth=0), ExitRule(), trained=4)
+    with pytest.raises(UserError, match="max_depth 1000 is more than 64 loops"):
+        check_depth_policy(DepthPolicy(max_depth=1000), ExitRule(), trained=4)
     with pytest.raises(UserError, match="`fixed 5` lies outside of min_depth 1 and max_depth 4 .* set max_depth"):
         check_depth_policy(DepthPolicy(), ExitRule(kind="fixed", value=5), trained=4)
     with pytest.raises(UserError, match="`fixed 1` lies outside of min_depth 2"):

@@ -1,0 +1,54 @@
+"""Giving a hopeless sample up: a sample that repeats itself, that has lost its way, or that the user's own function says is lost.
+
+The decision is taken on one completion alone, at lengths that are its own, so a sample does not depend on its company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from ouro_rl.errors import RunError
+from ouro_rl.types import EarlyStop
+from ouro_rl.user_functions import load_function
+
+KEY = "rollout.early_stop.hook"
+
+
+class EarlyStopper:
+    """The tests of an `EarlyStop` rule. Raises UserError for a hook that cannot be imported."""
+
+    def __init__(self, rule: EarlyStop):
+        self.rule = rule
+        self.hook = None if rule.hook is None else load_function(rule.hook, KEY)
+
+    def hopeless(self, completion_ids: Tensor, token_logprobs: Tensor) -> bool:
+        """Whether to give the sample up here: its tokens and their log-probs so far, [n] each. Raises RunError when the hook fails."""
+        rule = self.rule
+        if rule.repeat_window is not None and repeats(completion_ids[-rule.repeat_window :].tolist(), rule.repeat_window):
+            return True
+        if rule.min_mean_logprob is not None and token_logprobs.double().mean().item() < rule.min_mean_logprob:
+            return True
+        if self.hook is None:
+            return False
+        try:
+            return bool(self.hook(tuple(completion_ids.tolist()), tuple(token_logprobs.tolist())))
+        except Exception as error:  # a user's function may raise anything
+            raise RunError(f"{KEY}: {rule.hook} raised {type(error).__name__}: {error}; mend it") from error
+
+
+def repeats(tokens: Sequence[int], window: int) -> bool:
+    """Whether the last `window` tokens are one block, twice or more: whether they have a period of at most window / 2.
+
+    By the borders of Knuth, Morris and Pratt: the shortest period is the length less the longest border. Linear time."""
+    if len(tokens) < window:
+        return False
+    tail = tokens[-window:]
+    borders = [0] * window
+    for end in range(1, window):
+        border = borders[end - 1]
+        while border and tail[end] != tail[border]:
+            border = borders[border - 1]
+        borders[end] = border + (tail[end] == tail[border])
+    return window - borders[-1] <= window // 2
