@@ -10,20 +10,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ouro_rl.errors import UserError
+from ouro_rl.exit_gate import check_depth_policy
 from ouro_rl.model import OuroForCausalLM
-from ouro_rl.model.layers import in_tiles
 from ouro_rl.types import Rollout, RolloutRequest, SamplingParams
-from rollout_workers.attention import Rows, choose_attention, padded_lengths
-from rollout_workers.kv_cache import KVCache
-from rollout_workers.prefill import Prefill
+from rollout_workers.attention import Rows, padded_lengths
+from rollout_workers.forward import Forward
+from rollout_workers.kv_cache import KVCache, page_bytes
+from rollout_workers.prefill import PrefillQueue
 from rollout_workers.sampler import Sampler
-from rollout_workers.scheduler import Admission, Scheduler
+from rollout_workers.scheduler import SPARE_LENDERS, Admission, Sample, Scheduler
 
 Progress = Callable[[int, int], None]
 """Called now and then with (completion tokens so far, finished samples so far)."""
@@ -42,19 +43,56 @@ class EngineStats:
     """Prompt rows of all passes."""
     tokens: int = 0
     finished: int = 0
+    cancelled: int = 0
+    preemptions: int = 0
+    """Samples that gave their pages back, to be computed again: often means that the memory limit is low for `max_batch`."""
+    prefix_hits: int = 0
+    """Prompt positions that samples found in the cache: their group's, or a beginning in common with other prompts."""
     peak_pages: int = 0
+    peak_bytes: int = 0
+    """Keys and values alive at once, at most."""
+
+
+def all_rows(live: Tensor, loops: Tensor) -> Tensor:
+    """Every live sample runs in every pass. Slots [n], loops of the next pass by slot -> slots of the pass."""
+    return live
+
+
+def lockstep(live: Tensor, loops: Tensor) -> Tensor:
+    """Synchronous compaction, for comparison: who has a token waits until all have theirs. Takes and gives what `all_rows` does."""
+    under_way = live[loops.index_select(0, live) > 1]
+    return under_way if len(under_way) else live
 
 
 class RolloutEngine:
     """Samples completions from a model whose depth varies by token.
 
-    `max_batch` is the most samples alive at once; more may wait. The cache's pools stay allocated between calls."""
+    `max_batch` is the most samples alive at once; more may wait. `kv_memory_gib` is the most memory for keys and values, kept for
+    any load (None: as much as is needed); `prefill_rows` the most prompt positions in a pass (None: all that wait). The cache's
+    pools stay allocated between calls. `choose_rows` and `share_prompts` are there for comparisons: see `lockstep`, and every sample
+    computing its whole prompt."""
 
-    def __init__(self, model: OuroForCausalLM, *, max_batch: int):
+    def __init__(
+        self,
+        model: OuroForCausalLM,
+        *,
+        max_batch: int,
+        kv_memory_gib: float | None = None,
+        prefill_rows: int | None = None,
+        share_prompts: bool = True,
+        choose_rows: Callable[[Tensor, Tensor], Tensor] = all_rows,
+    ):
         weights = model.model.embed_tokens.weight
-        self.model, self.max_batch = model, max_batch
-        self.cache = KVCache(model.config, slots=2 * max_batch, dtype=weights.dtype, device=weights.device)
-        self.attention = choose_attention(self.cache, model.config.num_attention_heads)
+        self.model, self.max_batch, self.prefill_rows = model, max_batch, prefill_rows
+        self.share_prompts, self.choose_rows, self.kv_memory_gib = share_prompts, choose_rows, kv_memory_gib
+        max_pages = None
+        if kv_memory_gib is not None:
+            max_pages = max(2, int(kv_memory_gib * 2**30) // page_bytes(model.config, weights.dtype))
+        self.cache = KVCache(
+            model.config, slots=2 * max_batch + SPARE_LENDERS, dtype=weights.dtype, device=weights.device,
+            max_pages=max_pages,
+        )  # fmt: skip
+        self.forward = Forward(model, self.cache)
         self.stats = EngineStats()
 
     @torch.inference_mode()
@@ -69,15 +107,20 @@ class RolloutEngine:
         """All samples of all requests, in the order of the requests and of their seeds.
 
         A sample depends on the weights, its prompt, its seed and `params` alone. Raises `UserError` for a prompt without tokens,
-        or one that does not fit the model's positions together with `max_new_tokens`."""
+        or one that together with `max_new_tokens` does not fit the model's positions or the memory for keys and values."""
         self._check(requests, params)
         longest = max((len(request.prompt.token_ids) for request in requests), default=0) + params.max_new_tokens
-        self.cache.reserve(int(padded_lengths(torch.tensor(longest))))
+        self.cache.reshape(
+            int(padded_lengths(torch.tensor(longest))),
+            loops=params.depth_policy.max_loops(self.model.config.total_ut_steps),
+            rule=params.depth_policy.kv_rule,
+        )
         call = _Call(self, requests, params, policy_version, on_progress)
         try:
             return call.run()
         finally:
             self.stats.peak_pages = max(self.stats.peak_pages, self.cache.peak)
+            self.stats.peak_bytes = self.stats.peak_pages * self.cache.page_bytes
             if self.cache.references:  # left by an exception
                 self.cache.reset()
 
@@ -85,6 +128,7 @@ class RolloutEngine:
         limit = self.model.config.max_position_embeddings
         if params.max_new_tokens < 1:
             raise UserError("max_new_tokens must be at least 1")
+        check_depth_policy(params.depth_policy, params.exit_rule, self.model.config.total_ut_steps)
         for request in requests:
             length = len(request.prompt.token_ids)
             if length == 0:
@@ -96,6 +140,21 @@ class RolloutEngine:
                     f"prompt {request.prompt.index} has {length} tokens; with {params.max_new_tokens} new ones it passes the model's "
                     f"{limit} positions (max_position_embeddings): lower max_new_tokens or leave out long prompts"
                 )
+            self._check_memory(request, params)
+
+    def _check_memory(self, request: RolloutRequest, params: SamplingParams) -> None:
+        """A sample that fits alone ends, whatever its company: the scheduler sees to it."""
+        if self.kv_memory_gib is None:
+            return
+        length = len(request.prompt.token_ids)
+        loops = params.depth_policy.max_loops(self.model.config.total_ut_steps)
+        pages = (length - 1 + params.max_new_tokens) * loops
+        if pages > self.cache.pages - 1:
+            raise UserError(
+                f"prompt {request.prompt.index} has {length} tokens; with {params.max_new_tokens} new ones at {loops} loops its keys and "
+                f"values may take {pages * self.cache.page_bytes / 2**30:.3g} GiB, but rollout.kv_memory_gib is {self.kv_memory_gib:g}: "
+                "raise it, or lower rollout.max_new_tokens or data.max_prompt_tokens"
+            )
 
 
 class _Call:
@@ -106,111 +165,128 @@ class _Call:
     ):
         self.engine, self.params, self.policy_version, self.on_progress = engine, params, policy_version, on_progress
         self.model, self.cache, self.stats = engine.model, engine.cache, engine.stats
-        self.scheduler = Scheduler(requests, engine.cache, engine.max_batch)
+        self.prefill = PrefillQueue(
+            self.model.model.embed_tokens, engine.prefill_rows, leaves_gaps=engine.cache.rule.leaves_gaps
+        )
+        self.scheduler = Scheduler(
+            requests, engine.cache, self.prefill, engine.max_batch, share=engine.share_prompts
+        )
         self.sampler = Sampler(engine.model, params, engine.max_batch)
-        self.prefills: list[Prefill] = []
         self.rollouts: list[Rollout | None] = [None] * len(self.scheduler.waiting)
         self.device = engine.cache.table.device
         self.live = torch.empty(0, dtype=torch.int64, device=self.device)
-        """Slots of the running samples."""
-        width = engine.cache.table.shape[2]
-        self.rope = self.model.model.rotary_emb(torch.arange(width, device=self.device), self.sampler.states.dtype)
+        """Slots of the samples that run: not those that wait for their prompt to start."""
         self.tokens = self.finished = 0
 
     def run(self) -> list[Rollout]:
         passes = 0
         while self.scheduler.waiting or self.scheduler.running:
-            if self.scheduler.waiting and self.scheduler.free_slots:
-                self._admit(self.scheduler.admit())
-            ended = self._step()
-            if ended:
-                self._finish(ended)
+            ended = self.advance()
             passes += 1
             if self.on_progress is not None and (ended or passes % PROGRESS_PASSES == 0):
                 self.on_progress(self.tokens, self.finished)
         return self.rollouts
 
-    def _admit(self, admission: Admission) -> None:
-        samples = admission.samples.values()
-        self.sampler.start(
-            list(admission.samples), [sample.seed for sample in samples], [sample.prompt_ids for sample in samples]
-        )
-        self.live = self._slots_running()
-        if admission.prefills:
-            self.prefills.append(Prefill(admission.prefills, self.model.model.embed_tokens))
+    def advance(self) -> int:
+        """One pass. Returns the number of samples that ended with it."""
+        self._admit()
+        rows = self.engine.choose_rows(self.live, self.sampler.loops)
+        while self.cache.available < len(rows):
+            if not self.scheduler.evict():
+                self._preempt(self.scheduler.youngest())
+                rows = self.engine.choose_rows(self.live, self.sampler.loops)
+        ended = self._step(rows)
+        if ended:
+            self._finish(ended)
+        return len(ended)
+
+    def cancel(self, slots: Sequence[int]) -> None:
+        """End running samples here, between two passes: their pages are free at once, and they are returned with the tokens that
+        they have (maybe none) and the finish reason `cancelled`."""
+        if slots:
+            records = [{**self.sampler.suspend(slot), "finish_reason": "cancelled"} for slot in slots]
+            self._take_out(slots, records)
+            self.stats.cancelled += len(slots)
+
+    def _admit(self) -> None:
+        admissions: list[Admission] = []
+        while (admission := self.scheduler.admit()) is not None:
+            admissions.append(admission)
+        if admissions:
+            samples = [admission.sample for admission in admissions]
+            self.sampler.start(
+                [admission.slot for admission in admissions],
+                [sample.seed for sample in samples],
+                [sample.prompt_ids for sample in samples],
+            )
+            for admission in admissions:
+                self.stats.prefix_hits += admission.shared
+                if admission.sample.record.get("completion_ids"):
+                    self.sampler.resume(admission.slot, admission.sample.record)
+        if self.prefill.waiting:
+            joining = self.prefill.start()
+            self.live = torch.cat([self.live, self.live.new_tensor(joining)])
+
+    def _preempt(self, slot: int) -> None:
+        self.scheduler.preempt(slot, self.sampler.suspend(slot))
+        self.live = self.live[self.live != slot]
+        self.stats.preemptions += 1
 
     def _finish(self, slots: list[int]) -> None:
-        records = self.sampler.collect(slots)
-        samples, closed = self.scheduler.finish(slots)
-        self.prefills = [prefill for prefill in self.prefills if prefill.keeps(closed)]
-        for sample, record in zip(samples, records, strict=True):
-            stopped = record["completion_ids"][-1] in self.params.stop_token_ids
-            self.rollouts[sample.order] = Rollout(
-                prompt_index=sample.request.prompt.index,
-                sample_index=sample.index,
-                prompt_ids=sample.prompt_ids,
-                policy_version=self.policy_version,
-                temperature=self.params.temperature,
-                finish_reason="stop" if stopped else "length",
-                **record,
-            )
-        self.live = self._slots_running()
-        self.finished += len(slots)
+        self._take_out(slots, self.sampler.collect(slots))
         self.stats.finished += len(slots)
 
-    def _slots_running(self) -> Tensor:
-        return torch.tensor(list(self.scheduler.running), dtype=torch.int64, device=self.device)
+    def _take_out(self, slots: Sequence[int], records: Sequence[dict[str, Any]]) -> None:
+        samples = self.scheduler.finish(slots)
+        for sample, record in zip(samples, records, strict=True):
+            self.rollouts[sample.order] = self._rollout(sample, record)
+        self.live = self.live[~torch.isin(self.live, self.live.new_tensor(slots))]
+        self.finished += len(slots)
 
-    def _step(self) -> list[int]:
-        """One pass. Returns the slots of the samples that ended."""
-        states = self._run_layers(*self._gather_rows())
-        start = len(self.live)
-        for prefill in self.prefills:
-            stop = start + len(prefill.states)
-            prefill.advance(states[start:stop])
-            start = stop
-        self.prefills = [prefill for prefill in self.prefills if prefill.loop <= self.cache.loops]
-        made, ended = self.sampler.step(self.live, states[: len(self.live)])
+    def _rollout(self, sample: Sample, record: dict[str, Any]) -> Rollout:
+        return Rollout(
+            prompt_index=sample.request.prompt.index,
+            sample_index=sample.index,
+            prompt_ids=sample.prompt_ids,
+            policy_version=self.policy_version,
+            temperature=self.params.temperature,
+            filters=self.params.filters,
+            depth_policy=self.params.depth_policy,
+            **record,
+        )
+
+    def _step(self, slots: Tensor) -> list[int]:
+        """One pass over the samples in `slots` [n] and the prompts on their way. Returns the slots of the samples that ended."""
+        states = self.engine.forward(*self._gather_rows(slots))
+        prefill_rows = sum(len(prefill) for prefill in self.prefill.running)
+        if prefill_rows:
+            self.prefill.advance(states[len(slots) : len(slots) + prefill_rows])
+        made, ended = self.sampler.step(slots, states[: len(slots)]) if len(slots) else (0, [])
         self.tokens += made
         self.stats.passes += 1
-        self.stats.rows += len(self.live)
-        self.stats.prefill_rows += start - len(self.live)
+        self.stats.rows += len(slots)
+        self.stats.prefill_rows += prefill_rows
         self.stats.tokens += made
         return ended
 
-    def _gather_rows(self) -> tuple[Rows, Tensor, Tensor]:
+    def _gather_rows(self, slots: Tensor) -> tuple[Rows, Tensor, Tensor]:
         """The rows of the next pass, the pages that they write, and the states [rows, hidden] that they start from."""
-        sampler, prefills = self.sampler, self.prefills
+        sampler, prefills = self.sampler, self.prefill.running
         loops, positions, states = (
-            part.index_select(0, self.live) for part in (sampler.loops, sampler.positions, sampler.states)
+            part.index_select(0, slots) for part in (sampler.loops, sampler.positions, sampler.states)
         )
-        pages = self.cache.extend(self.live, loops, positions)
+        pages, contexts = self.cache.extend(slots, loops, positions)
         if not prefills:
-            return Rows(slots=self.live, loops=loops, positions=positions, samples=len(loops)), pages, states
+            rows = Rows(slots=slots, loops=loops, positions=positions, contexts=contexts, samples=len(slots))
+            return rows, pages, states
         rows = Rows(
-            slots=torch.cat([self.live, *(prefill.row_slots for prefill in prefills)]),
+            slots=torch.cat([slots, *(prefill.row_slots for prefill in prefills)]),
             loops=torch.cat([loops, *(torch.full_like(prefill.positions, prefill.loop) for prefill in prefills)]),
             positions=torch.cat([positions, *(prefill.positions for prefill in prefills)]),
-            samples=len(loops),
+            contexts=torch.cat([contexts, *(prefill.contexts for prefill in prefills)]),
+            samples=len(slots),
             prefills=prefills,
         )
         prompt = slice(rows.samples, None)
-        prompt_pages = self.cache.table[rows.slots[prompt], rows.loops[prompt] - 1, rows.positions[prompt]]
+        prompt_pages = self.cache.table[rows.slots[prompt], rows.loops[prompt] - 1, rows.contexts[prompt] - 1]
         return rows, torch.cat([pages, prompt_pages]), torch.cat([states, *(prefill.states for prefill in prefills)])
-
-    def _run_layers(self, rows: Rows, pages: Tensor, states: Tensor) -> Tensor:
-        """Through all layers and the final norm: states [rows, hidden], zero rows put behind to fill a tile."""
-        hidden = in_tiles(states)
-        positions = F.pad(rows.positions, (0, len(hidden) - len(pages)))
-        rope = tuple(part.index_select(0, positions) for part in self.rope)
-        attend_rows = self.engine.attention.plan(rows)
-        cache = self.cache
-
-        def attend(module, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, None]:
-            layer = module.layer_idx
-            cache.write(layer, pages, k[: len(pages)], v[: len(pages)])
-            return attend_rows(q, cache.keys[layer], cache.values[layer], module.scaling), None
-
-        for layer in self.model.model.layers:
-            hidden, _ = layer(hidden, rope, attend)
-        return self.model.model.norm(hidden)

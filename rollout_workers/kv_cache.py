@@ -3,9 +3,14 @@
 A page holds what one token wrote at one loop, in every layer (same page number, one pool a layer). `table[slot, loop - 1, position]` names the
 page to read for that position at that loop. A row that runs loop t writes a new page and enters it for loop t *and every deeper
 loop*; running a further loop overwrites the deeper entries. So a token that leaves at depth d is read at loop min(t, d) by all
-that follow (the last-exited rule) without a copy, and the pool's use follows the mean depth.
+that follow (the last-exited rule) without a copy, and the pool's use follows the mean depth. Where every token runs all loops
+(the rule `full`) the same entries are those of each loop.
 
-A slot is one sequence's row of the table: a sample, or a prompt that lends its pages to the samples of its group.
+Under the rule `skip` a line (slot, loop) is a list of the tokens that ran that loop, in order: a row appends its page to its own
+line alone, and `counts[slot, loop - 1]` says how many there are. Prompts run all loops, so every line begins with the prompt.
+
+A slot is one sequence's row of the table: a sample, or a prompt (or the beginning of several) that lends its pages to others.
+Lenders may borrow themselves: a chain of them is a path in a tree of common beginnings.
 """
 
 from __future__ import annotations
@@ -15,15 +20,24 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ouro_rl.errors import RunError
+from ouro_rl.errors import RunError, UserError
+from ouro_rl.kv_rules import KVRule
 from ouro_rl.model import OuroConfig
 
 NO_PAGE = 0
 """Entry of positions without keys. The page is real and holds zeros, so that padded reads need no care; nobody owns it."""
 
 
+def page_bytes(config: OuroConfig, dtype: torch.dtype) -> int:
+    """Bytes of one page: keys and values of one token at one loop, in all layers."""
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * dtype.itemsize
+
+
 class KVCache:
-    """Page pools, the page table and who owns what. Pools double when they are full, up to `max_pages`."""
+    """Page pools, the page table and who owns what.
+
+    With `max_pages` the pools have that size from the start, so that nothing passes it, not even while they would grow; the system
+    commits memory as pages are first written (on a GPU, at once). Without, they double when they are full."""
 
     def __init__(
         self,
@@ -35,18 +49,32 @@ class KVCache:
         pages: int = 1024,
         max_pages: int | None = None,
     ):
-        self.loops, self.slots, self.max_pages = config.total_ut_steps, slots, max_pages
-        pages = pages if max_pages is None else min(pages, max_pages)
-        shape = (pages, config.num_key_value_heads, config.head_dim)
-        self.keys = [torch.zeros(shape, dtype=dtype, device=device) for _ in range(config.num_hidden_layers)]
-        self.values = [torch.zeros_like(keys) for keys in self.keys]
-        self.table = torch.full((slots, self.loops, 0), NO_PAGE, dtype=torch.int64, device=device)
-        self.loop_numbers = torch.arange(1, self.loops + 1, device=device)
+        self.slots, self.max_pages = slots, max_pages
+        self.page_bytes = page_bytes(config, dtype)
+        shape = (pages if max_pages is None else max_pages, config.num_key_value_heads, config.head_dim)
+        self.keys, self.values = (
+            [self._pool(shape, dtype, device) for _ in range(config.num_hidden_layers)] for _ in range(2)
+        )
+        self.table = torch.full((slots, 0, 0), NO_PAGE, dtype=torch.int64, device=device)
+        self.reshape(0, loops=config.total_ut_steps)
         self.reset()
+
+    def _pool(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+        """Not cleared beyond the null page: a page is read only after it was written."""
+        try:
+            pool = torch.empty(shape, dtype=dtype, device=device)
+        except RuntimeError as error:  # torch.OutOfMemoryError is one
+            size = shape[0] * self.page_bytes / 2**30
+            raise UserError(
+                f"{size:.2f} GiB of keys and values cannot be had on {device}: lower rollout.kv_memory_gib"
+            ) from error
+        pool[NO_PAGE] = 0
+        return pool
 
     def reset(self) -> None:
         """Forget every slot; the pools keep their size."""
         self.table.fill_(NO_PAGE)
+        self.counts.zero_()
         self.free = torch.arange(self.pages - 1, NO_PAGE, -1, device=self.table.device)
         self.free_count = len(self.free)
         self.peak = 0
@@ -64,11 +92,32 @@ class KVCache:
         """Pages in use."""
         return self.pages - 1 - self.free_count
 
+    @property
+    def available(self) -> int | float:
+        """Pages that can still be allotted: infinite without a limit."""
+        return float("inf") if self.max_pages is None else self.free_count
+
+    @property
+    def loops(self) -> int:
+        """Most loops of a token."""
+        return self.table.shape[1]
+
     def reserve(self, positions: int) -> None:
         """Make the table wide enough for sequences of `positions` tokens."""
         missing = positions - self.table.shape[2]
         if missing > 0:
             self.table = torch.nn.functional.pad(self.table, (0, missing), value=NO_PAGE)
+
+    def reshape(self, positions: int, *, loops: int, rule: KVRule = KVRule.LAST_EXITED) -> None:
+        """Prepare an empty cache for tokens of up to `loops` loops, read by `rule`, and sequences of `positions` tokens."""
+        self.rule = rule
+        if loops != self.loops:
+            assert not self.table.any(), "the cache is in use"
+            device = self.table.device
+            self.table = torch.full((self.slots, loops, self.table.shape[2]), NO_PAGE, dtype=torch.int64, device=device)
+            self.counts = torch.zeros(self.slots, loops, dtype=torch.int64, device=device)
+            self.loop_numbers = torch.arange(1, loops + 1, device=device)
+        self.reserve(positions)
 
     def open(self, slot: int, *, lender: int | None = None, shared: int = 0) -> None:
         """Begin a sequence. Its first `shared` positions are the lender's, which stays until its last borrower closes."""
@@ -78,28 +127,51 @@ class KVCache:
         if lender is not None:
             self.references[lender] += 1
             self.table[slot, :, :shared] = self.table[lender, :, :shared]
+            self.counts[slot] = shared
 
-    def fill(self, slot: int, length: int) -> None:
-        """Allot pages of all loops to positions 0..length-1: a prompt always runs at full depth."""
-        self.table[slot, :, :length] = self._allot(self.loops * length).view(self.loops, length)
+    def fill(self, slot: int, start: int, stop: int, depths: Tensor | None = None) -> None:
+        """Allot the pages of positions start..stop-1 at once: of all loops (a prompt runs at full depth), or of the first `depths`
+        [stop - start] of each (a completion that is computed again). Pages of a loop lie side by side, as they are read."""
+        count = stop - start
+        if depths is None or self.rule.runs_all_loops:
+            self.table[slot, :, start:stop] = self._allot(self.loops * count).view(self.loops, count)
+            self.counts[slot] += count
+            return
+        loops = self.loop_numbers.unsqueeze(1)
+        runs = loops <= depths
+        pages = torch.full(runs.shape, NO_PAGE, dtype=torch.int64, device=runs.device)
+        pages[runs] = self._allot(int(depths.sum()))
+        if self.rule.leaves_gaps:  # what ran a loop goes to the end of its line, in order
+            ends = (self.counts[slot].unsqueeze(1) + runs.cumsum(1) - 1)[runs]
+            self.table[slot, loops.expand_as(runs)[runs] - 1, ends] = pages[runs]
+            self.counts[slot] += runs.sum(1)
+            return
+        self.table[slot, :, start:stop] = pages.gather(0, torch.minimum(loops, depths) - 1)
 
-    def extend(self, slots: Tensor, loops: Tensor, positions: Tensor) -> Tensor:
-        """Allot one page to each row (slot, loop, position), entered for its loop and all deeper ones. [n] -> pages [n]."""
+    def extend(self, slots: Tensor, loops: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Allot one page to each row (slot, loop, position), entered for its loop and all deeper ones; under `skip` appended to the
+        line of its loop (one row of a slot at most). [n] each -> pages, and how many entries of its line a row reads: [n] each."""
         pages = self._allot(len(slots))
+        if self.rule.leaves_gaps:
+            lines = self.lines(slots, loops)
+            contexts = self.counts.view(-1).index_select(0, lines) + 1
+            self.counts.view(-1).index_copy_(0, lines, contexts)
+            self.table.view(-1).index_copy_(0, lines * self.table.shape[2] + contexts - 1, pages)
+            return pages, contexts
         width = self.table.shape[2]
         places = ((slots * (self.loops * width) + positions).unsqueeze(1) + (self.loop_numbers - 1) * width).view(-1)
         entries = self.table.view(-1).index_select(0, places).view(-1, self.loops)
         here_or_deeper = self.loop_numbers >= loops.unsqueeze(1)
         entries = torch.where(here_or_deeper, pages.unsqueeze(1), entries)
         self.table.view(-1).index_copy_(0, places, entries.view(-1))
-        return pages
+        return pages, positions + 1
 
     def lines(self, slots: Tensor, loops: Tensor) -> Tensor:
         """Numbers of the table's lines for rows at the given loops: index of `table` seen as [slots * loops, positions]."""
         return slots * self.loops + (loops - 1)
 
     def read(self, slots: Tensor, loops: Tensor, context: int) -> Tensor:
-        """Pages of positions 0..context-1 for rows at the given loops: [n] -> [n, context], `NO_PAGE` where there are none."""
+        """The first `context` entries of the lines of rows at the given loops: [n] -> [n, context], `NO_PAGE` where there are none."""
         return self.table.flatten(0, 1)[:, :context].index_select(0, self.lines(slots, loops))
 
     def write(self, layer: int, pages: Tensor, keys: Tensor, values: Tensor) -> None:
@@ -121,6 +193,7 @@ class KVCache:
         if released:
             self._release(self._owned_pages(released))
             self.table[released] = NO_PAGE
+            self.counts[released] = 0
         for slot in released:
             del self.references[slot], self.lender[slot], self.first_owned[slot]
         return released
@@ -140,6 +213,8 @@ class KVCache:
                 )
         closed = [slot for slot in range(self.slots) if slot not in self.references]
         assert not self.table[closed].any(), "a closed slot still has pages"
+        if self.rule.leaves_gaps:
+            assert torch.equal((self.table != NO_PAGE).sum(2), self.counts), "a line has gaps, or its count is wrong"
         borrowers = [lender for lender in self.lender.values() if lender is not None]
         assert all(self.references[slot] >= borrowers.count(slot) for slot in self.references), (
             "a lender left too early"
@@ -161,23 +236,21 @@ class KVCache:
             self._grow(count)
         self.free_count -= count
         self.peak = max(self.peak, self.owned)
-        return self.free[self.free_count : self.free_count + count].clone()
+        return self.free[self.free_count : self.free_count + count].flip(0)  # the stack's top first: rising numbers
 
     def _release(self, pages: Tensor) -> None:
-        self.free[self.free_count : self.free_count + len(pages)] = pages
+        self.free[self.free_count : self.free_count + len(pages)] = pages.flip(0)
         self.free_count += len(pages)
 
     def _grow(self, wanted: int) -> None:
-        """Double the pools. The place where memory limits act: admission and pre-emption would keep it from being reached."""
+        """Double the pools. With a limit they have their size already, and whoever asks looks at `available` first."""
         old = self.pages
-        new = 2 * old if self.max_pages is None else min(2 * old, self.max_pages)
-        if new == old:
-            raise RunError(
-                f"the KV cache is full: {wanted} more pages wanted, {self.free_count} of {old} free; lower rollout.max_batch"
-            )
+        if self.max_pages is not None:
+            raise RunError(f"the KV cache is full: {wanted} more pages wanted, {self.free_count} of {old} free")
+        new = 2 * old
         for pools in (self.keys, self.values):
             for layer, pool in enumerate(pools):
-                pools[layer] = torch.cat([pool, pool.new_zeros(new - old, *pool.shape[1:])])
+                pools[layer] = torch.cat([pool, pool.new_empty(new - old, *pool.shape[1:])])
         added = torch.arange(new - 1, old - 1, -1, device=self.free.device)
         self.free = torch.cat([self.free[: self.free_count], added, self.free[self.free_count :]])
         self.free_count += new - old

@@ -1,13 +1,27 @@
-"""Who runs: waiting samples, slots, and the prompts that groups share. Host-side bookkeeping, constant work for each sample."""
+"""Who runs: waiting samples, slots, shared beginnings and free pages. Host-side bookkeeping; work for a sample does not grow with the queue.
+
+First come, first served, in the order of the call: those that run always come before those that wait. When pages run short, beginnings
+that nobody borrows go first, the longest unused before the others; then the *last* sample that came gives its pages back
+and waits, at the front, with what it has so far. So the first one always goes on: every sample ends, also under the tightest limit.
+"""
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import torch
 
 from ouro_rl.types import RolloutRequest
 from rollout_workers.kv_cache import KVCache
+from rollout_workers.prefill import PrefillQueue, Task
+from rollout_workers.prefixes import Prefix, prefix_tree
+
+SPARE_TOKENS = 8
+"""Tokens at full depth that each running sample must have pages for when another is admitted: admission is hopeful, but not blind."""
+SPARE_LENDERS = 16
+"""Slots for shared beginnings beyond one a sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,6 +33,9 @@ class Sample:
     """Position in its group."""
     order: int
     """Position among the rollouts that the call returns."""
+    prefix: Prefix
+    record: dict[str, tuple] = field(default_factory=dict)
+    """Columns of the completion so far, as `Sampler.collect` gives them; empty before the first start."""
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
@@ -31,57 +48,168 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """What a pass begins with."""
+    """A sample that was given a slot. It goes on when the prefill queue says that it may."""
 
-    samples: dict[int, Sample]
-    """New samples by slot."""
-    prefills: dict[int, tuple[int, ...]]
-    """New lenders by slot, with the tokens to prefill: all of the prompt but its last."""
+    slot: int
+    sample: Sample
+    shared: int
+    """Positions of its prompt that were there already."""
 
 
 class Scheduler:
-    """First come, first served. Samples use the cache's slots 0..max_batch-1, lenders (prompts) the ones after.
+    """Samples use the cache's slots 0..max_batch-1, lenders (shared beginnings) the ones after.
 
-    A lender is opened with its group's first sample and closed once the last one is admitted; the cache keeps it until the
-    last borrower ends. So at most max_batch lenders live: each has a borrower."""
+    A lender stays while samples beneath it wait or run, unless its pages are needed; it is computed again when it is missed."""
 
-    def __init__(self, requests: Sequence[RolloutRequest], cache: KVCache, max_batch: int):
-        self.cache, self.max_batch = cache, max_batch
-        self.waiting = deque(
-            Sample(request=request, index=index, order=order)
-            for order, (request, index) in enumerate(
-                (request, index) for request in requests for index in range(len(request.seeds))
-            )
-        )
+    def __init__(
+        self,
+        requests: Sequence[RolloutRequest],
+        cache: KVCache,
+        prefill: PrefillQueue,
+        max_batch: int,
+        *,
+        share: bool = True,
+    ):
+        """`share=False`: every sample computes its whole prompt, for comparison."""
+        self.cache, self.prefill, self.share = cache, prefill, share
+        self.waiting: deque[Sample] = deque()
+        prefixes = prefix_tree([request.prompt.token_ids for request in requests])
+        for request, prefix in zip(requests, prefixes, strict=True):
+            for index in range(len(request.seeds)):
+                sample = Sample(request=request, index=index, order=len(self.waiting), prefix=prefix)
+                self._count_waiting(sample, 1)
+                self.waiting.append(sample)
         self.running: dict[int, Sample] = {}
+        """By slot, in the order of the call."""
+        self.lenders: dict[int, Prefix] = {}
+        """By slot, the longest unused first."""
         self.free_slots = list(range(max_batch - 1, -1, -1))
-        self.free_lenders = list(range(2 * max_batch - 1, max_batch - 1, -1))
-        self.lender: int | None = None
-        """Of the group that is being admitted."""
+        self.free_lenders = list(range(cache.slots - 1, max_batch - 1, -1))
+        self.is_short = False
+        """A sample had to give its pages back and none has ended since: nobody is admitted."""
 
-    def admit(self) -> Admission:
-        """Give free slots to waiting samples."""
-        admission = Admission(samples={}, prefills={})
-        while self.waiting and self.free_slots:
-            sample = self.waiting.popleft()
-            slot, shared = self.free_slots.pop(), sample.prompt_ids[:-1]
-            if sample.index == 0 and shared:
-                self.lender = self.free_lenders.pop()
-                self.cache.open(self.lender)
-                self.cache.fill(self.lender, len(shared))
-                admission.prefills[self.lender] = shared
-            self.cache.open(slot, lender=self.lender, shared=len(shared))
-            self.running[slot] = admission.samples[slot] = sample
-            if self.lender is not None and sample.index == len(sample.request.seeds) - 1:
-                self.cache.close([self.lender])
-                self.lender = None
-        return admission
+    def admit(self) -> Admission | None:
+        """Give a free slot and pages to the first that waits, if there are any."""
+        if not self.waiting or not self.free_slots or self.is_short:
+            return None
+        sample = self.waiting[0]
+        if not self._find_pages(sample):
+            return None
+        self.waiting.popleft()
+        shared = self._open_lenders(sample)
+        self._count_waiting(sample, -1)
+        slot = self.free_slots.pop()
+        start = self._open(slot, self._lender(sample))
+        tokens, depths = self._known(sample)
+        if start < len(tokens):
+            self._fill(slot, start, tokens[start:], depths[start:])
+        self.prefill.waiting.append(slot)
+        self.running[slot] = sample
+        return Admission(slot=slot, sample=sample, shared=shared)
 
-    def finish(self, slots: Sequence[int]) -> tuple[list[Sample], list[int]]:
-        """Take ended samples out; their slots and pages are free at once. Returns them, and the lenders that went with them."""
+    def finish(self, slots: Sequence[int]) -> list[Sample]:
+        """Take samples out that have ended (or were cancelled). Their pages are free at once."""
         samples = [self.running.pop(slot) for slot in slots]
-        closed = self.cache.close(slots)
-        lenders = [slot for slot in closed if slot >= self.max_batch]
-        self.free_slots += [slot for slot in closed if slot < self.max_batch]
-        self.free_lenders += lenders
-        return samples, lenders
+        self.is_short = False
+        self._close(slots, samples)
+        return samples
+
+    def youngest(self) -> int:
+        """The slot of the sample that came last."""
+        return next(reversed(self.running))
+
+    def preempt(self, slot: int, record: dict[str, tuple]) -> None:
+        """Put a sample back at the queue's front with what it has so far."""
+        old = self.running.pop(slot)
+        sample = Sample(request=old.request, index=old.index, order=old.order, prefix=old.prefix, record=record)
+        self._count_waiting(sample, 1)  # before closing: its lenders may be of use again
+        self.waiting.appendleft(sample)
+        self.is_short = True
+        self._close([slot], [old])
+
+    def evict(self, spared: Sequence[Prefix] = ()) -> bool:
+        """Give away the pages of the lender that nobody borrows from and that was unused the longest; false when there is none."""
+        for slot, prefix in self.lenders.items():
+            if self.cache.references[slot] == 1 and prefix not in spared:
+                self._drop(prefix)
+                return True
+        return False
+
+    def _close(self, slots: Sequence[int], samples: Sequence[Sample]) -> None:
+        """Close the slots of samples, and then the lenders above them that nobody needs any more."""
+        self.prefill.drop(slots)
+        self.free_slots += self.cache.close(slots)
+        for sample in samples:
+            for prefix in sample.prefix.path():
+                if prefix.slot is not None and not prefix.waiting and self.cache.references[prefix.slot] == 1:
+                    self._drop(prefix)
+
+    def _drop(self, prefix: Prefix) -> None:
+        self.prefill.drop([prefix.slot])
+        self.free_lenders += self.cache.close([prefix.slot])
+        del self.lenders[prefix.slot]
+        prefix.slot = None
+
+    def _find_pages(self, sample: Sample) -> bool:
+        """Make sure of the pages that a sample needs to start; beginnings that nobody borrows make room."""
+        lender, known = self._lender(sample), self._known(sample)[1]
+        start = 0 if lender is None else lender.stop
+        wanted = sum(known[start:]) + self.cache.loops
+        if self.running:
+            wanted += self.cache.loops * SPARE_TOKENS * (len(self.running) + 1)
+        path = list(sample.prefix.path())
+        while self.cache.available < wanted:
+            if not self.evict(spared=path):
+                return False
+        return True
+
+    def _open_lenders(self, sample: Sample) -> int:
+        """Open the lenders that this sample misses and others will need, from the root. Returns the positions that were there."""
+        lender = self._lender(sample)
+        shared = 0 if lender is None else lender.stop
+        if lender is not None:
+            self.lenders[lender.slot] = self.lenders.pop(lender.slot)  # used just now
+        path = list(sample.prefix.path()) if self.share else []
+        for prefix in reversed(path):
+            if prefix.stop <= shared or prefix.waiting < 2:
+                continue
+            if not self.free_lenders and not self.evict(spared=path):
+                break
+            prefix.slot = self.free_lenders.pop()
+            start = self._open(prefix.slot, lender)
+            tokens = sample.prompt_ids[start : prefix.stop]
+            self._fill(prefix.slot, start, tokens, [self.cache.loops] * len(tokens))
+            self.lenders[prefix.slot] = lender = prefix
+        return shared
+
+    def _open(self, slot: int, lender: Prefix | None) -> int:
+        """Open a slot that borrows all of `lender`. Returns where its own positions start."""
+        if lender is None:
+            self.cache.open(slot)
+            return 0
+        self.cache.open(slot, lender=lender.slot, shared=lender.stop)
+        return lender.stop
+
+    def _fill(self, slot: int, start: int, tokens: Sequence[int], depths: Sequence[int]) -> None:
+        """Allot pages to positions from `start` on, and have them computed."""
+        is_full = min(depths) == self.cache.loops
+        table_depths = None if is_full else torch.tensor(depths, device=self.cache.table.device)
+        self.cache.fill(slot, start, start + len(tokens), table_depths)
+        self.prefill.waiting.append(Task(slot=slot, start=start, tokens=tokens, depths=depths))
+
+    def _known(self, sample: Sample) -> tuple[tuple[int, ...], list[int]]:
+        """Tokens before the one that the sample goes on with, and the loops that each of them runs."""
+        prompt, loops = sample.prompt_ids, self.cache.loops
+        if not sample.record:
+            return prompt[:-1], [loops] * (len(prompt) - 1)
+        completion, depths = sample.record["completion_ids"], sample.record["depths"]
+        ran = [self.cache.rule.loops_run(depth, loops) for depth in depths]
+        return (prompt + completion)[:-1], [loops] * (len(prompt) - 1) + ran
+
+    def _lender(self, sample: Sample) -> Prefix | None:
+        """The longest beginning of a sample's prompt that is in the cache."""
+        return next((prefix for prefix in sample.prefix.path() if prefix.slot is not None), None)
+
+    def _count_waiting(self, sample: Sample, change: int) -> None:
+        for prefix in sample.prefix.path():
+            prefix.waiting += change
