@@ -246,6 +246,7 @@ def run_script(sandbox: Sandbox, program: str, test: ScriptTest, deadline: float
             os.close(stdout_write)
         with child:
             nonce = secrets.token_hex(8)
+            child.wait_until_confined()
             child.send({"nonce": nonce, "program": program, "script": True}, deadline)
             limit = len(test.stdout.encode()) + _OUTPUT
             stdin, stdin_write = stdin_write, -1

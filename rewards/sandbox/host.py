@@ -62,15 +62,7 @@ class Child:
 
     def receive(self, deadline: float) -> dict[str, Any]:
         """The next message. Raises TimeoutError or ChildGone; SandboxError when the child could not be confined."""
-        if not self._confined:  # what it says first, before it has read anything
-            self._confined = True
-            try:
-                first = self.receive(time.monotonic() + _START_S)
-            except (ChildGone, TimeoutError) as error:
-                self._sandbox.close()
-                raise SandboxError(f"a child did not start: {error or 'no answer'}") from None
-            if first != {"ready": True}:
-                raise SandboxError(f"a child could not be confined: {first.get('failed')}")
+        self.wait_until_confined()
         size = wire.HEADER.unpack(self._read(wire.HEADER.size, deadline))[0]
         if size > wire.MAX_MESSAGE:
             raise ChildGone(f"an answer of {size} bytes")
@@ -78,6 +70,19 @@ class Child:
             return wire.unpack(self._read(size, deadline))
         except ValueError:
             raise ChildGone("a garbled answer") from None
+
+    def wait_until_confined(self) -> None:
+        """Take the child's first word, which it says before it has read anything. Raises SandboxError."""
+        if self._confined:
+            return
+        self._confined = True
+        try:
+            first = self.receive(time.monotonic() + _START_S)
+        except (ChildGone, TimeoutError) as error:
+            self._sandbox.close()
+            raise SandboxError(f"a child did not start: {error or 'no answer'}") from None
+        if first != {"ready": True}:
+            raise SandboxError(f"a child could not be confined: {first.get('failed')}")
 
     def _read(self, size: int, deadline: float) -> bytes:
         parts = bytearray()

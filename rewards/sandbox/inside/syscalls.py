@@ -50,8 +50,8 @@ _MACHINES = {"x86_64": (1, 0xC000003E), "aarch64": (2, 0xC00000B7)}
 _CLONE_THREAD = 0x10000
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032)
 """Duplicate, descriptor and status flags, record locks. Not: owners and signals (they reach other processes), pipe sizes."""
-_IOCTL = (0x5401, 0x5413, 0x541B, 0x5450, 0x5451)
-"""Is it a terminal, how large, how much to read; close-on-exec."""
+_IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
+"""Is it a terminal, how large, how much to read; blocking or not; close-on-exec."""
 _LOAD, _JUMP_EQUAL, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16

@@ -138,11 +138,20 @@ def _confine(rung: str, folders: list[str], limits: confine.Limits) -> None:
         confine.drop_privileges()
         confine.die_with_parent()
         confine.landlock(read)
-        if not os.access(library, os.R_OK):  # it lies in a folder of root's: there is a way past that, by descriptor
-            sys.path[:] = [entry.replace(library, f"/proc/self/fd/{held}", 1) for entry in sys.path]
-            sys.path_importer_cache.clear()
+        if os.access(library, os.R_OK):
+            os.close(held)
+        else:  # it lies in a folder of root's: there is a way past that, by descriptor
+            _move_library(library, f"/proc/self/fd/{held}")
         for fd in read:
             os.close(fd)
     confine.set_limits(limits)
     if rung != "none":
         confine.filter_system_calls(writable=rung == "bubblewrap")
+
+
+def _move_library(old: str, new: str) -> None:
+    """Let imports look elsewhere for what they looked for in `old`."""
+    for paths in [sys.path, *(vars(module).get("__path__") for module in list(sys.modules.values()))]:
+        if isinstance(paths, list):
+            paths[:] = [new + path.removeprefix(old) if path.startswith(old) else path for path in paths]
+    sys.path_importer_cache.clear()

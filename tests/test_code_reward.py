@@ -1,0 +1,270 @@
+"""The reward `code`: forms of tests, statuses, and ways of cheating, none of which may pay."""
+
+import time
+
+import pytest
+
+from ouro_rl.errors import UserError
+from rewards.code_compare import same_output, same_value
+from rewards.code_program import extract_code, program_of
+from rewards.code_reward import CodeReward
+from rewards.code_tasks import TestsUnusable, read_tests
+from rewards.sandbox import ladder
+from rewards.sandbox.inside import wire
+from tests.code_cheats import CHEATS, SCRIPT_CHEATS
+
+ASSERTS = ["assert triple(1) == 3", "assert triple(14) == 42", "assert [triple(x) for x in (0, -2)] == [0, -6]"]
+CASES = {"entry_point": "triple", "cases": [{"args": [1], "expected": 3}, {"args": [14], "expected": 42}]}
+SCRIPT = [{"stdin": "1\n", "stdout": "3\n"}, {"stdin": "14\n", "stdout": "42\n"}]
+CHECK = """
+def check(candidate):
+    assert candidate(1) == 3, "message"
+    for x in range(2, 5):
+        assert candidate(x) == 3 * x
+    assert True
+"""
+GOOD = "def triple(x):\n    return 3 * x\n"
+GOOD_SCRIPT = "print(3 * int(input()))"
+
+
+@pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
+def rung(request):
+    if reason := ladder.unavailable(request.param):
+        pytest.skip(f"NOT TESTED, rung {request.param}: {reason}")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def code(rung):
+    patch = pytest.MonkeyPatch()
+    patch.setattr("rewards.code_reward.choose_rung", lambda **_: ladder.command(rung))
+    reward = CodeReward(timeout_s=4.0, test_timeout_s=1.0, memory_mb=256)
+    patch.undo()
+    yield reward
+    reward.close()
+
+
+def verdict(reward: CodeReward, completion: str, tests, **columns):
+    [result] = reward.verdicts([completion], {"tests": [tests], **{name: [value] for name, value in columns.items()}})
+    return result
+
+
+@pytest.mark.parametrize("tests", [ASSERTS, CASES], ids=["asserts", "cases"])
+@pytest.mark.parametrize("name", CHEATS)
+def test_no_cheat_pays(code, name, tests):
+    result = verdict(code, CHEATS[name], tests)
+    assert result.value == 0.0 and result.status == "wrong", result
+    assert verdict(code, GOOD, tests).value == 1.0
+
+
+@pytest.mark.parametrize("name", SCRIPT_CHEATS)
+def test_no_script_cheat_pays(code, name):
+    result = verdict(code, SCRIPT_CHEATS[name] or "pass", SCRIPT)
+    assert (result.value, result.status) == (0.0, "wrong"), result
+
+
+def test_a_cheat_by_check(code):
+    for name in ("lying object", "lying int", "stop iteration", "assertion error", "hard exit in the function"):
+        result = verdict(code, CHEATS[name], None, test=CHECK, entry_point="triple")
+        assert (result.value, result.status) == (0.0, "wrong"), (name, result)
+
+
+def test_a_loop_over_calls_cannot_be_cut_short(code):
+    tests = ["assert all(x == 3 for x in map(triple, [1, 1]))", "for x in map(triple, [1]):\n    assert x == 3"]
+    assert verdict(code, "def triple(x): raise StopIteration", tests).value == 0.0
+    assert verdict(code, GOOD, tests).value == 1.0
+
+
+def test_every_form(code):
+    fenced = f"It is easy:\n```python\n{GOOD}```\nDone."
+    for tests in (ASSERTS, CASES, "\n".join(ASSERTS)):
+        assert verdict(code, fenced, tests).value == 1.0
+    assert verdict(code, GOOD_SCRIPT, SCRIPT).value == 1.0
+    assert verdict(code, GOOD, None, test=CHECK, entry_point="triple").value == 1.0
+    columns = {"test_list": [ASSERTS], "test_imports": [["import math"]]}
+    assert code(["def triple(x):\n    return x + x + x"], **columns) == [1.0]
+
+
+def test_partial_credit_and_all_or_nothing(code, rung, monkeypatch):
+    half = "def triple(x):\n    return 42 if x == 14 else None"
+    assert verdict(code, half, CASES).value == 0.5
+    assert verdict(code, half, ASSERTS).value == pytest.approx(1 / 3)
+    assert (
+        verdict(code, half.replace("14", "1").replace("42", "3"), None, test=CHECK, entry_point="triple").value == 0.5
+    )
+    slow = "import time\ndef triple(x):\n    time.sleep(5 * (x == 1)); return 3 * x"
+    started = time.monotonic()
+    result = verdict(code, slow, CASES)
+    assert result.value == 0.5 and "timed out" in result.detail and time.monotonic() - started < 3
+    monkeypatch.setattr("rewards.code_reward.choose_rung", lambda **_: ladder.command(rung))
+    strict = CodeReward(all_or_nothing=True)
+    assert [strict([text], tests=[CASES])[0] for text in (half, GOOD)] == [0.0, 1.0]
+    strict.close()
+
+
+def test_statuses(code):
+    cases = {
+        "no_answer": ("<think>def triple(x): ...", ASSERTS, 0.0),
+        "wrong": ("def triple(x) return", ASSERTS, 0.0),
+        "gold_unparsable": (GOOD, ["assert triple(1) = 3"], None),
+        "correct": (GOOD, ASSERTS, 1.0),
+    }
+    for status, (completion, tests, value) in cases.items():
+        result = verdict(code, completion, tests)
+        assert (result.status, result.value) == (status, value), result
+    broken = verdict(code, GOOD, ["assert triple(1) == 3"], test_setup_code="import no_such_module")
+    assert broken.status == "gold_unparsable" and "no_such_module" in broken.detail
+    for program in ("while True: pass", "def triple(x):\n    while True: pass", "import time; time.sleep(60)"):
+        result = verdict(code, program, ASSERTS)
+        assert (result.status, result.value) == ("wrong", 0.0) and "timed out" in result.detail
+    assert "MemoryError" in verdict(code, "def triple(x): return len(bytearray(1 << 30))", ASSERTS).detail
+    assert "SIGSEGV" in verdict(code, "import ctypes\ndef triple(x): ctypes.string_at(0)", ASSERTS).detail
+    with pytest.raises(UserError, match="`tests`"):
+        code([GOOD], answer=["?"])
+
+
+def test_output_is_limited(code):
+    assert "bytes of output" in verdict(code, "while True: print('x' * 10000)", SCRIPT).detail
+    assert verdict(code, "print('x' * 10**7)\n" + GOOD, ASSERTS).value == 1.0
+
+
+def test_infrastructure_is_never_the_models_fault(code, rung, monkeypatch):
+    broken = ladder.command(rung)
+    reward = CodeReward.__new__(CodeReward)
+    monkeypatch.setattr("rewards.code_reward.choose_rung", lambda **_: broken)
+    reward.__init__(timeout_s=2.0)
+    assert reward([GOOD], tests=[ASSERTS]) == [1.0]
+    [worker] = reward._pool._all
+    worker.signal_kill()
+    time.sleep(0.1)
+    assert reward([GOOD + "#"], tests=[ASSERTS]) == [1.0]  # the pool notices, and starts another
+    reward.close()
+
+
+def test_functions_that_work_in_place(code):
+    tests = ["x = [3, 1, 2]\nassert order(x) is None and x == [1, 2, 3]"]
+    assert verdict(code, "def order(x): x.sort()", tests).value == 1.0
+    assert verdict(code, "def order(x): pass", tests).value == 0.0
+    # What a test expects is computed from an argument that the program has passed back empty-handed.
+    assert verdict(code, "def top(x):\n    x[:] = [0]\n    return 0", ["x = [3]\nassert top(x) == max(x)"]).value == 0.0
+
+
+def test_errors_that_tests_ask_for(code):
+    tests = ["try:\n    f(-1)\nexcept ValueError:\n    pass\nelse:\n    assert False"]
+    assert verdict(code, "def f(x):\n    raise ValueError('no')", tests).value == 1.0
+    assert verdict(code, "def f(x):\n    raise KeyError('no')", tests).value == 0.0
+
+
+def test_humaneval_completions_may_be_bodies_or_functions(code):
+    prompt = 'def helper(x):\n    return x\n\n\ndef triple(x: int) -> int:\n    """Three times."""\n'
+    columns = {"test": CHECK.replace("3 * x", "helper(3 * x)"), "entry_point": "triple", "prompt": prompt}
+    for completion in ("    return helper(3 * x)\n", f"```python\n{GOOD}```", prompt + "    return 3 * x"):
+        assert verdict(code, completion, None, **columns).value == 1.0
+    assert verdict(code, "    return helper(2 * x)\n", None, **columns).value == 0.0
+
+
+# --- without a sandbox -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("x = 1", "x = 1"),
+        ("    return 1\n", "    return 1\n"),
+        ("a\n```python\nx = 1\n```\nb\n```\ny = 2\n```\nc", "y = 2\n"),
+        ("```py\nx = 1\n", "x = 1\n"),
+        ("<think>```\nx\n```</think>```\ny\n```", "y\n"),
+        ("<think>```\nx\n```", None),
+        ("   \n", None),
+        ("~~~\nx = '```'\n~~~", "x = '```'\n"),
+        ("````\n```\nx\n```\n````", "```\nx\n```\n"),
+    ],
+)
+def test_extraction(text, code):
+    assert extract_code(text) == code
+
+
+def test_extraction_is_linear():
+    started = time.monotonic()
+    for text in ("```\n" * 50_000, "```" * 100_000, "`" * 300_000, "~~~\n```\n" * 40_000, " " * 300_000):
+        extract_code(text)
+    assert time.monotonic() - started < 2
+
+
+def test_program_without_a_code_prompt():
+    assert program_of("x", "Write a function f.", "f") == program_of("x", "def g(): pass", "f") == "x"
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "tolerance", "same"),
+    [
+        (1, 1, None, True), (1, 1.0, None, False), (True, 1, None, False), (1, True, None, False), (1, 1.0, 0.0, True),
+        (True, 1, 0.5, False), (0.1 + 0.2, 0.3, None, False), (0.1 + 0.2, 0.3, 1e-9, True), (None, None, None, True),
+        (None, False, None, False), ("1", 1, 1.0, False), ((1, 2), [1, 2], None, True), ([1, 2], [1, 2, 3], None, False),
+        ({"a": [1]}, {"a": [1]}, None, True), ({"a": 1, "b": 2}, {"a": 1}, None, False), ({1: 1}, {"1": 1}, None, False),
+        ({1}, [1], None, False), (10**40, 10**40, None, True), (10**40, 10**40 + 1, None, False), (b"a", "a", None, False),
+        (float("nan"), float("nan"), None, True), (float("inf"), float("inf"), None, True), (10**400, 1.0, 0.1, False),
+        (range(2), [0, 1], None, False), (len, None, None, False), ({}, {}, None, True), ([], {}, None, False),
+    ],
+)  # fmt: skip
+def test_same_value(got, expected, tolerance, same):
+    assert same_value(wire.encode(got), expected, tolerance) is same
+
+
+def test_same_output():
+    assert same_output("a \nb\n\n", "a\nb", None) and not same_output("a\n\nb", "a\nb", None)
+    assert not same_output(" a", "a", None) and same_output("0.3333 x", "0.33334 x", 1e-3)
+    assert not same_output("0.3333 x", "0.4 x", 1e-3) and not same_output("1", "1 2", 1.0)
+
+
+def test_values_travel_with_their_types():
+    from collections import Counter, OrderedDict, deque, namedtuple
+    from decimal import Decimal
+    from fractions import Fraction
+
+    values = [
+        None, True, 0, -1, 2**70, 1.0, -0.0, float("inf"), "x", "\ud800", b"\xff", bytearray(b"a"), 1j, (1, (2,)), [1, [2]],
+        {1, 2}, frozenset({1}), {1: (2,), (3,): None}, range(1, 9, 2), deque([1]), Decimal("1.10"), Fraction(1, 3),
+    ]  # fmt: skip
+    for value in values:
+        back = wire.decode(wire.unpack(wire.pack({"v": wire.encode(value)})[4:])["v"])
+        assert back == value and type(back) is type(value) and repr(back) == repr(value)
+    downcast = [
+        (Counter("aab"), dict),
+        (OrderedDict(a=1), dict),
+        (namedtuple("P", "x")(1), tuple),
+        (type("I", (int,), {})(3), int),
+    ]
+    for value, kind in downcast:
+        assert type(wire.decode(wire.encode(value))) is kind
+    assert list(wire.decode(wire.encode(x for x in (1, 2)))) == [1, 2]
+    assert list(wire.decode(wire.encode({"a": 1}.items()))) == [("a", 1)]
+    assert bool(wire.decode(wire.encode(len))) is True
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"x": 1}, {"t": 1}, {"t": [1], "s": [1]}, {}, {"i": "zz"}, {"i": 5}, {"d": [[1]]}, {"d": [[[1], 1]]}, {"s": [[1]]}, {"f": "1"},
+        {"D": "x"}, {"F": [1, 0]}, {"c": ["1", "2"]}, {"r": ["x"]}, {"o": ["x", 1]}, {"ba": "\u1234"}, {"it": None},
+        eval("[" * 80 + "]" * 80),
+    ],
+)  # fmt: skip
+def test_nothing_else_is_decoded(data):
+    with pytest.raises(ValueError):
+        wire.decode(data)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {}, {"tests": []}, {"tests": ["x = 1"]}, {"tests": ["assert ("]}, {"tests": ["assert 1 == 1"]}, {"tests": {"cases": [1]}},
+        {"tests": {"entry_point": "f", "cases": []}}, {"tests": {"entry_point": "f", "cases": [{"args": [1]}]}}, {"tests": "[1"},
+        {"tests": [{"stdin": ""}]}, {"test": "def check(candidate):\n    assert candidate()"}, {"tests": "f()"},
+        {"tests": {"entry_point": "f", "cases": [{"args": [], "expected": 1, "tolerance": -1}]}},
+        {"test": "def check(candidate):\n    pass", "entry_point": "f"},
+    ],
+)  # fmt: skip
+def test_unusable_tests_are_said_to_be(row):
+    with pytest.raises(TestsUnusable):
+        read_tests(row)

@@ -1,0 +1,220 @@
+"""Attacks on every rung of the sandbox that this machine allows: none succeeds, nothing is left, the next item is unharmed."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ouro_rl.errors import UserError
+from rewards.sandbox import ladder
+from rewards.sandbox.host import ChildGone, Sandbox, SandboxError
+from rewards.sandbox.inside import wire
+from rewards.sandbox.inside.confine import Limits
+from tests.sandbox_attacks import ATTACKS, ENDINGS
+
+LIMITS = Limits(memory_mb=256, seconds=5, tasks=64, tmp_mb=16)
+RUNGS = ["bubblewrap", "landlock"]
+
+
+@pytest.fixture(scope="module", params=RUNGS)
+def sandbox(request):
+    if reason := ladder.unavailable(request.param):
+        pytest.skip(f"NOT TESTED, rung {request.param}: {reason}")
+    os.environ["OURO_SECRET"] = "in the environment"
+    with Sandbox(ladder.command(request.param), LIMITS) as sandbox:
+        sandbox.start()
+        yield sandbox
+    del os.environ["OURO_SECRET"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "secret").write_text("in a file")
+    tmp_path.chmod(0o777)
+    (tmp_path / "secret").chmod(0o666)
+    return tmp_path
+
+
+def ask(sandbox: Sandbox, program: str, function: str, *arguments, seconds: float = 5.0):
+    """The value that a program's function returns in a new child; ("error", ...) when it raised or ended."""
+    deadline = time.monotonic() + seconds
+    with sandbox.child("candidate") as child:
+        try:
+            child.send({"nonce": "1", "program": program, "script": False}, deadline)
+            loaded = child.receive(deadline)
+            assert "ok" in loaded, loaded
+            arguments = [wire.encode(argument) for argument in arguments]
+            child.send({"nonce": "2", "name": function, "args": arguments, "kwargs": {}}, deadline)
+            answer = child.receive(deadline)
+        except (ChildGone, TimeoutError) as end:
+            return "error", type(end).__name__
+    return wire.decode(answer["ok"]) if "ok" in answer else ("error", *answer["error"])
+
+
+def processes() -> set[int]:
+    """Every process below this one."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(") ")[2].split()
+            parents[int(entry.parent.name)] = int(fields[1])
+        except OSError:
+            continue
+    found, size = {os.getpid()}, 0
+    while size != len(found):
+        size = len(found)
+        found |= {pid for pid, parent in parents.items() if parent in found}
+    return found - {os.getpid()}
+
+
+def mounts() -> int:
+    return len(Path("/proc/self/mounts").read_text().splitlines())
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_attack_fails_and_the_next_item_is_unharmed(sandbox, folder, name):
+    before, mounted = processes(), mounts()
+    program = ATTACKS[name].replace("THREAD_CEILING", str(LIMITS.tasks + sandbox._command.user_tasks))
+    got = ask(sandbox, program, "attack", str(folder))
+    assert not got, got
+    assert ask(sandbox, "def double(x): return 2 * x", "double", 21) == 42
+    assert processes() <= before and mounts() == mounted
+    assert sorted(path.name for path in folder.iterdir()) == ["secret"]
+    assert (folder / "secret").read_text() == "in a file"
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_nothing_is_left_of_a_program_that_will_not_end(sandbox, folder, name):
+    before = processes()
+    assert ask(sandbox, ENDINGS[name], "attack", str(folder), seconds=0.5)[0] == "error"
+    assert processes() <= before
+    assert ask(sandbox, "def double(x): return 2 * x", "double", 21) == 42
+
+
+def test_programs_do_not_see_one_another(sandbox):
+    leave = "import builtins, json, os, sys\njson.dumps = builtins.len = None\nsys.modules['mark'] = 1\n"
+    leave += "try: open('/tmp/mark', 'w').write('x')\nexcept OSError: pass\n"
+    with sandbox.child("candidate") as other:
+        deadline = time.monotonic() + 5
+        other.send({"nonce": "1", "program": leave + "def f(): pass", "script": False}, deadline)
+        with pytest.raises(ChildGone):  # it has broken its own driver
+            other.receive(deadline)
+        look = "import os, sys, json\ndef f():\n    json.dumps(len('')); return os.path.exists('/tmp/mark') or 'mark' in sys.modules"
+        assert ask(sandbox, look, "f") is False
+
+
+def test_what_a_program_may_do(sandbox):
+    program = """
+import asyncio, threading, random, tempfile, colorsys, unicodedata, decimal, sqlite3
+def use():
+    async def later(): return 3
+    done = []
+    threads = [threading.Thread(target=done.append, args=(i,)) for i in range(8)]
+    for thread in threads: thread.start()
+    for thread in threads: thread.join()
+    return asyncio.run(later()), sorted(done), len(str(random.random())) > 1
+"""
+    assert ask(sandbox, program, "use") == (3, list(range(8)), True)
+
+
+def test_a_small_tmp_of_its_own():
+    if reason := ladder.unavailable("bubblewrap"):
+        pytest.skip(f"NOT TESTED, rung bubblewrap: {reason}")
+    program = "def f():\n    open('/tmp/x', 'x').write('kept'); return open('/tmp/x').read()"
+    with Sandbox(ladder.command("bubblewrap"), LIMITS) as sandbox:
+        assert [ask(sandbox, program, "f") for _ in range(2)] == ["kept", "kept"]
+
+
+def test_memory_is_limited(sandbox):
+    program = "def f(mb):\n    return len(bytearray(mb << 20)) >> 20"
+    assert ask(sandbox, program, "f", 64) == 64
+    assert ask(sandbox, program, "f", 512) == ("error", "MemoryError", "")
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_server_that_dies_is_noticed_and_replaced(rung):
+    if reason := ladder.unavailable(rung):
+        pytest.skip(f"NOT TESTED, rung {rung}: {reason}")
+    before = processes()
+    with Sandbox(ladder.command(rung), LIMITS) as sandbox:
+        sandbox.start()
+        for pid in processes() - before:
+            with contextlib.suppress(ProcessLookupError):  # gone with another
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.2)
+        with pytest.raises(SandboxError):
+            sandbox.start() if sandbox._process.poll() is None else sandbox.end(0)
+        assert ask(sandbox, "def double(x): return 2 * x", "double", 21) == 42
+    assert processes() <= before
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_sandbox_ends_with_its_host(rung):
+    if reason := ladder.unavailable(rung):
+        pytest.skip(f"NOT TESTED, rung {rung}: {reason}")
+    code = f"""
+import time, sys
+from rewards.sandbox import ladder
+from rewards.sandbox.host import Sandbox
+from tests.test_sandbox import LIMITS, processes
+sandbox = Sandbox(ladder.command({rung!r}), LIMITS)
+child = sandbox.child("candidate")
+child.send({{"nonce": "1", "program": "while True: pass", "script": False}}, time.monotonic() + 5)
+time.sleep(0.3)
+print(*processes(), flush=True)
+time.sleep(60)
+"""
+    host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    started = [int(pid) for pid in host.stdout.readline().split()]
+    host.kill()
+    host.wait()
+    host.stdout.close()
+    assert len(started) >= 2
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline and any(alive(pid) for pid in started):
+        time.sleep(0.05)
+    assert not [pid for pid in started if alive(pid)]
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def test_without_a_sandbox_the_reward_refuses(monkeypatch, capsys):
+    monkeypatch.setattr(ladder, "unavailable", lambda rung: f"no {rung} today")
+    with pytest.raises(UserError, match="no bubblewrap today") as refusal:
+        ladder.choose_rung()
+    assert "apt-get" in str(refusal.value) or "make sandbox" in str(refusal.value)
+    assert "allow_unsafe_code" in str(refusal.value)
+    assert ladder.choose_rung(allow_unsafe_code=True).rung == "none"
+
+
+def test_the_unsafe_rung_runs_programs_and_cleans_up():
+    with Sandbox(ladder.command("none"), LIMITS) as sandbox:
+        assert ask(sandbox, "def double(x): return 2 * x", "double", 21) == 42
+        before = processes()
+        program = "import subprocess\ndef f():\n    subprocess.Popen(['sleep', '60'])\n    while True: pass"
+        assert ask(sandbox, program, "f", seconds=0.7)[0] == "error"
+        time.sleep(0.1)
+        assert not [pid for pid in processes() - before if alive(pid)]
+
+
+def test_a_broken_bubblewrap_is_an_unavailable_rung(monkeypatch, tmp_path):
+    broken = tmp_path / "bwrap"
+    broken.write_text("#!/bin/sh\necho 'bwrap: setting up uid map: Permission denied' >&2; exit 1\n")
+    broken.chmod(0o755)
+    tmp_path.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    ladder.unavailable.cache_clear()
+    try:
+        assert "Permission denied" in ladder.unavailable("bubblewrap")
+    finally:
+        ladder.unavailable.cache_clear()
