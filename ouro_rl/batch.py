@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ouro_rl.types import NO_DEPTH, Rollout
+from ouro_rl.errors import RunError
+from ouro_rl.types import NO_DEPTH, DepthPolicy, Rollout, TokenFilters
 
 
 def collate(rollouts: Sequence[Rollout], advantages: Tensor, returns: Tensor, pad_token_id: int) -> dict[str, Tensor]:
     """n rollouts -> tensors by name: `prompt_ids`, `prompt_mask` [n, P]; `completion_ids`, `completion_mask`, `depths`,
-    `sampler_logprobs`, `depth_logprobs` [n, C]; `advantages` [n]; `gate_returns` [n, C, T - 1]."""
+    `sampler_logprobs`, `depth_logprobs`, `support_sizes` (0: not filtered) [n, C]; `advantages` [n]; `gate_returns` [n, C, T - 1]."""
     prompts = [rollout.prompt_ids for rollout in rollouts]
     completions = [rollout.completion_ids for rollout in rollouts]
     return {
@@ -28,9 +29,27 @@ def collate(rollouts: Sequence[Rollout], advantages: Tensor, returns: Tensor, pa
         "depths": _pad([rollout.depths for rollout in rollouts], NO_DEPTH),
         "sampler_logprobs": _pad([rollout.token_logprobs for rollout in rollouts], 0.0),
         "depth_logprobs": _pad([rollout.depth_logprobs for rollout in rollouts], 0.0),
+        "support_sizes": _pad([rollout.support_sizes or (0,) * len(rollout.completion_ids) for rollout in rollouts], 0),
         "advantages": advantages,
         "gate_returns": returns,
     }
+
+
+def check_depth_policies(rollouts: Sequence[Rollout], policy: DepthPolicy) -> None:
+    """Raise RunError unless all of them were sampled under `policy`: a replay under another one is of another model."""
+    if others := {rollout.depth_policy for rollout in rollouts} - {policy}:
+        raise RunError(
+            f"rollouts were sampled under {others.pop()},\nbut the trainer replays {policy}: take both from one config"
+        )
+
+
+def check_filters(rollouts: Sequence[Rollout], temperature: float, filters: TokenFilters) -> None:
+    """Raise RunError unless all of them were sampled at this temperature with these filters."""
+    if others := {(rollout.temperature, rollout.filters) for rollout in rollouts} - {(temperature, filters)}:
+        raise RunError(
+            f"rollouts were sampled under (temperature, filters) {others.pop()},\n"
+            f"but the trainer replays {(temperature, filters)}: take both from one config"
+        )
 
 
 def depth_matrix(rollouts: Sequence[Rollout]) -> Tensor:

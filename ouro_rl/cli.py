@@ -26,6 +26,7 @@ from ouro_rl.preflight_files import (
     check_train_files,
 )
 from ouro_rl.run_folder import open_run_folder
+from ouro_rl.sampling_options import add_sampling_options, filters_of, stops_of
 from ouro_rl.sizes import derived_sizes
 from ouro_rl.types import DepthPolicy
 
@@ -118,9 +119,14 @@ def evaluate(arguments: argparse.Namespace) -> int:
         thresholds=arguments.exit_threshold,
         sample_gate=arguments.sample_gate,
         depth_policy=DepthPolicy(
-            kv_rule=KVRule(arguments.kv_rule), min_depth=arguments.min_depth, max_depth=arguments.max_depth
+            kv_rule=KVRule(arguments.kv_rule), min_depth=arguments.min_depth, max_depth=arguments.max_depth,
+            gate_temperature=arguments.gate_temperature,
         ),
         samples=arguments.samples,
+        temperature=arguments.temperature,
+        filters=filters_of(arguments),
+        stop_strings=stops_of(arguments),
+        stop_token_ids=tuple(arguments.stop_id),
         limit=arguments.limit,
         max_new_tokens=arguments.max_new_tokens,
         assistant_prefix=arguments.assistant_prefix.replace("\\n", "\n"),  # a shell passes the two characters
@@ -246,6 +252,7 @@ def _add_eval(command: argparse.ArgumentParser) -> None:
     command.add_argument("--min-depth", type=_count, default=1, metavar="N", help="the gate is not asked before this loop")
     command.add_argument("--max-depth", type=_count, metavar="N", help="most loops of a token (default: the model's)")
     command.add_argument("--samples", type=_count, default=1, metavar="K", help="1: greedy; more: at temperature 1")
+    add_sampling_options(command)
     command.add_argument("--limit", type=_count, metavar="N", help="at most this many problems")
     command.add_argument("--max-new-tokens", type=_count, metavar="N", help="default: 64 for arithmetic, else 2048")
     command.add_argument(

@@ -149,6 +149,8 @@ class EvalConfig(Section):
     """`arithmetic`, `math500` or a .jsonl file; None leaves evaluation out."""
     limit: int | None = Field(default=None, ge=1)
     exit_rule: ExitRuleConfig = ExitRuleConfig(kind="threshold", value=0.5)
+    gate_temperature: float = Field(default=1.0, gt=0)
+    """1 is the gate as the checkpoint has it, whatever it is trained at."""
     kv_rule: Rule | None = None
     """None: as in the rollouts, whose min_depth and max_depth hold here too."""
     max_new_tokens: int | None = Field(default=None, ge=1)

@@ -90,11 +90,18 @@ def stop_token_ids(tokenizer: Any) -> tuple[int, ...]:
 
 
 def completion_texts(tokenizer: Any, rollouts: Sequence[Rollout]) -> list[str]:
-    """What graders see: the completions without the token that ended them. Other special tokens stay: `</think>` may be one."""
-    kept = [
-        ids[:-1] if stop else ids for ids, stop in ((r.completion_ids, r.finish_reason == "stop") for r in rollouts)
-    ]
-    return tokenizer.batch_decode(kept, skip_special_tokens=False)
+    """What graders see: the completions without the stop token that ended them, or up to the end of the stop string (which stays: it
+    may be what they look for, such as `</answer>`). Other special tokens stay too: `</think>` may be one."""
+    by_token = [rollout.finish_reason == "stop" and rollout.stop_string is None for rollout in rollouts]
+    kept = [rollout.completion_ids[: -1 if cut else None] for rollout, cut in zip(rollouts, by_token, strict=True)]
+    texts = tokenizer.batch_decode(kept, skip_special_tokens=False)
+    return [_up_to(text, rollout.stop_string) for text, rollout in zip(texts, rollouts, strict=True)]
+
+
+def _up_to(text: str, end: str | None) -> str:
+    """`text` to the end of the first `end` in it."""
+    head, found, _ = text.partition(end) if end else (text, "", "")
+    return head + found
 
 
 # --- data sets ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,8 @@ from ouro_rl.errors import RunError
 from ouro_rl.exit_gate import check_depth_policy
 from ouro_rl.metrics import mean_depth, wilson_interval
 from ouro_rl.rundir import write_atomically
-from ouro_rl.types import DepthPolicy, ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams
+from ouro_rl.token_pieces import stop_strings_of
+from ouro_rl.types import DepthPolicy, ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams, TokenFilters
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool
@@ -81,7 +82,12 @@ class EvalRequest:
     depth_policy: DepthPolicy = DepthPolicy()
     """For thresholds and sampled depths."""
     samples: int = 1
-    """1 is greedy; more are drawn at temperature 1."""
+    temperature: float | None = None
+    """None: greedy with one sample, 1 with more."""
+    filters: TokenFilters = TokenFilters()
+    stop_strings: tuple[str, ...] = ()
+    stop_token_ids: tuple[int, ...] = ()
+    """Beside the tokenizer's own."""
     limit: int | None = None
     max_new_tokens: int | None = None
     assistant_prefix: str = ""
@@ -146,11 +152,7 @@ def run_eval(request: EvalRequest) -> Path:
     for rule in request.rules():
         check_depth_policy(request.policy(rule), rule, model.config.total_ut_steps)
     prompts = _load_problems(request, tokenizer)
-    params = SamplingParams(
-        max_new_tokens=request.max_new_tokens or (SHORT_ANSWER if request.benchmark == "arithmetic" else LONG_ANSWER),
-        temperature=0.0 if request.samples == 1 else 1.0,
-        stop_token_ids=stop_token_ids(tokenizer),
-    )
+    params = _sampling_params(request, tokenizer)
     rows = []
     with ExitStack() as cleanup:
         gpus = 1 if cuda and request.workers else 0
@@ -171,6 +173,17 @@ def run_eval(request: EvalRequest) -> Path:
     path = request.out / "eval.json"
     write_atomically(path, [json.dumps(_record(request, params, len(prompts), dtype, rows), indent=2), "\n"])
     return path
+
+
+def _sampling_params(request: EvalRequest, tokenizer: Any) -> SamplingParams:
+    default = 0.0 if request.samples == 1 else 1.0
+    return SamplingParams(
+        max_new_tokens=request.max_new_tokens or (SHORT_ANSWER if request.benchmark == "arithmetic" else LONG_ANSWER),
+        temperature=default if request.temperature is None else request.temperature,
+        filters=request.filters,
+        stop_token_ids=tuple(sorted({*stop_token_ids(tokenizer), *request.stop_token_ids})),
+        stop_strings=stop_strings_of(tokenizer, request.stop_strings, key="--stop"),
+    )
 
 
 def math_scorer(tokenizer: Any, prompts: Sequence[Prompt]) -> Scorer:
@@ -249,6 +262,9 @@ def _record(
         "problems": problems,
         "samples": request.samples,
         "temperature": params.temperature,
+        **asdict(params.filters),
+        "stop_strings": request.stop_strings,
+        "stop_token_ids": params.stop_token_ids,
         "max_new_tokens": params.max_new_tokens,
         "assistant_prefix": request.assistant_prefix,
         "dtype": dtype,

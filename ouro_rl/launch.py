@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 
 import torch
@@ -16,15 +16,14 @@ from transformers.utils import logging as transformers_logging
 from ouro_rl.callbacks import Progress, StopOnSignal
 from ouro_rl.checkpoints import load_policy
 from ouro_rl.config import TrainConfig
-from ouro_rl.data import ChatFormat, load_benchmark, load_prompts, stop_token_ids
+from ouro_rl.data import ChatFormat, load_benchmark, load_prompts
 from ouro_rl.errors import UserError
 from ouro_rl.evaluate import EvalRow, evaluate
 from ouro_rl.report import write_report
 from ouro_rl.run_folder import open_run_folder
 from ouro_rl.rundir import RunDir
-from ouro_rl.sampling import GroupSampler, make_pool, make_scorer
+from ouro_rl.sampling import GroupSampler, make_pool, make_scorer, sampling_params
 from ouro_rl.trainer import OuroGRPOTrainer
-from ouro_rl.types import SamplingParams
 
 LONGEST_WAIT = timedelta(days=1)
 """The other processes wait for the first one's rollouts and evaluations."""
@@ -102,11 +101,17 @@ def make_examiner(config: TrainConfig, pool, tokenizer):
         config.eval.source, tokenizer=tokenizer, limit=config.eval.limit, operations=config.eval.operations,
         chat=ChatFormat.of(config.data),
     )  # fmt: skip
-    params = SamplingParams(
-        max_new_tokens=config.eval.max_new_tokens or config.rollout.max_new_tokens,
+    asked, rollout = config.eval, sampling_params(config.rollout, tokenizer)
+    params = replace(
+        rollout,
+        max_new_tokens=asked.max_new_tokens or rollout.max_new_tokens,
         temperature=0.0,
-        exit_rule=config.eval.exit_rule.rule(),
-        stop_token_ids=stop_token_ids(tokenizer),
+        filters=replace(rollout.filters, top_k=0, top_p=1.0, min_p=0.0),  # they would leave the most likely token as it is
+        exit_rule=asked.exit_rule.rule(),
+        depth_policy=replace(
+            rollout.depth_policy, kv_rule=asked.kv_rule or config.rollout.kv_rule, gate_temperature=asked.gate_temperature
+        ),
+        early_stop=None,
     )
     return lambda when: evaluate(pool, prompts, params, tokenizer=tokenizer, name=when)
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from ouro_rl.logit_processors import process_logits
 from ouro_rl.types import TokenFilters
 
+UNFILTERED = TokenFilters()
 NUCLEUS_CANDIDATES = (256, 4096)
 """So many of the largest logits are looked at for top-p, then so many; rows whose nucleus is larger still are sorted whole."""
 Prefixes = Sequence[Sequence[int]]
@@ -44,7 +45,7 @@ class Recorded:
 def token_distribution(
     logits: Tensor,
     temperature: float,
-    filters: TokenFilters = TokenFilters(),
+    filters: TokenFilters = UNFILTERED,
     *,
     prefixes: Prefixes | None = None,
     recorded: Recorded | None = None,

@@ -14,6 +14,7 @@ from ouro_rl.checkpoint_files import check_model
 from ouro_rl.config import TrainConfig
 from ouro_rl.errors import UserError
 from ouro_rl.jsonl import dotted_value, first_row, no_column
+from ouro_rl.user_functions import load_function
 
 BENCHMARKS = ("arithmetic", "math500")
 _HUB_DATA = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -27,6 +28,15 @@ def check_train_files(config: TrainConfig) -> None:
     if config.eval.source is not None:
         check_benchmark(config.eval.source, None, key="eval.source")
     check_rewards(config)
+    check_functions(config)
+
+
+def check_functions(config: TrainConfig) -> None:
+    """The user's functions in the rollouts can be imported."""
+    for name in config.rollout.logit_processors:
+        load_function(name, "rollout.logit_processors")
+    if config.rollout.early_stop is not None and config.rollout.early_stop.hook is not None:
+        load_function(config.rollout.early_stop.hook, "rollout.early_stop.hook")
 
 
 def check_rewards(config: TrainConfig) -> None:

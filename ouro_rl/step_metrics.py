@@ -1,14 +1,26 @@
-"""The figures of one update, collected from wherever they arise."""
+"""The figures of one update, collected from wherever they arise.
+
+A row of `metrics.jsonl` is whole also where a batch of rollouts is used for several updates: figures of the batch stand in each of
+their rows (what was spent on it in the first one only, 0 in the others). What compares worker and trainer at equal weights,
+`logp_gap/*`, stands in the first row alone: later updates are off-policy by design.
+"""
 
 from __future__ import annotations
 
+SPENT_ON_ROLLOUTS = ("time/rollout_s", "time/reward_s", "time/sync_s")
+
 
 class StepMetrics:
-    """`set`, `add`, `largest` and `mean` collect by name; `take` hands everything over and starts anew."""
+    """`set`, `add`, `largest` and `mean` collect by name; `take` hands everything over and starts anew, but for what `describe`
+    was told of the batch in hand."""
 
     def __init__(self) -> None:
+        self.batch: dict[str, float] = {}
         self.values: dict[str, float] = {}
         self.weights: dict[str, float] = {}
+
+    def describe(self, values: dict[str, float]) -> None:
+        self.batch.update(values)
 
     def set(self, name: str, value: float) -> None:
         self.values[name] = value
@@ -28,8 +40,9 @@ class StepMetrics:
         self.weights[name] = total
 
     def seconds_of_rollout(self) -> float:
-        return sum(self.values.get(name, 0.0) for name in ("time/rollout_s", "time/reward_s", "time/sync_s"))
+        return sum(self.values.get(name, 0.0) for name in SPENT_ON_ROLLOUTS)
 
     def take(self) -> dict[str, float]:
-        values, self.values, self.weights = self.values, {}, {}
+        values = {**dict.fromkeys(SPENT_ON_ROLLOUTS, 0.0), **self.batch, **self.values}
+        self.values, self.weights = {}, {}
         return values

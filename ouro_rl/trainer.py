@@ -25,15 +25,15 @@ from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOTrainer
 
 from ouro_rl.advantages import PriceRule, gate_returns, group_advantages
-from ouro_rl.batch import collate, depth_matrix, replay_inputs
+from ouro_rl.batch import check_depth_policies, check_filters, collate, depth_matrix, replay_inputs
 from ouro_rl.config import TrainConfig
 from ouro_rl.errors import RunError
-from ouro_rl.exit_gate import decision_logprobs, gate_entropy
+from ouro_rl.exit_gate import check_depth_policy, decision_entropy, decision_logprobs, tempered
 from ouro_rl.losses import gate_loss, token_loss, token_weights
 from ouro_rl.metrics import rollout_metrics
-from ouro_rl.policy import entropy, token_log_softmax
 from ouro_rl.rundir import RunDir
 from ouro_rl.step_metrics import StepMetrics
+from ouro_rl.token_head import token_reader
 from ouro_rl.trainer_settings import gap_limit, grpo_config
 from ouro_rl.types import Prompt, ScoredRollout, rollout_record
 
@@ -53,7 +53,10 @@ class OuroGRPOTrainer(GRPOTrainer):
         self.ouro, self.run_dir = config, run_dir
         self.rollout_source, self.publish = rollout_source, publish
         self.prompts = prompts
-        self.max_loops = model.config.total_ut_steps
+        trained = model.config.total_ut_steps
+        self.depth_policy, self.filters = config.rollout.depth_policy(), config.rollout.filters()
+        check_depth_policy(self.depth_policy, config.rollout.exit_rule.rule(), trained)
+        self.max_loops = self.depth_policy.max_loops(trained)
         model.model.compute_dtype = getattr(torch, config.model.dtype)
         self.published_version: int | None = None
         self.price_rule = PriceRule(
@@ -114,11 +117,15 @@ class OuroGRPOTrainer(GRPOTrainer):
 
     def _sample(self, indices: Sequence[int]) -> list[ScoredRollout]:
         scored, timings = self.rollout_source([self.prompts[index] for index in indices], self.state.global_step + 1)
-        self.step_metrics.update(timings)
+        spent = {name: seconds for name, seconds in timings.items() if name.startswith("time/")}
+        self.step_metrics.update(spent)
+        rollouts = [item.rollout for item in scored]
+        check_depth_policies(rollouts, self.depth_policy)
+        check_filters(rollouts, self.temperature, self.filters)
         metrics = rollout_metrics(scored, self.max_loops, self.published_version)
         if metrics["reward/unscored"] > self.ouro.rewards.max_unscored:
             raise RunError(_unscored_message(scored, metrics["reward/unscored"], self.ouro.rewards.max_unscored))
-        self.step_metrics.update(metrics)
+        self.step_metrics.describe(metrics | {name: timings[name] for name in timings.keys() - spent.keys()})
         return scored
 
     def _advantages(self, scored: Sequence[ScoredRollout]) -> tuple[Tensor, Tensor]:
@@ -128,10 +135,9 @@ class OuroGRPOTrainer(GRPOTrainer):
         depths = depth_matrix([item.rollout for item in scored])
         mean_depth = (depths.sum() / (depths > 0).sum()).item()
         price = self.price_rule.price(self.price_dual, mean_depth, self.state.global_step)
-        returns = gate_returns(advantages, depths, self.max_loops, price)
+        returns = gate_returns(advantages, depths, self.max_loops, price, self.depth_policy.min_depth)
         if self.accelerator.is_main_process:
-            self.step_metrics.set("gate/price", price)
-            self.step_metrics.set("gate/penalty", price * mean_depth)
+            self.step_metrics.describe({"gate/price": price, "gate/penalty": price * mean_depth})
             self._record(scored, advantages)
         self.price_dual = self.price_rule.next_dual(self.price_dual, mean_depth)
         return advantages, returns
@@ -152,12 +158,14 @@ class OuroGRPOTrainer(GRPOTrainer):
         mask = inputs["completion_mask"].bool()
         output = model(
             input_ids=replayed.input_ids, depths=replayed.depths, owners=replayed.owners,
-            logits_to_keep=replayed.predicting, use_cache=False,
+            logits_to_keep=replayed.predicting, use_cache=False, num_loops=self.max_loops, kv_rule=self.depth_policy.kv_rule,
+            read_head=token_reader(inputs, self.temperature, self.filters),
         )  # fmt: skip
-        log_probs = token_log_softmax(output.logits, self.temperature)
-        policy_logprobs = log_probs.gather(1, inputs["completion_ids"][mask].unsqueeze(1)).squeeze(1)
-        gate_logits, depths = output.gate_logits[:, replayed.predicting], inputs["depths"][mask]
-        decisions = decision_logprobs(gate_logits, depths).T
+        policy_logprobs, token_nats = output.reading
+        gate_logits = tempered(output.gate_logits[:, replayed.predicting], self.depth_policy.gate_temperature)
+        depths = inputs["depths"][mask]
+        min_depth = self.depth_policy.min_depth
+        decisions = decision_logprobs(gate_logits, depths, min_depth).T
 
         lengths = mask.sum(1)
         weights = token_weights(
@@ -171,7 +179,8 @@ class OuroGRPOTrainer(GRPOTrainer):
             policy_logprobs, inputs["sampler_logprobs"][mask], advantages, trainer.clip_low, trainer.clip_high
         )
         loss_token = (weights * of_tokens).sum()
-        loss, loss_gate, gate_nats = loss_token, torch.zeros_like(loss_token), gate_entropy(gate_logits)
+        loss, loss_gate = loss_token, torch.zeros_like(loss_token)
+        gate_nats = decision_entropy(gate_logits, depths, min_depth)
         if gate.mode == "policy":
             of_gate = gate_loss(
                 decisions, inputs["depth_logprobs"][mask], inputs["gate_returns"][mask], gate.clip_low, gate.clip_high
@@ -183,11 +192,12 @@ class OuroGRPOTrainer(GRPOTrainer):
             self.step_metrics.add("loss/token", loss_token.item())
             self.step_metrics.add("loss/gate", loss_gate.item())
             self.step_metrics.mean("gate/entropy", gate_nats.mean().item(), len(depths))
-            self.step_metrics.mean("token/entropy", entropy(log_probs).mean().item(), len(depths))
+            self.step_metrics.mean("token/entropy", token_nats.mean().item(), len(depths))
         return loss
 
     def _measure(self, inputs: dict[str, Tensor], mask: Tensor, token: Tensor, depth: Tensor) -> None:
-        """The gap between what the worker recorded and what the trainer replays, while the weights are the same."""
+        """The gap between what the worker recorded and what the trainer replays, while the weights are the same: an update with a reused
+        batch has none to report."""
         if int(inputs["policy_version"]) != self.state.global_step:
             return
         gaps = torch.stack(

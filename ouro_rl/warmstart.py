@@ -122,11 +122,10 @@ def stage_one(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[
 
 def stage_two(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[dict]:
     def loss_of(step: int, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
-            loop_losses, _ = loop_losses_of(model, ids, mask)
-            states = model.model(input_ids=ids, use_cache=False).loop_states
-        gate_logits = model.model.gate_logits(torch.stack([state[:, :-1][mask[:, 1:]] for state in states]))
-        return stage_two_loss(loop_losses, gate_logits), loop_losses.mean(1)
+        with torch.no_grad():  # one forward: only the gate learns, and it reads the states
+            states, _ = loop_states_of(model, ids, mask)
+            loop_losses = loop_cross_entropies(model.lm_head(states), ids[:, 1:][mask[:, 1:]])
+        return stage_two_loss(loop_losses, model.model.gate_logits(states)), loop_losses.mean(1)
 
     gate = [parameter for name, parameter in model.named_parameters() if name in GATE]
     return train(model, "Stage II", config.stage_two, batches, loss_of, gate)
@@ -185,10 +184,16 @@ def train(
 
 def loop_losses_of(model: OuroForCausalLM, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Cross-entropy and gate logits of every loop at the tokens of `mask` [B, S]: two tensors [T, n]."""
+    states, gate_logits = loop_states_of(model, ids, mask)
+    return loop_cross_entropies(model.lm_head(states), ids[:, 1:][mask[:, 1:]]), gate_logits
+
+
+def loop_states_of(model: OuroForCausalLM, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    """States [T, n, hidden] and gate logits [T, n] of every loop where a token of `mask` [B, S] comes next."""
     output = model.model(input_ids=ids, use_cache=False)
-    targets, predicting = ids[:, 1:][mask[:, 1:]], mask[:, 1:]
+    predicting = mask[:, 1:]
     states = torch.stack([state[:, :-1][predicting] for state in output.loop_states])
-    return loop_cross_entropies(model.lm_head(states), targets), output.gate_logits[:, :, :-1][:, predicting]
+    return states, output.gate_logits[:, :, :-1][:, predicting]
 
 
 def warmup_cosine(step: int, warmup: int, steps: int) -> float:

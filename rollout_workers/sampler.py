@@ -6,15 +6,18 @@ All of it is in tensors by slot, one entry a live sample; a token's chance depen
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ouro_rl.exit_gate import exit_quantiles, exits, log_exit, log_stay
+from ouro_rl.exit_gate import decides, exit_quantiles, exits, log_exit, log_stay, tempered
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.model.layers import in_tiles
-from ouro_rl.policy import DEPTH_STREAM, TOKEN_STREAM, sample_tokens, token_log_softmax, uniforms
+from ouro_rl.policy import DEPTH_STREAM, TOKEN_STREAM, uniforms
 from ouro_rl.types import NO_DEPTH, SamplingParams
+from rollout_workers.early_stop import EarlyStopper
+from rollout_workers.token_draw import TokenDraw
 
 
 class Sampler:
@@ -22,8 +25,14 @@ class Sampler:
 
     def __init__(self, model: OuroForCausalLM, params: SamplingParams, slots: int):
         self.model, self.params = model, params
-        self.max_loops = model.config.total_ut_steps
+        policy = params.depth_policy
+        self.min_depth, self.max_loops = policy.min_depth, policy.max_loops(model.config.total_ut_steps)
+        self.runs_all_loops = policy.kv_rule.runs_all_loops
+        self.early_stop = None if params.early_stop is None else EarlyStopper(params.early_stop)
+        self.given_up: set[int] = set()
+        """Slots of ended samples that the early stop gave up."""
         embeddings = model.model.embed_tokens.weight
+        self.ops, _ = model.model.row_ops(embeddings.dtype)
         device = embeddings.device
 
         def integers(*shape: int, fill: int = 0) -> Tensor:
@@ -32,11 +41,14 @@ class Sampler:
         def floats(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.float32, device=device)
 
-        self.stop_ids = torch.tensor(params.stop_token_ids, dtype=torch.int64, device=device)
+        self.token_draw = TokenDraw(model, params, slots)
         self.states = torch.zeros(slots, embeddings.shape[1], dtype=embeddings.dtype, device=device)
         """What the next pass takes in: the embedding of the last token, or the state after the last loop."""
         self.positions, self.loops = integers(slots), integers(slots)
         """Of the next pass; loops are 1-based."""
+        self.undecided = torch.ones(slots, dtype=torch.bool, device=device)
+        self.exit_states = torch.zeros_like(self.states) if self.runs_all_loops else None
+        """Where tokens go on to the last loop (the rule `full`): the states at the depths that are decided."""
         self.seeds, self.lengths = integers(slots), integers(slots)
         """Seed of the sample, and tokens that it has so far."""
         self.log_survival, self.log_quantiles = floats(slots), floats(slots)
@@ -46,6 +58,15 @@ class Sampler:
         record = (slots, params.max_new_tokens)
         self.tokens, self.depths = integers(*record), integers(*record, fill=NO_DEPTH)
         self.token_logprobs, self.depth_logprobs = floats(*record), floats(*record)
+        self.columns = {
+            "completion_ids": self.tokens,
+            "token_logprobs": self.token_logprobs,
+            "depths": self.depths,
+            "depth_logprobs": self.depth_logprobs,
+        }
+        """The record by the names of `Rollout`, [slots, max_new_tokens] each."""
+        if self.token_draw.support_sizes is not None:
+            self.columns["support_sizes"] = self.token_draw.support_sizes
 
     def start(self, slots: Sequence[int], seeds: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
         """Begin samples: the last prompt token is the first whose depth the gate decides."""
@@ -53,8 +74,24 @@ class Sampler:
         rows = torch.tensor(slots, device=device)
         self.seeds[rows] = torch.tensor(seeds, dtype=torch.int64, device=device)
         self.positions[rows] = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
+        self.token_draw.start(slots, prompts)
         last = torch.tensor([prompt[-1] for prompt in prompts], device=device)
         self._next_token(rows, last, torch.zeros_like(rows))
+
+    def suspend(self, slot: int) -> dict[str, tuple]:
+        """Columns of a completion so far, complete tokens only: what `resume` goes on with."""
+        length = int(self.lengths[slot])
+        return {name: tuple(tensor[slot, :length].tolist()) for name, tensor in self.columns.items()}
+
+    def resume(self, slot: int, columns: dict[str, tuple]) -> None:
+        """Go on, after `start`, where `suspend` left: at loop 1 of the last token. Draws are by seed and index, so they are the same."""
+        length = len(columns["completion_ids"])
+        for name, tensor in self.columns.items():
+            tensor[slot, :length] = torch.tensor(columns[name], dtype=tensor.dtype)
+        self.positions[slot] += length
+        self.token_draw.resume(slot, columns["completion_ids"])
+        rows = torch.tensor([slot], device=self.positions.device)
+        self._next_token(rows, self.tokens[rows, length - 1], torch.full_like(rows, length))
 
     def step(self, rows: Tensor, states: Tensor) -> tuple[int, list[int]]:
         """Take the normed states [n, hidden] of the samples in slots `rows` [n] after a loop.
@@ -62,65 +99,84 @@ class Sampler:
         Returns the number of tokens made, and the slots whose completion ended."""
         loops, before = self.loops.index_select(0, rows), self.log_survival.index_select(0, rows)
         stay, leave = self._gate(states)
-        survival = before + stay
+        asked = decides(loops, self.max_loops, self.min_depth)
+        survival = before + torch.where(asked, stay, 0.0)
         quantiles = self.log_quantiles.index_select(0, rows)
-        leaving = exits(self.params.exit_rule, survival, quantiles, loops, self.max_loops)
+        leaving = exits(self.params.exit_rule, survival, quantiles, loops, self.max_loops, self.min_depth)
         self.states.index_copy_(0, rows, states)
         self.log_survival.index_copy_(0, rows, survival)
         self.loops.index_copy_(0, rows, loops + 1)
+        # What the bounds force has no chance in it: after the last loop, what is left of the survival is the chance of that depth.
+        depth_logprobs = before + torch.where(asked, leave, 0.0)
+        if self.runs_all_loops:
+            leaving, states = self._decide(rows, leaving, loops, depth_logprobs, states)
         index = leaving.nonzero().squeeze(1)
         if len(index) == 0:
             return 0, []
-        rows, loops, before, leave = (part.index_select(0, index) for part in (rows, loops, before, leave))
+        rows = rows.index_select(0, index)
         lengths = self.lengths.index_select(0, rows)
-        places = rows * self.params.max_new_tokens + lengths
-        # The last gate is never used: what is left of the survival is the chance of the last loop.
-        depth_logprobs = before + leave * (loops < self.max_loops)
-        tokens, token_logprobs = self._draw_tokens(rows, states.index_select(0, index))
-        for record, values in (
-            (self.depths, loops),
-            (self.depth_logprobs, depth_logprobs),
-            (self.tokens, tokens),
-            (self.token_logprobs, token_logprobs),
-        ):
-            record.view(-1).index_copy_(0, places, values)
+        places = self._places(rows)
+        if not self.runs_all_loops:
+            self.depths.view(-1).index_copy_(0, places, loops.index_select(0, index))
+            self.depth_logprobs.view(-1).index_copy_(0, places, depth_logprobs.index_select(0, index))
+        uniform = self.token_draws.index_select(0, rows)
+        tokens, token_logprobs = self.token_draw.draw(rows, states.index_select(0, index), uniform, places)
+        self.tokens.view(-1).index_copy_(0, places, tokens)
+        self.token_logprobs.view(-1).index_copy_(0, places, token_logprobs)
         lengths += 1
-        ended = (lengths == self.params.max_new_tokens) | torch.isin(tokens, self.stop_ids)
+        ended = (lengths == self.params.max_new_tokens) | self.token_draw.ends(rows, tokens)
         self.positions.index_add_(0, rows, torch.ones_like(rows))
         self._next_token(rows, tokens, lengths)
-        return len(rows), rows[ended].tolist()
+        slots = rows[ended].tolist()
+        return len(rows), slots if self.early_stop is None else slots + self._hopeless(rows[~ended], lengths[~ended])
 
-    def collect(self, slots: Sequence[int]) -> list[dict[str, tuple]]:
+    def _decide(self, rows: Tensor, leaving: Tensor, loops: Tensor, depth_logprobs: Tensor, states: Tensor):
+        """Where every token runs all loops: record the depths that are decided now and keep their states. Returns the rows that are
+        through (bool [n]) and every row's state at its depth [n, hidden]."""
+        index = (leaving & self.undecided.index_select(0, rows)).nonzero().squeeze(1)
+        deciding = rows.index_select(0, index)
+        places = self._places(deciding)
+        self.depths.view(-1).index_copy_(0, places, loops.index_select(0, index))
+        self.depth_logprobs.view(-1).index_copy_(0, places, depth_logprobs.index_select(0, index))
+        self.exit_states.index_copy_(0, deciding, states.index_select(0, index))
+        self.undecided.index_fill_(0, deciding, False)
+        return loops == self.max_loops, self.exit_states.index_select(0, rows)
+
+    def _places(self, rows: Tensor) -> Tensor:
+        """Where the record of each row's next token lies: [n] -> [n]."""
+        return rows * self.params.max_new_tokens + self.lengths.index_select(0, rows)
+
+    def _hopeless(self, rows: Tensor, lengths: Tensor) -> list[int]:
+        """Slots among `rows` that the early stop gives up, at their new lengths."""
+        due = lengths % self.early_stop.rule.every == 0
+        slots = [
+            slot
+            for slot, length in zip(rows[due].tolist(), lengths[due].tolist(), strict=True)
+            if self.early_stop.hopeless(self.tokens[slot, :length], self.token_logprobs[slot, :length])
+        ]
+        self.given_up.update(slots)
+        return slots
+
+    def collect(self, slots: Sequence[int]) -> list[dict[str, Any]]:
         """The records of finished samples, as fields of a `Rollout`."""
         rows = torch.tensor(slots, device=self.lengths.device)
         lengths = self.lengths[rows].tolist()
-        columns = {
-            name: tensor[rows].tolist()
-            for name, tensor in (
-                ("completion_ids", self.tokens),
-                ("token_logprobs", self.token_logprobs),
-                ("depths", self.depths),
-                ("depth_logprobs", self.depth_logprobs),
-            )
-        }
-        return [
-            {name: tuple(column[i][:length]) for name, column in columns.items()} for i, length in enumerate(lengths)
-        ]
+        columns = {name: tensor[rows].tolist() for name, tensor in self.columns.items()}
+        records: list[dict[str, Any]] = []
+        for i, (slot, length, text) in enumerate(zip(slots, lengths, self.token_draw.ended_by(slots), strict=True)):
+            record: dict[str, Any] = {name: tuple(column[i][:length]) for name, column in columns.items()}
+            by_token = record["completion_ids"][-1] in self.params.stop_token_ids
+            record["stop_string"] = None if by_token else text
+            record["finish_reason"] = "stop" if by_token or text else "stopped" if slot in self.given_up else "length"
+            records.append(record)
+        self.given_up.difference_update(slots)
+        return records
 
     def _gate(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """log (1 - lambda) and log lambda after this loop, [n] each."""
-        gate_logits = self.model.model.gate_logits(in_tiles(states))
+        gate_logits = self.model.model.gate_logits(in_tiles(states, self.ops), self.ops)
+        gate_logits = tempered(gate_logits, self.params.depth_policy.gate_temperature)
         return log_stay(gate_logits)[: len(states)], log_exit(gate_logits)[: len(states)]
-
-    def _draw_tokens(self, rows: Tensor, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Head, distribution and draw for the rows that leave: token ids and their log-probs, [n] each."""
-        logits = self.model.lm_head(in_tiles(states))[: len(rows)]
-        log_probs = token_log_softmax(logits, self.params.temperature)
-        if self.params.temperature == 0:
-            tokens = log_probs.argmax(-1)
-        else:
-            tokens = sample_tokens(log_probs, self.token_draws.index_select(0, rows))
-        return tokens, log_probs.gather(1, tokens.unsqueeze(1)).squeeze(1)
 
     def _next_token(self, rows: Tensor, tokens: Tensor, lengths: Tensor) -> None:
         """Put `tokens` in as the input of loop 1, with fresh draws for the depth and the token that follow."""
@@ -130,4 +186,5 @@ class Sampler:
         self.states.index_copy_(0, rows, self.model.model.embed_tokens(tokens))
         self.lengths.index_copy_(0, rows, lengths)
         self.loops.index_fill_(0, rows, 1)
+        self.undecided.index_fill_(0, rows, True)
         self.log_survival.index_fill_(0, rows, 0.0)

@@ -7,15 +7,11 @@ from itertools import product
 import pytest
 import torch
 
-from ouro_rl import native_attention
 from ouro_rl.errors import UserError
 from ouro_rl.exit_gate import depth_logprobs, exit_log_pdf
-from ouro_rl.model import OuroConfig
-from ouro_rl.policy import token_logprobs
+from ouro_rl.policy import chosen_logprobs, token_distribution
 from ouro_rl.types import NO_DEPTH, ExitRule, Prompt, RolloutRequest, SamplingParams
-from rollout_workers.attention import NativeAttention, Rows, TorchAttention
 from rollout_workers.engine import RolloutEngine
-from rollout_workers.kv_cache import KVCache
 from tests.models import random_model
 from tests.sequential import sequential_rollouts
 
@@ -72,7 +68,8 @@ def largest_replay_gap(model, rollouts):
     gap = 0.0
     for row, r in enumerate(rollouts):
         where = slice(len(r.prompt_ids) - 1, len(r.prompt_ids) - 1 + len(r.depths))
-        tokens = token_logprobs(output.logits[row, where], torch.tensor(r.completion_ids), r.temperature)
+        log_probs, _ = token_distribution(output.logits[row, where], r.temperature)
+        tokens = chosen_logprobs(log_probs, torch.tensor(r.completion_ids))
         gates = depth_logprobs(output.gate_logits[:, row, where], torch.tensor(r.depths))
         gap = max(gap, (tokens - torch.tensor(r.token_logprobs)).abs().max().item())
         gap = max(gap, (gates - torch.tensor(r.depth_logprobs)).abs().max().item())
@@ -119,51 +116,6 @@ def test_agrees_with_the_sequential_sampler(case, rule):
     assert_same(rollouts, sequential_rollouts(model, requests, params))
     engine.cache.check_integrity()
     assert engine.cache.owned == 0
-
-
-@pytest.mark.parametrize("dim, heads, kv_heads", [(16, 2, 2), (32, 4, 2), (48, 6, 1), (64, 3, 3), (128, 2, 1)])
-def test_the_c_kernel_equals_plain_torch(dim, heads, kv_heads):
-    """Also with many threads: rows are independent, so the result is the same to the bit."""
-    kernel, description = native_attention.load()
-    if kernel is None:
-        pytest.skip(description)
-    torch.manual_seed(dim)
-    config = OuroConfig(
-        hidden_size=heads * dim, head_dim=dim, num_attention_heads=heads, num_key_value_heads=kv_heads, num_hidden_layers=1
-    )  # fmt: skip
-    cache = KVCache(config, slots=5, dtype=torch.float32, device=torch.device("cpu"), pages=4096)
-    cache.reserve(320)
-    for slot, length in enumerate((1, 31, 32, 100, 300)):
-        cache.open(slot)
-        cache.fill(slot, length)
-    keys, values = torch.randn(2, *cache.keys[0].shape)
-    slots = torch.arange(5).repeat(20)
-    positions = torch.tensor([0, 30, 31, 99, 299]).repeat(20)
-    rows = Rows(slots=slots, loops=torch.randint(1, 5, (100,)), positions=positions, samples=100)
-    q = torch.randn(104, heads, dim) * 2
-    expected = TorchAttention(cache, heads).plan(rows)(q, keys, values, dim**-0.5)
-    attend = NativeAttention(cache, kernel, description).plan(rows)
-    got = attend(q, keys, values, dim**-0.5)
-    assert (got - expected).abs().max() <= 5e-6
-    assert not got[100:].any()
-    threads = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        assert torch.equal(attend(q, keys, values, dim**-0.5), got)
-    finally:
-        torch.set_num_threads(threads)
-
-
-def test_without_a_compiler_plain_torch_is_used(monkeypatch):
-    model, requests, params = calm_model(12, hidden=64), make_requests([5, 40]), SamplingParams(max_new_tokens=12)
-    with monkeypatch.context() as bare:
-        bare.setattr("shutil.which", lambda name: None)
-        bare.delenv(native_attention.SWITCH, raising=False)
-        native_attention.load.cache_clear()
-        engine = RolloutEngine(model, max_batch=4)
-    native_attention.load.cache_clear()  # the next to ask sees this machine as it is
-    assert "no C compiler" in engine.attention.description
-    assert_same(engine.generate(requests, params), RolloutEngine(model, max_batch=4).generate(requests, params))
 
 
 def test_fixed_full_depth_greedy_equals_generate():

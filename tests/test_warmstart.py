@@ -52,6 +52,16 @@ def test_stage_one_learns_and_the_checkpoint_is_whole(tmp_path):
     assert tokenizer.chat_template and tokenizer.eos_token == "<|im_end|>"
 
 
+@pytest.mark.parametrize("stage", [stage_one, stage_two])
+def test_a_step_takes_one_forward(tmp_path, monkeypatch, stage):
+    tokenizer = make_tokenizer()
+    model = random_model(layers=1, loops=3, vocab=len(tokenizer), gate_scale=1.0)
+    config, calls, forward = config_of(tmp_path, one=2, two=2), [], model.model.forward
+    monkeypatch.setattr(model.model, "forward", lambda *args, **kwargs: calls.append(1) or forward(*args, **kwargs))
+    stage(model, config, demonstrations(config, tokenizer, seed=0))
+    assert len(calls) == 2
+
+
 def test_drawn_depths_follow_the_exit_distribution():
     torch.manual_seed(0)
     gates = torch.tensor([0.2, -0.7, 3.0]).view(3, 1).expand(3, 20_000)
