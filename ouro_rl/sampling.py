@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import torch
 
-from ouro_rl.config import TrainConfig
+from ouro_rl.config import RolloutConfig, TrainConfig
 from ouro_rl.data import completion_texts, stop_token_ids
 from ouro_rl.errors import UserError
+from ouro_rl.token_pieces import stop_strings_of
 from ouro_rl.types import Prompt, Rollout, RolloutRequest, SamplingParams, ScoredRollout
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
@@ -39,17 +40,26 @@ def make_scorer(config: TrainConfig) -> Scorer:
     return Scorer(specs, workers=config.rewards.workers)
 
 
+def sampling_params(rollout: RolloutConfig, tokenizer) -> SamplingParams:
+    """What the engine is asked for in rollouts. UserError for stop strings that this tokenizer cannot write."""
+    return SamplingParams(
+        max_new_tokens=rollout.max_new_tokens,
+        temperature=rollout.temperature,
+        filters=rollout.filters(),
+        exit_rule=rollout.exit_rule.rule(),
+        stop_token_ids=tuple(sorted({*stop_token_ids(tokenizer), *rollout.stop_token_ids})),
+        stop_strings=stop_strings_of(tokenizer, rollout.stop_strings),
+        depth_policy=rollout.depth_policy(),
+        early_stop=rollout.early_stop and rollout.early_stop.rule(),
+    )
+
+
 class GroupSampler:
     """Samples and scores the groups of one update; deterministic in (seed, step), whatever the number of workers."""
 
     def __init__(self, config: TrainConfig, pool: RolloutPool, scorer: Scorer, tokenizer):
         self.config, self.pool, self.scorer, self.tokenizer = config, pool, scorer, tokenizer
-        self.params = SamplingParams(
-            max_new_tokens=config.rollout.max_new_tokens,
-            temperature=config.rollout.temperature,
-            exit_rule=config.rollout.exit_rule.rule(),
-            stop_token_ids=stop_token_ids(tokenizer),
-        )
+        self.params = sampling_params(config.rollout, tokenizer)
 
     def __call__(self, prompts: Sequence[Prompt], step: int) -> tuple[list[ScoredRollout], dict[str, float]]:
         """Scored rollouts, group by group, and timings by metric name."""
