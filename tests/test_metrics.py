@@ -1,6 +1,7 @@
 """Numbers that one can check by hand."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -90,6 +91,7 @@ def test_rollout_metrics_by_hand():
             "staleness/mean": (1 + 1 + 3 + 1) / 4,
             "completion/length_mean": 2.0,
             "completion/stopped": 3 / 4,
+            "completion/given_up": 0.0,
         }
     )
 
@@ -110,3 +112,10 @@ def test_no_rollouts_give_every_key_and_no_number():
     metrics = rollout_metrics([], max_loops=2, policy_version=0)
     assert {"reward/mean", "depth/p1", "depth/p2", "completion/stopped"} <= metrics.keys()
     assert all(math.isnan(value) for value in metrics.values())
+
+
+def test_what_was_given_up_is_counted():
+    batch = [scored(0, (1, 1), 1.0), scored(0, (2, 4), 0.0, stop=False)]
+    lost = replace(batch[1], rollout=replace(batch[1].rollout, finish_reason="stopped"))
+    metrics = rollout_metrics([*batch, lost, lost], max_loops=6, policy_version=5)
+    assert (metrics["completion/given_up"], metrics["completion/stopped"], metrics["depth/p6"]) == (0.5, 0.25, 0.0)
