@@ -10,6 +10,11 @@ Accept = Literal["box", "phrase", "any"]
 `any`: also the last formula, or a text that is nothing but an answer; too lenient for training, since a completion
 that was cut short would be paid for a formula on its way."""
 
+SeveralBoxes = Literal["list", "last", "refuse"]
+"""Several boxes. `list`: those with nothing but separators, "and" or "or" between them are one list, so that
+`\\boxed{41} or \\boxed{42}` is two answers and not the better one. `last`: the last counts. `refuse`: two different ones are
+no answer."""
+
 _BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BETWEEN_BOXES = re.compile(
     r"(?:\s|[$.,;:&]|\\[()\[\],;:! ]|\\q?quad|\\\\|\band\b|\bor\b|\\(?:text|mbox)\s*\{\s*(?:and|or|,)\s*\})*"
@@ -18,6 +23,7 @@ _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _PHRASE = re.compile(r"(?:final\s+answer|answer)(?:\s+is|\s*:|\s+is\s*:)\s*:?\s*([^\n]{1,300})", re.IGNORECASE)
 _FORMULA = re.compile(r"\$\$([^$]{1,1000})\$\$|\$([^$]{1,1000})\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)", re.DOTALL)
 _SENTENCE_END = re.compile(r"\.\s+[A-Z]|\.\s*$")
+_END_OF_TURN = re.compile(r"<\|(?:im_end|im_start|endoftext|eot_id|end)\|>")
 _TAIL = 4000
 """Characters at the end of a text in which the fallbacks look."""
 _SHORT = 200
@@ -32,7 +38,7 @@ def visible_text(completion: str, *, thinking: bool = False) -> str:
     if end < 0 and thinking:
         return ""
     tail = completion[end + len("</think>") :] if end >= 0 else completion
-    return tail.partition("<think>")[0]
+    return _END_OF_TURN.split(tail.partition("<think>")[0], maxsplit=1)[0]
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
@@ -55,26 +61,29 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
     return found
 
 
-def last_boxed(text: str) -> str | None:
-    """The content of the last box; boxes with nothing but separators, "and" or "or" between them are one list, so that
-    `\\boxed{41} or \\boxed{42}` is two answers and not the better one. None without a complete box."""
+def last_boxed(text: str, several: SeveralBoxes = "list") -> str | None:
+    """The content of the last box, and of those that stand with it; see `SeveralBoxes`. None without a complete box."""
     found = boxes(text)
     if not found:
         return None
     parts = [found[-1]]
+    if several == "refuse" and len({content.strip() for *_, content in found}) > 1:
+        return None
     for box in reversed(found[:-1]):
-        if not _BETWEEN_BOXES.fullmatch(text, box[1], parts[-1][0]):
+        if several != "list" or not _BETWEEN_BOXES.fullmatch(text, box[1], parts[-1][0]):
             break
         parts.append(box)
     contents = list(dict.fromkeys(content.strip() for _, _, content in reversed(parts)))
     return ", ".join(contents)
 
 
-def final_answer(completion: str, *, accept: Accept = "phrase", thinking: bool = False) -> str | None:
+def final_answer(
+    completion: str, *, accept: Accept = "phrase", thinking: bool = False, several_boxes: SeveralBoxes = "list"
+) -> str | None:
     """The final answer of a completion, or None when it gives none. See `Accept` and `visible_text`."""
     text = visible_text(completion, thinking=thinking)
-    boxed = last_boxed(text)
-    if boxed is not None or accept == "box":
+    boxed = last_boxed(text, several_boxes)
+    if boxed is not None or accept == "box" or (several_boxes == "refuse" and boxes(text)):
         return boxed or None
     tail = text[-_TAIL:]
     stated = _last_group(_HASHES, tail) or _stated(tail)

@@ -6,12 +6,14 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, get_args
 
 from ouro_rl.errors import UserError
 from rewards.extraction import Accept
 from rewards.math_answers import AnswerPair, grade_parsed, grade_strings, warm_up
+from rewards.math_policy import POLICY_NAMES, MathPolicy
 from rewards.process_pool import ProcessPool, Reply
 from rewards.verdict import Verdict
 
@@ -20,13 +22,29 @@ MEMORY_MB = 2048
 _CACHE_SIZE = 8192
 
 
-def make_handler() -> Callable[[dict[str, str]], dict[str, Any]]:
+def make_handler(policy: dict[str, Any]) -> Callable[[dict[str, str]], dict[str, Any]]:
     """Runs in a worker: imports the parser once, then grades pairs. Raises UserError when it is not installed."""
     try:
         warm_up()
     except ImportError as error:
         raise UserError(f"reward 'math': {error}. Install it with `pip install 'math-verify[antlr4_13_2]'`.") from error
-    return lambda pair: grade_parsed(AnswerPair(**pair)).to_dict()
+    rules = MathPolicy(**policy)
+    most = address_space() + MEMORY_MB * 2**20 // 4
+
+    def handle(pair: dict[str, str]) -> dict[str, Any]:
+        verdict = grade_parsed(AnswerPair(**pair), rules)
+        # sympy and Math-Verify catch every exception, a MemoryError too, and go on: what comes then is no verdict.
+        if verdict.value != 1.0 and address_space() > most:
+            raise MemoryError
+        return verdict.to_dict()
+
+    return handle
+
+
+def address_space() -> int:
+    """The most address space that this process ever had, in bytes."""
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.split("VmPeak:")[1].split()[0]) * 1024
 
 
 class MathReward:
@@ -41,13 +59,19 @@ class MathReward:
         timeout_s: float = 5.0,
         accept: Accept = "phrase",
         thinking: bool = False,
+        **policy: Any,
     ) -> None:
-        """timeout_s: seconds one answer may take. accept: see `extraction.Accept`. thinking: the prompt opens the thought."""
+        """timeout_s: seconds one answer may take. accept: see `extraction.Accept`. thinking: the prompt opens the thought.
+        policy: switches of `math_policy.MathPolicy`."""
+        if unknown := sorted(policy.keys() - set(POLICY_NAMES)):
+            raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}")
         if accept not in get_args(Accept):
             raise UserError(f"reward 'math': accept must be one of {', '.join(get_args(Accept))} (got {accept!r})")
+        self._policy = MathPolicy.of(policy)
         self._pool = ProcessPool(
-            "rewards.math_reward:make_handler", {}, workers=workers, timeout_s=timeout_s, memory_mb=MEMORY_MB
-        )
+            "rewards.math_reward:make_handler", {"policy": asdict(self._policy)}, workers=workers, timeout_s=timeout_s,
+            memory_mb=MEMORY_MB, bare_environment=True,
+        )  # fmt: skip
         self._accept, self._thinking = accept, thinking
         self._cache: OrderedDict[AnswerPair, Verdict] = OrderedDict()
         self._lock = threading.Lock()
@@ -57,20 +81,24 @@ class MathReward:
         return [verdict.value for verdict in self.verdicts(completions, columns)]
 
     def verdicts(self, completions: Sequence[Any], columns: dict[str, Any]) -> list[Verdict]:
-        """As `__call__`, with the reasons. Raises UserError when there is no column of gold answers."""
+        """As `__call__`, with the reasons; `prompts` among the columns are the questions, whose own expressions are no
+        answers. Raises UserError when there is no column of gold answers."""
         golds = columns.get("answer", columns.get("solution"))
         if golds is None:
             raise UserError(
                 "reward 'math' needs a column `answer` (or `solution`) in the data set, "
-                f"which has {', '.join(sorted(columns)) or 'none'}: rename the column of the gold answers."
+                f"which has {', '.join(sorted(columns.keys() - {'prompts'})) or 'none'}: rename the column of the gold answers."
             )
-        pairs = zip(completions, golds, strict=True)
-        return self._decide([self._read(text_of(completion), gold) for completion, gold in pairs])
+        questions = [last_user_text(prompt) for prompt in columns.get("prompts") or [""] * len(completions)]
+        items = zip(completions, golds, questions, strict=True)
+        return self._decide([self._read(text_of(completion), gold, asked) for completion, gold, asked in items])
 
-    def _read(self, completion: str, gold: Any) -> Verdict | AnswerPair:
+    def _read(self, completion: str, gold: Any, question: str) -> Verdict | AnswerPair:
         started = time.perf_counter()
-        text = "" if gold is None else str(gold)
-        outcome = grade_strings(completion, text, accept=self._accept, thinking=self._thinking)
+        outcome = grade_strings(
+            completion, "" if gold is None else str(gold), accept=self._accept, thinking=self._thinking,
+            policy=self._policy, question=question,
+        )  # fmt: skip
         if isinstance(outcome, AnswerPair):
             return outcome
         return replace(outcome, ms=1000 * (time.perf_counter() - started))
@@ -106,6 +134,13 @@ def _verdict(reply: Reply) -> Verdict:
     if reply.status == "ok":
         return replace(Verdict(**reply.value), ms=reply.ms)
     return Verdict(value=None, status=reply.status, detail=reply.detail, ms=reply.ms)
+
+
+def last_user_text(prompt: Any) -> str:
+    """The question of a prompt: a text, or the last message of its user."""
+    if isinstance(prompt, str):
+        return prompt
+    return next((str(message.get("content") or "") for message in reversed(prompt) if message.get("role") == "user"), "")
 
 
 def text_of(completion: Any) -> str:

@@ -6,83 +6,49 @@ import re
 from fractions import Fraction
 
 from rewards.guards import MAX_CHARS
+from rewards.spellings import BASES, LATEX, PLAIN, RUNS, TEXT, UNICODE
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
-_UNICODE = str.maketrans(
-    {
-        "\u2212": "-", "\u2013": "-", "\u00d7": "\\times ", "\u00b7": "\\cdot ", "\u22c5": "\\cdot ",
-        "\u00f7": "/", "\u03c0": "\\pi ", "\u221e": "\\infty ", "\u222a": "\\cup ", "\u2229": "\\cap ",
-        "\u2264": "\\le ", "\u2265": "\\ge ", "\u2260": "\\ne ", "\u2208": "\\in ", "\u00b1": "\\pm ",
-        "\u00b0": "^{\\circ}", "\u00b2": "^{2}", "\u00b3": "^{3}", "\uff0c": ",", "\uff08": "(", "\uff09": ")",
-        "\uff1a": ":", "\uff1b": ";", "\uff1c": "<", "\uff1e": ">", "\uff1d": "=", "\u00a0": " ", "\u2009": " ",
-    }
-)  # fmt: skip
-_FUNCTIONS = "arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|ln|log|gcd|alpha|beta|gamma|theta|lambda"
-_REWRITES = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits)(?![a-zA-Z])\s*", ""),
-        (r",\s*\\!\s*|\{,\}", ","),
-        (r"(?<!\\)\\[!,;:> ]|(?<!\\)\\q?quad(?![a-zA-Z])|~", " "),
-        (r"^\s*(?:\\approx|\\sim|\u2248)(?![a-zA-Z])\s*", ""),
-        (r"^\\\{\s*[a-z]\s*(?:\||:|\\mid)\s*([^{}|]*)\\\}$", r"\1"),
-        (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
-        (
-            r"\\(?:text|mbox|mathrm|textbf|textit|mathbf|operatorname)\s*\{\s*(sin|cos|tan|ln|log|gcd|lcm|e|i)\s*\}",
-            r"\1 ",
-        ),
-        (r"\\(?:leqslant|leqq)(?![a-zA-Z])", r"\\le "),
-        (r"\\(?:geqslant|geqq)(?![a-zA-Z])", r"\\ge "),
-        (r"\\lt(?![a-zA-Z])", "<"),
-        (r"\\gt(?![a-zA-Z])", ">"),
-        (r"\^\s*\\circ(?![a-zA-Z])", r"^{\\circ}"),
-        (r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)", r"\\\1{\2}{\3}"),
-        (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
-        (r"(\\frac\s*\{[^{}]*\})\s*([0-9a-zA-Z])", r"\1{\2}"),
-        (r"(?<![\d.})\]a-zA-Z^])(\d+)/(\d+)(?=\s+[\\a-zA-Z(])", r"\\frac{\1}{\2}"),
-        (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
-        (r"\u221a\s*(\d+|[a-z])", r"\\sqrt{\1}"),
-        (r"\u221a\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"(?<![\\a-zA-Z])sqrt\s*\(([^()]*)\)", r"\\sqrt{\1}"),
-        (r"(?<![\\a-zA-Z])(?:Math\.|math\.|np\.)?(pi|PI)(?![a-zA-Z])", r"\\pi "),
-        (r"(?<![\\a-zA-Z])(?:infty|infinity)(?![a-zA-Z])", r"\\infty "),
-        (r"(?<![\\a-zA-Z])(?:Math|math|np)\.(?:e|E)(?![a-zA-Z])", "e"),
-        (rf"(?<![\\a-zA-Z])({_FUNCTIONS})(?![a-zA-Z])", r"\\\1 "),
-        (r"\\?\*\\?\*", "^"),
-        (r"\\?\*", r" \\cdot "),
-    )
-)
 _SPACE = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])")
-_TEXT_ONLY = re.compile(r"\\(?:text|mbox|mathrm|textbf|textit|mathbf)\s*\{([^{}]*)\}")
-_CHOICE = re.compile(r"\(?([A-Z])\)?\.?")
+_TEXT_ONLY = re.compile(rf"{TEXT}\s*\{{([^{{}}]*)\}}")
+_CHOICE = re.compile(r"\(?([A-J])\)?\.?")
+_CHOICE_WITH_TEXT = re.compile(r"\(?([A-J])\s*[).:]\)?\s*(.*)", re.DOTALL)
+_OTHER_CHOICE = re.compile(r"\([A-J]\)|(?<![A-Za-z])(?:or|and)(?![A-Za-z])|(?<![A-Za-z\\])[A-J](?![A-Za-z\d])")
+_DOLLARS = re.compile(r"^(-?)\s*\\\$\s*(-?[\d.,]+)$")
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' .-]*")
+_SHORT_WORDS = {"yes", "no", "odd", "dne", "red", "sat", "sun", "mon"}
 _LIST_OF_STRINGS = re.compile(r"""\[\s*(?:(?:"[^"]*"|'[^']*')\s*,?\s*)+\]""")
 _INTEGER = re.compile(r"([+-]?)\s*(\d+|\d{1,3}(?:[ ,]\d{3})+)(?:\.0*)?")
 _FRACTION = re.compile(
     r"(?P<sign>[+-]?)\s*(?:(?P<whole>\d{1,30})(?:\s*(?=\\)|\s+))?"
     r"(?:\\frac\s*\{\s*(?P<n1>-?\d{1,30})\s*\}\s*\{\s*(?P<d1>-?\d{1,30})\s*\}|(?P<n2>\d{1,30})\s*/\s*(?P<d2>\d{1,30}))"
 )
-_DECIMAL = re.compile(r"([+-]?)\s*(\d{0,30}\.\d{1,30})")
-_BASED = re.compile(r"([0-9A-F]+)_\{?(\d{1,2})\}?")
+_DECIMAL = re.compile(r"([+-]?)\s*(\d{0,30}\.\d{1,30}|\d{1,3}(?:,\d{3}){1,8}\.\d{1,30})")
+_REPEATING = re.compile(r"([+-]?)\s*(\d{0,20})\.(\d{0,20})\s*\\(?:overline|bar|dot)\s*\{\s*(\d{1,20})\s*\}")
+_SCIENTIFIC = re.compile(r"([+-]?)\s*(\d{1,30}(?:\.\d{1,30})?)\s*\\(?:times|cdot)\s*10\s*\^\s*(?:\{\s*([+-]?\d{1,3})\s*\}|(\d))")
+_BASED = re.compile(r"([0-9A-Fa-f]+)_(?:\{\s*(\d{1,2})\s*\}|(\d{1,2}))")
 
 
-def normalise(answer: str) -> str:
-    """One spelling of an answer: no wrappers, no spacing or sizing commands, unicode and plain text as LaTeX.
+def normalise(answer: str, *, plain_text: bool = True) -> str:
+    """One spelling of an answer: no wrappers, no spacing or sizing commands, unicode and (if asked) plain text as LaTeX.
     An answer that is too long to be parsed anyway comes back as it is, stripped."""
     text = answer.strip()
     if len(text) > MAX_CHARS:
         return text
-    text = text.replace("\\$", "")
+    text = _DOLLARS.sub(r"\1\2\\text{ dollars}", text.replace("\\\\%", "%")).replace("\\$", "")
     for _ in range(3):  # "$\\boxed{x}$." may be wrapped a few times
         for opening, closing in _WRAPPERS:
             inner = text[len(opening) : -len(closing)]
             if inner and text.startswith(opening) and text.endswith(closing) and "$" not in inner:
                 text = inner.strip()
-        text = text.rstrip(". \\")
+        text = text.rstrip(".,; \\") if not text.endswith("\\\\}") else text
     if _LIST_OF_STRINGS.fullmatch(text):
         text = re.sub(r"""["'\[\]]""", "", text)
-    text = text.replace("\\%", "%").translate(_UNICODE)
-    for pattern, replacement in _REWRITES:
+    text = text.replace("\\%", "%").replace("$", "")
+    for letters, table, sign in RUNS:
+        text = letters.sub(lambda run, table=table, sign=sign: f"{sign}{{{run.group().translate(table)}}}", text)
+    text = text.translate(UNICODE)
+    for pattern, replacement in (*LATEX, *BASES, *(PLAIN if plain_text else ())):
         text = pattern.sub(replacement, text)
     return text.strip()
 
@@ -104,7 +70,9 @@ def is_words(answer: str) -> bool:
     whole = _TEXT_ONLY.fullmatch(answer)
     if whole:
         return bool(_WORDS.fullmatch(whole.group(1).strip()))
-    return bool(_WORDS.fullmatch(answer)) and max(len(word) for word in answer.split()) >= 4
+    return bool(_WORDS.fullmatch(answer)) and (
+        max(len(word) for word in answer.split()) >= 4 or answer.lower() in _SHORT_WORDS
+    )
 
 
 def integer(answer: str) -> str | None:
@@ -123,9 +91,14 @@ def rational(answer: str) -> tuple[Fraction, bool] | None:
     digits = integer(answer)
     if digits is not None:
         return (Fraction(digits), True) if len(digits) <= 30 else None
+    repeating = _REPEATING.fullmatch(answer)
+    if repeating:
+        sign, whole, first, period = repeating.groups()
+        value = Fraction(f"{whole or 0}.{first or 0}") + Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(first))
+        return (-value if sign == "-" else value), True
     decimal = _DECIMAL.fullmatch(answer)
     if decimal:
-        return Fraction("".join(decimal.groups())), False
+        return Fraction("".join(decimal.groups()).replace(",", "")), False
     match = _FRACTION.fullmatch(answer)
     if not match:
         return None
@@ -136,13 +109,36 @@ def rational(answer: str) -> tuple[Fraction, bool] | None:
     return (-value if match["sign"] == "-" else value), True
 
 
+def number(answer: str, *, mixed: bool = True) -> tuple[Fraction, bool] | None:
+    """As `rational`, also for percent and powers of ten; `mixed` false: `2\\frac{1}{2}` is no plain number."""
+    text = answer.strip()
+    if text.endswith("%"):
+        found = number(text[:-1], mixed=mixed)
+        return found and (found[0] / 100, found[1])
+    scientific = _SCIENTIFIC.fullmatch(text)
+    if scientific:
+        sign, digits, *exponents = scientific.groups()
+        value = Fraction(digits) * Fraction(10) ** int(exponents[0] or exponents[1])
+        return (-value if sign == "-" else value), False
+    fraction = _FRACTION.fullmatch(text)
+    if fraction and fraction["whole"] and not mixed:
+        return None
+    return rational(text)
+
+
+def choice_of(answer: str, *, bare: bool) -> str | None:
+    """The letter of a multiple-choice answer, A to J; unless `bare`, the option's text may follow it."""
+    text = _TEXT_ONLY.sub(r"\1", answer).strip()
+    only = _CHOICE.fullmatch(text)
+    if only or bare:
+        return only.group(1) if only else None
+    found = _CHOICE_WITH_TEXT.fullmatch(text)
+    if found and found.group(2) and not _OTHER_CHOICE.search(found.group(2)):
+        return found.group(1)
+    return None
+
+
 def based(answer: str) -> tuple[str, str] | None:
     """A number in a named base, as (digits, base); else None."""
     match = _BASED.fullmatch(answer)
-    return (match.group(1).lstrip("0"), match.group(2)) if match else None
-
-
-def contradicts_itself(answer: str) -> bool:
-    """Whether an equation chain states two different plain numbers (`41 = 42`): a guess at both is no answer."""
-    values = [rational(part.strip()) for part in re.split(r"(?<![<>!\\])=", answer)]
-    return len({value for value, exact in filter(None, values) if exact}) > 1
+    return (match.group(1).lstrip("0").upper() or "0", match.group(2) or match.group(3)) if match else None

@@ -27,6 +27,8 @@ from rewards.worker import HEADER
 _MAX_ANSWER = 1 << 28
 """Bytes. A child that announces more than this is not to be believed."""
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from rewards.worker import main; main(*map(int, sys.argv[2:]))"
+_BARE = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "OMP_NUM_THREADS", "VIRTUAL_ENV")
+"""All that a child of a built-in reward sees of the environment: nothing in it is a secret."""
 _ROOT = str(Path(__file__).resolve().parent.parent)
 
 
@@ -49,12 +51,13 @@ class WorkerDied(Exception):
 class _Worker:
     """One child and its two pipes. Used by one thread at a time."""
 
-    def __init__(self) -> None:
+    def __init__(self, bare_environment: bool = False) -> None:
         child_read, self._write_fd = os.pipe()
         self._read_fd, child_write = os.pipe()
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-c", _BOOT, _ROOT, str(child_read), str(child_write), str(os.getpid())],
+                env={name: os.environ[name] for name in _BARE if name in os.environ} if bare_environment else None,
                 stdin=subprocess.DEVNULL,
                 stdout=2,  # what a reward prints joins our stderr: stdout may be somebody's data
                 pass_fds=(child_read, child_write),
@@ -159,13 +162,17 @@ class ProcessPool:
         timeout_s: float,
         memory_mb: int | None = None,
         start_timeout_s: float = 120.0,
+        bare_environment: bool = False,
     ) -> None:
         """timeout_s: seconds an item may take, from when a worker has it; start_timeout_s: for its imports.
-        memory_mb: address space of one child in MiB, None = unlimited. Raises UserError for numbers that make no sense."""
+        memory_mb: address space of one child in MiB, None = unlimited.
+        bare_environment: children inherit no environment but search paths and the like. Raises UserError for numbers that
+        make no sense."""
         if workers < 1 or timeout_s <= 0:
             raise UserError(f"rewards: workers must be >= 1 and timeout_s > 0 (got {workers} and {timeout_s:g})")
         self._start_request = {"handler": handler, "arguments": arguments, "memory_mb": memory_mb}
         self._workers, self._timeout_s, self._start_timeout_s = workers, timeout_s, start_timeout_s
+        self._bare_environment = bare_environment
         self._closed = False
         self._open()
 
@@ -248,7 +255,7 @@ class ProcessPool:
         a failure is only this item's (WorkerDied)."""
         if self._closed:
             raise WorkerDied("the process pool is closed")
-        worker = _Worker()
+        worker = _Worker(self._bare_environment)
         self._all.add(worker)
         path = [entry or os.getcwd() for entry in sys.path]
         try:

@@ -1,0 +1,233 @@
+"""Are two answers the same? Part by part, by the policy; what has no parts goes to a `leaf`, as does what only a parser can tell.
+
+Three values: True, False, and None where only a parser could tell. The same rules run twice: with a leaf that always says None,
+which is fast on every input, and in a worker with a leaf that asks sympy."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from rewards.math_policy import MathPolicy
+from rewards.normalise import canonical, choice_of, is_words
+from rewards.structure import Piece, Shape, certain, is_name, pieces, shape_of, split_top, unwrap
+from rewards.values import Values, every, is_numeric, some
+
+_APPROX = {"\\approx", "\\simeq", "\\doteq"}
+MOST_PAIRS = 40
+"""Parts of a list that are matched with each other when their spellings differ."""
+
+DEEPEST = 10
+"""Parts within parts that are looked at."""
+MOST_CHARS = 50_000
+"""Characters that are looked at, each time anew, before an answer counts as different."""
+
+
+class Comparison(Values):
+    """Answers of any shape, by one policy and one leaf."""
+
+    _depth = _left = 0
+
+    def equal(self, gold: str, answer: str) -> bool | None:
+        """Whether two normalised answers are the same."""
+        if self._depth == 0:
+            self._left = MOST_CHARS
+        self._left -= len(gold) + len(answer)
+        if self._depth >= DEEPEST or self._left < 0:  # brackets that do not match may seem to hold themselves
+            return False
+        self._depth += 1
+        try:
+            return self.whole(gold, answer)
+        finally:
+            self._depth -= 1
+
+    def whole(self, gold: str, answer: str) -> bool | None:
+        if canonical(gold) == canonical(answer):
+            return True
+        if not answer:
+            return False
+        choice = self.choice(gold, answer)
+        if choice is not None:
+            return choice
+        for text, other, ours in ((gold, answer, False), (answer, gold, True)):
+            parts = split_top(text, _APPROX)
+            if len(parts) > 1 and all(parts):
+                same = some(self.equal(other, part) if ours else self.equal(part, other) for part in parts)
+                return every([same, self.near(parts)]) if ours else same
+        as_sets = self.as_sets(gold, answer)
+        if as_sets is not None:
+            return as_sets[0]
+        same = self.shapes(gold, answer, shape_of(gold), shape_of(answer))
+        lists = shape_of(gold, thousands=False), shape_of(answer, thousands=False)
+        if same is False and lists[0].kind == lists[1].kind == "list" and shape_of(gold) != lists[0]:
+            return self.lists(*lists)  # `100,200` may be two numbers
+        return same
+
+    def choice(self, gold: str, answer: str) -> bool | None:
+        """Option letters; None when the gold is none."""
+        right = choice_of(gold, bare=True)
+        if right is None:
+            return None
+        given = choice_of(answer, bare=not self.policy.choices)
+        return given == right if given is not None or is_words(answer) else None
+
+    # -- parts ---------------------------------------------------------------------------------------------------------
+
+    def as_sets(self, gold: str, answer: str) -> tuple[bool | None] | None:
+        """Both as sets of real numbers, in a tuple; None when they are not to be read so."""
+        left, right = pieces(gold), pieces(answer)
+        if left is None or right is None or not (certain(left, gold) or certain(right, answer)):
+            return None
+        named = [found[0].name is not None for found in (left, right)]
+        if self.policy.inequalities == "strict" and named[0] != named[1]:
+            return (False,)
+        names = {unwrap(piece.name) for piece in (*left, *right) if piece.name}
+        if all(named) and len(names) > 1:
+            return (False,)
+        same = self.match(left, right, self.same_piece)
+        if same is False and len(left) != len(right):  # (0,1] and [1,2) together are (0,2)
+            return (self.ask(_union(left), _union(right)),)
+        return (same,)
+
+    def same_piece(self, gold: Piece, answer: Piece) -> bool | None:
+        if gold.brackets != answer.brackets:
+            return False
+        return every([self.equal(gold.left, answer.left), self.equal(gold.right, answer.right)])
+
+    def shapes(self, gold: str, answer: str, left: Shape, right: Shape) -> bool | None:
+        kinds, items = {left.kind, right.kind}, (left.items, right.items)
+        if kinds == {"single"}:
+            return self.single(left.items[0], right.items[0])
+        if kinds == {"matrix"}:
+            return left.brackets == right.brackets and self.in_order(*items)
+        if kinds == {"tuple"}:
+            return left.brackets == right.brackets and self.in_order(*items)
+        if kinds in ({"list"}, {"set", "list"}, {"set"}):
+            return self.lists(left, right)
+        if kinds == {"tuple", "list"}:  # `1, 2, 3` for `(1, 2, 3)`
+            return "[" not in left.brackets + right.brackets and self.in_order(*items)
+        if kinds == {"tuple", "set"}:
+            return self.policy.sets == "lenient" and self.match(*items, self.equal)
+        if kinds == {"tuple", "matrix"}:
+            vector = len(items[0]) == len(items[1]) and self.policy.vectors == "tuple"
+            return vector and self.in_order(*items)
+        return self.mixed(gold, answer, left, right)
+
+    def mixed(self, gold: str, answer: str, left: Shape, right: Shape) -> bool | None:
+        """Something with parts and something without."""
+        parts, whole = (left, answer) if right.kind == "single" else (right, gold)
+        equation = split_top(whole, {"="})
+        if len(equation) > 1 and (is_name(equation[0]) or whole is answer):
+            rest = equation[-1]
+            return self.equal(gold, rest) if whole is answer else self.equal(rest, answer)
+        if left.kind == "single" and right.kind == "list":  # one value in several forms: `5/2, 2.5`
+            return every(self.equal(gold, item) for item in right.items)
+        if parts.kind == "set" and len(parts.items) == 1 and self.policy.singletons:
+            return self.single(left.items[0], right.items[0])
+        if re.search(r"\\(?:cap|cup|setminus|mathbb|emptyset|varnothing|mid|begin|times)(?![a-zA-Z])|=", whole):
+            return self.ask(gold, answer)
+        return False
+
+    def lists(self, left: Shape, right: Shape) -> bool | None:
+        """Sets and bare lists. Where every part names itself, equal names go together."""
+        items = [[split_top(item, {"="}) for item in shape.items] for shape in (left, right)]
+        if all(len(item) == 2 and is_name(item[0]) for side in items for item in side):
+            names = [[canonical(item[0]) for item in side] for side in items]
+            if sorted(names[0]) == sorted(names[1]) and len(set(names[0])) == len(names[0]):
+                given = dict(zip(names[1], items[1], strict=True))
+                return every(self.equal(item[1], given[name][1]) for name, item in zip(names[0], items[0], strict=True))
+        bare = tuple(left.items), tuple(right.items)
+        if left.kind == right.kind == "set":
+            bare = tuple(dict.fromkeys(left.items)), tuple(dict.fromkeys(right.items))
+        elif len(dict.fromkeys(left.items)) == len(left.items):  # a solution that is named twice is named
+            bare = left.items, tuple({canonical(item): item for item in right.items}.values())
+        if self.policy.lists == "ordered" and left.kind == right.kind == "list":
+            return self.in_order(*bare)
+        return self.match(*bare, self.equal)
+
+    def in_order(self, gold: Sequence[str], answer: Sequence[str]) -> bool | None:
+        if len(gold) != len(answer):
+            return False
+        return every(self.equal(*pair) for pair in zip(gold, answer, strict=True))
+
+    def match(self, gold: Sequence, answer: Sequence, same: Callable[..., bool | None]) -> bool | None:
+        """Whether the parts can be paired off."""
+        if len(gold) != len(answer):
+            return False
+        left, right = list(gold), list(answer)
+        for part in gold:
+            if part in right:
+                left.remove(part)
+                right.remove(part)
+        if len(left) > MOST_PAIRS:
+            return False
+        table = [[same(one, other) for other in right] for one in left]
+        if _pairing([[value is True for value in row] for row in table]):
+            return True
+        return None if _pairing([[value is not False for value in row] for row in table]) else False
+
+    # -- equations -----------------------------------------------------------------------------------------------------
+
+    def single(self, gold: str, answer: str) -> bool | None:
+        """Two things without parts: equations and chains of them, else values."""
+        left, right = ([part for part in split_top(text, {"="}) if part] for text in (gold, answer))
+        if not left or not right:
+            return False
+        if len(left) == 1 and len(right) == 1:
+            return self.value(left[0], right[0])
+        if len(left) == 1:
+            return self.chain(left[0], right)
+        if len(right) == 1:
+            if is_name(left[0]) and not (len(left) == 2 and is_name(left[1])):
+                return self.equal(left[-1], answer)
+            return self.equal(left[0], answer) if is_name(left[-1]) else self.ask(gold, answer)
+        if is_name(left[0]) and is_name(right[0]):
+            same = self.chain(left[-1], right)
+            return same if same or canonical(left[0]) == canonical(right[0]) else some([same, self.ask(gold, answer)])
+        return self.ask(gold, answer)
+
+    def chain(self, gold: str, parts: Sequence[str]) -> bool | None:
+        """`x = 6*7 = 42`: the last part is the answer, unless the parts contradict each other."""
+        if self.policy.chains == "refuse" and not (len(parts) == 2 and is_name(parts[0])):
+            return False
+        if len(parts) == 2 and is_name(parts[1]) and not is_name(parts[0]):
+            parts = parts[::-1]  # `42 = x`
+        numeric = [part for part in parts[:-1] if is_numeric(part)]
+        last = parts[-1]
+        loose = Comparison(_LOOSE, self.leaf)
+        agree = every(loose.equal(last, part) for part in numeric) if is_numeric(last) else True
+        return every([self.equal(gold, last), agree])
+
+    def near(self, parts: Sequence[str]) -> bool | None:
+        """Whether `a \\approx b` is about true, as far as both sides are numbers."""
+        values = [part for part in (split_top(part, {"="})[-1] for part in parts) if is_numeric(part)]
+        loose = Comparison(_LOOSE, self.leaf)
+        return every(loose.value(*pair) for pair in zip(values, values[1:], strict=False))
+
+_LOOSE = MathPolicy(evaluated=False, units="ignore", relative_tolerance=0.02)
+"""For the parts of a chain, which may be rounded on the way."""
+
+
+def _union(found: Sequence[Piece]) -> str:
+    """Pieces in one spelling, for the parser."""
+    parts = [
+        f"\\{{{piece.left}\\}}" if piece.left == piece.right else f"{piece.brackets[0]}{piece.left},{piece.right}{piece.brackets[1]}"
+        for piece in found
+    ]
+    return " \\cup ".join(parts)
+
+
+def _pairing(allowed: list[list[bool]]) -> bool:
+    """Whether rows and columns can be paired off along allowed places (augmenting paths)."""
+    partner: dict[int, int] = {}
+
+    def place(row: int, tried: set[int]) -> bool:
+        for column, fits in enumerate(allowed[row]):
+            if fits and column not in tried:
+                tried.add(column)
+                if column not in partner or place(partner[column], tried):
+                    partner[column] = row
+                    return True
+        return False
+
+    return all(place(row, set()) for row in range(len(allowed)))

@@ -1,0 +1,105 @@
+"""Tables: the many ways to write one and the same thing, and the spelling that the grader reads."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_SUPERSCRIPTS = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b\u207f", "0123456789-n"
+_SUBSCRIPTS = "\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089", "0123456789"
+_FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_VULGAR = {
+    code: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", chr(code)).split("\u2044"))
+    for code in (0xBC, 0xBD, 0xBE, *range(0x2150, 0x215F))
+}
+_GREEK = {
+    ord(letter): f"\\{name} "
+    for letter, name in zip(
+        "\u03b1\u03b2\u03b3\u03b4\u03b5\u03b8\u03bb\u03bc\u03c1\u03c3\u03c6\u03c9\u0394\u03a9",
+        "alpha beta gamma delta epsilon theta lambda mu rho sigma phi omega Delta Omega".split(),
+        strict=True,
+    )
+}
+UNICODE = {
+    **_FULL_WIDTH, **_VULGAR, **_GREEK,
+    **{ord(character): text for character, text in {
+        "\u2212": "-", "\u2013": "-", "\u00d7": "\\times ", "\u00b7": "\\cdot ", "\u22c5": "\\cdot ", "\u2219": "\\cdot ",
+        "\u00f7": "/", "\u2044": "/", "\u2215": "/", "\u03c0": "\\pi ", "\u221e": "\\infty ", "\u222a": "\\cup ",
+        "\u2229": "\\cap ", "\u2264": "\\le ", "\u2265": "\\ge ", "\u2a7d": "\\le ", "\u2a7e": "\\ge ", "\u2260": "\\ne ",
+        "\u2208": "\\in ", "\u00b1": "\\pm ", "\u2213": "\\mp ", "\u2248": "\\approx ", "\u2205": "\\emptyset ",
+        "\u00b0": "^{\\circ}", "\u211d": "\\mathbb{R}", "\u2124": "\\mathbb{Z}", "\u2115": "\\mathbb{N}",
+        "\u2228": "\\text{ or }", "\uff5b": "\\{", "\uff5d": "\\}", "\u3001": ",", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+    }.items()},
+}  # fmt: skip
+RUNS = tuple(
+    (re.compile(f"[{letters}]+"), str.maketrans(letters, plain), sign)
+    for (letters, plain), sign in ((_SUPERSCRIPTS, "^"), (_SUBSCRIPTS, "_"))
+)
+TEXT = r"\\(?:text|mbox|mathrm|textrm|textbf|textit|textsf|mathbf|mathit|mathsf|operatorname)"
+"""Commands whose argument is text."""
+_FUNCTIONS = "arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|ln|log|gcd|alpha|beta|gamma|theta|lambda"
+_NUMBER_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12, "sixteen": 16}
+
+
+def _compiled(*rules: tuple[str, str]) -> tuple[tuple[re.Pattern[str], str], ...]:
+    return tuple((re.compile(pattern), replacement) for pattern, replacement in rules)
+
+
+LATEX = _compiled(
+    (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|strut)(?![a-zA-Z])\s*", ""),
+    (r",\s*\\!\s*|\{,\}", ","),
+    (r"(?<!\\)\\[!,;:> ]|(?<!\\)\\q?quad(?![a-zA-Z])|~", " "),
+    (r"\\(?:v?phantom|hspace|vspace)\*?\s*\{[^{}]*\}", " "),
+    (r"^\s*(?:\\approx|\\sim|\u2248)(?![a-zA-Z])\s*", ""),
+    (r"\\(?:lbrace)(?![a-zA-Z])", r"\\{"),
+    (r"\\(?:rbrace)(?![a-zA-Z])", r"\\}"),
+    (r"\\langle(?![a-zA-Z])", "("),
+    (r"\\rangle(?![a-zA-Z])", ")"),
+    (r"\\(?:lvert|rvert|vert)(?![a-zA-Z])", "|"),
+    (r"\\(?:leqslant|leqq|leq)(?![a-zA-Z])", r"\\le "),
+    (r"\\(?:geqslant|geqq|geq)(?![a-zA-Z])", r"\\ge "),
+    (r"\\(?:neq)(?![a-zA-Z])", r"\\ne "),
+    (r"\\lt(?![a-zA-Z])", "<"),
+    (r"\\gt(?![a-zA-Z])", ">"),
+    (r"^\\\{\s*(?:[a-z]|[a-z]\s*\\in\s*\\mathbb\s*\{?R\}?)\s*(?:\||:|\\mid(?![a-zA-Z])|\\colon)\s*([^{}|]*+(?:\{[^{}|]*+\}[^{}|]*+)*+)\\\}$", r"\1"),
+    (r"\\(?:cupdot|sqcup|uplus)(?![a-zA-Z])", r"\\cup "),
+    (r"\\(?:varnothing|O)(?![a-zA-Z])", r"\\emptyset "),
+    (r"^\\\{\s*\\\}$", r"\\emptyset "),
+    (r"\\mathbb\s*R(?![a-zA-Z])", r"\\mathbb{R}"),
+    (r"\+\s*\\infty(?![a-zA-Z])", r"\\infty "),
+    (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+    (rf"{TEXT}\s*\{{\s*(sin|cos|tan|ln|log|gcd|lcm|e|i)\s*\}}", r"\1 "),
+    (rf"{TEXT}\s*\{{\s*(-?\d+(?:\.\d+)?)\s*\}}", r"\1"),
+    (rf"{TEXT}\s*\{{[\s.]*\}}", " "),
+    (rf"(?<=\d)\s*(?:{TEXT}\s*\{{\s*(?:percent|pct)\.?\s*\}}|(?:percent|pct)(?![a-zA-Z]))", "%"),
+    (r"\^\s*\\circ(?![a-zA-Z])", r"^{\\circ}"),
+    (r"\\degree(?![a-zA-Z])", r"^{\\circ}"),
+    (r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)", r"\\\1{\2}{\3}"),
+    (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
+    (r"(\\frac\s*\{[^{}]*\})\s*([0-9a-zA-Z])", r"\1{\2}"),
+    (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
+)
+"""Rewrites of LaTeX, in order."""
+
+PLAIN = _compiled(
+    (r"(?<![\d.})\]a-zA-Z^])(\d+)/(\d+)(?=\s+[\\a-zA-Z(])", r"\\frac{\1}{\2}"),
+    (r"\u221a\s*(\d+|[a-z])", r"\\sqrt{\1}"),
+    (r"\u221a\s*[({]([^(){}]*)[)}]", r"\\sqrt{\1}"),
+    (r"(?<![\\a-zA-Z])(?:Math\.|math\.|np\.)?sqrt\s*\(((?:[^()]++|\([^()]*+\))*+)\)", r"\\sqrt{\1}"),
+    (r"(?<![\\a-zA-Z])cbrt\s*\(([^()]*+)\)", r"\\sqrt[3]{\1}"),
+    (r"(?<![\\a-zA-Z])(?:Math\.|math\.|np\.)?exp\s*\(((?:[^()]++|\([^()]*+\))*+)\)", r"e^{\1}"),
+    (r"(?<![\\a-zA-Z])(?:Math\.|math\.|np\.)?(pi|PI)(?![a-zA-Z])", r"\\pi "),
+    (r"(?<![\\a-zA-Z])(?:infty|infinity|inf|oo)(?![a-zA-Z])", r"\\infty "),
+    (r"(?<![\\a-zA-Z])(?:Math|math|np)\.(?:e|E)(?![a-zA-Z])", "e"),
+    (rf"(?<![\\a-zA-Z])(?:math\.|np\.)?({_FUNCTIONS})(?![a-zA-Z])", r"\\\1 "),
+    (r"^(-?\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})$", r"\1\\times 10^{\2}"),
+    (r"\\?\*\\?\*", "^"),
+    (r"\^\s*(-?\d+\.\d+)", r"^{\1}"),
+    (r"\\?\*", r" \\cdot "),
+    (r"<=", r"\\le "),
+    (r">=", r"\\ge "),
+    (r"!=", r"\\ne "),
+)
+"""Rewrites of plain text and Python, in order."""
+
+BASES = _compiled(*((rf"_\s*(?:\{{\s*)?{TEXT}\s*\{{\s*{word}\s*\}}\s*\}}?", f"_{{{base}}}") for word, base in _NUMBER_WORDS.items()))

@@ -1,0 +1,236 @@
+"""The shape of an answer: list, tuple, set, interval, union, matrix, or a single thing. Reads strings only, linear in their length."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["single", "list", "tuple", "set", "matrix"]
+
+_TOKEN = re.compile(r"\\begin\{[a-zA-Z]+\*?\}|\\end\{[a-zA-Z]+\*?\}|\\[a-zA-Z]+|\\.|.", re.DOTALL)
+_OPEN, _CLOSE = {"{", "(", "[", "\\{", "\\langle"}, {"}", ")", "]", "\\}", "\\rangle"}
+_MATRIX = re.compile(r"\\begin\{(?:[pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{(?:[pbB]?matrix|array)\}", re.DOTALL)
+_WORD_SEPARATOR = re.compile(
+    r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*(and|or)\s*\}|(?<![\\a-zA-Z])(and|or)(?![a-zA-Z])|,\s*(?=,)"
+)
+_OR = re.compile(r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*or\s*\}|(?<![\\a-zA-Z])or(?![a-zA-Z])|\\lor(?![a-zA-Z])")
+_RELATION = {"<", ">", "\\le", "\\ge", "\\leq", "\\geq", "\\ne", "\\neq", "\\in"}
+_FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
+_NAME = re.compile(
+    r"(?:\\[a-zA-Z]+\s*)?[a-zA-Z]?(?:_\{?[\w\\ ]*\}?)?'*(?:\s*\([a-zA-Z0-9, ]+\))?|\\(?:text|mathrm)\{[^{}]*\}(?:\([a-zA-Z]\))?"
+    r"|[A-Za-z]{2,}|\(\s*[a-zA-Z\\]+\s*(?:,\s*[a-zA-Z\\]+\s*)+\)"
+)
+_NOT_NAMES = re.compile(r"\\(?:pi|infty|frac|sqrt)(?![a-zA-Z])")
+_THOUSANDS = re.compile(
+    r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\^\s*\{[^{}]*\}|[A-Za-z]{2,}+|\s++)*+"
+)
+MAX_SIGNS = 5
+"""Signs `\\pm` in one answer that are written out."""
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A normalised answer in parts."""
+
+    kind: Kind
+    items: tuple[str, ...]
+    """The parts in order; of a matrix its rows' entries one after another."""
+    brackets: str = ""
+    """A tuple's: `()`, `[)`, `(]`, `[]`; a matrix's: its number of rows."""
+
+
+@dataclass(frozen=True)
+class Piece:
+    """An interval, or a point (both ends the same and closed)."""
+
+    left: str
+    right: str
+    brackets: str
+    name: str | None = None
+    """The variable that is said to lie in it."""
+
+
+def split_top(text: str, separators: set[str]) -> list[str]:
+    """Parts between separators (single tokens) that stand outside all brackets."""
+    if not any(separator in text for separator in separators):
+        return [text.strip()]
+    parts, depth, start = [], 0, 0
+    for token in _TOKEN.finditer(text):
+        word = token.group()
+        if word in _OPEN or word.startswith("\\begin"):
+            depth += 1
+        elif word in _CLOSE or word.startswith("\\end"):
+            depth -= 1
+        elif depth == 0 and word in separators:
+            parts.append(text[start : token.start()].strip())
+            start = token.end()
+    return [*parts, text[start:].strip()]
+
+
+def shape_of(text: str, *, thousands: bool = True) -> Shape:
+    """The parts of a normalised answer. `thousands`: `1,234` is one number."""
+    text = unwrap(text.strip())
+    matrix = _matrix(text)
+    if matrix is not None:
+        return matrix
+    items = [item for item in split_top(_commas(text), {",", ";"}) if item]
+    if len(items) > 1 and not (thousands and _THOUSANDS.fullmatch(text)):
+        return Shape("list", tuple(itertools.chain.from_iterable(map(signs, items))))
+    if text.startswith("\\{") and text.endswith("\\}") and _whole(text):
+        inner = [item for item in split_top(_commas(text[2:-2]), {",", ";"}) if item]
+        return Shape("set", tuple(itertools.chain.from_iterable(map(signs, inner))))
+    if text[:1] in "([" and text[-1:] in ")]" and len(text) > 1 and _whole(text):
+        inner = split_top(text[1:-1], {",", ";"})
+        if len(inner) > 1 and text[0] + text[-1] == "()" and len(signed := signs(text)) > 1:
+            return Shape("list", tuple(signed))
+        if len(inner) > 1 or text[0] == "[":
+            return Shape("tuple", tuple(inner), text[0] + text[-1])
+    signed = signs(text)
+    return Shape("single", (text,)) if len(signed) == 1 else Shape("list", tuple(signed))
+
+
+def unwrap(text: str) -> str:
+    """Without parentheses around the whole of a single thing, and without TeX's own braces around the whole."""
+    while _whole(text) and (
+        text[0] == "{" or (text[0] == "(" and text[-1] == ")" and len(split_top(text[1:-1], {",", ";"})) == 1)
+    ):
+        text = text[1:-1].strip()
+    return text
+
+
+def signs(text: str) -> list[str]:
+    """`a \\pm b` as `a + b` and `a - b`; a tuple's entries take their signs each for themselves."""
+    if "\\pm" not in text and "\\mp" not in text:
+        return [text]
+    if text[:1] == "(" and text[-1:] == ")" and _whole(text) and len(split_top(text[1:-1], {","})) > 1:
+        entries = split_top(text[1:-1], {","})
+        if text.count("\\pm") + text.count("\\mp") > MAX_SIGNS:
+            return [text]
+        return [f"({','.join(choice)})" for choice in itertools.product(*map(signs, entries))]
+    plus = re.sub(r"\\pm(?![a-zA-Z])", "+", re.sub(r"\\mp(?![a-zA-Z])", "-", text))
+    minus = re.sub(r"\\pm(?![a-zA-Z])", "-", re.sub(r"\\mp(?![a-zA-Z])", "+", text))
+    return [re.sub(r"^\s*\+\s*", "", re.sub(r"([({])\s*\+", r"\1", part)) for part in (plus, minus)]
+
+
+def is_name(text: str) -> bool:
+    """Whether the side of an equation only names a quantity: `x`, `x_1`, `f(x)`, `\\text{area}`, `(x, y)`."""
+    return bool(text) and bool(_NAME.fullmatch(text.strip())) and not _NOT_NAMES.search(text)
+
+
+def pieces(text: str) -> list[Piece] | None:
+    """Intervals, unions of them, and inequalities as pieces of the real line; None when it is none of these."""
+    text = unwrap(text.strip())
+    words = [part for part in _OR.split(text) if part.strip()]
+    if len(words) > 1 and any(len(split_top(word, _RELATION)) > 1 for word in words):
+        parts = [pieces(word.strip(" ,")) or _equation_point(word.strip(" ,")) for word in words]
+        return None if None in parts else [piece for part in parts for piece in part or ()]
+    union = split_top(text, {"\\cup"})
+    if len(union) > 1:
+        parts = [pieces(part) or _points(part) for part in union]
+        return None if None in parts else [piece for part in parts for piece in part or ()]
+    if text in ("\\mathbb{R}", "\\Reals", "\\R", "\\mathbf{R}"):
+        return [Piece("-\\infty", "\\infty", "()")]
+    shape = shape_of(text)
+    if shape.kind == "tuple" and len(shape.items) == 2:
+        return [Piece(*shape.items, shape.brackets)]
+    return _relation(text)
+
+
+def certain(found: Sequence[Piece], text: str) -> bool:
+    """Whether pieces can only be meant as sets of numbers, not as a point `(1, 2)` or a list `[1, 2]`."""
+    return len(found) > 1 or found[0].name is not None or "\\infty" in text or found[0].brackets in ("[)", "(]")
+
+
+def _relation(text: str) -> list[Piece] | None:
+    """`x > 3`, `a < x <= b`, `x \\ne 0`, `x \\in S`."""
+    parts = split_top(text, _RELATION)
+    if not 2 <= len(parts) <= 3 or not all(parts):
+        return None
+    signs_found = [token for token in _top_tokens(text) if token in _RELATION]
+    kinds = [{"\\leq": "\\le", "\\geq": "\\ge", "\\neq": "\\ne"}.get(sign, sign) for sign in signs_found]
+    if len(parts) == 2:
+        left, right = parts
+        if kinds[0] == "\\in":
+            found = (pieces(right) or _points(right)) if is_name(left) else None
+            return found and [Piece(piece.left, piece.right, piece.brackets, left) for piece in found]
+        if not is_name(left):
+            left, right, kinds = right, left, [_FLIPPED.get(kinds[0], kinds[0])]
+        if not is_name(left):
+            return None
+        return {
+            "<": [Piece("-\\infty", right, "()", left)],
+            "\\le": [Piece("-\\infty", right, "(]", left)],
+            ">": [Piece(right, "\\infty", "()", left)],
+            "\\ge": [Piece(right, "\\infty", "[)", left)],
+            "\\ne": [Piece("-\\infty", right, "()", left), Piece(right, "\\infty", "()", left)],
+        }[kinds[0]]
+    low, name, high = parts
+    rising, falling = {"<", "\\le"}, {">", "\\ge"}
+    if not is_name(name) or not (set(kinds) <= rising or set(kinds) <= falling):
+        return None
+    if kinds[0] in (">", "\\ge"):
+        low, high, kinds = high, low, [_FLIPPED[kind] for kind in reversed(kinds)]
+    return [Piece(low, high, ("[" if kinds[0] == "\\le" else "(") + ("]" if kinds[1] == "\\le" else ")"), name)]
+
+
+def _top_tokens(text: str) -> list[str]:
+    depth, found = 0, []
+    for token in _TOKEN.finditer(text):
+        word = token.group()
+        depth += word in _OPEN or word.startswith("\\begin")
+        depth -= word in _CLOSE or word.startswith("\\end")
+        if depth == 0:
+            found.append(word)
+    return found
+
+
+def _points(text: str) -> list[Piece] | None:
+    shape = shape_of(text)
+    return [Piece(item, item, "[]") for item in shape.items] if shape.kind == "set" and shape.items else None
+
+
+def _equation_point(text: str) -> list[Piece] | None:
+    parts = split_top(text, {"="})
+    return [Piece(parts[1], parts[1], "[]", parts[0])] if len(parts) == 2 and is_name(parts[0]) else None
+
+
+def _commas(text: str) -> str:
+    """Words that join the parts of a list as commas; not those between inequalities, which `pieces` reads."""
+    text = re.sub(r",\s*(\\(?:text|mbox|mathrm|textrm)\s*\{\s*(?:and|or)\s*\})", r"\1", text)
+    return _WORD_SEPARATOR.sub(",", text)
+
+
+def _matrix(text: str) -> Shape | None:
+    begun = _MATRIX.fullmatch(text)
+    if begun and "\\begin" not in begun.group(1):
+        rows = [row for row in split_top(begun.group(1), {"\\\\"}) if row]
+        table = [split_top(row, {"&"}) for row in rows]
+    elif text.startswith("[") and text.endswith("]") and _whole(text):
+        inner = text[1:-1].strip()
+        rows = split_top(inner, {";"})
+        if len(rows) > 1:
+            table = [split_top(row, {","}) for row in rows]
+        else:
+            rows = split_top(inner, {","})
+            if not all(row.startswith("[") and row.endswith("]") and _whole(row) for row in rows):
+                return None
+            table = [split_top(row[1:-1], {","}) for row in rows]
+    else:
+        return None
+    if not table or len({len(row) for row in table}) != 1:
+        return None
+    return Shape("matrix", tuple(entry for row in table for entry in row), str(len(table)))
+
+
+def _whole(text: str) -> bool:
+    """Whether a text begins with a bracket that closes at its very end."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        word = token.group()
+        depth += (word in _OPEN) - (word in _CLOSE)
+        if depth == 0:
+            return token.start() > 0 and token.end() == len(text)
+    return False
