@@ -14,8 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from ouro_rl.errors import UserError
+from rewards.code_budget import PATIENCE, Times
 from rewards.code_program import extract_code, program_of
-from rewards.code_run import Times
 from rewards.code_tasks import Tests, TestsUnusable, read_tests
 from rewards.math_reward import text_of
 from rewards.process_pool import ProcessPool, Reply
@@ -47,8 +47,8 @@ class CodeReward:
         thinking: bool = False,
         allow_unsafe_code: bool = False,
     ) -> None:
-        """timeout_s: seconds of wall time for a program with all its tests; test_timeout_s: for one test. A program that
-        takes longer fails the tests it has not passed by then. memory_mb: its address space; tmp_mb: its /tmp, in MiB.
+        """timeout_s: seconds for a program with all its tests; test_timeout_s: for one test. A program that takes longer
+        fails the tests it has not passed by then; see `code_budget` for a busy machine. memory_mb: its address space; tmp_mb: its /tmp, in MiB.
         all_or_nothing: 1.0 when every test passes, else 0.0. thinking: the prompt opens the thought.
 
         Prints the sandbox it has chosen; raises UserError when there is none, unless `allow_unsafe_code`."""
@@ -64,7 +64,7 @@ class CodeReward:
         times = Times(test_s=test_timeout_s, program_s=timeout_s)
         arguments = {"command": command, "limits": limits, "times": times, "all_or_nothing": all_or_nothing}
         self._pool = ProcessPool(
-            "rewards.code_worker:make_handler", arguments, workers=workers, timeout_s=timeout_s + _GRACE_S
+            "rewards.code_worker:make_handler", arguments, workers=workers, timeout_s=PATIENCE * timeout_s + _GRACE_S
         )
         self._all_or_nothing, self._thinking = all_or_nothing, thinking
         self._cache: OrderedDict[tuple[str, str], Verdict] = OrderedDict()

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from ouro_rl.errors import UserError
+from rewards.code_budget import Budget, Times
 from rewards.code_compare import same_output, same_value
 from rewards.code_program import extract_code, program_of
 from rewards.code_reward import CodeReward
@@ -54,7 +55,7 @@ def verdict(reward: CodeReward, completion: str, tests, **columns):
 def test_no_cheat_pays(code, name, tests):
     result = verdict(code, CHEATS[name], tests)
     assert result.value == 0.0 and result.status == "wrong", result
-    assert verdict(code, GOOD, tests).value == 1.0
+    assert verdict(code, f"{GOOD}# right after {name}", tests).value == 1.0  # another text, so that no cache answers
 
 
 @pytest.mark.parametrize("name", SCRIPT_CHEATS)
@@ -161,6 +162,41 @@ def test_humaneval_completions_may_be_bodies_or_functions(code):
     for completion in ("    return helper(3 * x)\n", f"```python\n{GOOD}```", prompt + "    return 3 * x"):
         assert verdict(code, completion, None, **columns).value == 1.0
     assert verdict(code, "    return helper(2 * x)\n", None, **columns).value == 0.0
+
+
+def test_copies_of_a_program_are_run_once(code):
+    asked = f"{GOOD}# asked {time.time()}"
+    runs = []
+    run = code._pool.run
+    code._pool.run = lambda items: runs.append(len(items)) or run(items)
+    try:
+        assert code([asked] * 8, tests=[ASSERTS] * 8) == code([asked], tests=[ASSERTS]) * 8 == [1.0] * 8
+    finally:
+        code._pool.run = run
+    assert runs == [1, 0]
+
+
+class _Starved:
+    """A child that has had `share` of the processor."""
+
+    def __init__(self, share: float) -> None:
+        self.started, self.share = time.monotonic(), share
+
+    def processor_s(self) -> float:
+        return self.share * (time.monotonic() - self.started)
+
+
+@pytest.mark.parametrize(("share", "waited"), [(1.0, 0.2), (0.5, 0.4), (0.01, 0.2), (0.12, 1.0)])
+def test_time_does_not_run_out_for_lack_of_a_processor(share, waited):
+    def never(deadline: float) -> None:
+        time.sleep(max(0.0, deadline - time.monotonic()))
+        raise TimeoutError
+
+    budget, started = Budget(Times(test_s=0.2, program_s=0.2)), time.monotonic()
+    budget.next_test()
+    with pytest.raises(TimeoutError):
+        budget.wait(_Starved(share), never)
+    assert waited - 0.05 < time.monotonic() - started < waited + 0.15
 
 
 # --- without a sandbox -------------------------------------------------------------------------------------------------

@@ -148,7 +148,7 @@ def test_a_server_that_dies_is_noticed_and_replaced(rung):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.2)
         with pytest.raises(SandboxError):
-            sandbox.start() if sandbox._process.poll() is None else sandbox.end(0)
+            sandbox.start() if sandbox._process.poll() is None else sandbox.exchange({"end": 0})
         assert ask(sandbox, "def double(x): return 2 * x", "double", 21) == 42
     assert processes() <= before
 

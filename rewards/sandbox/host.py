@@ -45,6 +45,8 @@ class Child:
     def __init__(self, sandbox: Sandbox, number: int, channel: socket.socket) -> None:
         self._sandbox, self._number, self._channel = sandbox, number, channel
         self._confined = False
+        self._received = bytearray()
+        self.started = time.monotonic()
         channel.setblocking(False)
         self.fd = channel.fileno()
 
@@ -61,15 +63,25 @@ class Child:
                 raise ChildGone("the process ended") from None
 
     def receive(self, deadline: float) -> dict[str, Any]:
-        """The next message. Raises TimeoutError or ChildGone; SandboxError when the child could not be confined."""
+        """The next message. Raises TimeoutError, after which it may be called again, or ChildGone; SandboxError when the
+        child could not be confined."""
         self.wait_until_confined()
-        size = wire.HEADER.unpack(self._read(wire.HEADER.size, deadline))[0]
+        header = wire.HEADER.size
+        self._fill(header, deadline)
+        size = wire.HEADER.unpack(self._received[:header])[0]
         if size > wire.MAX_MESSAGE:
             raise ChildGone(f"an answer of {size} bytes")
+        self._fill(header + size, deadline)
+        body = bytes(self._received[header:])
+        self._received.clear()
         try:
-            return wire.unpack(self._read(size, deadline))
+            return wire.unpack(body)
         except ValueError:
             raise ChildGone("a garbled answer") from None
+
+    def processor_s(self) -> float:
+        """Seconds of processor time that the child has had; 0 when it has ended. Raises SandboxError."""
+        return float(self._sandbox.exchange({"cpu": self._number})["cpu"])
 
     def wait_until_confined(self) -> None:
         """Take the child's first word, which it says before it has read anything. Raises SandboxError."""
@@ -84,20 +96,19 @@ class Child:
         if first != {"ready": True}:
             raise SandboxError(f"a child could not be confined: {first.get('failed')}")
 
-    def _read(self, size: int, deadline: float) -> bytes:
-        parts = bytearray()
-        while len(parts) < size:
+    def _fill(self, size: int, deadline: float) -> None:
+        """Read until `size` bytes of a message are there."""
+        while len(self._received) < size:
             _wait(self.fd, select.POLLIN, deadline)
             try:
-                part = self._channel.recv(size - len(parts))
+                part = self._channel.recv(size - len(self._received))
             except BlockingIOError:
                 continue
             except OSError:
                 part = b""
             if not part:
                 raise ChildGone("the process ended")
-            parts += part
-        return bytes(parts)
+            self._received += part
 
     def close(self) -> str:
         """Kill the process with all that is in it, and wait until it is gone. How it ended, when it had done so by itself;
@@ -106,7 +117,7 @@ class Child:
             return ""
         number, self._number = self._number, -1
         self._channel.close()
-        return _ending(self._sandbox.end(number))
+        return _ending(int(self._sandbox.exchange({"end": number})["status"]))
 
     def __enter__(self) -> Self:
         return self
@@ -154,7 +165,7 @@ class Sandbox:
             os.close(errors_write)
             inner.close()
         try:
-            self._exchange(None)
+            self.exchange(None)
         except SandboxError as error:
             self.close()
             said = _tail(errors_read)
@@ -179,11 +190,8 @@ class Sandbox:
             raise SandboxError(f"the fork server is gone: {error.strerror}") from error
         return Child(self, number, outer)
 
-    def end(self, number: int) -> int:
-        """Kill a child and all that is in it; its wait status. Raises SandboxError."""
-        return int(self._exchange({"end": number})["status"])
-
-    def _exchange(self, request: dict[str, Any] | None) -> dict[str, Any]:
+    def exchange(self, request: dict[str, Any] | None) -> dict[str, Any]:
+        """Ask the fork server, and wait for its answer. Raises SandboxError."""
         if self._control is None:
             raise SandboxError("the sandbox is closed")
         try:

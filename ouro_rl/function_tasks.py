@@ -1,0 +1,131 @@
+"""Tiny function-writing tasks, generated: what the `code` reward is shown on.
+
+    task      f(a,b): 3 times a minus b
+    solution  def f(a,b):
+               return 3*a-b
+
+`python -m ouro_rl.function_tasks FILE.jsonl` writes the data set of `configs/code_example.yaml`. Demonstrations for a warm start
+are *careless* at times: one operator or one number is off. So a model that has learned from them knows how to write every
+program, and is often wrong: that is what RL has to gain. Tasks are split by a hash of their text."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+HELD_OUT_SHARE = 0.1
+_PHRASES = {
+    "plus": ("{} plus {}", "{}+{}"),
+    "minus": ("{} minus {}", "{}-{}"),
+    "larger": ("the larger of {} and {}", "max({},{})"),
+    "smaller": ("the smaller of {} and {}", "min({},{})"),
+}
+_MISTAKES = {"plus": "minus", "minus": "plus", "larger": "smaller", "smaller": "larger"}
+_NUMBERS = range(2, 10)
+_CASES = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """`number` times a variable, or one of the two alone."""
+
+    number: int | None
+    variable: str | None
+
+    @property
+    def words(self) -> str:
+        return " times ".join(str(part) for part in (self.number, self.variable) if part is not None)
+
+    @property
+    def code(self) -> str:
+        return "*".join(str(part) for part in (self.number, self.variable) if part is not None)
+
+    def value(self, variables: dict[str, int]) -> int:
+        return (1 if self.number is None else self.number) * (1 if self.variable is None else variables[self.variable])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A function f(a,b) of two terms."""
+
+    operation: str
+    left: Term
+    right: Term
+
+    @property
+    def text(self) -> str:
+        return "f(a,b): " + _PHRASES[self.operation][0].format(self.left.words, self.right.words)
+
+    @property
+    def program(self) -> str:
+        return "def f(a,b):\n return " + _PHRASES[self.operation][1].format(self.left.code, self.right.code)
+
+    @property
+    def held_out(self) -> bool:
+        digest = hashlib.sha256(self.text.encode()).digest()
+        return int.from_bytes(digest[:8], "big") < HELD_OUT_SHARE * 2**64
+
+    def value(self, a: int, b: int) -> int:
+        left, right = (term.value({"a": a, "b": b}) for term in (self.left, self.right))
+        return {"plus": left + right, "minus": left - right, "larger": max(left, right), "smaller": min(left, right)}[
+            self.operation
+        ]
+
+    def row(self, rng: random.Random) -> dict[str, Any]:
+        """As a row of a data set: `problem`, and `tests` with random arguments."""
+        arguments = [[rng.randint(-20, 20), rng.randint(-20, 20)] for _ in range(_CASES)]
+        cases = [{"args": pair, "expected": self.value(*pair)} for pair in arguments]
+        return {"problem": self.text, "tests": {"entry_point": "f", "cases": cases}}
+
+
+def all_tasks() -> list[Task]:
+    """Every task, in a fixed order."""
+    products = [Term(number=number, variable=name) for name in "ab" for number in (None, *_NUMBERS)]
+    numbers = [Term(number=number, variable=None) for number in _NUMBERS]
+    return [
+        Task(operation=operation, left=left, right=right)
+        for operation, left, right in itertools.product(_PHRASES, products, [*products, *numbers])
+        if left.variable != right.variable
+    ]
+
+
+def tasks(seed: int, *, held_out: bool) -> Iterator[Task]:
+    """One side of the split, shuffled, again and again."""
+    pool = [task for task in all_tasks() if task.held_out == held_out]
+    rng = random.Random(seed)
+    while True:
+        rng.shuffle(pool)
+        yield from pool
+
+
+def demonstration(task: Task, careless: float, rng: random.Random) -> str:
+    """A program for a task; with chance `careless`, one with a mistake in it."""
+    return (_with_mistake(task, rng) if rng.random() < careless else task).program
+
+
+def _with_mistake(task: Task, rng: random.Random) -> Task:
+    sides = [side for side in ("left", "right") if getattr(task, side).number is not None]
+    side = rng.choice(["operation", *sides])
+    if side == "operation":
+        return replace(task, operation=_MISTAKES[task.operation])
+    term: Term = getattr(task, side)
+    other = rng.choice([number for number in _NUMBERS if number != term.number])
+    return replace(task, **{side: replace(term, number=other)})
+
+
+def main(path: str, count: int = 1000) -> None:
+    """Write `count` training tasks as a data set."""
+    rng = random.Random(0)
+    rows = [task.row(rng) for task in itertools.islice(tasks(0, held_out=False), count)]
+    Path(path).write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
