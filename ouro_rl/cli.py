@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 import ouro_rl
+from ouro_rl.bench.arguments import add_bench_arguments, bench
 from ouro_rl.checkpoint_files import check_model
 from ouro_rl.config import TrainConfig, WarmstartConfig
 from ouro_rl.config_loader import dump_config, load_config
@@ -217,6 +218,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = add("report", report, "one self-contained HTML page about a run")
     command.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+
+    add_bench_arguments(add("bench", bench, "side-by-side benchmarks of this machine"))
     return parser
 
 

@@ -1,0 +1,69 @@
+"""The arguments of `ouro-rl bench`, looked at before anything heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ouro_rl.bench import BENCHMARKS, PAGE, check_name
+from ouro_rl.errors import UserError
+
+SECONDS = 420.0
+"""Of rounds, when nothing else is said: what is outside of them (warm-up, a last round) keeps `all` under ten minutes on two cores."""
+
+
+def add_bench_arguments(command: argparse.ArgumentParser) -> None:
+    names = "; ".join(f"{name}: {what}" for name, what in BENCHMARKS.items())
+    command.add_argument("name", metavar="NAME", help=f"{names}; {PAGE}: print JSON files as a Markdown page")
+    command.add_argument("files", nargs="*", type=Path, metavar="FILE", help=f"for {PAGE}: what --json wrote")
+    command.add_argument("--json", type=Path, metavar="FILE", help="where all figures go")
+    command.add_argument("--plot", type=Path, metavar="FILE.png", help="where the plot of curves goes")
+    command.add_argument(
+        "--seconds", type=_seconds, default=SECONDS, metavar="S", help=f"of rounds, about (default {SECONDS:g})"
+    )
+    command.add_argument("--quick", action="store_true", help="a tiny model, to try the command: no figures to quote")
+
+
+def bench(arguments: argparse.Namespace) -> int:
+    """Run what was asked. Exit status 0."""
+    check_name(arguments.name)
+    if arguments.name == PAGE:
+        if not arguments.files:
+            raise UserError(f"bench {PAGE}: give the JSON files that `ouro-rl bench NAME --json FILE` wrote")
+        from ouro_rl.bench.report import page
+
+        print(page(arguments.files), end="")
+        return 0
+    if arguments.files:
+        raise UserError(f"bench {arguments.name}: takes no files ({arguments.files[0]}); one name at a time, or `all`")
+    for option, file in (("--json", arguments.json), ("--plot", arguments.plot)):
+        _check_writable(option, file)
+    if arguments.plot is not None and arguments.name != "curves":
+        raise UserError(f"bench {arguments.name}: has no plot; give --plot with `curves`")
+    from ouro_rl.bench.command import run_bench
+
+    run_bench(
+        arguments.name, seconds=arguments.seconds, quick=arguments.quick, json_file=arguments.json,
+        plot_file=arguments.plot,
+    )  # fmt: skip
+    return 0
+
+
+def _check_writable(option: str, file: Path | None) -> None:
+    """Before minutes are spent."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise UserError(f"{option} {file}: is a folder; give a file")
+    if not file.absolute().parent.is_dir():
+        raise UserError(f"{option} {file}: there is no folder {file.parent}; make it first")
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1e6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
+    return value

@@ -1,0 +1,57 @@
+"""`ouro-rl bench cache`: memory of keys and values, as the engine counts the pages that are alive at its peak.
+
+    kv_bytes_ratio   bytes of the completions' pages at mean depth 2.5 / at depth 4
+
+A completion's positions are those whose depth the gate decides: from the last prompt position on, one a new token. The pages of the
+other prompt positions (all loops each) are left out of it; `with_prompts` and `with_shared_prompts` (groups) have them in.
+The figures do not depend on time: one run each, at the small batch.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ouro_rl.bench.clock import Say, run_engine
+from ouro_rl.bench.model import Sizes, bench_model, make_requests, trace_seeds
+from ouro_rl.model import OuroForCausalLM
+from ouro_rl.types import ExitRule
+from rollout_workers.engine import RolloutEngine
+
+
+def bench_cache(sizes: Sizes, seconds: float, say: Say) -> dict[str, Any]:
+    """The section `cache` of the JSON, with `ratios` by their top-level names. Runs once, whatever the seconds."""
+    model = bench_model(sizes)
+    seeds = trace_seeds(model, sizes, sizes.small_batch, sizes.tokens)
+    full_rule = ExitRule(kind="fixed", value=sizes.loops)
+    found: dict[str, Any] = {}
+    for name, group in (("alone", 1), ("group", len(seeds))):
+        say(f"samples: {name}")
+        engine = RolloutEngine(model, max_batch=len(seeds))
+        requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=group)
+        prompts = len(requests) * (sizes.prompt - 1) * sizes.loops * engine.cache.page_bytes
+        adaptive, full = (run_engine(engine, requests, sizes.tokens, rule) for rule in (ExitRule(), full_rule))
+        found[name] = {
+            "prompt_bytes": prompts,
+            "completion_bytes": adaptive.peak_bytes - prompts,
+            "completion_bytes_full_depth": full.peak_bytes - prompts,
+            "ratio": (adaptive.peak_bytes - prompts) / (full.peak_bytes - prompts),
+            "ratio_with_prompts": adaptive.peak_bytes / full.peak_bytes,
+            "mean_depth": adaptive.mean_depth,
+            "bytes_per_token": (adaptive.peak_bytes - prompts) / adaptive.tokens,
+            "positions": adaptive.tokens,
+        }
+    ratio = found["alone"]["ratio"]
+    return {
+        "ratios": {"kv_bytes_ratio": {"median": ratio, "least": ratio, "greatest": ratio, "rounds": 1}},
+        "page_bytes": model_page_bytes(model),
+        "with_prompts": found["alone"]["ratio_with_prompts"],
+        "with_shared_prompts": found["group"]["ratio_with_prompts"],
+        **found,
+    }
+
+
+def model_page_bytes(model: OuroForCausalLM) -> int:
+    """Bytes that one token writes at one loop, by the model's shape."""
+    config = model.config
+    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
+

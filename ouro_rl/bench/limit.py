@@ -1,0 +1,127 @@
+"""The limit: what a pass must cost on this machine, whoever computes it.
+
+A pass reads the looped weights once, the keys and values that its rows attend to, writes those of its rows, reads the head's weights
+when a token leaves; and it multiplies each row by each weight. At best it takes max(bytes / read bandwidth, FLOP / GEMM peak),
+both measured here, in the same process with the same threads. Both are the *best* of all tries, of every way that is at hand, so
+that the limit is never too low a bar.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+
+from ouro_rl.bench.clock import Run
+from ouro_rl.bench.model import QUICK, Sizes, bench_model
+from ouro_rl.errors import RunError
+from ouro_rl.model.ops import TORCH_OPS, has_bf16_products
+
+TRIES = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The best that was measured."""
+
+    bytes_per_second: float
+    flop_per_second: float
+    how_read: str
+    how_multiplied: str
+
+    def better(self, other: Machine) -> Machine:
+        """The best of two measurements."""
+        reader = max(self, other, key=lambda machine: machine.bytes_per_second)
+        multiplier = max(self, other, key=lambda machine: machine.flop_per_second)
+        return Machine(
+            bytes_per_second=reader.bytes_per_second, how_read=reader.how_read,
+            flop_per_second=multiplier.flop_per_second, how_multiplied=multiplier.how_multiplied,
+        )  # fmt: skip
+
+    def seconds(self, cost: Cost) -> float:
+        return max(cost.bytes / self.bytes_per_second, cost.flop / self.flop_per_second)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What one pass cannot do without."""
+
+    bytes: float
+    flop: float
+
+
+def measure_machine(sizes: Sizes) -> Machine:
+    """Read bandwidth of a large buffer, and the rate of large square products."""
+    buffer = torch.ones(sizes.read_bytes // 4)
+    readers: dict[str, Callable[[], object]] = {
+        "torch.sum, fp32": buffer.sum, "torch.mv, fp32": partial(torch.mv, buffer.view(-1, 1024), torch.ones(1024)), "torch.amax, fp32": buffer.amax,
+    }  # fmt: skip
+    how_read, reading = min(((name, _best(run)) for name, run in readers.items()), key=lambda pair: pair[1])
+    rates = {
+        name: 2 * size**3 / _best(run) for size in sizes.gemm_sizes for name, run in _products(size).items()
+    }
+    how_multiplied = max(rates, key=rates.__getitem__)
+    return Machine(
+        bytes_per_second=sizes.read_bytes / reading, how_read=how_read,
+        flop_per_second=rates[how_multiplied], how_multiplied=how_multiplied,
+    )  # fmt: skip
+
+
+def _products(size: int) -> dict[str, Callable[[], object]]:
+    """Ways to multiply two matrices of this size: by torch, and as the engine does it. bf16 by torch is tried with instructions for it
+    alone (elsewhere it is emulated, slower than fp32, and takes long)."""
+    runs: dict[str, Callable[[], object]] = {}
+    model = bench_model(QUICK).model  # its operations alone are wanted: they do not depend on its shapes
+    for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
+        a, b = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
+        if dtype == torch.float32 or has_bf16_products():
+            runs[f"torch, {name}, {size}^3"] = partial(torch.matmul, a, b)
+        ops, _ = model.row_ops(dtype)
+        if ops is not TORCH_OPS:
+            runs[f"the engine's, {name}, {size}^3"] = partial(ops.product, a, b)
+    return runs
+
+
+@torch.inference_mode()
+def _best(run: Callable[[], object]) -> float:
+    """Seconds of the fastest of some tries, after one to warm up."""
+    run()
+    seconds = []
+    for _ in range(TRIES):
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
+
+
+def pass_cost(sizes: Sizes, contexts: Sequence[int], leaving: int, *, number_bytes: int = 2) -> Cost:
+    """A pass over rows that read `contexts` positions each (their own included), `leaving` of which get a token. Rows share no keys."""
+    rows, read = len(contexts), sum(contexts)
+    keys = 2 * sizes.layers * sizes.hidden  # numbers of keys and values of one position at one loop
+    numbers = sizes.loop_parameters + (read + rows) * keys + (sizes.head_parameters if leaving else 0)
+    flop = 2 * rows * sizes.loop_parameters + 4 * read * sizes.layers * sizes.hidden + 2 * leaving * sizes.head_parameters
+    return Cost(bytes=number_bytes * numbers, flop=flop)
+
+
+def window_costs(sizes: Sizes, run: Run) -> list[Cost]:
+    """The passes of a run's decode window, worked out from the depths that it recorded. All samples started together, run in every
+    pass and end together (the trace sees to it); raises RunError where the engine's own count says otherwise."""
+    schedules = []
+    for rollout in run.rollouts:
+        first = len(rollout.prompt_ids)  # what the first predicting position reads: the prompt
+        loops = [
+            (first + place, loop == depth) for place, depth in enumerate(rollout.depths) for loop in range(1, depth + 1)
+        ]
+        schedules.append(loops[-run.window_passes :])
+    if run.window_loops != len(schedules) * run.window_passes or min(map(len, schedules)) < run.window_passes:
+        raise RunError("the engine's passes are not those that the limit is worked out for: samples did not run all together")
+    passes = zip(*schedules, strict=True)
+    return [pass_cost(sizes, [context for context, _ in rows], sum(leaves for _, leaves in rows)) for rows in passes]
+
+
+def window_limit(sizes: Sizes, run: Run, machine: Machine) -> float:
+    """Seconds that the decode window of a run would take at the limit."""
+    return sum(machine.seconds(cost) for cost in window_costs(sizes, run))

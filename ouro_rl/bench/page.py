@@ -1,0 +1,156 @@
+"""The page `docs/performance.md`, made from the JSON: no figure in it is typed by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ouro_rl.bench.predictions import FIGURES
+from ouro_rl.bench.report import figure_rows, show
+
+COMMANDS = {
+    "adaptive_vs_generate": "rollout", "continuous_share_of_bound": "rollout", "continuous_vs_sync_b16": "rollout",
+    "no_exit_overhead": "rollout", "share_of_limit": "rollout", "group_speedup": "group", "replay_time_ratio": "replay",
+    "exact_cost": "replay", "kv_bytes_ratio": "cache",
+}  # fmt: skip
+"""Which benchmark measures a figure by itself."""
+
+DEFINITIONS = """\
+- **The trace.** The gate has no weights and one bias, chosen for E[d] = 2.5: a token's depth depends on its sample's seed and its place
+  alone, so every engine gets the same depths. Only seeds whose depths add up to exactly 2.5 a token are taken, so the batch stays full to
+  the last pass: what is timed is the steady state that a long queue gives. `gate` in the table of speeds has neither: depths drawn
+  from a gate with random weights, and a batch that drains towards its end.
+- **While decoding**: loops/s from the first look after the last prompt is through, to the end, over the mean depth. No prefill is in it,
+  on either side; for `generate()`, from the first token of the batch to the last. **Whole call**: everything, prefill included.
+- **adaptive against generate()**: the faster one of bf16 and fp32 (the same weights cast), greedy, without padding, 4 loops.
+- **share of 4 / mean depth**: (tokens/s adaptive / tokens/s of the same engine at fixed 4) / (4 / 2.5), while decoding.
+- **against synchronous compaction**: the same engine, where who has a token waits until all have theirs (`choose_rows=lockstep`), batch 16.
+- **when no token exits**: the adaptive path with a gate that never says leave, against fixed 4; seconds a loop, while decoding.
+- **share of the limit**: each pass of the decode window at max(bytes / read bandwidth, FLOP / GEMM peak), both the best of several ways,
+  measured in the same run; the sum over the window, over the seconds that the window took.
+- **group**: the whole call, against the same engine with `share_prompts=False`.
+- **replay**: the functions of the trainer's loss on one group (its prompt once, at full depth), fp32 master weights computing in bf16.
+- **exact**: rollout and replay of one batch with `model.model.exact` true, against false.
+- **KV bytes**: pages of the completions' positions at the engine's peak.
+
+Ratios are taken round by round, the sides in turns (forwards, then backwards); the table has their median, least and greatest."""
+
+
+def markdown(results: Mapping[str, Any]) -> str:
+    """The whole page."""
+    parts = [
+        "# Performance",
+        "Random weights, 97.5 M parameters in Ouro's form (hidden 768, 12 layers, intermediate 2048, 12 heads, vocabulary 8192, 4 loops), bf16, "
+        "prompt 64, 64 new tokens, batch 64. Everything is measured by one command, in one run:",
+        "```bash\nouro-rl bench all --json all.json        # under 10 minutes on 2 cores\n"
+        "ouro-rl bench curves --json curves.json --plot docs/performance.png\n"
+        "ouro-rl bench page all.json curves.json > docs/performance.md\n```",
+        machine_line(results),
+    ]
+    if results.get("quick"):
+        parts.append("**Made with `--quick`: a tiny model. These figures say nothing about speed.**")
+    if any(key in results for key in FIGURES):
+        parts += ["## Figures", figure_table(results), "## Predictions", prediction_list(results)]
+    if "rollout" in results:
+        parts += ["## Speeds", speed_table(results["rollout"]["runs"]), limit_line(results["rollout"]["limit"])]
+    parts += memory_and_replay(results)
+    if "curves" in results:
+        parts += ["## Cost as work grows", "![Cost as work grows](performance.png)", *curve_tables(results["curves"])]
+    parts += ["## What the words mean", DEFINITIONS]
+    return "\n\n".join(parts) + "\n"
+
+
+def machine_line(results: Mapping[str, Any]) -> str:
+    machine = results["machine"]
+    bf16 = ", ".join(machine["bf16_instructions"]) or "none"
+    return (
+        f"Measured on {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; bf16 instructions: {bf16}; "
+        f"torch {machine['torch']}, Python {machine['python']}; load before: {machine['load_before']}; {results['when']}."
+    )
+
+
+def rows_to_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def figure_table(results: Mapping[str, Any]) -> str:
+    head = ("", "measured", "least..greatest", "predicted", "at least / target / stretch", "by")
+    keys = [key for key in FIGURES if key in results]
+    rows = [(*row, f"`ouro-rl bench {COMMANDS[key]}`") for key, row in zip(keys, figure_rows(results), strict=True)]
+    return rows_to_table(head, rows)
+
+
+def prediction_list(results: Mapping[str, Any]) -> str:
+    """Predictions were written before the first measurement, and stay."""
+    return "Written before the first measurement, and not changed since.\n\n" + "\n".join(
+        f"- {figure.words}: {show(figure, figure.predicted)}. {figure.why}" for key, figure in FIGURES.items() if key in results
+    )
+
+
+def speed_table(runs: Mapping[str, Any]) -> str:
+    rows = []
+    for name, run in runs.items():
+        decode, whole = run["decode_tokens_per_second"], run["tokens_per_second"]
+        passes = f"{1000 * run['pass_seconds']['median']:.1f}" if "pass_seconds" in run else ""
+        rows.append((
+            f"`{name}`", f"{decode['median']:.1f}", f"{decode['least']:.1f}..{decode['greatest']:.1f}",
+            f"{whole['median']:.1f}", passes, f"{run['mean_depth']:.2f}" if "mean_depth" in run else "4.00",
+        ))  # fmt: skip
+    return rows_to_table(
+        ("", "tokens/s while decoding", "least..greatest", "whole call", "ms a pass", "mean depth"), rows
+    )
+
+
+def limit_line(limit: Mapping[str, Any]) -> str:
+    return (
+        f"The limit: reading {limit['read_bytes_per_second'] / 1e9:.1f} GB/s ({limit['read_by']}), multiplying "
+        f"{limit['gemm_flop_per_second'] / 1e9:.0f} GFLOP/s ({limit['gemm_by']}); a pass of the adaptive run at batch 64 must read and write "
+        f"{limit['mean_pass_bytes'] / 1e6:.0f} MB and compute {limit['mean_pass_flop'] / 1e9:.1f} GFLOP: {limit['tokens_per_second']:.0f} tokens/s."
+    )
+
+
+def memory_and_replay(results: Mapping[str, Any]) -> list[str]:
+    parts = []
+    if "replay" in results:
+        replay, exact = results["replay"], results["exact"]
+        sides = replay["runs"]
+        parts.append(
+            "## Replay\n\n"
+            f"Forward + backward of a group: {sides['mean_depth']['seconds']['median']:.2f} s at mean depth 2.5, "
+            f"{sides['full_depth']['seconds']['median']:.2f} s at 4; rows alone would give {replay['row_ratio']:.3f}. Largest log-prob gap "
+            f"between engine and replay: {sides['mean_depth']['largest_logprob_gap']:.1e} nats. `exact` costs "
+            f"{100 * exact['rollout_cost']['median']:.1f} % of the rollout and {100 * exact['replay_cost']['median']:.1f} % of the replay "
+            f"({exact['paths']['exact']} against {exact['paths']['plain']})."
+        )
+    if "cache" in results:
+        cache = results["cache"]
+        parts.append(
+            "## Memory\n\n"
+            f"KV bytes at mean depth 2.5 against full, prompts (always at full depth) counted too: {cache['with_prompts']:.3f} alone, "
+            f"{cache['with_shared_prompts']:.3f} in a group of 16. A page is {cache['page_bytes']:,} bytes."
+        )
+    return parts
+
+
+def curve_tables(curves: Mapping[str, Any]) -> list[str]:
+    """One table a curve, and the straight line through the contexts."""
+    head = {"batch": "batch", "context": "prompt", "group": "group"}
+    parts = []
+    for name, points in curves["points"].items():
+        rows = [
+            (
+                str(point["x"]), f"{point['decode_tokens_per_second']:.1f}", f"{point['tokens_per_second']:.1f}",
+                f"{1000 * point['pass_seconds']:.2f}", f"{point['pass_bytes'] / 1e6:.0f}",
+            )
+            for point in points
+        ]  # fmt: skip
+        columns = (head[name], "tokens/s while decoding", "whole call", "ms a pass", "MB that a pass must read")
+        parts.append(rows_to_table(columns, rows))
+    line = curves["line"]
+    parts.append(
+        f"Time of a pass against what it must read, over the contexts: {line['seconds_at_zero'] * 1000:.1f} ms + bytes / "
+        f"{line['bytes_per_second'] / 1e9:.1f} GB/s, R^2 = {line['r_squared']:.4f}."
+    )
+    return parts
+

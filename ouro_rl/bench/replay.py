@@ -1,0 +1,129 @@
+"""`ouro-rl bench replay`: the trainer's forward and backward over one group, at the depths of a rollout.
+
+A micro batch as GRPO has it: `group` samples of one prompt of 64 tokens, sampled by the engine, collated and replayed with the
+functions that the trainer's loss is made of, fp32 master weights computing in bf16, both heads' losses. The prompt runs at
+full depth, once for the group.
+
+    replay_time_ratio   seconds of forward + backward at completions of mean depth 2.5 / of depth 4, round by round
+
+The rows of all loops alone give `row_ratio`; the head, the embedding and the backward's dense attention do not follow the depth.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ouro_rl.advantages import gate_returns
+from ouro_rl.batch import collate, depth_matrix, replay_inputs
+from ouro_rl.bench.clock import BY_GATE, Say, ratios, run_engine, spread, take_turns
+from ouro_rl.bench.model import Sizes, bench_model, make_requests, trace_seeds
+from ouro_rl.exit_gate import decision_logprobs
+from ouro_rl.losses import gate_loss, token_loss
+from ouro_rl.model import OuroForCausalLM
+from ouro_rl.token_head import token_reader
+from ouro_rl.types import ExitRule, TokenFilters
+from rollout_workers.engine import RolloutEngine
+
+CLIP = 0.2
+PRICE = 0.01
+"""Of a loop, in the gate's returns: any figure costs the same time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """One forward and backward."""
+
+    forward_seconds: float
+    backward_seconds: float
+    tokens: int
+    loops: int
+    """Rows that all loops ran together, prompt included."""
+    gap: float
+    """Largest difference of a token log-prob from the engine's, in nats."""
+
+    @property
+    def seconds(self) -> float:
+        return self.forward_seconds + self.backward_seconds
+
+
+def trainer_model(sizes: Sizes) -> OuroForCausalLM:
+    """The benchmark's weights as a trainer holds them: fp32 masters of a bf16 forward."""
+    model = bench_model(sizes).float().train()
+    model.model.compute_dtype = torch.bfloat16
+    return model
+
+
+def group_batch(sizes: Sizes, rule: ExitRule = BY_GATE) -> dict[str, Tensor]:
+    """A group sampled by the engine, collated."""
+    model = bench_model(sizes)
+    seeds = trace_seeds(model, sizes, sizes.group, sizes.tokens)
+    requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=sizes.group)
+    run = run_engine(RolloutEngine(model, max_batch=sizes.group), requests, sizes.tokens, rule)
+    advantages = torch.linspace(-1, 1, sizes.group)
+    returns = gate_returns(advantages, depth_matrix(run.rollouts), sizes.loops, PRICE)
+    return collate(run.rollouts, advantages, returns, 0)
+
+
+def replay_once(model: OuroForCausalLM, batch: dict[str, Tensor], loops: int) -> Replayed:
+    """Forward, loss and backward, as in the trainer."""
+    model.zero_grad(set_to_none=True)
+    started = time.perf_counter()
+    replayed = replay_inputs(batch, loops)
+    mask = batch["completion_mask"].bool()
+    output = model(
+        input_ids=replayed.input_ids, depths=replayed.depths, owners=replayed.owners, logits_to_keep=replayed.predicting,
+        use_cache=False, num_loops=loops, read_head=token_reader(batch, 1.0, TokenFilters()),
+    )  # fmt: skip
+    logprobs, _ = output.reading
+    decisions = decision_logprobs(output.gate_logits[:, replayed.predicting], batch["depths"][mask]).T
+    advantages = batch["advantages"].repeat_interleave(mask.sum(1))
+    of_tokens = token_loss(logprobs, batch["sampler_logprobs"][mask], advantages, CLIP, CLIP)
+    of_gate = gate_loss(decisions, batch["depth_logprobs"][mask], batch["gate_returns"][mask], CLIP, CLIP)
+    loss = (of_tokens + of_gate).mean()
+    between = time.perf_counter()
+    loss.backward()
+    ended = time.perf_counter()
+    places = torch.arange(replayed.owners.numel()).view_as(replayed.owners)
+    return Replayed(
+        forward_seconds=between - started, backward_seconds=ended - between, tokens=int(mask.sum()),
+        loops=int(replayed.depths[replayed.owners == places].sum()),
+        gap=(logprobs.detach() - batch["sampler_logprobs"][mask]).abs().max().item(),
+    )  # fmt: skip
+
+
+def bench_replay(sizes: Sizes, seconds: float, say: Say) -> dict[str, Any]:
+    """The section `replay` of the JSON, with `ratios` by their top-level names."""
+    say("sampling what is replayed")
+    adaptive, full = group_batch(sizes), group_batch(sizes, ExitRule(kind="fixed", value=sizes.loops))
+    model = trainer_model(sizes)
+    say("warming up")
+    replay_once(model, adaptive, sizes.loops)
+    rounds = take_turns(
+        {
+            "mean_depth": lambda: replay_once(model, adaptive, sizes.loops),
+            "full_depth": lambda: replay_once(model, full, sizes.loops),
+        },
+        seconds, say, most=9,
+    )  # fmt: skip
+    return {
+        "ratios": {"replay_time_ratio": ratios(rounds, "mean_depth", "full_depth", lambda run: run.seconds)},
+        "row_ratio": rounds["mean_depth"][0].loops / rounds["full_depth"][0].loops,
+        "runs": {name: figures(runs) for name, runs in rounds.items()},
+    }
+
+
+def figures(runs: list[Replayed]) -> dict[str, Any]:
+    """Raw figures of one side."""
+    return {
+        "seconds": spread([run.seconds for run in runs]),
+        "forward_seconds": spread([run.forward_seconds for run in runs]),
+        "backward_seconds": spread([run.backward_seconds for run in runs]),
+        "tokens": runs[0].tokens,
+        "loops": runs[0].loops,
+        "largest_logprob_gap": max(run.gap for run in runs),
+    }

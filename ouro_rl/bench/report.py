@@ -1,0 +1,153 @@
+"""From results to what one reads: the JSON, a table on a terminal, a Markdown page. All three hold the same figures."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ouro_rl.bench.predictions import FIGURES, Figure
+from ouro_rl.errors import UserError
+
+SCHEMA = 1
+RATIOS = "spread"
+"""Key of the JSON under which each ratio's median, least and greatest stand."""
+
+
+def describe_machine(threads: int, torch_version: str) -> dict[str, Any]:
+    """What ran it: figures of another machine are not to be compared."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "bf16_instructions": [flag for flag in ("amx_bf16", "avx512_bf16") if flag in _cpu_info("flags")],
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "torch": torch_version,
+        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+    }
+
+
+def _cpu_name() -> str:
+    return _cpu_info("model name") or platform.processor() or "unknown"
+
+
+def _cpu_info(field: str) -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
+
+
+def assemble(
+    name: str, sections: Mapping[str, Mapping[str, Any]], *, machine: Mapping[str, Any], sizes: Mapping[str, Any],
+    seconds: float, quick: bool,
+) -> dict[str, Any]:  # fmt: skip
+    """The JSON: ratios of all sections at the top (medians), their spreads, predictions, and the sections with their raw figures."""
+    spreads = {key: value for section in sections.values() for key, value in section.get("ratios", {}).items()}
+    medians = {key: value["median"] for key, value in spreads.items()}
+    measured = {key: medians[key] for key in FIGURES if key in medians}
+    return {
+        "benchmark": name,
+        "schema": SCHEMA,
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "quick": quick,
+        "seconds": round(seconds, 1),
+        "machine": dict(machine),
+        "sizes": dict(sizes),
+        **medians,
+        "predicted": {key: FIGURES[key].predicted for key in measured},
+        "measured": measured,
+        RATIOS: spreads,
+        **{key: {part: value for part, value in section.items() if part != "ratios"} for key, section in sections.items()},
+    }
+
+
+def write_json(results: Mapping[str, Any], path: Path) -> None:
+    """Whole or not at all."""
+    beside = path.with_name(path.name + ".tmp")
+    beside.write_text(json.dumps(results, indent=1) + "\n")
+    beside.replace(path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A file that `write_json` made; raises UserError for any other."""
+    try:
+        results = json.loads(path.read_text())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{path}: is not JSON; give a file of `ouro-rl bench NAME --json FILE`") from None
+    if not isinstance(results, dict) or "benchmark" not in results or "machine" not in results:
+        raise UserError(f"{path}: is not a file of `ouro-rl bench NAME --json FILE`")
+    return results
+
+
+# --- the table ---------------------------------------------------------------------------------------------------------
+
+
+def table(results: Mapping[str, Any]) -> str:
+    """For a terminal: one line a ratio, then tokens/s."""
+    lines = []
+    rows = figure_rows(results)
+    if rows:
+        rows = [("", "measured", "least..greatest", "predicted", "asked: at least / target / stretch"), *rows]
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    for name, tokens in speeds(results).items():
+        lines.append(f"{name:>22}  {tokens}")
+    return "\n".join(lines)
+
+
+def figure_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
+    """(words, measured, spread, predicted, asked) of each ratio that was measured."""
+    rows = []
+    for key, figure in FIGURES.items():
+        if key not in results:
+            continue
+        found = results[RATIOS][key]
+        rows.append((
+            figure.words,
+            show(figure, found["median"]),
+            f"{show(figure, found['least'])}..{show(figure, found['greatest'])}" if found["rounds"] > 1 else "-",
+            show(figure, results["predicted"][key]),
+            " / ".join(show(figure, bar) for bar in (figure.least, figure.target, figure.stretch)),
+        ))  # fmt: skip
+    return rows
+
+
+def show(figure: Figure, value: float) -> str:
+    """A figure in its unit."""
+    return f"{100 * value:.1f} %" if figure.percent else f"{value:.3g}" if value < 1 else f"{value:.2f}x"
+
+
+def speeds(results: Mapping[str, Any]) -> dict[str, str]:
+    """Tokens/s of each contestant of `rollout`, in words."""
+    runs = results.get("rollout", {}).get("runs", {})
+    return {
+        name: f"{run['decode_tokens_per_second']['median']:8.1f} tokens/s while decoding, "
+        f"{run['tokens_per_second']['median']:8.1f} of the whole call"
+        + (f", mean depth {run['mean_depth']:.2f}" if "mean_depth" in run else "")
+        for name, run in runs.items()
+    }
+
+
+# --- the page ----------------------------------------------------------------------------------------------------------
+
+
+def page(files: Sequence[Path]) -> str:
+    """Markdown of all the files' figures; a key that stands in several is taken from the last."""
+    results: dict[str, Any] = {}
+    for path in files:
+        found = read_json(path)
+        for key in ("predicted", "measured", RATIOS):
+            found[key] = {**results.get(key, {}), **found.get(key, {})}
+        results |= found
+    from ouro_rl.bench.page import markdown
+
+    return markdown(results)
