@@ -64,7 +64,11 @@ class DepthPolicy:
 @dataclass(frozen=True, kw_only=True)
 class EarlyStop:
     """When to give a sample up. Looked at each time the completion has a multiple of `every` tokens, and depends on the completion
-    and its log-probs alone. Any of the tests that are set is enough."""
+    and its log-probs alone. Any of the tests that are set is enough.
+
+    To the trainer it is a completion like those that reach the longest length: graders see what there is of it (a sample without an
+    answer earns what that earns), and every token that it has is replayed and trained on. Only its length is not what it would have
+    been; whoever rewards length should know."""
 
     every: int = 32
     repeat_window: int | None = None
@@ -153,7 +157,7 @@ class Rollout:
     """How many tokens the filters kept, one a completion token; empty where nothing filters by rank or probability."""
     stop_string: str | None = None
     """The stop string that ended the completion. The last token may write more behind it."""
-    finish_reason: Literal["stop", "length", "stopped"]
+    finish_reason: Literal["stop", "length", "stopped", "cancelled"]
     """A stop token, the longest length allowed, or given up (`EarlyStop`)."""
     depth_policy: DepthPolicy = DepthPolicy()
     """Under which it was sampled."""

@@ -81,6 +81,16 @@ def test_bounds_and_depths_beyond_the_trained_ones(bounds, rule):
         assert {logprob for rollout in rollouts for logprob in rollout.depth_logprobs} == {0.0}
 
 
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("heads", [2, 4])  # of 16: attended by the kernel, where there is one; and of 8
+def test_replay_in_bf16(rule, heads):
+    model = calm_model(4, heads=heads, kv_heads=2).bfloat16()
+    policy = DepthPolicy(kv_rule=rule)
+    params = SamplingParams(max_new_tokens=16, depth_policy=policy)
+    rollouts = RolloutEngine(model, max_batch=16).generate(make_requests([5, 1, 12, 40]), params)
+    assert replay_gap(model, rollouts, policy) <= 0.1
+
+
 def test_one_engine_changes_rules_and_loops_from_call_to_call():
     model, requests = calm_model(5), make_requests([5, 9])
     engine = RolloutEngine(model, max_batch=4)

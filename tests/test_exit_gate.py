@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from ouro_rl.advantages import gate_returns
 from ouro_rl.errors import UserError
 from ouro_rl.exit_gate import (
     check_depth_policy,
@@ -76,6 +77,23 @@ def test_a_forced_decision_has_no_gradient():
     gates = torch.zeros(4, 3, requires_grad=True)
     decision_logprobs(gates, torch.tensor([2, 3, 4]), 2).sum().backward()
     assert (gates.grad != 0).int().tolist() == [[0, 0, 0], [1, 1, 1], [0, 1, 1], [0, 0, 0]]
+
+
+@pytest.mark.parametrize("least", [1, 2, 4])
+def test_no_nan_for_tokens_without_a_depth_for_none_at_all_and_for_saturated_gates(least):
+    gates = torch.tensor([0.0, 1e4, -1e4, 30.0]).view(1, 4).expand(4, 4).clone().requires_grad_()
+    nowhere = torch.full((4,), NO_DEPTH)
+    assert depth_logprobs(gates, nowhere, least).tolist() == [0, 0, 0, 0]
+    total = decision_logprobs(gates, torch.full((4,), 4), least).sum() + decision_entropy(gates, nowhere, least).sum()
+    total = total + gate_entropy(gates, least).sum() + decision_entropy(gates, torch.full((4,), 4), least).sum()
+    total.backward()
+    assert torch.isfinite(total) and torch.isfinite(gates.grad).all()
+    returns = gate_returns(torch.ones(2), nowhere.view(2, 2), 4, price=0.1, min_depth=least)
+    assert returns.shape == (2, 2, 3) and not returns.any()
+    empty = torch.zeros(4, 0)
+    none = torch.zeros(0, dtype=torch.long)
+    assert exit_log_pdf(empty, least).shape == (4, 0) and depth_logprobs(empty, none, least).shape == (0,)
+    assert threshold_depths(empty, 0.5, least).shape == gate_entropy(empty, least).shape == (0,)
 
 
 def test_bounds_that_make_no_sense():

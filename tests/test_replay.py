@@ -103,6 +103,20 @@ def test_nothing_to_replay_is_no_nan(rule):
             assert model(nothing, depths=nothing, kv_rule=rule).logits.shape == (*shape, 41)
 
 
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@torch.no_grad()
+def test_a_fully_masked_row_of_the_plain_forward_is_no_nan_and_leaves_the_others_alone(attention):
+    model = random_model()
+    model.config._attn_implementation = attention
+    ids = torch.randint(0, 41, (3, 6), generator=torch.Generator().manual_seed(0))
+    mask = torch.ones_like(ids)
+    mask[1], mask[2, :4] = 0, 0
+    output = model(ids, attention_mask=mask)
+    assert all(torch.isfinite(x).all() for x in (output.logits, output.gate_logits, *output.loop_states))
+    torch.testing.assert_close(output.logits[:1], model(ids[:1]).logits, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(output.logits[2:, 4:], model(ids[2:, 4:]).logits, atol=1e-5, rtol=1e-5)
+
+
 def test_a_depth_beyond_the_loops_is_an_error():
     model, ids = random_model(), torch.zeros(1, 2, dtype=torch.long)
     with pytest.raises(ValueError, match="depth of 5 cannot be replayed with max_loops 4"):
