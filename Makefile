@@ -1,5 +1,6 @@
 # make quickstart   set up .venv and run the main job (10 minutes on 2 cores)
 # make test         the tests
+# make sandbox      install bubblewrap, in which the reward `code` runs programs (Debian and its kin, as root or with sudo)
 # make lint         style and import rules
 # make clean        remove caches and build leftovers (never .venv or runs/)
 #
@@ -17,7 +18,7 @@ CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 # A .venv that was moved, or whose interpreter is gone, counts as unfinished.
 $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python -c '' 2>/dev/null || rm -f $(READY) $(READY_DEV))
 
-.PHONY: help quickstart test lint clean
+.PHONY: help quickstart test sandbox lint clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -27,6 +28,19 @@ quickstart: $(READY)
 
 test: $(READY_DEV)
 	$(BIN)/python -m pytest
+
+sandbox:
+	@if command -v bwrap >/dev/null; then echo "Already there: $$(bwrap --version)"; exit 0; fi; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "Install bubblewrap with your package manager (dnf, pacman, zypper ... install bubblewrap)." >&2; exit 1; \
+	fi; \
+	if [ "$$(id -u)" = 0 ]; then root=; elif command -v sudo >/dev/null; then root=sudo; else \
+		echo "Ask whoever is root here for: apt-get install bubblewrap" >&2; exit 1; \
+	fi; \
+	export DEBIAN_FRONTEND=noninteractive; \
+	$$root apt-get install --yes --no-install-recommends bubblewrap || \
+		{ $$root apt-get update && $$root apt-get install --yes --no-install-recommends bubblewrap; } || \
+		{ echo "bubblewrap could not be installed: see above." >&2; exit 1; }
 
 lint: $(READY_DEV)
 	$(BIN)/ruff check .

@@ -178,3 +178,17 @@ def _tasks(uid: int) -> int:
         except (OSError, KeyError, ValueError):
             continue
     return count
+
+
+def main() -> None:
+    """Print which rungs this machine allows."""
+    for rung in ("bubblewrap", "landlock"):
+        print(f"{rung}: {unavailable(rung) or 'available'}")
+    try:
+        print(describe(choose_rung()))
+    except UserError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()
