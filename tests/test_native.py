@@ -119,6 +119,35 @@ def test_attention_over_pages(dtype, dim, heads, kv_heads, threads):
     assert torch.equal(KernelAttention(cache, ops).plan(rows)(q, keys, values, dim**-0.5), got)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dim, heads, kv_heads", [(32, 4, 2), (64, 3, 3), (96, 2, 1)])
+def test_attention_gradients(dtype, dim, heads, kv_heads, threads):
+    torch.manual_seed(dim)
+    table = torch.randint(0, 60, (6, 40))
+    table[1:4] = table[0]
+    table[4, :20] = table[0, :20]
+    lines = torch.arange(6).repeat(5)
+    contexts = torch.randint(1, 41, (30,))
+    q, grad = (torch.randn(30, heads, dim).to(dtype) for _ in range(2))
+    keys, values = (torch.randn(60, kv_heads, dim).to(dtype) for _ in range(2))
+    leaves = [x.double().requires_grad_() for x in (q, keys, values)]
+    mixed = []
+    for row in range(30):
+        pages = table[lines[row], : contexts[row]]
+        k, v = (x[pages].repeat_interleave(heads // kv_heads, 1) for x in leaves[1:])
+        weights = (torch.einsum("hd,jhd->hj", leaves[0][row], k) * dim**-0.5).softmax(1)
+        mixed.append(torch.einsum("hj,jhd->hd", weights, v))
+    expected = torch.autograd.grad(torch.stack(mixed), leaves, grad.double())
+    rows = KERNELS.plan_rows(table, lines, contexts)
+    assert rows.count < 30, "no rows went together: the test would miss the way that they go"
+    got = KERNELS.attend_gradient(grad, q, keys, values, rows, dim**-0.5)
+    for ours, theirs in zip(got, expected, strict=True):
+        near(ours, theirs, dtype)
+    threads(3)
+    again = KERNELS.attend_gradient(grad, q, keys, values, rows, dim**-0.5)
+    assert all(torch.equal(a, b) for a, b in zip(got, again, strict=True))
+
+
 def test_onednn_products_in_tiles_do_not_depend_on_company():
     """The way of CPUs with bf16 instructions; elsewhere the same code runs emulated."""
     torch.manual_seed(0)

@@ -19,7 +19,7 @@ from torch import Tensor
 from ouro_rl import native
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.model.layers import in_tiles
-from ouro_rl.model.ops import KernelOps
+from ouro_rl.model.ops import TORCH_OPS, KernelOps
 from ouro_rl.types import NO_DEPTH
 
 if TYPE_CHECKING:
@@ -50,8 +50,9 @@ def replay(
     owners = places if owners is None else owners.flatten()
     runs = torch.where(flat != NO_DEPTH, max_loops, NO_DEPTH) if rule.runs_all_loops else flat
     runs = torch.where(owners == places, runs, NO_DEPTH)
-    layout = lay_out(valid, owners)
-    ops, _ = model.row_ops(embeds.dtype)
+    ops = model.row_ops(embeds.dtype)[0] if model.exact else TORCH_OPS
+    kernels = ops.kernels if isinstance(ops, KernelOps) else None
+    layout = lay_out(valid, owners, masked=kernels is None)
     rope = ops.rope(model.rotary_emb, position_ids.flatten(), embeds.dtype)
     states = embeds.flatten(0, 1)
     chosen = torch.zeros_like(states)
@@ -62,8 +63,7 @@ def replay(
         if len(rows) == 0:
             break
         if rule.leaves_gaps:
-            layout = lay_out(depths >= loop, owners)
-        kernels = ops.kernels if isinstance(ops, KernelOps) else None
+            layout = lay_out(depths >= loop, owners, masked=kernels is None)
         attend = partial(attend_frozen, rows=rows, layout=layout, paged=paged_rows(kernels, rows, layout), kernels=kernels)
         tiled = in_tiles(rows, ops)  # what fills the last tile is computed and dropped
         rows_rope = (rope[0][tiled], rope[1][tiled])
@@ -89,8 +89,8 @@ class Layout:
     """Which tokens of a [B, S] batch are read, and where they lie: the same in every layer, and in every loop unless the KV rule
     leaves gaps."""
 
-    mask: Tensor
-    """bool [B, 1, S, S]: who reads whom."""
+    mask: Tensor | None
+    """bool [B, 1, S, S]: who reads whom; where torch's own attention needs it."""
     pages: Tensor
     """int64 [B, S]: the flat places where each sequence's tokens are computed, in order, without those that are not read."""
     contexts: Tensor
@@ -99,10 +99,11 @@ class Layout:
     """int64 [B * S]: where each place is computed."""
 
 
-def lay_out(present: Tensor, owners: Tensor) -> Layout:
+def lay_out(present: Tensor, owners: Tensor, *, masked: bool) -> Layout:
     """The layout when the tokens `present` (bool [B, S]) are read."""
     contexts = present.long().cumsum(1).flatten()
-    return Layout(mask=replay_mask(present), pages=owners[row_pages(present)], contexts=contexts, owners=owners)
+    mask = replay_mask(present) if masked else None
+    return Layout(mask=mask, pages=owners[row_pages(present)], contexts=contexts, owners=owners)
 
 
 def paged_rows(kernels: native.Kernels | None, rows: Tensor, layout: Layout) -> native.PagedRows | None:
@@ -150,7 +151,7 @@ def attend_frozen(
     if kernels is None:
         mixed = dense_attention(q, k, v, rows, layout, module.scaling)
     else:
-        mixed = RowAttention.apply(q, k, v, rows, layout, paged, module.scaling, kernels)
+        mixed = RowAttention.apply(q, k, v, paged, module.scaling, kernels)
     return F.pad(mixed, (0, 0, 0, 0, 0, filling)), (k, v)
 
 
@@ -166,18 +167,14 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, layout: Layou
 
 
 class RowAttention(torch.autograd.Function):
-    """Forward by the very kernel that the rollout workers use, so that log-probs agree; backward through `dense_attention`."""
+    """By the very kernel that the rollout workers use, so that log-probs agree."""
 
     @staticmethod
-    def forward(ctx, q, k, v, rows, layout: Layout, paged: native.PagedRows, scaling: float, kernels: native.Kernels):
-        ctx.save_for_backward(q, k, v, rows)
-        ctx.layout, ctx.scaling = layout, scaling
+    def forward(ctx, q, k, v, paged: native.PagedRows, scaling: float, kernels: native.Kernels):
+        ctx.save_for_backward(q, k, v)
+        ctx.paged, ctx.scaling, ctx.kernels = paged, scaling, kernels
         return kernels.attend(q, k, v, paged, scaling)
 
     @staticmethod
     def backward(ctx, grad):
-        *inputs, rows = ctx.saved_tensors
-        with torch.enable_grad():
-            inputs = [x.detach().requires_grad_() for x in inputs]
-            mixed = dense_attention(*inputs, rows, ctx.layout, ctx.scaling)
-        return (*torch.autograd.grad(mixed, inputs, grad), None, None, None, None, None)
+        return *ctx.kernels.attend_gradient(grad, *ctx.saved_tensors, ctx.paged, ctx.scaling), None, None, None

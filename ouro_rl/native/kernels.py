@@ -58,6 +58,10 @@ class PagedRows:
     shared: Tensor
     count: int
     """Blocks of rows that begin with the same pages: order[starts[b]:starts[b + 1]] share shared[b] pages."""
+    pages_read: int
+
+    def pointers(self) -> list[int]:
+        return _pointers(self.table, self.lines, self.contexts, self.order, self.starts, self.shared)
 
 
 class Kernels:
@@ -70,6 +74,7 @@ class Kernels:
         self._silu_mul = _declare(library.silu_mul, "pppiiinn")
         self._blocks = _declare(library.blocks, "ppppppii", ctypes.c_int64)
         self._attend = _declare(library.attend, "ppppppppppiinnnfnn")
+        self._attend_gradient = _declare(library.attend_gradient, "pppp" + "ppppppppp" + "iinnnfnn")
 
     def linear(self, x: Tensor, weights: PackedWeights) -> Tensor:
         """x [M, K] -> [M, N]; an element is the sum over k in order."""
@@ -127,26 +132,32 @@ class Kernels:
         assert all(tensor.is_contiguous() and tensor.dtype == torch.int64 for tensor in tensors)
         count = self._blocks(*(tensor.data_ptr() for tensor in tensors), len(lines), width)
         return PagedRows(
-            table=table, lines=lines, contexts=contexts, order=order, starts=starts, shared=shared, count=count
-        )
+            table=table, lines=lines, contexts=contexts, order=order, starts=starts, shared=shared, count=count,
+            pages_read=int(contexts.sum()),
+        )  # fmt: skip
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, rows: PagedRows, scaling: float) -> Tensor:
         """Row r of q [n or more, heads, dim] over its pages of keys and values [pages, kv heads, dim]. Rows beyond n give zeros."""
         q = q.contiguous()
         mixed = torch.empty_like(q)
         mixed[len(rows.lines) :] = 0
-        _, heads, dim = q.shape
-        tensors = (
-            *(mixed, q, keys, values, rows.table, rows.lines, rows.contexts, rows.order, rows.starts, rows.shared),
-        )
-        assert all(tensor.is_contiguous() for tensor in tensors) and q.dtype == keys.dtype == values.dtype
-        pages_read = int(rows.contexts.sum()) if len(rows.lines) < 4096 else 1 << 20
-        failed = self._attend(
-            *(tensor.data_ptr() for tensor in tensors),
-            *(rows.count, rows.table.shape[-1], heads, keys.shape[1], dim, scaling, _half(q)),
-            _threads(pages_read * heads * dim),
-        )
+        failed = self._attend(*_pointers(mixed, q, keys, values), *rows.pointers(), *_sizes(q, keys, rows, scaling))
         return _made(mixed, failed)
+
+    def attend_gradient(
+        self, grad: Tensor, q: Tensor, keys: Tensor, values: Tensor, rows: PagedRows, scaling: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of q [n, heads, dim], keys and values [pages, kv heads, dim] from that of what `attend` gave."""
+        q, grad = q.contiguous(), grad.contiguous()
+        assert grad.dtype == q.dtype and len(q) == len(rows.lines)
+        grad_q = torch.empty_like(q)
+        grad_keys, grad_values = (torch.zeros(keys.shape, dtype=torch.float32) for _ in range(2))
+        failed = self._attend_gradient(
+            *_pointers(grad_q, grad_keys, grad_values, grad, q, keys, values),
+            *rows.pointers(),
+            *_sizes(q, keys, rows, scaling),
+        )
+        return _made(grad_q, failed), grad_keys.to(keys.dtype), grad_values.to(values.dtype)
 
 
 _TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "n": ctypes.c_int, "f": ctypes.c_float}
@@ -155,6 +166,19 @@ _TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "n": ctypes.c_int, "f": cty
 def _declare(function: Any, arguments: str, result: Any = ctypes.c_int) -> Any:
     function.argtypes, function.restype = [_TYPES[kind] for kind in arguments], result
     return function
+
+
+def _pointers(*tensors: Tensor) -> list[int]:
+    assert all(tensor.is_contiguous() for tensor in tensors)
+    return [tensor.data_ptr() for tensor in tensors]
+
+
+def _sizes(q: Tensor, keys: Tensor, rows: PagedRows, scaling: float) -> tuple:
+    """What both attentions are told at the end."""
+    _, heads, dim = q.shape
+    assert q.dtype == keys.dtype
+    threads = _threads(rows.pages_read * heads * dim)
+    return rows.count, rows.table.shape[-1], heads, keys.shape[1], dim, scaling, _half(q), threads
 
 
 def _half(x: Tensor) -> bool:

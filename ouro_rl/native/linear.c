@@ -4,7 +4,7 @@
 
 #define PANEL (2 * LANES)  // columns that are computed together
 #ifdef __AVX512F__
-#define BLOCK 12  // rows that are computed together: 24 sums, 2 weights and a factor fit the 32 registers
+#define BLOCK 14  // rows that are computed together: 28 sums, 2 weights and a factor fit the 32 registers
 #else
 #define BLOCK 3
 #endif
@@ -54,8 +54,9 @@ INLINE void tile(void *out, const float *a, const void *panel, int64_t K, int64_
         const int half = HALF; \
         switch (rows) { ALL_ROWS } \
     }
-#if BLOCK == 12
-#define ALL_ROWS ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12)
+#if BLOCK == 14
+#define ALL_ROWS \
+    ROWS(1) ROWS(2) ROWS(3) ROWS(4) ROWS(5) ROWS(6) ROWS(7) ROWS(8) ROWS(9) ROWS(10) ROWS(11) ROWS(12) ROWS(13) ROWS(14)
 #else
 #define ALL_ROWS ROWS(1) ROWS(2) ROWS(3)
 #endif
