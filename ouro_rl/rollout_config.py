@@ -62,7 +62,7 @@ class EarlyStopConfig(Section):
     """The last so many tokens are one block of tokens, twice or more."""
     min_mean_logprob: float | None = Field(default=None, lt=0)
     """The mean token log-prob of the completion, in nats, is below this."""
-    hook: str | None = None
+    hook: UserFunction | None = None
     """A function of yours (`module.path:function` or `path/to/file.py:function`), called with (completion_ids, token_logprobs)."""
 
     @model_validator(mode="after")
@@ -81,7 +81,12 @@ class RolloutConfig(Section):
     worker_cpus: float = Field(default=1, gt=0)
     worker_gpus: float = Field(default=0, ge=0)
     max_batch: int = Field(default=256, ge=1)
-    """Sequences alive at once on one worker."""
+    """Sequences alive at once on one worker, at most."""
+    kv_memory_gib: float | None = Field(default=None, gt=0)
+    """Memory for keys and values on one worker, in GiB: kept for any load. When it is full the last sequences wait and are computed
+    again. None: as much as `max_batch` sequences need."""
+    prefill_rows: int | None = Field(default=2048, ge=1)
+    """Prompt positions in one pass on one worker, at most, so that long prompts do not hold up those that decode. None: all."""
     max_new_tokens: int = Field(default=64, ge=1)
     temperature: float = Field(default=1.0, gt=0)
     """Of the tokens, as a policy: in rollouts and in the loss, as all that follows down to `logit_processors`."""

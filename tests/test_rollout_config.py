@@ -1,0 +1,63 @@
+"""What a config may say about depths and early stops. Messages are part of the contract: key and mend."""
+
+import pytest
+
+from ouro_rl.config import TrainConfig
+from ouro_rl.config_loader import dump_config, load_config
+from ouro_rl.errors import UserError
+from ouro_rl.kv_rules import KVRule
+from ouro_rl.plain_yaml import parse_yaml
+from ouro_rl.types import DepthPolicy, EarlyStop
+
+
+@pytest.fixture
+def load(tmp_path):
+    path = tmp_path / "job.yaml"
+    path.write_text("model: {path: somewhere}\ntrainer: {steps: 5}\n")
+    return lambda *overrides: load_config(TrainConfig, [path], overrides)
+
+
+def test_defaults_are_last_exited_within_the_trained_loops_and_no_early_stop(load):
+    rollout = load().rollout
+    assert rollout.depth_policy() == DepthPolicy() and rollout.early_stop is None
+    assert DepthPolicy().max_loops(trained=4) == 4 and DepthPolicy().kv_rule is KVRule.LAST_EXITED
+
+
+def test_policy_and_early_stop_from_a_file_and_back(load, tmp_path):
+    config = load(
+        "rollout.kv_rule=skip", "rollout.min_depth=2", "rollout.max_depth=6", "gate.target_depth=3.5",
+        "rollout.early_stop.repeat_window=64", "rollout.early_stop.hook=my.module:hopeless", "eval.kv_rule=full",
+    )  # fmt: skip
+    assert config.rollout.depth_policy() == DepthPolicy(kv_rule=KVRule.SKIP, min_depth=2, max_depth=6)
+    assert config.rollout.early_stop.rule() == EarlyStop(every=32, repeat_window=64, hook="my.module:hopeless")
+    assert config.eval.kv_rule is KVRule.FULL
+    written = parse_yaml(dump_config(config))
+    assert written["rollout"]["kv_rule"] == "skip" and written["eval"]["kv_rule"] == "full"
+    again = tmp_path / "again.yaml"
+    again.write_text(dump_config(config))
+    assert load_config(TrainConfig, [again], []) == config
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["rollout.kv_rule=skp"], "rollout.kv_rule must be 'last_exited', 'full' or 'skip', but is \"skp\""),
+        (["rollout.max_depth=0"], "rollout.max_depth must be greater than or equal to 1"),
+        (["rollout.max_depth=65"], "rollout.max_depth must be less than or equal to 64"),
+        (["rollout.min_depth=3", "rollout.max_depth=2"], "min_depth (3) is more than max_depth (2); lower it"),
+        (["gate.mode=off", "rollout.max_depth=4", "rollout.exit_rule={kind: fixed, value: 5}"],
+         "exit_rule: `fixed` 5 lies outside of rollout's min_depth (1) and max_depth (4); change its value or the bounds"),
+        (["rollout.min_depth=2", "eval.source=arithmetic", "eval.exit_rule={kind: fixed, value: 1}"],
+         "eval.exit_rule: `fixed` 1 lies outside of rollout's min_depth (2) and max_depth (of the model)"),
+        (["rollout.max_depth=4", "gate.target_depth=5"], "gate.target_depth (5) cannot be met with rollout.min_depth 1"),
+        (["rollout.min_depth=3", "gate.target_depth=2"], "gate.target_depth (2) cannot be met with rollout.min_depth 3"),
+        (["rollout.early_stop={every: 8}"], "sets no test; set repeat_window, min_mean_logprob or hook"),
+        (["rollout.early_stop.repeat_window=1"], "rollout.early_stop.repeat_window must be greater than or equal to 2"),
+        (["rollout.early_stop.min_mean_logprob=1"], "rollout.early_stop.min_mean_logprob must be less than 0"),
+        (["rollout.early_stop.hook=hopeless"], "write module.path:function or path/to/file.py:function"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_told_with_its_mend(load, overrides, message):
+    with pytest.raises(UserError) as caught:
+        load(*overrides)
+    assert message in str(caught.value) and len(str(caught.value).splitlines()) <= 3
