@@ -88,12 +88,18 @@ def memory_estimate(config: TrainConfig, model) -> Finding:
     longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens
     loops = config.rollout.depth_policy().max_loops(shape.total_ut_steps)
     per_token = 2 * shape.num_hidden_layers * shape.num_key_value_heads * shape.head_dim * width * loops
-    cache = per_token * longest * config.rollout.max_batch
+    cache, limit = per_token * longest * config.rollout.max_batch, config.rollout.kv_memory_gib
+    fits = True
+    if limit is not None:
+        cache, fits = min(cache, int(limit * 2**30)), per_token * longest <= limit * 2**30
     parts = {"trainer (fp32 weights, gradients, Adam)": 16 * parameters, "engine weights": width * parameters,
              "engine KV cache, at most": cache}  # fmt: skip
     free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else _free_memory()
     detail = ", ".join(f"{name} {size / 2**30:.2f} GiB" for name, size in parts.items())
-    return Finding(name="memory", passed=sum(parts.values()) < free, detail=f"{detail}; free {free / 2**30:.1f} GiB")
+    if not fits:
+        detail += f"; the longest sequence takes {per_token * longest / 2**30:.2f} GiB, more than rollout.kv_memory_gib"
+    passed = fits and sum(parts.values()) < free
+    return Finding(name="memory", passed=passed, detail=f"{detail}; free {free / 2**30:.1f} GiB")
 
 
 def _free_memory() -> int:

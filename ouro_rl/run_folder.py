@@ -16,7 +16,8 @@ from ouro_rl.rundir import RunDir, write_atomically
 MAY_CHANGE = {
     ("run", "dir"), ("trainer", "steps"), ("trainer", "checkpoint_every"), ("trainer", "keep_checkpoints"),
     ("trainer", "logp_gap_limit"), ("rollout", "workers"), ("rollout", "worker_cpus"), ("rollout", "worker_gpus"),
-    ("rollout", "max_batch"), ("rewards", "workers"), ("rewards", "max_unscored"), ("model", "gradient_checkpointing"),
+    ("rollout", "max_batch"), ("rollout", "kv_memory_gib"), ("rollout", "prefill_rows"), ("rollout", "exact"),
+    ("rewards", "workers"), ("rewards", "max_unscored"), ("model", "gradient_checkpointing"),
 }  # fmt: skip
 """Where, how long and within which limits: a resumed run may have others. (`steps` also bends a schedule that is not constant.)"""
 

@@ -33,6 +33,9 @@ class RolloutPool:
         *,
         dtype: str = "float32",
         max_batch: int = 256,
+        kv_memory_gib: float | None = None,
+        prefill_rows: int | None = None,
+        exact: bool = True,
         device: str = "auto",
         cpus: float = 1,
         gpus: float = 0,
@@ -41,15 +44,16 @@ class RolloutPool:
         self.local: RolloutWorker | None = None
         self.remote = None
         content = read_config(model_config)
+        limits = {"max_batch": max_batch, "kv_memory_gib": kv_memory_gib, "prefill_rows": prefill_rows, "exact": exact}
         if workers == 0:
-            self.local = RolloutWorker(content, dtype=dtype, max_batch=max_batch, device=device)
+            self.local = RolloutWorker(content, dtype=dtype, device=device, **limits)
             return
         if device == "auto":  # a worker that was given no GPU keeps off those that it may see
             device = "cuda" if gpus else "cpu"
         from rollout_workers.actor import ActorWorkers  # Ray is imported where it is used
 
         self.remote = ActorWorkers(
-            workers, content, dtype=dtype, max_batch=max_batch, device=device, threads=max(1, math.ceil(cpus)), cpus=cpus, gpus=gpus
+            workers, content, dtype=dtype, device=device, threads=max(1, math.ceil(cpus)), cpus=cpus, gpus=gpus, **limits
         )  # fmt: skip
 
     def publish(self, state_dict: Mapping[str, Tensor], version: int) -> None:
@@ -79,6 +83,12 @@ class RolloutPool:
             for i in hand:
                 by_request[i] = [next(rollouts) for _ in requests[i].seeds]
         return [rollout for group in by_request for rollout in group]
+
+    def description(self) -> str:
+        """How the workers compute, and why, in one line. All are asked: they may stand on different machines."""
+        if self.local is not None:
+            return self.local.description()
+        return "; ".join(sorted(set(self.remote.ask("description", [()] * len(self.remote)))))
 
     def fingerprints(self) -> list[tuple[int | None, str]]:
         """(version, hash of the weights) of every worker."""

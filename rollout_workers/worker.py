@@ -28,6 +28,9 @@ class RolloutWorker:
         *,
         dtype: str = "float32",
         max_batch: int = 256,
+        kv_memory_gib: float | None = None,
+        prefill_rows: int | None = None,
+        exact: bool = True,
         device: str = "auto",
         threads: int | None = None,
     ):
@@ -46,7 +49,10 @@ class RolloutWorker:
             model = OuroForCausalLM(config)
         model = model.to(getattr(torch, dtype)).to_empty(device=device).eval()
         model.tie_weights()
-        self.engine = RolloutEngine(model, max_batch=max_batch)
+        model.model.exact = exact
+        self.engine = RolloutEngine(
+            model, max_batch=max_batch, kv_memory_gib=kv_memory_gib, prefill_rows=prefill_rows
+        )
         self.version: int | None = None
         self._progress = (0, 0)
 
@@ -79,6 +85,10 @@ class RolloutWorker:
     def progress(self) -> tuple[int, int]:
         """(completion tokens, finished samples) of the rollouts in hand; asked from outside while they run."""
         return self._progress
+
+    def description(self) -> str:
+        """How rows are computed here, and why."""
+        return self.engine.forward.description
 
     def fingerprint(self) -> tuple[int | None, str]:
         """Version and hash of the weights: equal on every worker that has the same ones."""

@@ -23,7 +23,7 @@ def make_cache(loops=3, slots=4, pages=64, **limits):
 
 
 def extend(cache, slot, loop, position):
-    return cache.extend(*(torch.tensor([number]) for number in (slot, loop, position))).item()
+    return cache.extend(*(torch.tensor([number]) for number in (slot, loop, position)))[0].item()
 
 
 def read(cache, slot, loop, context):
@@ -51,7 +51,7 @@ def test_an_exit_leaves_its_page_to_the_deeper_loops():
 def test_a_lender_stays_until_its_last_borrower_closes():
     cache = make_cache()
     cache.open(3)
-    cache.fill(3, 5)
+    cache.fill(3, 0, 5)
     for slot in (0, 1):
         cache.open(slot, lender=3, shared=5)
         extend(cache, slot, 1, 5)
@@ -80,15 +80,68 @@ def test_pools_double_and_keep_what_they_hold():
     cache.check_integrity()
 
 
-def test_a_limit_is_kept_and_said_in_plain_words():
+def test_a_limit_is_kept_from_the_start():
     cache = make_cache(pages=4, max_pages=6)
+    pools = [pool.data_ptr() for pool in [*cache.keys, *cache.values]]
     cache.open(0)
     for position in range(5):
+        assert cache.available == 5 - position
         extend(cache, 0, 1, position)
     with pytest.raises(RunError, match="the KV cache is full"):
         extend(cache, 0, 1, 5)
-    assert cache.pages == 6
+    assert cache.pages == 6 and cache.available == 0
+    assert [pool.data_ptr() for pool in [*cache.keys, *cache.values]] == pools
+    assert make_cache().available == float("inf")
     cache.check_integrity()
+
+
+def test_page_bytes_by_hand():
+    """2 layers, 1 head of 4 for keys and values in fp32: 2 * 2 * 1 * 4 * 4 bytes."""
+    cache = make_cache()
+    assert cache.page_bytes == 64
+    assert sum(pool.nbytes for pool in [*cache.keys, *cache.values]) == 64 * cache.pages
+
+
+def test_positions_are_allotted_at_the_depths_that_they_ran():
+    """Positions 0, 1 of a prompt at three loops, 2..4 at depths 1, 3, 2; a loop's pages lie side by side."""
+    cache = make_cache()
+    cache.open(0)
+    cache.fill(0, 0, 2)
+    cache.fill(0, 2, 5, torch.tensor([1, 3, 2]))
+    assert cache.owned == 2 * 3 + 1 + 3 + 2
+    lines = [read(cache, 0, loop, 5) for loop in (1, 2, 3)]
+    assert lines[0] == [1, 2, 7, 8, 9]
+    assert lines[1] == [3, 4, 7, 10, 11]
+    assert lines[2] == [5, 6, 7, 12, 11]
+    cache.check_integrity()
+
+
+def test_pages_are_given_back_in_order():
+    """So that the next prompt lies in one piece again."""
+    cache = make_cache()
+    for _ in range(3):
+        cache.open(0)
+        cache.fill(0, 0, 4)
+        assert read(cache, 0, 1, 4) == [1, 2, 3, 4] and read(cache, 0, 3, 4) == [9, 10, 11, 12]
+        cache.close([0])
+
+
+def test_lenders_in_a_chain():
+    """A beginning of 4 positions, a prompt of 6 that borrows it, a sample that borrows that."""
+    cache = make_cache()
+    cache.open(3)
+    cache.fill(3, 0, 4)
+    cache.open(2, lender=3, shared=4)
+    cache.fill(2, 4, 6)
+    cache.open(0, lender=2, shared=6)
+    extend(cache, 0, 1, 6)
+    assert cache.owned == 3 * 4 + 3 * 2 + 1
+    assert read(cache, 0, 3, 4) == read(cache, 3, 3, 4)
+    assert read(cache, 0, 3, 6) == read(cache, 2, 3, 6)
+    cache.check_integrity()
+    assert cache.close([3]) == [] and cache.close([2]) == []
+    assert cache.close([0]) == [0, 2, 3]
+    assert cache.owned == 0
 
 
 @settings(max_examples=40, deadline=None)
@@ -106,7 +159,7 @@ def test_no_page_is_lost_or_shared_by_mistake(seed, loops):
         if event < 0.2 and free and free_lenders:
             length = rng.randint(1, 6)
             cache.open(free_lenders[0])
-            cache.fill(free_lenders[0], length)
+            cache.fill(free_lenders[0], 0, length)
             for slot in free[: rng.randint(1, 3)]:
                 cache.open(slot, lender=free_lenders[0], shared=length)
                 ahead[slot] = length
