@@ -171,7 +171,7 @@ def _run_asserts(judge: Child, program: _Program, tests: AssertTests, outcome: O
         while True:
             said = program.budget.wait(judge, judge.receive)
             if "call" in said:
-                judge.send(program.call(said["call"], said["args"], said["kwargs"]), program.budget.deadline + 1)
+                _pass_on(judge, program.call(said["call"], said["args"], said["kwargs"]), program.budget.deadline + 1)
             elif "result" in said:
                 number, passed, why = said["result"]
                 outcome.record(number, passed, why or "it does not hold")
@@ -189,3 +189,10 @@ def _run_asserts(judge: Child, program: _Program, tests: AssertTests, outcome: O
         outcome.failures.append(f"the tests did not come to their end: {judge.close() or error}")
     except wire.NotPlain as error:
         outcome.unusable = str(error)
+
+
+def _pass_on(judge: Child, answer: dict[str, Any], deadline: float) -> None:
+    try:
+        judge.send(answer, deadline)
+    except wire.NotPlain as error:  # the program's doing, like any other error of its
+        judge.send({"error": ["TooLarge", str(error)]}, deadline)

@@ -124,6 +124,19 @@ def test_statuses(code):
         code([GOOD], answer=["?"])
 
 
+def test_text_that_grows_on_its_way_is_the_programs_fault(code):
+    program = """
+import gc, os, struct
+def f(x):
+    [nonce] = {call["nonce"] for call in gc.get_objects() if isinstance(call, dict) and "kwargs" in call and "nonce" in call}
+    body = ('{"nonce":"%s","ok":"%s"}' % (nonce, chr(233) * 2_000_000)).encode()
+    os.write(3, struct.pack(">I", len(body)) + body)
+    while True: pass
+"""
+    result = verdict(code, program, ["assert f(1) == 2"])
+    assert (result.value, result.status) == (0.0, "wrong") and "larger" in result.detail, result
+
+
 def test_output_is_limited(code):
     assert "bytes of output" in verdict(code, "while True: print('x' * 10000)", SCRIPT).detail
     assert verdict(code, "print('x' * 10**7)\n" + GOOD, ASSERTS).value == 1.0
@@ -154,6 +167,21 @@ def test_errors_that_tests_ask_for(code):
     tests = ["try:\n    f(-1)\nexcept ValueError:\n    pass\nelse:\n    assert False"]
     assert verdict(code, "def f(x):\n    raise ValueError('no')", tests).value == 1.0
     assert verdict(code, "def f(x):\n    raise KeyError('no')", tests).value == 0.0
+
+
+def test_tests_that_need_more_than_data_say_so(code):
+    passing = verdict(code, "def apply(f, x): return f(x)", ["assert apply(lambda x: x, 1) == 1"])
+    assert (passing.status, passing.value) == ("gold_unparsable", None) and "no data" in passing.detail
+    for evade in ("return len", "return 'x' * 3_000_000", "return [0] * 400_000"):  # unscored is not to be had
+        program = f"def f(x):\n    {evade}\ndef g(x, y): return 1"
+        assert verdict(code, program, ["assert g(f(1), f(1)) == 2"]).value == 0.0
+    assert verdict(code, GOOD, ["assert triple([0] * 1_000_000)"]).status == "gold_unparsable"
+    using = verdict(code, "class Stack:\n    def top(self): return 1", ["assert Stack().top() == 1"])
+    assert using.value == 0.0 and "a Stack of the program is no data" in using.detail
+    assert (
+        verdict(code, "import re\ndef f(x): return re.match('a', x)", ["assert f('a')", "assert not f('b')"]).value
+        == 1.0
+    )
 
 
 def test_humaneval_completions_may_be_bodies_or_functions(code):

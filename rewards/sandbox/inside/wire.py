@@ -14,15 +14,19 @@ from fractions import Fraction
 from typing import Any
 
 HEADER = struct.Struct(">I")
-MAX_MESSAGE = 1 << 20
+MAX_MESSAGE = 1 << 22
 """Bytes of one message. A larger value is refused where it is made, and not believed where it is read."""
 _MAX_DEPTH = 60
-_MAX_ITEMS = 100_000
+_MAX_ITEMS = 500_000
 _PLAIN_INT = 1 << 53
 
 
 class NotPlain(Exception):
     """A value that cannot travel: too large, or too deep."""
+
+
+class NotData(NotPlain):
+    """A value that is no data, where only data may travel."""
 
 
 class Opaque:
@@ -33,6 +37,9 @@ class Opaque:
 
     def __bool__(self) -> bool:
         return self._truth
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"a {self._kind} of the program is no data: a test can use no {name} of it")
 
     def __repr__(self) -> str:
         return f"<{self._kind}>"
@@ -84,14 +91,16 @@ def _read(fd: int, size: int) -> bytes:
 # Text, bool, None, lists, usual ints and finite floats are themselves; everything else is {tag: content}.
 
 
-def encode(value: Any) -> Any:
-    """A value as JSON. Subclasses of built-in types lose what their class adds. Raises NotPlain."""
-    return _Encoder().encode(value, 0)
+def encode(value: Any, *, opaque: bool = True) -> Any:
+    """A value as JSON. Subclasses of built-in types lose what their class adds. opaque: what is no data becomes an Opaque.
+    Raises NotPlain."""
+    return _Encoder(opaque).encode(value, 0)
 
 
 class _Encoder:
-    def __init__(self) -> None:
+    def __init__(self, opaque: bool) -> None:
         self.items = 0
+        self.opaque = opaque
 
     def encode(self, value: Any, depth: int) -> Any:
         self.items += 1
@@ -115,6 +124,10 @@ class _Encoder:
             return {"di": self._pairs(value, depth)}
         if isinstance(value, collections.abc.Iterator):  # a generator, map, zip: what a test can do is to go through it
             return {"it": [self.encode(element, depth + 1) for element in value]}
+        if not self.opaque:
+            if kind is Opaque:
+                raise NotPlain(f"{value!r} of the program is no data")
+            raise NotData(f"a value of type {kind.__name__} is no data")
         return {"o": [kind.__name__[:100], bool(value)]}
 
     def _pairs(self, items: Any, depth: int) -> list[list[Any]]:
