@@ -18,6 +18,7 @@ from rewards.code_budget import PATIENCE, Times
 from rewards.code_program import extract_code, program_of
 from rewards.code_tasks import Tests, TestsUnusable, read_tests
 from rewards.math_reward import text_of
+from rewards.math_reward import text_of
 from rewards.process_pool import ProcessPool, Reply
 from rewards.sandbox.inside.confine import Limits
 from rewards.sandbox.ladder import choose_rung, describe
@@ -34,6 +35,8 @@ class CodeReward:
     """Callable with TRL's signature: the share of tests that the completion's program passes, None = not scorable."""
 
     __name__ = "code"
+    wants = ("prompts",)
+    """Beside the data set's columns: where a prompt is code, it is the program's head (HumanEval)."""
 
     def __init__(
         self,
@@ -60,7 +63,7 @@ class CodeReward:
         command = choose_rung(allow_unsafe_code=allow_unsafe_code)
         _announce(describe(command))
         self.rung = command.rung
-        limits = Limits(memory_mb=memory_mb, seconds=math.ceil(timeout_s) + 1, tasks=64, tmp_mb=tmp_mb)
+        limits = Limits(memory_mb=memory_mb, seconds=math.ceil(timeout_s) + 1, tasks=256, tmp_mb=tmp_mb)
         times = Times(test_s=test_timeout_s, program_s=timeout_s)
         arguments = {"command": command, "limits": limits, "times": times, "all_or_nothing": all_or_nothing}
         self._pool = ProcessPool(
