@@ -49,11 +49,14 @@ class DataConfig(Section):
 
 class RewardConfig(Section):
     name: str
-    """`math`, `module.path:function`, or `path/to/file.py:function`."""
+    """`math`, `code`, `format`, `length`, `exact`, `regex`, `module.path:function`, or `path/to/file.py:function`."""
     weight: float = 1.0
     kwargs: dict[str, Any] = {}
+    """Options of a built-in; further keyword arguments of a function."""
     timeout_s: float = Field(default=10.0, gt=0)
-    """Deadline: for one item of a built-in, for one batch of a custom reward."""
+    """Deadline of one call: an item, or a batch where a function takes a batch."""
+    adapter: Literal["auto", "trl", "verl", "plain"] = "auto"
+    """How a function is called: as TRL's, as verl's `compute_score`, as `f(completion, answer)`; `auto`: by its parameters."""
 
 
 class RewardsConfig(Section):

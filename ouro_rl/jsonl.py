@@ -12,17 +12,20 @@ from ouro_rl.errors import UserError
 Row = dict[str, Any]
 
 
-def read_jsonl(path: Path, name: str | None = None) -> Iterator[Row]:
+def read_jsonl(path: Path, name: str | None = None, *, growing: bool = False) -> Iterator[Row]:
     """The objects of a file, blank lines left out; `name` is what errors call it. UserError when it cannot be read, is empty,
-    or has a line that is no JSON object."""
+    or has a line that is no JSON object.
+
+    growing: a process may still write it, or was killed while it did. It may be empty, and what follows the last newline is
+    no line yet."""
     name = name or str(path)
-    empty = True
+    empty = not growing
     try:
-        with path.open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8", newline="\n") as file:
             for number, line in enumerate(file, start=1):
-                if line.strip():
+                if line.strip() and (line.endswith("\n") or not growing):
                     empty = False
-                    yield _parse_row(line, f"{name}, line {number}")
+                    yield parse_row(line, f"{name}, line {number}")
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({error.strerror}); correct the path") from None
     except UnicodeDecodeError:
@@ -36,7 +39,7 @@ def first_row(path: Path, name: str | None = None) -> Row:
     return next(read_jsonl(path, name))
 
 
-def _parse_row(line: str, where: str) -> dict[str, Any]:
+def parse_row(line: str, where: str) -> Row:
     """One line of a .jsonl file as an object, or UserError."""
     try:
         row = json.loads(line)

@@ -52,6 +52,7 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
 
     reward/mean            mean weighted reward of the scored rollouts
     reward/<name>          mean raw score of that reward function, where it could score
+    reward/<name>/status/<status>   share of the rollouts to which that function gave this status; what it never gave is left out
     reward/unscored        share of rollouts without a reward
     depth/mean, depth/p1.. loops a completion token; share of completion tokens at each depth
     groups/zero_variance   share of groups (one prompt_index each) without a signal: all scored rewards equal, or none
@@ -66,6 +67,8 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     metrics = {"reward/mean": _mean(item.reward for item in scored if item.reward is not None)}
     for name in sorted({name for item in scored for name in item.rewards}):
         metrics[f"reward/{name}"] = _mean(value for item in scored if (value := item.rewards.get(name)) is not None)
+        counts = Counter(item.statuses[name] for item in scored if name in item.statuses)
+        metrics |= {f"reward/{name}/status/{status}": count / len(scored) for status, count in sorted(counts.items())}
     metrics["reward/unscored"] = _mean(item.reward is None for item in scored)
     metrics["depth/mean"] = mean_depth(rollout.depths for rollout in rollouts)
     shares = depth_shares((depth for rollout in rollouts for depth in rollout.depths), max_loops)

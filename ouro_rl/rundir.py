@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.errors import UserError
+from ouro_rl.jsonl import parse_row, read_jsonl
 
 _ROLLOUT_NAME = re.compile(r"step-(\d+)\.jsonl")
 _CHECKPOINT_NAME = re.compile(r"step-(\d+)")
@@ -67,7 +68,7 @@ class RunDir:
     def read_metrics(self) -> list[dict[str, Any]]:
         """All complete lines, in order; [] before the first step."""
         self._require_run()
-        return list(_read_jsonl(self.metrics_path)) if self.metrics_path.exists() else []
+        return list(read_jsonl(self.metrics_path, growing=True)) if self.metrics_path.exists() else []
 
     # --- rollouts --------------------------------------------------------------------------------------------------
 
@@ -87,7 +88,7 @@ class RunDir:
             known = f"it has steps {have[0]} to {have[-1]}" if have else "it has none yet"
             raise UserError(f"{self.path}: no rollouts of step {step}; {known}")
         steps = self.rollout_steps() if step is None else [step]
-        return (record for number in steps for record in _read_jsonl(self.rollouts_path(number)))
+        return (record for number in steps for record in read_jsonl(self.rollouts_path(number), growing=True))
 
     # --- summary and checkpoints -----------------------------------------------------------------------------------
 
@@ -101,7 +102,7 @@ class RunDir:
         self._require_run()
         if not self.summary_path.exists():
             return None
-        return _parse(self.summary_path.read_text(encoding="utf-8"), str(self.summary_path))
+        return parse_row(self.summary_path.read_text(encoding="utf-8"), str(self.summary_path))
 
     def latest_checkpoint(self) -> Path | None:
         """The complete checkpoint of the highest step, or None."""
@@ -120,7 +121,7 @@ class RunDir:
         Checkpoints are left alone.
         """
         if self.metrics_path.exists():
-            kept = [record for record in _read_jsonl(self.metrics_path) if record["step"] <= step]
+            kept = [record for record in read_jsonl(self.metrics_path, growing=True) if record["step"] <= step]
             write_atomically(self.metrics_path, (_dumps(record) + "\n" for record in kept))
         for number, path in _numbered(self.rollouts_dir, _ROLLOUT_NAME):
             if number > step:
@@ -154,25 +155,6 @@ def _numbered(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
     """Entries of `folder` whose whole name matches, as (step, path), ascending by step; [] without the folder."""
     entries = folder.iterdir() if folder.is_dir() else ()
     return sorted((int(match[1]), path) for path in entries if (match := pattern.fullmatch(path.name)))
-
-
-def _read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
-    """Objects of the complete lines. A line is complete once it ends in a newline: what follows the last one is being
-    written, or was cut short by a kill, and is skipped."""
-    with path.open(encoding="utf-8", newline="\n") as file:
-        for number, line in enumerate(file, start=1):
-            if line.endswith("\n"):
-                yield _parse(line, f"{path}, line {number}")
-
-
-def _parse(text: str, where: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg}); remove or mend it") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{where}: expected a JSON object, found {type(value).__name__}")
-    return value
 
 
 def _dumps(record: Mapping[str, Any]) -> str:

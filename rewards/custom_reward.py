@@ -1,69 +1,82 @@
-"""A user's reward function in a killable child, called with TRL's signature."""
+"""A user's reward function in a killable child: imported there, called there, by the adapter that fits it."""
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import math
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
-from rewards.registry import load_reward
+from rewards.adapters import Adapter, call_batch, call_item, kind_of, rows_of
+from rewards.process_pool import ProcessPool, Reply
+from rewards.registry import RewardSpec, load_function
+from rewards.verdict import Verdict
 
 
-def make_handler(name: str, kwargs: dict[str, Any]) -> Callable[[dict[str, Any]], list[list[Any]]]:
-    """Runs in a worker: imports the function (UserError when it cannot), then calls it once a batch."""
-    function = load_reward(name)
-    # What TRL's trainer passes besides the columns, so that functions which take them run unchanged.
-    extras = {"trainer_state": None, "log_extra": _ignore, "log_metric": _ignore}
+def make_handler(name: str, kwargs: dict[str, Any], adapter: Adapter) -> Callable[[dict[str, Any]], Any]:
+    """Runs in a worker: imports the function (UserError when it cannot), then calls it once a batch or once an item."""
+    function = load_function(name)
+    kind = kind_of(function, adapter, name)
 
-    def handle(payload: dict[str, Any]) -> list[list[Any]]:
-        arguments = {**extras, **payload["columns"], **kwargs}
-        arguments.update(prompts=payload["prompts"], completions=payload["completions"])
-        result = function(**_accepted(function, arguments, required=set(kwargs)))
-        if inspect.isawaitable(result):
-            result = asyncio.run(_wait_for(result))
-        return _check(result, len(payload["completions"]))
+    def handle(payload: dict[str, Any]) -> Any:
+        if "question" in payload:
+            return kind
+        if kind == "trl":
+            return call_batch(function, kwargs, payload)
+        return call_item(function, kind, kwargs, payload)
 
     return handle
 
 
-def _ignore(*_: Any, **__: Any) -> None:
-    pass
+class CustomReward:
+    """One user function behind a pool of one child: it may keep state from batch to batch."""
 
+    def __init__(self, spec: RewardSpec, timeout_s: float, start_timeout_s: float = 120.0) -> None:
+        """timeout_s: for a call, which is a batch (TRL's signature) or an item (verl's, plain). start_timeout_s: for the import."""
+        self._name = spec.name
+        self._kind: str | None = None
+        arguments = {"name": spec.name, "kwargs": dict(spec.kwargs), "adapter": spec.adapter}
+        self._pool = ProcessPool(
+            "rewards.custom_reward:make_handler", arguments, workers=1, timeout_s=timeout_s,
+            start_timeout_s=start_timeout_s, subject=f"reward {spec.name!r}",
+        )  # fmt: skip
+        self.close = self._pool.close
 
-def _accepted(function: Callable[..., Any], arguments: dict[str, Any], required: set[str]) -> dict[str, Any]:
-    """Leave out the columns that a function without `**kwargs` does not name; its own `kwargs` are never left out."""
-    parameters = inspect.signature(function).parameters
-    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
-        return arguments
-    return {key: value for key, value in arguments.items() if key in parameters or key in required}
+    def kind(self) -> str | None:
+        """How the function is called; the first time, its child is started. UserError when it cannot be imported. None when
+        the child died afterwards, before it could say so: the next call tells why."""
+        if self._kind is None:
+            reply = self._pool.run([{"question": "kind"}])[0]
+            self._kind = reply.value if reply.status == "ok" else None
+        return self._kind
 
+    def submit(self, prompts: list[Any], completions: list[Any], columns: dict[str, Any]) -> list[Future[Reply]]:
+        """Hand over a batch: one call for all, or one for each."""
+        if self.kind() in ("verl", "plain"):
+            rows = rows_of(columns, len(completions))
+            items = zip(prompts, completions, rows, strict=True)
+            return [self._pool.submit({"prompt": p, "completion": c, "columns": row}) for p, c, row in items]
+        return [self._pool.submit({"prompts": prompts, "completions": completions, "columns": columns})]
 
-async def _wait_for(awaitable: Any) -> Any:
-    return await awaitable
+    def collect(self, pending: list[Future[Reply]], count: int) -> list[Verdict]:
+        """The verdicts of a submitted batch, in order."""
+        replies = [future.result() for future in pending]
+        if self._kind in ("verl", "plain"):
+            return [self._of_item(i, reply) for i, reply in enumerate(replies)]
+        (reply,) = replies
+        if reply.status != "ok":
+            detail = f"reward {self._name!r}, the whole batch: {reply.detail}"
+            return [Verdict(value=None, status=reply.status, detail=detail, ms=reply.ms)] * count
+        return [self._verdict(i, value, problem, reply.ms / count) for i, (value, problem) in enumerate(reply.value)]
 
+    def _of_item(self, item: int, reply: Reply) -> Verdict:
+        if reply.status != "ok":
+            detail = f"reward {self._name!r}, item {item}: {reply.detail}"
+            return Verdict(value=None, status=reply.status, detail=detail, ms=reply.ms)
+        return self._verdict(item, *reply.value, reply.ms)
 
-def _check(result: Any, count: int) -> list[list[Any]]:
-    """[score or None, problem or None] for each item."""
-    if isinstance(result, str | bytes | dict) or not hasattr(result, "__iter__"):
-        raise TypeError(f"returned {type(result).__name__}, not a list of {count} numbers")
-    values = list(result)
-    if len(values) != count:
-        raise ValueError(f"returned {len(values)} rewards for {count} completions: one a completion is needed")
-    return [_plain(value) for value in values]
-
-
-def _plain(value: Any) -> list[Any]:
-    if value is None:
-        return [None, None]
-    if hasattr(value, "item") and not isinstance(value, int | float):  # a numpy or torch scalar
-        try:
-            value = value.item()
-        except (TypeError, ValueError, RuntimeError) as error:
-            return [None, f"returned an array, not a number: {error}"]
-    if not isinstance(value, int | float):
-        return [None, f"returned {type(value).__name__} {value!r:.80}, not a number"]
-    if not math.isfinite(value):
-        return [None, f"returned {value}; None is the way to say that an item cannot be scored"]
-    return [float(value), None]
+    def _verdict(self, item: int, value: float | None, problem: str | None, ms: float) -> Verdict:
+        if problem is not None:
+            return Verdict(value=None, status="crash", detail=f"reward {self._name!r}, item {item}: {problem}", ms=ms)
+        if value is None:
+            return Verdict(value=None, status="policy", detail=f"reward {self._name!r} returned None", ms=ms)
+        return Verdict(value=value, status="correct" if value > 0 else "wrong", ms=ms)

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ouro_rl.errors import UserError
+from ouro_rl.jsonl import read_jsonl
+from ouro_rl.types import Prompt
+from rewards.math_reward import MathReward
 from rewards.registry import RewardSpec
 from rewards.scorer import ItemScore, Scorer
 
+logger = logging.getLogger(__name__)
+
 _BATCH = 256
+MOST_LISTED = 10
+"""Gold answers that a warning shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,63 +61,73 @@ def grade_file(
     Raises UserError that names file, line and mend, for a missing file, a line that is no JSON object, a missing field."""
     spec = RewardSpec(reward) if isinstance(reward, str) else reward
     path = Path(path)
-    required = ["completion", *(["answer"] if spec.built_in and spec.name == "math" else [])]
-    rows = read_rows(path, required)
-    scores: list[ItemScore] = []
+    rows = read_rows(path, required_fields(spec))
     with Scorer([spec], workers=workers, timeout_s=timeout_s) as scorer:
-        for start in range(0, len(rows), _BATCH):
-            batch = rows[start : start + _BATCH]
-            names = {name for row in batch for name in row} - {"prompt", "completion"}
-            scores += scorer.score(
-                [row.get("prompt") or "" for row in batch],
-                [row["completion"] for row in batch],
-                {name: [row.get(name) for row in batch] for name in sorted(names)},
-            )
+        scores = [score for start in range(0, len(rows), _BATCH) for score in score_rows(scorer, rows[start : start + _BATCH])]
     lines = [json.dumps({**row, **_result(score, spec.label)}) for row, score in zip(rows, scores, strict=True)]
     _write(lines, out)
     return _summary(scores, spec.label)
 
 
-def check_golds(golds: Sequence[str], reward: RewardSpec | str = "math") -> list[int]:
-    """Indices of gold answers that do not grade as equal to themselves: leave them out, they can only mislead.
-    A gold with a box is its own completion, others are put in one. Raises UserError as `Scorer` does."""
-    spec = RewardSpec(reward) if isinstance(reward, str) else reward
-    completions = [gold if "\\boxed" in gold else f"\\boxed{{{gold}}}" for gold in golds]
-    with Scorer([spec]) as scorer:
-        scores = scorer.score([""] * len(golds), completions, {"answer": list(golds)})
-    return [index for index, score in enumerate(scores) if score.rewards[spec.label] != 1.0]
+def required_fields(spec: RewardSpec) -> list[str]:
+    """What every line must hold for a reward."""
+    return ["completion", *(["answer"] if spec.built_in and spec.name in ("math", "exact") else [])]
 
 
-def read_rows(path: Path, required: Sequence[str]) -> list[dict[str, Any]]:
-    """The objects of a JSONL file, each with the required fields. Raises UserError."""
+def score_rows(scorer: Scorer, rows: Sequence[Mapping[str, Any]]) -> list[ItemScore]:
+    """The scores of some lines of a file, their other fields being the columns."""
+    names = {name for row in rows for name in row} - {"prompt", "prompts", "completion", "completions", "completion_ids"}
+    tokens = [row.get("completion_ids") for row in rows]
+    return scorer.score(
+        [row.get("prompt") or "" for row in rows],
+        [row["completion"] for row in rows],
+        {name: [row.get(name) for row in rows] for name in sorted(names)},
+        None if None in tokens else tokens,
+    )
+
+
+def check_golds(golds: Sequence[Any], *, workers: int = 2, kwargs: Mapping[str, Any] | None = None) -> dict[int, str]:
+    """Gold answers that the `math` reward cannot grade against, by index, with the reason: leave them out, they can only
+    mislead. See `MathReward.unusable_golds`. kwargs: the reward's own."""
+    reward = MathReward(workers=workers, **{"timeout_s": 10.0, **(kwargs or {})})
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file: correct the path.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+        return reward.unusable_golds(golds)
+    finally:
+        reward.close()
+
+
+def keep_gradable(
+    prompts: Sequence[Prompt], where: str, *, workers: int = 2, kwargs: Mapping[str, Any] | None = None
+) -> list[Prompt]:
+    """The prompts whose gold answer the `math` reward can grade against; those left out are counted and listed in a warning.
+    UserError when none is left."""
+    golds = [prompt.columns.get("answer", prompt.columns.get("solution")) for prompt in prompts]
+    bad = check_golds(["" if gold is None else gold for gold in golds], workers=workers, kwargs=kwargs)
+    if not bad:
+        return list(prompts)
+    listed = [f"  row {prompts[i].index + 1}: {str(golds[i])[:60]!r} ({reason})" for i, reason in bad.items()]
+    if len(bad) == len(prompts):
+        raise UserError(f"{where}: no gold answer of {len(prompts)} can be graded; the first is\n{listed[0]}")
+    more = [f"  and {len(listed) - MOST_LISTED} more"] if len(listed) > MOST_LISTED else []
+    logger.warning(
+        "%s: left out %d of %d prompts, whose gold answers do not grade as equal to themselves:\n%s",
+        where, len(bad), len(prompts), "\n".join(listed[:MOST_LISTED] + more),
+    )  # fmt: skip
+    return [prompt for i, prompt in enumerate(prompts) if i not in bad]
+
+
+def read_rows(path: Path, required: Sequence[str] = ("completion",)) -> list[dict[str, Any]]:
+    """The objects of a JSONL file, each with the required fields and a completion that can be read. Raises UserError."""
     rows = []
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{path}, line {number}: not JSON ({error.msg}): write one JSON object a line.") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}, line {number}: a {type(row).__name__}, not a JSON object: write one a line.")
+    for number, row in enumerate(read_jsonl(path), start=1):
         for name in required:
             if name not in row:
                 have = ", ".join(sorted(row)) or "none"
-                raise UserError(
-                    f"{path}, line {number}: the field {name!r} is missing (it has {have}): add or rename it."
-                )
+                raise UserError(f"{path}, row {number}: the field {name!r} is missing (it has {have}): add or rename it.")
         if not isinstance(row["completion"], str | list):
             kind = type(row["completion"]).__name__
-            raise UserError(f"{path}, line {number}: `completion` is a {kind}: write a text, or a list of messages.")
+            raise UserError(f"{path}, row {number}: `completion` is a {kind}: write a text, or a list of messages.")
         rows.append(row)
-    if not rows:
-        raise UserError(f"{path}: the file is empty: write one JSON object a line.")
     return rows
 
 

@@ -13,7 +13,7 @@ from rewards.compare import Comparison
 from rewards.extraction import Accept, final_answer, gold_answer
 from rewards.guards import MAX_CHARS, too_large, unevaluated
 from rewards.math_policy import DEFAULT_POLICY, MathPolicy
-from rewards.normalise import integer, normalise, number
+from rewards.normalise import based, choice_of, integer, is_words, normalise, number
 from rewards.structure import split_top
 from rewards.units import split_unit
 from rewards.values import unfinished
@@ -97,6 +97,19 @@ def grade_parsed(pair: AnswerPair, policy: MathPolicy = DEFAULT_POLICY) -> Verdi
         detail = f"the gold cannot be parsed: {pair.gold[:80]}"
         return Verdict(value=None, status="gold_unparsable", extracted=pair.extracted, detail=detail)
     return _decided(False, pair.extracted)
+
+
+def grade_gold(gold: str) -> Verdict:
+    """The verdict on a normalised gold as its own answer, string equality left aside: can the parser make anything of it?"""
+    if readable(gold):
+        return _decided(True, gold)
+    return Verdict(value=None, status="gold_unparsable", extracted=gold[:80], detail=f"the gold cannot be parsed: {gold[:80]}")
+
+
+def is_plain(gold: str) -> bool:
+    """Whether strings alone decide about a normalised gold: a number, words, an option letter."""
+    value = split_unit(gold)[0]
+    return number(value) is not None or based(value) is not None or is_words(gold) or choice_of(gold, bare=True) is not None
 
 
 def readable(gold: str) -> bool:

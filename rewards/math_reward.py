@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any, get_args
 
 from ouro_rl.errors import UserError
-from rewards.extraction import Accept
-from rewards.math_answers import AnswerPair, grade_parsed, grade_strings, warm_up
+from rewards.extraction import Accept, gold_answer, last_boxed
+from rewards.guards import too_large
+from rewards.math_answers import AnswerPair, grade_gold, grade_parsed, grade_strings, is_plain, warm_up
 from rewards.math_policy import POLICY_NAMES, MathPolicy
+from rewards.normalise import normalise
 from rewards.process_pool import ProcessPool, Reply
+from rewards.text import last_user_text, text_of
 from rewards.verdict import Verdict
 
 MEMORY_MB = 2048
@@ -32,6 +35,8 @@ def make_handler(policy: dict[str, Any]) -> Callable[[dict[str, str]], dict[str,
     most = address_space() + MEMORY_MB * 2**20 // 4
 
     def handle(pair: dict[str, str]) -> dict[str, Any]:
+        if pair["answer"] == pair["gold"]:  # asked by `unusable_golds`: equality of strings says nothing there
+            return grade_gold(pair["gold"]).to_dict()
         verdict = grade_parsed(AnswerPair(**pair), rules)
         # sympy and Math-Verify catch every exception, a MemoryError too, and go on: what comes then is no verdict.
         if verdict.value != 1.0 and address_space() > most:
@@ -51,6 +56,8 @@ class MathReward:
     """Callable with TRL's signature: 1.0 = the final answer equals the gold answer, 0.0 = not, None = not scorable."""
 
     __name__ = "math"
+    OPTIONS = ("workers", "timeout_s", "accept", "thinking", *POLICY_NAMES)
+    wants = ("prompts",)
 
     def __init__(
         self,
@@ -103,6 +110,27 @@ class MathReward:
             return outcome
         return replace(outcome, ms=1000 * (time.perf_counter() - started))
 
+    def unusable_golds(self, golds: Sequence[Any]) -> dict[int, str]:
+        """Which gold answers cannot be graded against, by index, and why: empty, too large, or nothing that the grader reads,
+        so that an equal answer in another spelling would never be found equal."""
+        problems: dict[str, str] = {}
+        doubtful: dict[str, str] = {}
+        for gold in dict.fromkeys(map(str, golds)):
+            outcome = grade_strings(gold if last_boxed(gold) is not None else f"\\boxed{{{gold}}}", gold, policy=self._policy)
+            text = normalise(gold_answer(gold), plain_text=self._policy.plain_text)
+            if isinstance(outcome, Verdict) and outcome.value != 1.0:
+                problems[gold] = outcome.detail or outcome.status
+            elif reason := too_large(text):
+                problems[gold] = f"the gold is {reason}"
+            elif not is_plain(text):
+                doubtful[gold] = text
+        replies = self._pool.run([{"gold": text, "answer": text} for text in doubtful.values()])
+        for gold, reply in zip(doubtful, replies, strict=True):
+            verdict = _verdict(reply)
+            if verdict.value != 1.0:
+                problems[gold] = verdict.detail or verdict.status
+        return {index: problems[str(gold)] for index, gold in enumerate(golds) if str(gold) in problems}
+
     def _decide(self, outcomes: list[Verdict | AnswerPair]) -> list[Verdict]:
         """Send each different undecided pair once, and put the verdicts in their places."""
         undecided = list(dict.fromkeys(pair for pair in outcomes if isinstance(pair, AnswerPair)))
@@ -134,17 +162,3 @@ def _verdict(reply: Reply) -> Verdict:
     if reply.status == "ok":
         return replace(Verdict(**reply.value), ms=reply.ms)
     return Verdict(value=None, status=reply.status, detail=reply.detail, ms=reply.ms)
-
-
-def last_user_text(prompt: Any) -> str:
-    """The question of a prompt: a text, or the last message of its user."""
-    if isinstance(prompt, str):
-        return prompt
-    return next((str(message.get("content") or "") for message in reversed(prompt) if message.get("role") == "user"), "")
-
-
-def text_of(completion: Any) -> str:
-    """The text of a completion: a string, or a conversation whose messages' contents are joined."""
-    if isinstance(completion, str):
-        return completion
-    return "\n".join(str(message.get("content") or "") for message in completion)

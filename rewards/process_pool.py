@@ -163,16 +163,18 @@ class ProcessPool:
         memory_mb: int | None = None,
         start_timeout_s: float = 120.0,
         bare_environment: bool = False,
+        subject: str = "rewards",
     ) -> None:
         """timeout_s: seconds an item may take, from when a worker has it; start_timeout_s: for its imports.
         memory_mb: address space of one child in MiB, None = unlimited.
-        bare_environment: children inherit no environment but search paths and the like. Raises UserError for numbers that
+        bare_environment: children inherit no environment but search paths and the like. subject: what errors are about.
+        Raises UserError for numbers that
         make no sense."""
         if workers < 1 or timeout_s <= 0:
             raise UserError(f"rewards: workers must be >= 1 and timeout_s > 0 (got {workers} and {timeout_s:g})")
         self._start_request = {"handler": handler, "arguments": arguments, "memory_mb": memory_mb}
         self._workers, self._timeout_s, self._start_timeout_s = workers, timeout_s, start_timeout_s
-        self._bare_environment = bare_environment
+        self._bare_environment, self._subject = bare_environment, subject
         self._closed = False
         self._open()
 
@@ -269,6 +271,8 @@ class ProcessPool:
             self._ever_started = True
             return worker
         self._discard(worker)
+        if self._subject not in problem:
+            problem = f"{self._subject}: {problem}."
         raise WorkerDied(problem) if self._ever_started or self._closed else UserError(problem)
 
     def _discard(self, worker: _Worker | None) -> None:

@@ -15,12 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.errors import UserError
+from rewards.adapters import Adapter
 from rewards.code_reward import CodeReward
 from rewards.math_reward import MathReward
+from rewards.text_rewards import ExactReward, FormatReward, LengthReward, RegexReward
 
-BUILT_IN: dict[str, Callable[..., Any]] = {"math": MathReward, "code": CodeReward}
+BUILT_IN: dict[str, Callable[..., Any]] = {
+    "math": MathReward, "code": CodeReward, "format": FormatReward, "length": LengthReward, "exact": ExactReward,
+    "regex": RegexReward,
+}  # fmt: skip
 """Name -> class with `__call__` (TRL's signature), `verdicts(completions, columns)` and `close()`; its keyword
-arguments are `workers`, `timeout_s` and those of a spec's `kwargs`."""
+arguments are `workers`, `timeout_s` and those of a spec's `kwargs`. What it `wants` beside the data set's columns (`prompts`,
+`completion_ids`) is put among them."""
 
 _FORMS = "name your own as module.path:function or path/to/file.py:function"
 
@@ -34,7 +40,10 @@ class RewardSpec:
     kwargs: Mapping[str, Any] = field(default_factory=dict)
     """Built in: its options. Custom: further keyword arguments of every call."""
     timeout_s: float | None = None
-    """Seconds; built in: for one item, custom: for one batch. None = the scorer's."""
+    """Seconds for one call: of a built-in and of an adapter by item, for one item; of TRL's signature, for one batch.
+    None = the scorer's."""
+    adapter: Adapter = "auto"
+    """Custom: how the function is called."""
 
     @property
     def label(self) -> str:
@@ -47,12 +56,13 @@ class RewardSpec:
 
 
 def load_reward(spec: RewardSpec | str, **built_in_options: Any) -> Callable[..., Any]:
-    """The reward function of a spec, with TRL's signature; custom functions come as they are, without the spec's kwargs.
+    """The reward function of a spec, with TRL's signature; custom functions are imported here and come as they are, without
+    the spec's kwargs (`scorer.check_reward` imports them elsewhere).
 
     Raises UserError (at most three lines, with the mend) when it cannot be imported or its options are unknown."""
     spec = RewardSpec(spec) if isinstance(spec, str) else spec
     if not spec.built_in:
-        return _load_function(spec.name)
+        return load_function(spec.name)
     if spec.name not in BUILT_IN:
         near = difflib.get_close_matches(spec.name, BUILT_IN, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
@@ -61,14 +71,15 @@ def load_reward(spec: RewardSpec | str, **built_in_options: Any) -> Callable[...
     options = {**built_in_options, **spec.kwargs}
     if spec.timeout_s is not None:
         options["timeout_s"] = spec.timeout_s
-    known = inspect.signature(factory).parameters
+    known = getattr(factory, "OPTIONS", None) or tuple(inspect.signature(factory).parameters)
     for key in options:
         if key not in known:
             raise UserError(f"reward {spec.name!r} has no option {key!r}: it has {', '.join(known)}.")
     return factory(**options)
 
 
-def _load_function(name: str) -> Callable[..., Any]:
+def load_function(name: str) -> Callable[..., Any]:
+    """Import a custom reward here, in this process. UserError when it cannot be."""
     source, _, attribute = name.rpartition(":")
     if not source or not attribute:
         raise UserError(f"reward {name!r}: no {'function' if source else 'module'} is named; {_FORMS}.")

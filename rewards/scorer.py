@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 from ouro_rl.errors import UserError
-from rewards.math_reward import text_of
-from rewards.process_pool import ProcessPool, Reply
+from rewards.custom_reward import CustomReward
 from rewards.registry import RewardSpec, load_reward
+from rewards.text import text_of
 from rewards.verdict import Status, Verdict
 
 
@@ -39,7 +38,7 @@ class Scorer:
     def __init__(self, specs: Sequence[RewardSpec], *, workers: int = 1, timeout_s: float = 10.0) -> None:
         """workers: processes of each built-in reward. timeout_s: seconds, for an item of a built-in reward and for a
         batch of a custom one, where the spec gives none. Raises UserError for unknown names; custom functions are
-        imported in their child, so that theirs comes from the first `score` (check early with `load_reward`)."""
+        imported in their child, so that theirs comes from the first `score` (check early with `check_reward`)."""
         if not specs:
             raise UserError("no reward is named: give at least one, such as math.")
         labels = [spec.label for spec in specs]
@@ -50,17 +49,21 @@ class Scorer:
         self._rewards: dict[str, Any] = {
             spec.label: load_reward(spec, workers=workers, **({} if spec.timeout_s else {"timeout_s": timeout_s}))
             if spec.built_in
-            else _CustomReward(spec, timeout_s if spec.timeout_s is None else spec.timeout_s)
+            else CustomReward(spec, timeout_s if spec.timeout_s is None else spec.timeout_s)
             for spec in self._specs
         }
 
     def score(
-        self, prompts: Sequence[Any], completions: Sequence[Any], columns: Mapping[str, Sequence[Any]]
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        columns: Mapping[str, Sequence[Any]],
+        completion_ids: Sequence[Sequence[int]] | None = None,
     ) -> list[ItemScore]:
         """One ItemScore a completion, in order.
 
         prompts: conversations (lists of messages) or texts; completions: texts or conversations; columns: the data
-        set's other columns, one value a completion. Rewards see conversations in both, as TRL passes them."""
+        set's other columns, one value a completion; completion_ids: the completions as tokens, where they are known. Rewards see conversations in both, as TRL passes them."""
         counts = {"completions": len(completions), **{name: len(column) for name, column in columns.items()}}
         for name, count in counts.items():
             if count != len(prompts):
@@ -69,17 +72,19 @@ class Scorer:
             return []
         prompts = [[{"role": "user", "content": p}] if isinstance(p, str) else list(p) for p in prompts]
         chats = [[{"role": "assistant", "content": c}] if isinstance(c, str) else list(c) for c in completions]
+        tokens = {} if completion_ids is None else {"completion_ids": [list(ids) for ids in completion_ids]}
+        columns, beside = {**columns, **tokens}, {"prompts": prompts, **tokens}
         # Custom rewards work in their children while the built-in ones are computed here.
         pending = {
-            label: reward.submit(prompts, chats, dict(columns))
+            label: reward.submit(prompts, chats, columns)
             for label, reward in self._rewards.items()
-            if isinstance(reward, _CustomReward)
+            if isinstance(reward, CustomReward)
         }
         texts = [text_of(chat) for chat in chats]
         verdicts = {
             label: reward.collect(pending[label], len(chats))
-            if isinstance(reward, _CustomReward)
-            else reward.verdicts(texts, dict(columns))
+            if isinstance(reward, CustomReward)
+            else reward.verdicts(texts, _for_built_in(reward, columns, beside))
             for label, reward in self._rewards.items()
         }
         return [self._item({label: parts[i] for label, parts in verdicts.items()}) for i in range(len(chats))]
@@ -108,28 +113,21 @@ class Scorer:
         self.close()
 
 
-class _CustomReward:
-    """One user function behind a pool of one child: it may keep state from batch to batch."""
+def check_reward(spec: RewardSpec | str, *, timeout_s: float = 60.0) -> None:
+    """Can this reward be used? A custom function is imported in a child, which has `timeout_s` for it; UserError if not."""
+    spec = RewardSpec(spec) if isinstance(spec, str) else spec
+    if spec.built_in:
+        load_reward(spec).close()
+        return
+    reward = CustomReward(spec, timeout_s, start_timeout_s=timeout_s)
+    try:
+        reward.kind()
+    finally:
+        reward.close()
 
-    def __init__(self, spec: RewardSpec, timeout_s: float) -> None:
-        self._name = spec.name
-        arguments = {"name": spec.name, "kwargs": dict(spec.kwargs)}
-        self._pool = ProcessPool("rewards.custom_reward:make_handler", arguments, workers=1, timeout_s=timeout_s)
-        self.close = self._pool.close
 
-    def submit(self, prompts: list[Any], completions: list[Any], columns: dict[str, Any]) -> Future[Reply]:
-        return self._pool.submit({"prompts": prompts, "completions": completions, "columns": columns})
-
-    def collect(self, pending: Future[Reply], count: int) -> list[Verdict]:
-        reply = pending.result()
-        if reply.status != "ok":
-            detail = f"reward {self._name!r}, the whole batch: {reply.detail}"
-            return [Verdict(value=None, status=reply.status, detail=detail, ms=reply.ms)] * count
-        return [self._verdict(i, value, problem, reply.ms / count) for i, (value, problem) in enumerate(reply.value)]
-
-    def _verdict(self, item: int, value: float | None, problem: str | None, ms: float) -> Verdict:
-        if problem is not None:
-            return Verdict(value=None, status="crash", detail=f"reward {self._name!r}, item {item}: {problem}", ms=ms)
-        if value is None:
-            return Verdict(value=None, status="policy", detail=f"reward {self._name!r} returned None", ms=ms)
-        return Verdict(value=value, status="correct" if value > 0 else "wrong", ms=ms)
+def _for_built_in(reward: Any, columns: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any]:
+    """The columns of the data set, and what a built-in wants beside them."""
+    wanted = getattr(reward, "wants", ())
+    own = {name: column for name, column in columns.items() if name != "completion_ids"}
+    return {**own, **{name: beside[name] for name in wanted if name in beside}}

@@ -187,10 +187,10 @@ def test_grade_file(tmp_path, reward_file):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "there is no such file"),
+        (None, "cannot be read .No such file"),
         ('{"completion": "x", "answer": "1"}\nnot json\n', "line 2: not JSON"),
-        ("[1]\n", "line 1: a list, not a JSON object"),
-        ('{"completion": "x"}\n', "line 1: the field 'answer' is missing"),
+        ("[1]\n", "line 1: is no JSON object"),
+        ('{"completion": "x"}\n', "row 1: the field 'answer' is missing"),
         ("\n", "is empty"),
     ],
 )
@@ -204,4 +204,4 @@ def test_grade_file_names_what_is_wrong(tmp_path, text, message):
 
 
 def test_check_golds():
-    assert check_golds(["42", "\\frac{1}{2}", "", "{", "x \\boxed{3} y", "x+1"]) == [2, 3]
+    assert list(check_golds(["42", "\\frac{1}{2}", "", "{", "x \\boxed{3} y", "x+1"])) == [2, 3]

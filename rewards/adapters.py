@@ -1,0 +1,140 @@
+"""Reward functions of other makes: verl's `compute_score`, a plain `f(completion, answer)`, and TRL's own signature."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from ouro_rl.errors import UserError
+from rewards.text import text_of
+
+Adapter = Literal["auto", "trl", "verl", "plain"]
+"""How a function wants to be called. `trl`: once a batch, `f(prompts, completions, **columns)`. `verl`: once an item,
+`f(data_source, solution_str, ground_truth, extra_info)`, a number or a dict with `score`. `plain`: once an item,
+`f(completion, answer)`. `auto`: by the names of its parameters."""
+
+_GOLDS = ("ground_truth", "answer", "solution")
+
+
+def kind_of(function: Callable[..., Any], adapter: Adapter, name: str) -> Literal["trl", "verl", "plain"]:
+    """The adapter that is meant. UserError when a signature does not tell."""
+    if adapter != "auto":
+        return adapter
+    parameters = inspect.signature(function).parameters
+    if "solution_str" in parameters:
+        return "verl"
+    if "completions" in parameters or "prompts" in parameters:
+        return "trl"
+    if "completion" in parameters:
+        return "plain"
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return "trl"
+    raise UserError(
+        f"reward {name!r}: its parameters ({', '.join(parameters) or 'none'}) do not tell how it is called.\n"
+        "Name them as TRL does (completions), as verl does (solution_str) or `completion, answer`; or set its `adapter`."
+    )
+
+
+def accepted(function: Callable[..., Any], arguments: Mapping[str, Any], required: set[str]) -> dict[str, Any]:
+    """Leave out what a function without `**kwargs` does not name; its own `kwargs` are never left out."""
+    parameters = inspect.signature(function).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return dict(arguments)
+    return {key: value for key, value in arguments.items() if key in parameters or key in required}
+
+
+def call_batch(function: Callable[..., Any], kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> list[list[Any]]:
+    """TRL's way. [score or None, problem or None] for each item; raises what the function raises, and for a wrong length."""
+    # What TRL's trainer passes besides the columns, so that functions which take them run unchanged.
+    extras = {"trainer_state": None, "log_extra": _ignore, "log_metric": _ignore}
+    arguments = {**extras, **payload["columns"], **kwargs}
+    arguments.update(prompts=payload["prompts"], completions=payload["completions"])
+    result = awaited(function(**accepted(function, arguments, required=set(kwargs))))
+    count = len(payload["completions"])
+    if isinstance(result, str | bytes | dict) or not hasattr(result, "__iter__"):
+        raise TypeError(f"returned {type(result).__name__}, not a list of {count} numbers")
+    values = list(result)
+    if len(values) != count:
+        raise ValueError(f"returned {len(values)} rewards for {count} completions: one a completion is needed")
+    return [number_of(value) for value in values]
+
+
+def call_item(
+    function: Callable[..., Any], kind: Literal["verl", "plain"], kwargs: Mapping[str, Any], item: Mapping[str, Any]
+) -> list[Any]:
+    """The ways that take one item: `item` has `prompt`, `completion` and `columns`, one value each."""
+    text, columns = text_of(item["completion"]), item["columns"]
+    if kind == "verl":
+        arguments = {
+            "data_source": columns.get("data_source") or "",
+            "solution_str": text,
+            "ground_truth": _gold(columns),
+            "extra_info": columns.get("extra_info") or {},
+            **kwargs,
+        }
+        result = awaited(function(**accepted(function, arguments, required=set(kwargs))))
+        return number_of(_score(result) if isinstance(result, Mapping) else result)
+    positional = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) and name not in kwargs
+    ]
+    first = [text, _gold(columns)] if len(positional) > 1 else [text]
+    rest = {"prompt": item["prompt"], **columns, **kwargs}
+    taken = set(positional[: len(first)])
+    named = {key: value for key, value in accepted(function, rest, set(kwargs)).items() if key not in taken}
+    return number_of(awaited(function(*first, **named)))
+
+
+def number_of(value: Any) -> list[Any]:
+    """[score or None, problem or None]."""
+    if value is None:
+        return [None, None]
+    if hasattr(value, "item") and not isinstance(value, int | float):  # a numpy or torch scalar
+        try:
+            value = value.item()
+        except (TypeError, ValueError, RuntimeError) as error:
+            return [None, f"returned an array, not a number: {error}"]
+    if not isinstance(value, int | float):
+        return [None, f"returned {type(value).__name__} {value!r:.80}, not a number"]
+    if not math.isfinite(value):
+        return [None, f"returned {value}; None is the way to say that an item cannot be scored"]
+    return [float(value), None]
+
+
+def awaited(result: Any) -> Any:
+    """The result of a function that may be async."""
+    return asyncio.run(_wait_for(result)) if inspect.isawaitable(result) else result
+
+
+async def _wait_for(awaitable: Any) -> Any:
+    return await awaitable
+
+
+def _score(result: Mapping[str, Any]) -> Any:
+    if "score" not in result:
+        raise KeyError(f"returned a dict without `score`; it has {', '.join(map(str, result)) or 'nothing'}")
+    return result["score"]
+
+
+def _gold(columns: Mapping[str, Any]) -> Any:
+    """The gold answer of a row, under the names that data sets have for it."""
+    for name in _GOLDS:
+        if columns.get(name) is not None:
+            return columns[name]
+    nested = columns.get("reward_model")
+    if isinstance(nested, Mapping) and "ground_truth" in nested:
+        return nested["ground_truth"]
+    raise KeyError(f"the row has no gold answer: it needs one of {', '.join(_GOLDS)}; it has {', '.join(columns) or 'none'}")
+
+
+def _ignore(*_: Any, **__: Any) -> None:
+    pass
+
+
+def rows_of(columns: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:
+    """Columns as one mapping an item."""
+    return [{name: column[i] for name, column in columns.items()} for i in range(count)]

@@ -1,0 +1,110 @@
+"""`ouro-rl reward bench`: how often the `math` reward and plain Math-Verify are wrong on labelled pairs of answers."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ouro_rl.errors import UserError
+from ouro_rl.jsonl import read_jsonl
+from rewards.math_reward import MathReward
+from rewards.process_pool import ProcessPool
+
+TIMEOUT_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """One grader on one set of pairs."""
+
+    grader: str
+    pairs: int
+    negatives: int
+    false_positives: int
+    false_negatives: int
+    unscored: int
+    seconds: float
+
+    @property
+    def accuracy(self) -> float:
+        return 1 - (self.false_positives + self.false_negatives) / self.pairs
+
+
+def make_math_verify() -> Callable[[dict[str, str]], bool]:
+    """Runs in a worker: Math-Verify as its own documentation calls it."""
+    from math_verify import parse, verify
+
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
+    return lambda pair: bool(verify(parse(pair["gold"]), parse(pair["completion"])))
+
+
+def bench(path: Path, *, workers: int = 2) -> tuple[list[Tally], int]:
+    """Both graders on a file whose lines hold `gold`, `prediction` and `expected_equal` (and perhaps `form`: `answer`, which is
+    put in a box, or `response`). Lines with a `policy` are right or wrong by taste: they are left out, and counted."""
+    rows = []
+    for number, row in enumerate(read_jsonl(path), start=1):
+        if missing := [name for name in ("gold", "prediction", "expected_equal") if name not in row]:
+            raise UserError(f"{path}, row {number}: the field {missing[0]!r} is missing: add or rename it.")
+        rows.append(row)
+    core = [row for row in rows if row.get("policy") is None]
+    if not core:
+        raise UserError(f"{path}: every line depends on a policy; give lines whose `policy` is null.")
+    completions = [
+        row["prediction"] if row.get("form") == "response" else f"\\boxed{{{row['prediction']}}}" for row in core
+    ]
+    return [_ours(core, completions, workers), _math_verify(core, completions, workers)], len(rows) - len(core)
+
+
+def markdown(tallies: Iterable[Tally]) -> str:
+    """The tallies as a table."""
+    lines = ["| grader | pairs | accuracy | false positives | false negatives | unscored | seconds |", "| --- " * 7 + "|"]
+    for tally in tallies:
+        positives = tally.pairs - tally.negatives
+        lines.append(
+            f"| {tally.grader} | {tally.pairs} | {tally.accuracy:.1%} | {tally.false_positives} of {tally.negatives} | "
+            f"{tally.false_negatives} of {positives} | {tally.unscored} | {tally.seconds:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _ours(rows: Sequence[dict[str, Any]], completions: Sequence[str], workers: int) -> Tally:
+    reward = MathReward(workers=workers, timeout_s=TIMEOUT_S, accept="any")
+    try:
+        reward(["\\boxed{x+1}"], answer=["1+x"])  # the import is not what is measured
+        started = time.perf_counter()
+        values = reward(completions, answer=[row["gold"] for row in rows])
+        return _tally("ouro-rl `math`", rows, values, time.perf_counter() - started)
+    finally:
+        reward.close()
+
+
+def _math_verify(rows: Sequence[dict[str, Any]], completions: Sequence[str], workers: int) -> Tally:
+    with ProcessPool("rewards.math_bench:make_math_verify", {}, workers=workers, timeout_s=TIMEOUT_S) as pool:
+        pool.run([{"gold": "$1$", "completion": "1"}] * workers)
+        started = time.perf_counter()
+        pairs = zip(rows, completions, strict=True)
+        replies = pool.run([{"gold": _with_dollars(row["gold"]), "completion": text} for row, text in pairs])
+        values = [float(reply.value) if reply.status == "ok" else None for reply in replies]
+        return _tally("Math-Verify", rows, values, time.perf_counter() - started)
+
+
+def _with_dollars(gold: str) -> str:
+    """Math-Verify reads LaTeX only between dollars or in a box."""
+    return gold if "$" in gold or "\\boxed" in gold else f"${gold}$"
+
+
+def _tally(grader: str, rows: Sequence[dict[str, Any]], values: Sequence[float | None], seconds: float) -> Tally:
+    judged = [(bool(row["expected_equal"]), value == 1.0) for row, value in zip(rows, values, strict=True)]
+    return Tally(
+        grader=grader,
+        pairs=len(rows),
+        negatives=sum(not equal for equal, _ in judged),
+        false_positives=sum(accepted and not equal for equal, accepted in judged),
+        false_negatives=sum(equal and not accepted for equal, accepted in judged),
+        unscored=sum(value is None for value in values),
+        seconds=seconds,
+    )
