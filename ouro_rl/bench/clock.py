@@ -40,6 +40,8 @@ class Run:
     """Completion tokens made."""
     loops: int
     """Loops run for them."""
+    prompt_loops: int
+    """Loops run for prompt tokens."""
     passes: int
     window_seconds: float
     window_loops: int
@@ -82,8 +84,8 @@ def run_engine(
         raise RunError(f"{stats.passes} passes are too few to time: the sizes of this run are too small")
     (start, _, first_loops, first_passes), (end, _, last_loops, last_passes) = window[0], window[-1]
     return Run(
-        seconds=seconds, tokens=stats.tokens, loops=stats.rows, passes=stats.passes, window_seconds=end - start,
-        window_loops=last_loops - first_loops, window_passes=last_passes - first_passes,
+        seconds=seconds, tokens=stats.tokens, loops=stats.rows, prompt_loops=stats.prefill_rows, passes=stats.passes,
+        window_seconds=end - start, window_loops=last_loops - first_loops, window_passes=last_passes - first_passes,
         peak_bytes=stats.peak_bytes, rollouts=rollouts,
     )  # fmt: skip
 

@@ -41,6 +41,7 @@ def bench_group(sizes: Sizes, seconds: float, say: Say) -> dict[str, Any]:
                 "decode_tokens_per_second": spread([run.decode_tokens_per_second for run in runs]),
                 "peak_bytes": runs[0].peak_bytes,
                 "loops": runs[0].loops,
+                "prompt_loops": runs[0].prompt_loops,
                 "tokens": runs[0].tokens,
             }
             for name, runs in rounds.items()

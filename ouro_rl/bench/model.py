@@ -139,5 +139,5 @@ def make_requests(sizes: Sizes, seeds: Sequence[int], *, prompt: int, group: int
 
 
 def as_dict(sizes: Sizes) -> dict[str, object]:
-    """For the JSON."""
-    return dataclasses.asdict(sizes)
+    """As the JSON has it: lists for tuples."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(sizes).items()}

@@ -188,6 +188,7 @@ def figures(rounds: list[Run] | list[Generated]) -> dict[str, Any]:
     if isinstance(first, Run):
         found |= {
             "loops": first.loops,
+            "prompt_loops": first.prompt_loops,
             "passes": first.passes,
             "mean_depth": first.mean_depth,
             "pass_seconds": spread([run.window_seconds / run.window_passes for run in rounds]),

@@ -1,0 +1,321 @@
+"""The benchmarks at tiny sizes: what they compare does the same work, their figures follow from what was run, and the JSON has its keys.
+
+Nothing here asks how fast anything is."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ouro_rl import cli
+from ouro_rl.bench import BENCHMARKS, check_name
+from ouro_rl.bench.clock import run_engine, run_generate, take_turns
+from ouro_rl.bench.command import run_bench
+from ouro_rl.bench.curves import plot, straight_line
+from ouro_rl.bench.limit import Machine, pass_cost, window_costs, window_limit
+from ouro_rl.bench.model import QUICK, bench_model, make_requests, trace_bias, trace_depths, trace_seeds
+from ouro_rl.bench.predictions import FIGURES
+from ouro_rl.bench.report import figure_rows, page, table, write_json
+from ouro_rl.bench.rollout import Contestants
+from ouro_rl.errors import RunError, UserError
+from ouro_rl.types import ExitRule
+from rollout_workers.engine import RolloutEngine, lockstep
+
+TINY = dataclasses.replace(
+    QUICK, batch=4, small_batch=2, group=2, tokens=8, group_prompt=16, curve_tokens=8, batches=(1, 2), contexts=(8, 16, 32),
+    groups=(1, 2), read_bytes=1 << 20, gemm_sizes=(64,),
+)  # fmt: skip
+MACHINE = Machine(bytes_per_second=1e9, flop_per_second=1e12, how_read="", how_multiplied="")
+
+
+@pytest.fixture(scope="module")
+def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
+    """`bench all` at tiny sizes: what it returns, and the file that it wrote."""
+    file = tmp_path_factory.mktemp("bench") / "all.json"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("ouro_rl.bench.command.QUICK", TINY)
+        return run_bench("all", seconds=0.1, quick=True, json_file=file), file
+
+
+@pytest.fixture(scope="module")
+def tiny_run():
+    """The trace at a batch of 4, by an engine."""
+    model = bench_model(TINY)
+    requests = make_requests(TINY, trace_seeds(model, TINY, 4, TINY.tokens), prompt=TINY.prompt)
+    return run_engine(RolloutEngine(model, max_batch=4), requests, TINY.tokens)
+
+
+# --- the trace ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_gate_without_weights_has_the_mean_depth_that_is_wanted():
+    depths = trace_depths(torch.arange(4000), 8, trace_bias(QUICK), QUICK.loops).double()
+    assert abs(depths.mean() - 2.5) < 4 * depths.std() / len(depths.flatten()) ** 0.5
+    assert set(depths.unique().tolist()) == {1, 2, 3, 4}
+
+
+def test_the_engine_runs_the_trace(tiny_run):
+    seeds = torch.tensor(trace_seeds(bench_model(TINY), TINY, 4, TINY.tokens))
+    bias = bench_model(TINY).model.early_exit_gate.bias.item()
+    assert [list(rollout.depths) for rollout in tiny_run.rollouts] == trace_depths(seeds, 8, bias, 4).tolist()
+    assert all(sum(rollout.depths) == 20 for rollout in tiny_run.rollouts)
+    assert (tiny_run.tokens, tiny_run.loops, tiny_run.mean_depth) == (32, 80, 2.5)
+    assert tiny_run.passes == 20  # the batch is full to the end
+    assert tiny_run.prompt_loops == 4 * 7 * 4
+
+
+def test_prompts_share_nothing_but_within_a_group():
+    requests = make_requests(TINY, range(6), prompt=8, group=2)
+    assert len({request.prompt.token_ids[0] for request in requests}) == 3
+    assert [request.seeds for request in requests] == [(0, 1), (2, 3), (4, 5)]
+
+
+# --- clock -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_window_holds_decoding_alone(tiny_run):
+    assert 0 < tiny_run.window_seconds < tiny_run.seconds
+    assert 0 < tiny_run.window_passes < tiny_run.passes
+    assert tiny_run.window_loops == 4 * tiny_run.window_passes
+
+
+def test_generate_makes_as_many_tokens():
+    requests = make_requests(TINY, range(4), prompt=TINY.prompt, group=2)
+    made = run_generate(bench_model(TINY), requests, 6)
+    assert (made.tokens, made.window_tokens) == (24, 20)
+    assert 0 < made.window_seconds < made.seconds
+
+
+def test_rounds_take_turns_forwards_and_backwards():
+    order: list[str] = []
+    results = take_turns({name: lambda name=name: order.append(name) for name in "ab"}, 10.0, lambda line: None, most=3)
+    assert "".join(order) == "abbaab"
+    assert [len(rounds) for rounds in results.values()] == [3, 3]
+
+
+@pytest.mark.parametrize(("round_seconds", "budget", "rounds"), [(10.0, 5.0, 1), (10.0, 12.0, 2), (10.0, 35.0, 3)])
+def test_rounds_keep_to_their_seconds(monkeypatch: pytest.MonkeyPatch, round_seconds, budget, rounds):
+    now = [0.0]
+    monkeypatch.setattr("ouro_rl.bench.clock.time.perf_counter", lambda: now[0])
+
+    def run():
+        now[0] += round_seconds
+
+    assert len(take_turns({"run": run}, budget, lambda line: None)["run"]) == rounds
+
+
+# --- the limit ---------------------------------------------------------------------------------------------------------
+
+
+def test_cost_of_a_pass_by_hand():
+    sizes = dataclasses.replace(QUICK, hidden=4, layers=3, intermediate=5, vocabulary=7)
+    weights = 3 * (4 * 16 + 3 * 20)
+    cost = pass_cost(sizes, [10, 20], leaving=1)
+    assert cost.bytes == 2 * (weights + (30 + 2) * 2 * 3 * 4 + 28)
+    assert cost.flop == 2 * 2 * weights + 4 * 30 * 3 * 4 + 2 * 28
+    assert pass_cost(sizes, [10, 20], leaving=0).bytes == cost.bytes - 2 * 28
+    slow_reader = dataclasses.replace(MACHINE, bytes_per_second=1.0)
+    slow_multiplier = dataclasses.replace(MACHINE, flop_per_second=1.0)
+    assert (slow_reader.seconds(cost), slow_multiplier.seconds(cost)) == (cost.bytes, cost.flop)
+
+
+def test_the_best_of_two_measurements():
+    other = Machine(bytes_per_second=2e9, flop_per_second=1e11, how_read="fast", how_multiplied="slow")
+    best = MACHINE.better(other)
+    assert (best.bytes_per_second, best.how_read, best.flop_per_second) == (2e9, "fast", 1e12)
+
+
+def test_limit_of_a_window(tiny_run):
+    costs = window_costs(TINY, tiny_run)
+    assert len(costs) == tiny_run.window_passes
+    everyone = [8 + 7] * 4  # prompt and the seven tokens before the last
+    assert costs[-1] == pass_cost(TINY, everyone, leaving=4)
+    assert window_limit(TINY, tiny_run, MACHINE) == pytest.approx(sum(cost.bytes for cost in costs) / 1e9)
+
+
+def test_a_run_whose_samples_wait_has_no_limit():
+    model = bench_model(TINY)
+    requests = make_requests(TINY, trace_seeds(model, TINY, 4, 16), prompt=TINY.prompt)
+    run = run_engine(RolloutEngine(model, max_batch=4, choose_rows=lockstep), requests, 16)
+    with pytest.raises(RunError, match="all together"):
+        window_costs(TINY, run)
+
+
+# --- the same work -----------------------------------------------------------------------------------------------------
+
+
+def test_a_contestant_that_does_less_is_found():
+    contestants = Contestants(TINY)
+    contestants.check_same_work({"adaptive": [contestants.engine_run()]})
+    shallow = contestants.engine_run(rule=ExitRule(kind="fixed", value=3))
+    with pytest.raises(RunError, match="fixed ran 96 loops for 32 tokens"):
+        contestants.check_same_work({"fixed": [shallow]})
+    with pytest.raises(RunError, match="adaptive ran"):
+        contestants.check_same_work({"adaptive": [contestants.engine_run(tokens=7)]})
+
+
+def test_everyone_does_the_same_work(everything):
+    runs = everything[0]["rollout"]["runs"]
+    assert {name: (run["tokens"], run["loops"]) for name, run in runs.items() if "loops" in run and name != "gate"} == {
+        "adaptive": (32, 80), "lockstep": (32, 80), "fixed": (32, 128), "no_exit": (32, 128),
+        "adaptive_small": (16, 40), "lockstep_small": (16, 40),
+    }  # fmt: skip
+    assert {runs[name]["tokens"] for name in ("generate", "generate_fp32", "gate")} == {32}
+    assert runs["lockstep"]["passes"] > runs["adaptive"]["passes"] == 20
+    assert len({run["prompt_loops"] for name, run in runs.items() if "loops" in run and not name.endswith("_small")}) == 1
+
+
+def test_replay_runs_the_recorded_depths(everything):
+    replay = everything[0]["replay"]
+    prompt, tokens = 7 * 4, 2 * 8
+    assert replay["runs"]["mean_depth"]["loops"] == prompt + tokens * 2.5
+    assert replay["runs"]["full_depth"]["loops"] == prompt + tokens * 4
+    assert replay["row_ratio"] == (prompt + tokens * 2.5) / (prompt + tokens * 4)
+    assert replay["runs"]["mean_depth"]["largest_logprob_gap"] < 0.05
+
+
+def test_memory_follows_the_mean_depth(everything):
+    cache = everything[0]["cache"]
+    assert everything[0]["kv_bytes_ratio"] == cache["alone"]["ratio"] == 2.5 / 4
+    assert cache["alone"]["completion_bytes_full_depth"] == 2 * 8 * 4 * cache["page_bytes"]
+    assert 2.5 / 4 < cache["with_shared_prompts"] < cache["with_prompts"] < 1
+
+
+def test_sharing_computes_a_prompt_once(everything):
+    runs = everything[0]["group"]["runs"]
+    assert runs["shared"]["prompt_loops"] == 15 * 4
+    assert runs["unshared"]["prompt_loops"] == TINY.group * 15 * 4
+    assert runs["unshared"]["loops"] == runs["shared"]["loops"] == TINY.group * 20
+    assert runs["unshared"]["peak_bytes"] > runs["shared"]["peak_bytes"]
+
+
+# --- JSON, table, page -------------------------------------------------------------------------------------------------
+
+
+def test_the_json_has_its_keys(everything):
+    results, file = everything
+    assert json.loads(file.read_text()) == results
+    assert set(FIGURES) <= set(results)
+    assert results["measured"] == {key: results[key] for key in FIGURES}
+    assert results["predicted"] == {key: figure.predicted for key, figure in FIGURES.items()}
+    assert all(found["least"] <= found["median"] <= found["greatest"] for found in results["spread"].values())
+    assert results["machine"]["threads"] == torch.get_num_threads()
+    assert results["sizes"]["layers"] == TINY.layers and results["quick"]
+
+
+def test_ratios_follow_from_the_raw_figures(everything):
+    """One round was run, so each ratio is that of two figures."""
+    results = everything[0]
+    speed = {name: run["decode_tokens_per_second"]["median"] for name, run in results["rollout"]["runs"].items()}
+    assert results["continuous_share_of_bound"] == pytest.approx(speed["adaptive"] / speed["fixed"] / (4 / 2.5))
+    assert results["continuous_vs_sync_b16"] == pytest.approx(speed["adaptive_small"] / speed["lockstep_small"])
+    assert results["no_exit_overhead"] == pytest.approx(speed["fixed"] / speed["no_exit"] - 1)
+    assert results["adaptive_vs_generate"] == pytest.approx(
+        speed["adaptive"] / max(speed["generate"], speed["generate_fp32"])
+    )
+    assert results["share_of_limit"] == pytest.approx(
+        speed["adaptive"] / results["rollout"]["limit"]["tokens_per_second"]
+    )
+    seconds = {name: run["seconds"]["median"] for name, run in results["replay"]["runs"].items()}
+    assert results["replay_time_ratio"] == pytest.approx(seconds["mean_depth"] / seconds["full_depth"])
+    seconds = {name: run["seconds"]["median"] for name, run in results["group"]["runs"].items()}
+    assert results["group_speedup"] == pytest.approx(seconds["unshared"] / seconds["shared"])
+    exact, plain = (
+        run["rollout_seconds"]["median"] + run["replay_seconds"]["median"]
+        for run in (results["exact"]["runs"]["exact"], results["exact"]["runs"]["plain"])
+    )
+    assert results["exact_cost"] == pytest.approx(exact / plain - 1)
+
+
+def test_the_table_and_the_page_say_what_the_json_says(everything):
+    results, file = everything
+    printed, written = table(results), page([file])
+    for row in figure_rows(results):
+        assert all(cell in printed for cell in row)
+        assert f"| {' | '.join(row)} |" in written
+    assert "tiny model" in written  # a quick run says so
+    assert all(figure.why in written for figure in FIGURES.values())
+
+
+def test_a_page_of_several_files_takes_the_last_of_a_figure(everything, tmp_path: Path):
+    results, file = everything
+    part = {key: results[key] for key in ("benchmark", "machine", "when", "cache")}
+    spread = {"median": 0.5, "least": 0.5, "greatest": 0.5, "rounds": 1}
+    write_json({**part, "kv_bytes_ratio": 0.5, "spread": {"kv_bytes_ratio": spread}}, tmp_path / "cache.json")
+    written = page([file, tmp_path / "cache.json"])
+    assert "| 0.5 | - | 0.625 | 0.7 / 0.64 / 0.63 |" in written
+    assert FIGURES["group_speedup"].words in written
+
+
+def test_curves_and_their_plot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("ouro_rl.bench.command.QUICK", TINY)
+    results = run_bench("curves", seconds=1.0, quick=True, json_file=tmp_path / "c.json", plot_file=tmp_path / "c.png")
+    points = results["curves"]["points"]
+    assert {name: [point["x"] for point in line] for name, line in points.items()} == {
+        "batch": [1, 2], "context": [8, 16, 32], "group": [1, 2],
+    }  # fmt: skip
+    read = [point["pass_bytes"] for point in points["context"]]
+    assert read[0] < read[1] < read[2]
+    assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
+    assert "Cost as work grows" in page([tmp_path / "c.json"])
+    plot(results["curves"], tmp_path / "again.png")
+
+
+def test_straight_line():
+    line = straight_line([1e6, 2e6, 4e6], [2.0, 3.0, 5.0])
+    assert line["seconds_at_zero"] == pytest.approx(1.0)
+    assert line["bytes_per_second"] == pytest.approx(1e6)
+    assert line["r_squared"] == pytest.approx(1.0)
+
+
+# --- command line ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["rolout"], "did you mean rollout?"),
+        (["zzz"], "there are rollout, replay, cache, group, all"),
+        (["page"], "give the JSON files"),
+        (["page", "nowhere.json"], "nowhere.json: No such file"),
+        (["cache", "--json", "nowhere/x.json"], "make it first"),
+        (["cache", "--json", "."], "is a folder"),
+        (["cache", "group"], "one name at a time"),
+        (["cache", "--plot", "x.png"], "has no plot"),
+        (["cache", "--seconds", "never"], "no number of seconds"),
+    ],
+)
+def test_mistakes_are_told(arguments, told, capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["bench", *arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_mistake_needs_no_torch():
+    program = "import sys; from ouro_rl.cli import main; assert main(['bench', 'x']) == 2; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+def test_the_command_prints_a_table_and_writes_the_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
+    monkeypatch.setattr("ouro_rl.bench.command.QUICK", TINY)
+    assert cli.main(["bench", "cache", "--quick", "--json", str(tmp_path / "x.json")]) == 0
+    printed = capsys.readouterr()
+    assert "KV bytes at mean depth 2.5 against full" in printed.out and "cache ..." in printed.err
+    results = json.loads((tmp_path / "x.json").read_text())
+    assert results["measured"] == {"kv_bytes_ratio": 0.625} and "group_speedup" not in results
+    assert cli.main(["bench", "page", str(tmp_path / "x.json")]) == 0
+    assert capsys.readouterr().out.startswith("# Performance")
+
+
+def test_names():
+    for name in BENCHMARKS:
+        check_name(name)
+    with pytest.raises(UserError, match="did you mean curves"):
+        check_name("curve")
