@@ -125,7 +125,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         metrics = rollout_metrics(scored, self.max_loops, self.published_version)
         if metrics["reward/unscored"] > self.ouro.rewards.max_unscored:
             raise RunError(_unscored_message(scored, metrics["reward/unscored"], self.ouro.rewards.max_unscored))
-        self.step_metrics.describe(metrics | {name: timings[name] for name in timings.keys() - spent.keys()})
+        self.step_metrics.new_batch(metrics | {name: timings[name] for name in timings.keys() - spent.keys()})
         return scored
 
     def _advantages(self, scored: Sequence[ScoredRollout]) -> tuple[Tensor, Tensor]:
