@@ -143,8 +143,8 @@ TOKEN_STREAM, DEPTH_STREAM = 0, 1
 
 def sample_tokens(log_probs: Tensor, uniform: Tensor) -> Tensor:
     """Inverse-CDF draw: log_probs [n, vocab], one uniform a row [n] -> token ids [n], never one of probability 0. The sum runs in
-    fp64."""
-    cumulative = log_probs.double().exp().cumsum(-1)
+    fp64, over probabilities in fp32."""
+    cumulative = log_probs.exp().double().cumsum(-1)
     total = cumulative[:, -1]
     # Rounding could lift the target to the total, behind the last token that is possible.
     target = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))

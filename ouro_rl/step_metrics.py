@@ -11,15 +11,20 @@ SPENT_ON_ROLLOUTS = ("time/rollout_s", "time/reward_s", "time/sync_s")
 
 
 class StepMetrics:
-    """`set`, `add`, `largest` and `mean` collect by name; `take` hands everything over and starts anew, but for what `describe`
-    was told of the batch in hand."""
+    """`set`, `add`, `largest` and `mean` collect by name; `take` hands everything over and starts anew, but for what it was
+    told of the batch in hand."""
 
     def __init__(self) -> None:
         self.batch: dict[str, float] = {}
         self.values: dict[str, float] = {}
         self.weights: dict[str, float] = {}
 
+    def new_batch(self, values: dict[str, float]) -> None:
+        """Figures of a fresh batch of rollouts, in place of the last one's."""
+        self.batch = dict(values)
+
     def describe(self, values: dict[str, float]) -> None:
+        """More of them."""
         self.batch.update(values)
 
     def set(self, name: str, value: float) -> None:

@@ -137,6 +137,14 @@ MISTAKES = {
         ["eval", "--model", "good", "--benchmark", "arithmetic", "--exit-threshold", "0.5,2", "--out", "o"],
         ["--exit-threshold", "'2'"],
     ),
+    "eval top-p": (
+        ["eval", "--model", "good", "--benchmark", "arithmetic", "--top-p", "0", "--out", "o"],
+        ["--top-p", "'0' is no number above 0 to 1"],
+    ),
+    "eval processor": (
+        ["eval", "--model", "good", "--benchmark", "arithmetic", "--logit-processor", "mine", "--out", "o"],
+        ["--logit-processor", "'mine' names no function"],
+    ),
     "eval into a file": (
         ["eval", "--model", "good", "--benchmark", "arithmetic", "--out", "good.yaml"],
         ["--out good.yaml"],

@@ -143,15 +143,18 @@ def test_benchmarks_from_files(tmp_path: Path) -> None:
 
 
 def test_graders_see_the_completion_without_its_end() -> None:
-    def rollout(text: str, reason: str) -> Rollout:
+    def rollout(text: str, reason: str, end: str | None = None) -> Rollout:
         ids = tuple(TOKENIZER(text)["input_ids"])
         nothing = (0.0,) * len(ids)
         return Rollout(
             prompt_index=0, sample_index=0, prompt_ids=(1,), completion_ids=ids, token_logprobs=nothing, depths=(1,) * len(ids),
             depth_logprobs=nothing, policy_version=0, temperature=1.0, finish_reason=reason,
+            stop_string=end,
         )  # fmt: skip
 
     assert completion_texts(TOKENIZER, [rollout("\\boxed{3}<|im_end|>", "stop"), rollout("1+1", "length")]) == [
         "\\boxed{3}",
         "1+1",
     ]
+    by_text = [rollout("a</answer>", "stop", "</answer>"), rollout("the user", "stop", "us"), rollout("no end", "stop", "x")]
+    assert completion_texts(TOKENIZER, by_text) == ["a</answer>", "the us", "no end"]

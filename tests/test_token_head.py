@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ouro_rl.policy import Recorded, chosen_logprobs, entropy, token_distribution
+from ouro_rl.policy import UNFILTERED, Recorded, chosen_logprobs, entropy, token_distribution
 from ouro_rl.token_head import CHUNK_BYTES, ROW_STEP, Completions, TokenReader, chunk_rows
 from ouro_rl.types import TokenFilters
 from tests.models import random_model
@@ -17,7 +17,7 @@ FILTERS = [
 ]  # fmt: skip
 
 
-def batch(rows, vocab=41, hidden=32, filters=TokenFilters(), seed=0, dtype=torch.float32):
+def batch(rows, vocab=41, hidden=32, filters=UNFILTERED, seed=0, dtype=torch.float32):
     model = random_model(seed, vocab=vocab, hidden=hidden).train()
     model.model.compute_dtype = dtype
     generator = torch.Generator().manual_seed(seed)

@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 from ouro_rl.config import TrainConfig
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.launch import run_training
+from ouro_rl.preflight import run_check
 from ouro_rl.tiny_tokenizer import make_tokenizer
 from tests.models import random_model
 
@@ -177,6 +178,55 @@ def test_other_loss_types_and_reused_batches_train(checkpoint, tmp_path, loss_ty
     assert all(math.isfinite(row["grad_norm"]) for row in rows)
     assert [row["staleness/mean"] for row in rows] == [0, 1, 0]
     assert "logp_gap/max" in rows[0] and "logp_gap/max" not in rows[1]  # the second update of a batch is off-policy by design
+    assert rows[0].keys() - rows[1].keys() == {"logp_gap/max", "logp_gap/mean"}
+    for name in ("reward/mean", "depth/mean", "groups/zero_variance", "gate/price", "tokens/s"):
+        assert rows[0][name] == rows[1][name] != rows[2][name] or name == "groups/zero_variance"
+    assert rows[0]["time/rollout_s"] > 0 and rows[1]["time/rollout_s"] == rows[1]["time/sync_s"] == 0
+
+
+PROCESSOR = """
+def less_of_the_last(logits, token_ids):
+    for row, ids in enumerate(token_ids):
+        logits[row, ids[-1]] -= 2.0
+    return logits
+"""
+
+
+@pytest.fixture
+def filtered(checkpoint, tmp_path):
+    (tmp_path / "mine.py").write_text(PROCESSOR)
+    return config_of(
+        checkpoint, tmp_path / "run", rollout__temperature=0.9, rollout__top_k=60, rollout__top_p=0.9, rollout__min_p=0.01,
+        rollout__gate_temperature=1.5, rollout__stop_strings=["7", "q\u00e9"], rollout__stop_token_ids=[40],
+        rollout__logit_processors=[f"{tmp_path}/mine.py:less_of_the_last"],
+    )  # fmt: skip
+
+
+def test_what_shapes_the_samples_shapes_the_loss(filtered):
+    assert run_training(filtered, resume=False) == 0
+    folder = filtered.run.dir
+    assert max(row["logp_gap/max"] for row in metrics_of(folder)) <= 1e-5
+    rollouts = [json.loads(line) for line in (folder / "rollouts" / "step-000002.jsonl").read_text().splitlines()]
+    by_text = [r for r in rollouts if r["stop_string"] == "7"]
+    assert by_text and all(r["completion"].endswith("7") and r["finish_reason"] == "stop" for r in by_text)
+    assert all("7" not in r["completion"][:-1] for r in rollouts)
+    assert all(0 < size <= 60 for r in rollouts for size in r["support_sizes"])
+    assert rollouts[0]["top_p"] == 0.9 and rollouts[0]["gate_temperature"] == 1.5
+
+
+def test_the_preflight_covers_the_filters(filtered, capsys):
+    assert run_check(filtered) in (0, 1)  # a random model need not pass what does not concern us here
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "log-prob gap" in line]
+    assert line.startswith("ok") and float(line.split("max ")[1].split(",")[0]) <= 1e-5
+
+
+def test_the_preflight_finds_a_processor_that_is_no_function_of_its_row(filtered, capsys):
+    path = Path(filtered.rollout.logit_processors[0].rpartition(":")[0])
+    path.write_text("import torch\n\ndef noise(logits, token_ids):\n    return logits + torch.randn_like(logits)\n")
+    rollout = filtered.rollout.model_copy(update={"logit_processors": (f"{path}:noise",)})
+    assert run_check(filtered.model_copy(update={"rollout": rollout})) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if "log-prob gap" in line]
+    assert line.startswith("FAIL")
 
 
 def test_a_gap_above_the_limit_stops_the_run(checkpoint, tmp_path):
