@@ -42,12 +42,11 @@ SHAPES = [
     (2, 1, 4, 4, 32),
     (1, 2, 2, 2, 32),
 ]
-EXITS = [ExitRule(), ExitRule(kind="threshold", value=0.6)]
+THRESHOLD = ExitRule(kind="threshold", value=0.6)
+CASES = [(shape, ExitRule(), rule) for shape in SHAPES for rule in RULES] + [(SHAPES[0], THRESHOLD, rule) for rule in RULES]
 
 
-@pytest.mark.parametrize("rule", RULES)
-@pytest.mark.parametrize("exit_rule", EXITS, ids=ExitRule.label)
-@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize(("shape", "exit_rule", "rule"), CASES, ids=str)
 def test_engine_sequential_computation_and_replay_agree(shape, exit_rule, rule):
     loops, layers, heads, kv_heads, hidden = shape
     model = calm_model(sum(shape), loops=loops, layers=layers, heads=heads, kv_heads=kv_heads, hidden=hidden)
@@ -55,7 +54,7 @@ def test_engine_sequential_computation_and_replay_agree(shape, exit_rule, rule):
     params = SamplingParams(
         max_new_tokens=7, temperature=0.8, exit_rule=exit_rule, stop_token_ids=(1, 2), depth_policy=policy
     )
-    requests = make_requests([6, 1, 13, 2], group=2, seed=loops)
+    requests = make_requests([6, 1, 9], group=2, seed=loops)
     engine = RolloutEngine(model, max_batch=5)
     rollouts = engine.generate(requests, params)
     engine.cache.check_integrity()
@@ -103,7 +102,7 @@ def test_one_engine_changes_rules_and_loops_from_call_to_call():
         engine.cache.check_integrity()
 
 
-@pytest.mark.parametrize("depth", [1, 3, 5, 6])
+@pytest.mark.parametrize("depth", [1, 4, 6])
 def test_at_a_fixed_depth_all_rules_are_the_model_with_so_many_loops(depth):
     """Greedily, against transformers' generate() on a model that has this number of loops."""
     model, requests = calm_model(5), make_requests([7, 3, 12, 1], group=1)
