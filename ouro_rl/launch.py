@@ -54,6 +54,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
             sampler = GroupSampler(config, pool, cleanup.enter_context(make_scorer(config)), tokenizer)
             examine = make_examiner(config, pool, tokenizer)
             summary = (run_dir.read_summary() or {}) if resume else {}
+            print(f"Rollouts by {pool.description()}")
         if examine and "accuracy_before" not in summary:
             pool.publish(model.state_dict(), 0)
             summary |= figures("before", examine("before"))

@@ -57,7 +57,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         self.depth_policy, self.filters = config.rollout.depth_policy(), config.rollout.filters()
         check_depth_policy(self.depth_policy, config.rollout.exit_rule.rule(), trained)
         self.max_loops = self.depth_policy.max_loops(trained)
-        model.model.compute_dtype = getattr(torch, config.model.dtype)
+        model.model.compute_dtype, model.model.exact = getattr(torch, config.model.dtype), config.rollout.exact
         self.published_version: int | None = None
         self.price_rule = PriceRule(
             start=config.gate.price, warmup=config.gate.price_warmup, target_depth=config.gate.target_depth,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -15,6 +16,8 @@ from rollout_workers.worker import RolloutWorker
 if TYPE_CHECKING:
     from torch import Tensor
 
+OnRollout = Callable[[int, Rollout], None]
+"""Called with a finished rollout and its place in what `rollout` will return."""
 Progress = Callable[[int, int], None]
 """Called now and then with (completion tokens so far, finished samples so far)."""
 
@@ -68,15 +71,29 @@ class RolloutPool:
         self.remote.load_weights(packed(state_dict, getattr(torch, self.dtype)), version)
 
     def rollout(
-        self, requests: Sequence[RolloutRequest], params: SamplingParams, on_progress: Progress | None = None
+        self,
+        requests: Sequence[RolloutRequest],
+        params: SamplingParams,
+        on_progress: Progress | None = None,
+        on_rollout: OnRollout | None = None,
     ) -> list[Rollout]:
-        """All samples of all requests, in the order of the requests and of their seeds.
+        """All samples of all requests, in the order of the requests and of their seeds. `on_rollout` hears of rollouts while
+        others still run: of each at most once, and maybe not of the last ones.
 
         Raises `UserError` for a prompt that does not fit, `RunError` when a worker is lost for good or has no weights."""
         if self.local is not None:
-            return self.local.rollout(requests, params, on_progress)
+            return self.local.rollout(requests, params, on_progress, on_rollout)
         hands = [hand for hand in deal([len(request.seeds) for request in requests], len(self.remote)) if hand]
-        answers = self.remote.ask("rollout", [([requests[i] for i in hand], params) for hand in hands], on_progress)
+        firsts = list(itertools.accumulate((len(request.seeds) for request in requests), initial=0))
+        places = [[firsts[i] + k for i in hand for k in range(len(requests[i].seeds))] for hand in hands]
+
+        def tell(worker: int, part: list[tuple[int, Rollout]]) -> None:
+            for place, rollout in part:
+                on_rollout(places[worker][place], rollout)
+
+        answers = self.remote.ask(
+            "rollout", [([requests[i] for i in hand], params) for hand in hands], on_progress, on_rollout and tell
+        )
         by_request: list[list[Rollout]] = [[] for _ in requests]
         for hand, answer in zip(hands, answers, strict=True):
             rollouts = iter(answer)

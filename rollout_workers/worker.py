@@ -55,6 +55,7 @@ class RolloutWorker:
         )
         self.version: int | None = None
         self._progress = (0, 0)
+        self._finished: list[tuple[int, Rollout]] = []
 
     def load_weights(self, state: Mapping[str, Tensor], version: int) -> None:
         """Take over a state dict of `OuroForCausalLM`, of any floating type, on any device."""
@@ -69,22 +70,32 @@ class RolloutWorker:
         requests: Sequence[RolloutRequest],
         params: SamplingParams,
         on_progress: Callable[[int, int], None] | None = None,
+        on_rollout: Callable[[int, Rollout], None] | None = None,
     ) -> list[Rollout]:
         """`RolloutEngine.generate`, marked with the version of the weights."""
         if self.version is None:
             raise RunError("a rollout worker has no weights yet: publish them first")
-        self._progress = (0, 0)
+        self._progress, self._finished = (0, 0), []
+        finished = self._finished
 
         def note(tokens: int, finished: int) -> None:
             self._progress = (tokens, finished)
             if on_progress is not None:
                 on_progress(tokens, finished)
 
-        return self.engine.generate(requests, params, policy_version=self.version, on_progress=note)
+        return self.engine.generate(
+            requests, params, policy_version=self.version, on_progress=note,
+            on_rollout=on_rollout or (lambda place, rollout: finished.append((place, rollout))),
+        )  # fmt: skip
 
     def progress(self) -> tuple[int, int]:
         """(completion tokens, finished samples) of the rollouts in hand; asked from outside while they run."""
         return self._progress
+
+    def finished(self, after: int) -> list[tuple[int, Rollout]]:
+        """The rollouts in hand that have ended, each with its place, but for the first `after` that did; asked from outside
+        while the others run."""
+        return self._finished[after:]
 
     def description(self) -> str:
         """How rows are computed here, and why."""

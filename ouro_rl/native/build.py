@@ -5,6 +5,7 @@ Without a compiler, or where anything else is odd, `library` says why and plain 
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -13,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -53,11 +55,23 @@ def _build(compiler: str) -> Path:
     except OSError:
         cache = Path(tempfile.mkdtemp(prefix="ouro-rl-"))
     path = cache / f"kernels-{name}.so"
-    if not path.exists():
-        with tempfile.TemporaryDirectory(dir=cache) as folder:
-            _compile(compiler, flags, sources, Path(folder))
-            os.replace(Path(folder) / "kernels.so", path)
+    with _alone(cache / "building"):
+        if not path.exists():
+            with tempfile.TemporaryDirectory(dir=cache) as folder:
+                _compile(compiler, flags, sources, Path(folder))
+                os.replace(Path(folder) / "kernels.so", path)
     return path
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Several workers start at once: one compiles, the others wait for it. Where files cannot be locked, each compiles."""
+    with open(path, "a") as file:
+        with contextlib.suppress(ImportError, OSError):
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+        yield
 
 
 def _compile(compiler: str, flags: tuple[str, ...], sources: list[Path], folder: Path) -> None:
