@@ -18,8 +18,8 @@ from ouro_rl.types import ExitRule
 from rollout_workers.engine import RolloutEngine
 
 
-def bench_cache(sizes: Sizes, seconds: float, say: Say) -> dict[str, Any]:
-    """The section `cache` of the JSON, with `ratios` by their top-level names. Runs once, whatever the seconds."""
+def bench_cache(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
+    """The section `cache` of the JSON, with `ratios` by their top-level names. Runs once, whatever the deadline."""
     model = bench_model(sizes)
     seeds = trace_seeds(model, sizes, sizes.small_batch, sizes.tokens)
     full_rule = ExitRule(kind="fixed", value=sizes.loops)

@@ -29,6 +29,7 @@ Say = Callable[[str], None]
 """Progress, one line at a time."""
 BY_GATE = ExitRule()
 """Depths are drawn from the gate."""
+WARM_UP_TOKENS = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,6 +91,11 @@ def run_engine(
     )  # fmt: skip
 
 
+def warm_up(engine: RolloutEngine, requests: Sequence[RolloutRequest]) -> None:
+    """A few tokens, not timed: compiles, packs weights, has the prompts' pages."""
+    engine.generate(requests, SamplingParams(max_new_tokens=WARM_UP_TOKENS))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Generated:
     """One call of transformers' `generate()`."""
@@ -149,12 +155,11 @@ def run_generate(model: OuroForCausalLM, requests: Sequence[RolloutRequest], tok
 
 
 def take_turns(
-    runners: Mapping[str, Callable[[], T]], seconds: float, say: Say, *, most: int = 5
+    runners: Mapping[str, Callable[[], T]], deadline: float, say: Say, *, most: int = 5
 ) -> dict[str, list[T]]:
     """Each runner once a round, forwards and backwards in turn, so that a machine that slows down slows all of them: name -> one
-    result a round. Two rounds at least, unless one alone takes more than `seconds`; a further one only if it should fit."""
+    result a round. One round at least, and others as long as they should end before `deadline` (by `time.perf_counter`)."""
     results: dict[str, list[T]] = {name: [] for name in runners}
-    started = time.perf_counter()
     for number in range(most):
         begun = time.perf_counter()
         for name in list(runners) if number % 2 == 0 else reversed(list(runners)):
@@ -162,10 +167,15 @@ def take_turns(
             results[name].append(runners[name]())
             say(f"round {number + 1}, {name}: {time.perf_counter() - before:.1f} s")
         now = time.perf_counter()
-        wanted = 2 if now - begun < seconds else 1
-        if number + 1 >= wanted and now - started + (now - begun) > seconds:
+        if 2 * now - begun > deadline:
             break
     return results
+
+
+def part_of(deadline: float, share: float) -> float:
+    """The time at which this share of what is left until `deadline` is over."""
+    now = time.perf_counter()
+    return now + share * max(0.0, deadline - now)
 
 
 def spread(values: Sequence[float]) -> dict[str, float | int]:

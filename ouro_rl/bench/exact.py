@@ -1,7 +1,7 @@
 """What `exact` costs (part of `ouro-rl bench replay`): a row's result may not depend on its company, on both sides.
 
-One step of training, as far as it depends on this: `batch` samples drawn along the trace and replayed. The replay is timed on one
-group and counted as often as groups make up the batch.
+One step of training, as far as it depends on this: a batch of 64 samples in groups of 16, drawn along the trace, and its replay. The
+replay is timed on one group and counted as often as groups make up the batch.
 
     exact_cost   (rollout + replay seconds with `model.model.exact` true) / (the same with false) - 1, round by round
 
@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from ouro_rl.bench.clock import Run, Say, ratios, run_engine, spread, take_turns
+from ouro_rl.bench.clock import Run, Say, ratios, run_engine, spread, take_turns, warm_up
 from ouro_rl.bench.model import Sizes, bench_model, make_requests, trace_seeds
-from ouro_rl.bench.replay import Replayed, group_batch, replay_once, trainer_model
+from ouro_rl.bench.replay import Replayed, first_samples, group_batch, replay_once, trainer_model
 from rollout_workers.engine import RolloutEngine
 
 
@@ -50,22 +50,27 @@ class Side:
         self.model.model.exact = self.trained.model.exact = exact
         self.engine = RolloutEngine(self.model, max_batch=sizes.batch)
         seeds = trace_seeds(self.model, sizes, sizes.batch, sizes.tokens)
-        self.requests = make_requests(sizes, seeds, prompt=sizes.prompt)
+        self.requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=sizes.group)
 
     def step(self, batch: dict[str, torch.Tensor]) -> Step:
         rollout = run_engine(self.engine, self.requests, self.sizes.tokens)
         replay = replay_once(self.trained, batch, self.sizes.loops)
         return Step(rollout=rollout, replay=replay, groups=rollout.tokens / replay.tokens)
 
+    def warm_up(self, batch: dict[str, torch.Tensor]) -> None:
+        """Pack weights, compile, grow the pools."""
+        warm_up(self.engine, self.requests)
+        replay_once(self.trained, first_samples(batch), self.sizes.loops)
 
-def bench_exact(sizes: Sizes, seconds: float, say: Say) -> dict[str, Any]:
+
+def bench_exact(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
     """The section `exact` of the JSON, with `ratios` by their top-level names."""
     batch = group_batch(sizes)
     sides = {"exact": Side(sizes, True), "plain": Side(sizes, False)}
     say("warming up")
     for side in sides.values():
-        side.step(batch)
-    rounds = take_turns({name: partial(side.step, batch) for name, side in sides.items()}, seconds, say)
+        side.warm_up(batch)
+    rounds = take_turns({name: partial(side.step, batch) for name, side in sides.items()}, deadline, say)
     return {
         "ratios": {"exact_cost": excess(rounds, lambda step: step.seconds)},
         "rollout_cost": excess(rounds, lambda step: step.rollout.seconds),

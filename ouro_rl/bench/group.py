@@ -10,13 +10,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from ouro_rl.bench.clock import Run, Say, ratios, run_engine, spread, take_turns
+from ouro_rl.bench.clock import Run, Say, ratios, run_engine, spread, take_turns, warm_up
 from ouro_rl.bench.model import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.errors import RunError
 from rollout_workers.engine import RolloutEngine
 
 
-def bench_group(sizes: Sizes, seconds: float, say: Say) -> dict[str, Any]:
+def bench_group(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
     """The section `group` of the JSON, with `ratios` by their top-level names."""
     model = bench_model(sizes)
     seeds = trace_seeds(model, sizes, sizes.group, sizes.tokens)
@@ -27,9 +27,9 @@ def bench_group(sizes: Sizes, seconds: float, say: Say) -> dict[str, Any]:
     }
     runners = {name: partial(run_engine, engine, requests, sizes.tokens) for name, engine in engines.items()}
     say("warming up")
-    for run in runners.values():
-        run()
-    rounds = take_turns(runners, seconds, say, most=7)
+    for engine in engines.values():
+        warm_up(engine, requests)
+    rounds = take_turns(runners, deadline, say, most=7)
     check_same_tokens(rounds)
     return {
         "ratios": {"group_speedup": ratios(rounds, "unshared", "shared", lambda run: run.seconds)},

@@ -22,15 +22,17 @@ DEFINITIONS = """\
   from a gate with random weights, and a batch that drains towards its end.
 - **While decoding**: loops/s from the first look after the last prompt is through, to the end, over the mean depth. No prefill is in it,
   on either side; for `generate()`, from the first token of the batch to the last. **Whole call**: everything, prefill included.
-- **adaptive against generate()**: the faster one of bf16 and fp32 (the same weights cast), greedy, without padding, 4 loops.
+- **adaptive against generate()**: transformers' own, greedy, one batch without padding, 4 loops; in bf16, or with the same weights cast to fp32
+  where a probe says that this is faster.
 - **share of 4 / mean depth**: (tokens/s adaptive / tokens/s of the same engine at fixed 4) / (4 / 2.5), while decoding.
-- **against synchronous compaction**: the same engine, where who has a token waits until all have theirs (`choose_rows=lockstep`), batch 16.
-- **when no token exits**: the adaptive path with a gate that never says leave, against fixed 4; seconds a loop, while decoding.
+- **against synchronous compaction**: the same engine, where who has a token waits until all have theirs (`choose_rows=lockstep`), both at batch 16.
+- **when no token exits**: the adaptive path with a gate that never says leave, against fixed 4; seconds a loop, while
+  decoding, at batch 16, where what is not matrix products weighs more than at 64.
 - **share of the limit**: each pass of the decode window at max(bytes / read bandwidth, FLOP / GEMM peak), both the best of several ways,
   measured in the same run; the sum over the window, over the seconds that the window took.
 - **group**: the whole call, against the same engine with `share_prompts=False`.
 - **replay**: the functions of the trainer's loss on one group (its prompt once, at full depth), fp32 master weights computing in bf16.
-- **exact**: rollout and replay of one batch with `model.model.exact` true, against false.
+- **exact**: rollout and replay of one batch (4 groups of 16) with `model.model.exact` true, against false.
 - **KV bytes**: pages of the completions' positions at the engine's peak.
 
 Ratios are taken round by round, the sides in turns (forwards, then backwards); the table has their median, least and greatest."""
@@ -52,7 +54,7 @@ def markdown(results: Mapping[str, Any]) -> str:
     if any(key in results for key in FIGURES):
         parts += ["## Figures", figure_table(results), "## Predictions", prediction_list(results)]
     if "rollout" in results:
-        parts += ["## Speeds", speed_table(results["rollout"]["runs"]), limit_line(results["rollout"]["limit"])]
+        parts += ["## Speeds", speed_table(results["rollout"]["runs"]), limit_line(results["rollout"]), generate_line(results["rollout"])]
     parts += memory_and_replay(results)
     if "curves" in results:
         parts += ["## Cost as work grows", "![Cost as work grows](performance.png)", *curve_tables(results["curves"])]
@@ -102,7 +104,18 @@ def speed_table(runs: Mapping[str, Any]) -> str:
     )
 
 
-def limit_line(limit: Mapping[str, Any]) -> str:
+def generate_line(rollout: Mapping[str, Any]) -> str:
+    generate, ratio = rollout["generate"], rollout["runs"]
+    probe = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in generate["probe_seconds"].items())
+    whole = ratio["adaptive"]["tokens_per_second"]["median"] / ratio["generate"]["tokens_per_second"]["median"]
+    return (
+        f"`generate()` ran in {generate['precision']} (a probe of {generate['probe_samples']} samples took {probe}). Of the whole call, prefill "
+        f"included, the adaptive engine is {whole:.2f} times as fast. The engine's path: {rollout['engine']}."
+    )
+
+
+def limit_line(rollout: Mapping[str, Any]) -> str:
+    limit = rollout["limit"]
     return (
         f"The limit: reading {limit['read_bytes_per_second'] / 1e9:.1f} GB/s ({limit['read_by']}), multiplying "
         f"{limit['gemm_flop_per_second'] / 1e9:.0f} GFLOP/s ({limit['gemm_by']}); a pass of the adaptive run at batch 64 must read and write "
