@@ -163,3 +163,15 @@ def test_depths_that_make_no_sense(random_checkpoint: Path, tmp_path: Path, aske
     checkpoint = Path(shutil.copytree(random_checkpoint, tmp_path / "checkpoint"))
     with pytest.raises(UserError, match=message):
         run_eval(EvalRequest(model=str(checkpoint), benchmark="arithmetic", out=tmp_path, **asked))
+
+
+def test_how_tokens_are_sampled_is_asked_for_and_recorded(random_checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("def digits(logits, token_ids):\n    logits[:, 60:] = -float('inf')\n    return logits\n")
+    arguments = ["eval", "--model", str(random_checkpoint), "--benchmark", "arithmetic", "--limit", "6", "--max-new-tokens", "8"]
+    arguments += ["--temperature", "0.7", "--top-k", "9", "--top-p", "0.9", "--min-p", "0.1", "--gate-temperature", "2"]
+    arguments += ["--logit-processor", f"{tmp_path}/mine.py:digits", "--stop", "\\n\\n", "--stop", "9", "--stop-id", "30"]
+    assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == 0
+    record = json.loads((tmp_path / "out" / "eval.json").read_text())
+    assert (record["temperature"], record["top_k"], record["top_p"], record["min_p"]) == (0.7, 9, 0.9, 0.1)
+    assert record["stop_strings"] == ["\n\n", "9"] and record["stop_token_ids"] == [0, 2, 30]
+    assert record["gate_temperature"] == 2 and record["logit_processors"][0].endswith("mine.py:digits")

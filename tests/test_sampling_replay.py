@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from ouro_rl.batch import check_filters, collate, replay_inputs
-from ouro_rl.errors import RunError
+from ouro_rl.config import RolloutConfig
+from ouro_rl.errors import RunError, UserError
 from ouro_rl.exit_gate import decision_logprobs, exit_log_pdf, tempered
 from ouro_rl.policy import sample_tokens, token_distribution, uniforms
+from ouro_rl.sampling import sampling_params
+from ouro_rl.tiny_tokenizer import make_tokenizer
 from ouro_rl.token_head import token_reader
 from ouro_rl.types import DepthPolicy, ExitRule, SamplingParams, StopStrings, TokenFilters
 from rollout_workers import scheduler
@@ -191,3 +194,16 @@ def test_draws_need_no_company():
         for row in range(0, 33, 8):
             alone, _ = token_distribution(logits[row : row + 1], 1.0, filters)
             assert sample_tokens(alone, numbers[row : row + 1]).item() == together[row].item()
+
+
+def test_what_rollouts_are_asked_for_comes_from_the_config():
+    tokenizer = make_tokenizer()
+    rollout = RolloutConfig(
+        temperature=0.5, top_k=3, top_p=0.5, min_p=0.1, stop_token_ids=(7, 2), stop_strings=("\n\n",), gate_temperature=2.0
+    )
+    params = sampling_params(rollout, tokenizer)
+    assert params.filters == TokenFilters(top_k=3, top_p=0.5, min_p=0.1) and params.temperature == 0.5
+    assert params.stop_token_ids == (0, 2, 7) and params.stop_strings.strings == ("\n\n",)
+    assert params.depth_policy.gate_temperature == 2.0 and len(params.stop_strings.pieces) == len(tokenizer)
+    with pytest.raises(UserError, match="rollout.stop_token_ids: 5000 is no token, the tokenizer has"):
+        sampling_params(RolloutConfig(stop_token_ids=(5000,)), tokenizer)
