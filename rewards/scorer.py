@@ -46,6 +46,8 @@ class Scorer:
             if labels.count(label) > 1:
                 raise UserError(f"two rewards are called {label!r}: rename one of the functions.")
         self._specs = tuple(specs)
+        self.any_order = all(spec.built_in for spec in self._specs)
+        """Whether no score depends on what was scored before it; custom functions may keep state."""
         self._rewards: dict[str, Any] = {
             spec.label: load_reward(spec, workers=workers, **({} if spec.timeout_s else {"timeout_s": timeout_s}))
             if spec.built_in

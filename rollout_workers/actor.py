@@ -65,14 +65,19 @@ class ActorWorkers:
         self.ask("load_weights", [self.weights] * len(self))
 
     def ask(
-        self, method: str, arguments: Sequence[tuple], on_progress: Callable[[int, int], None] | None = None
+        self,
+        method: str,
+        arguments: Sequence[tuple],
+        on_progress: Callable[[int, int], None] | None = None,
+        on_finished: Callable[[int, list], None] | None = None,
     ) -> list[Any]:
-        """Call `method` on the first len(arguments) workers at once; answers in order."""
+        """Call `method` on the first len(arguments) workers at once; answers in order. While they work: `on_progress` gets the
+        sums of their counts, `on_finished` a worker's number and what it has finished since the last time."""
         if not self._started:
             self._await_start()
         calls = [getattr(actor, method).remote(*part) for actor, part in zip(self.actors, arguments, strict=False)]
-        if on_progress is not None:
-            self._watch(calls, on_progress)
+        if on_progress is not None or on_finished is not None:
+            self._watch(calls, on_progress, on_finished)
         return [self._answer(index, call, method, arguments[index]) for index, call in enumerate(calls)]
 
     def close(self) -> None:
@@ -112,11 +117,23 @@ class ActorWorkers:
                 raise error.cause from error
             raise RunError(f"rollout worker {index} failed: {error.cause!r}") from error
 
-    def _watch(self, calls: list[ray.ObjectRef], on_progress: Callable[[int, int], None]) -> None:
-        """Report the sums over all workers until every call has ended (well or not)."""
+    def _watch(
+        self,
+        calls: list[ray.ObjectRef],
+        on_progress: Callable[[int, int], None] | None,
+        on_finished: Callable[[int, list], None] | None,
+    ) -> None:
+        """Report until every call has ended (well or not)."""
+        actors, seen = self.actors[: len(calls)], [0] * len(calls)
         while len(ray.wait(calls, num_returns=len(calls), timeout=POLL_SECONDS)[0]) < len(calls):
             try:
-                parts = ray.get([actor.progress.remote() for actor in self.actors[: len(calls)]])
+                if on_progress is not None:
+                    parts = ray.get([actor.progress.remote() for actor in actors])
+                    on_progress(sum(tokens for tokens, _ in parts), sum(finished for _, finished in parts))
+                if on_finished is not None:
+                    asked = [actor.finished.remote(after) for actor, after in zip(actors, seen, strict=True)]
+                    for index, part in enumerate(ray.get(asked)):
+                        seen[index] += len(part)
+                        on_finished(index, part)
             except RayActorError:
                 continue  # `_answer` sees to it
-            on_progress(sum(tokens for tokens, _ in parts), sum(finished for _, finished in parts))

@@ -28,6 +28,8 @@ from rollout_workers.scheduler import SPARE_LENDERS, Admission, Sample, Schedule
 
 Progress = Callable[[int, int], None]
 """Called now and then with (completion tokens so far, finished samples so far)."""
+OnRollout = Callable[[int, Rollout], None]
+"""Called with every finished rollout at once, and its place in what `generate` will return."""
 PROGRESS_PASSES = 16
 """Passes between two calls when nothing finishes."""
 
@@ -103,6 +105,7 @@ class RolloutEngine:
         *,
         policy_version: int = 0,
         on_progress: Progress | None = None,
+        on_rollout: OnRollout | None = None,
     ) -> list[Rollout]:
         """All samples of all requests, in the order of the requests and of their seeds.
 
@@ -115,7 +118,7 @@ class RolloutEngine:
             loops=params.depth_policy.max_loops(self.model.config.total_ut_steps),
             rule=params.depth_policy.kv_rule,
         )
-        call = _Call(self, requests, params, policy_version, on_progress)
+        call = _Call(self, requests, params, policy_version, on_progress, on_rollout)
         try:
             return call.run()
         finally:
@@ -161,9 +164,11 @@ class _Call:
     """One call of `RolloutEngine.generate`, from its first admission to its last sample."""
 
     def __init__(
-        self, engine: RolloutEngine, requests, params: SamplingParams, policy_version: int, on_progress: Progress | None
-    ):
+        self, engine: RolloutEngine, requests, params: SamplingParams, policy_version: int,
+        on_progress: Progress | None = None, on_rollout: OnRollout | None = None,
+    ):  # fmt: skip
         self.engine, self.params, self.policy_version, self.on_progress = engine, params, policy_version, on_progress
+        self.on_rollout = on_rollout
         self.model, self.cache, self.stats = engine.model, engine.cache, engine.stats
         self.prefill = PrefillQueue(
             self.model.model.embed_tokens, engine.prefill_rows, leaves_gaps=engine.cache.rule.leaves_gaps
@@ -239,7 +244,9 @@ class _Call:
     def _take_out(self, slots: Sequence[int], records: Sequence[dict[str, Any]]) -> None:
         samples = self.scheduler.finish(slots)
         for sample, record in zip(samples, records, strict=True):
-            self.rollouts[sample.order] = self._rollout(sample, record)
+            self.rollouts[sample.order] = rollout = self._rollout(sample, record)
+            if self.on_rollout is not None:
+                self.on_rollout(sample.order, rollout)
         self.live = self.live[~torch.isin(self.live, self.live.new_tensor(slots))]
         self.finished += len(slots)
 

@@ -82,7 +82,7 @@ def test_rollout_metrics_by_hand():
             "reward/mean": 2 / 3,
             "reward/math": 2 / 3,
             "reward/math/status/correct": 3 / 4,
-            "reward/math/status/wrong": 1 / 4,
+            "reward/math/status/timeout": 1 / 4,
             "reward/unscored": 1 / 4,
             "depth/mean": 24 / 8,
             "depth/p1": 2 / 8,
