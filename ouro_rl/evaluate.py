@@ -23,6 +23,7 @@ from ouro_rl.metrics import mean_depth, wilson_interval
 from ouro_rl.rundir import write_atomically
 from ouro_rl.token_pieces import stop_strings_of
 from ouro_rl.types import DepthPolicy, ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams, TokenFilters
+from rewards.grade import keep_gradable
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool
@@ -208,13 +209,14 @@ def table(rows: Sequence[EvalRow]) -> str:
 
 def _load_problems(request: EvalRequest, tokenizer: Any) -> list[Prompt]:
     chat = ChatFormat.for_benchmark(request.benchmark)
-    return load_benchmark(
+    prompts = load_benchmark(
         request.benchmark,
         tokenizer=tokenizer,
         data_file=request.data_file,
         limit=request.limit,
         chat=replace(chat, assistant_prefix=request.assistant_prefix),
     )
+    return keep_gradable(prompts, f"--benchmark {request.benchmark}")
 
 
 def _grade(

@@ -16,14 +16,15 @@ from transformers.utils import logging as transformers_logging
 from ouro_rl.callbacks import Progress, StopOnSignal
 from ouro_rl.checkpoints import load_policy
 from ouro_rl.config import TrainConfig
-from ouro_rl.data import ChatFormat, load_benchmark, load_prompts
+from ouro_rl.data import ChatFormat, load_benchmark
 from ouro_rl.errors import UserError
 from ouro_rl.evaluate import EvalRow, evaluate
 from ouro_rl.report import write_report
 from ouro_rl.run_folder import open_run_folder
 from ouro_rl.rundir import RunDir
-from ouro_rl.sampling import GroupSampler, make_pool, make_scorer, sampling_params
+from ouro_rl.sampling import GroupSampler, make_pool, make_scorer, sampling_params, training_prompts
 from ouro_rl.trainer import OuroGRPOTrainer
+from rewards.grade import keep_gradable
 
 LONGEST_WAIT = timedelta(days=1)
 """The other processes wait for the first one's rollouts and evaluations."""
@@ -43,7 +44,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         # Ray has a handler of its own. Outside the updates there is nothing to save: end at once, the workers too.
         signal.signal(signal.SIGTERM, _interrupt)
         model, tokenizer = load_policy(config.model.path, torch.float32)
-        prompts = load_prompts(config.data, tokenizer, seed=config.run.seed)
+        prompts = training_prompts(config, tokenizer)
         if len(prompts) < config.trainer.prompts_per_step:
             raise UserError(
                 f"data.source {config.data.source}: {len(prompts)} usable prompts, but trainer.prompts_per_step is "
@@ -102,6 +103,7 @@ def make_examiner(config: TrainConfig, pool, tokenizer):
         config.eval.source, tokenizer=tokenizer, limit=config.eval.limit, operations=config.eval.operations,
         chat=ChatFormat.of(config.data),
     )  # fmt: skip
+    prompts = keep_gradable(prompts, f"eval.source {config.eval.source}", workers=config.rewards.workers)
     asked, rollout = config.eval, sampling_params(config.rollout, tokenizer)
     params = replace(
         rollout,

@@ -19,9 +19,6 @@ from ouro_rl.sampling import GroupSampler, make_pool, make_scorer
 from ouro_rl.trainer import OuroGRPOTrainer, gap_limit
 from rewards.grade import check_golds
 
-GOLDS = 200
-"""Gold answers that are graded."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -54,12 +51,14 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
     prompts = load_prompts(config.data, tokenizer, seed=config.run.seed)
     example = tokenizer.decode(prompts[0].token_ids)
     yield Finding(name="prompts", passed=True, detail=f"{len(prompts):,}; the first is {example!r}")
-    if any(reward.name == "math" for reward in config.rewards.functions):
-        golds = [str(prompt.columns["answer"]) for prompt in prompts[:GOLDS] if "answer" in prompt.columns]
-        bad = check_golds(golds)
-        detail = f"{len(golds) - len(bad)} of {len(golds)} grade as equal to themselves"
-        detail += f"; not {golds[bad[0]]!r}" if bad else ""
-        yield Finding(name="gold answers", passed=not bad, detail=detail)
+    maths = [reward for reward in config.rewards.functions if reward.name == "math"]
+    if maths:
+        golds = [prompt.columns.get("answer", prompt.columns.get("solution", "")) for prompt in prompts]
+        bad = check_golds(golds, workers=config.rewards.workers, kwargs=maths[0].kwargs)
+        detail = f"{len(golds) - len(bad):,} of {len(golds):,} grade as equal to themselves"
+        detail += "".join(f"; not row {prompts[i].index + 1}, {str(golds[i])[:60]!r} ({why})" for i, why in list(bad.items())[:3])
+        yield Finding(name="gold answers", passed=len(bad) < len(golds), detail=detail + ("; left out" if bad else ""))
+        prompts = [prompt for i, prompt in enumerate(prompts) if i not in bad]
     yield memory_estimate(config, model)
     with make_pool(config) as pool, make_scorer(config) as scorer:
         pool.publish(model.state_dict(), 0)

@@ -10,10 +10,11 @@ from typing import Any, Self
 import torch
 
 from ouro_rl.config import RolloutConfig, TrainConfig
-from ouro_rl.data import completion_texts, stop_token_ids
+from ouro_rl.data import completion_texts, load_prompts, stop_token_ids
 from ouro_rl.errors import UserError
 from ouro_rl.token_pieces import stop_strings_of
 from ouro_rl.types import Prompt, Rollout, RolloutRequest, SamplingParams, ScoredRollout
+from rewards.grade import keep_gradable
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool
@@ -41,6 +42,16 @@ def make_scorer(config: TrainConfig) -> Scorer:
         for reward in config.rewards.functions
     ]
     return Scorer(specs, workers=config.rewards.workers)
+
+
+def training_prompts(config: TrainConfig, tokenizer) -> list[Prompt]:
+    """The prompts to train on: those whose gold answer the `math` reward, where there is one, can grade against."""
+    prompts = load_prompts(config.data, tokenizer, seed=config.run.seed)
+    for reward in config.rewards.functions:
+        if reward.name == "math":
+            where = f"data.source {config.data.source}"
+            prompts = keep_gradable(prompts, where, workers=config.rewards.workers, kwargs=reward.kwargs)
+    return prompts
 
 
 def sampling_params(rollout: RolloutConfig, tokenizer) -> SamplingParams:
