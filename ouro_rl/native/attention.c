@@ -1,54 +1,82 @@
 // Row-wise attention over paged keys and values. A row reads the pages that its line of the table names, in that order.
 #include "paged.h"
 
-// One head of the rows order[0 .. rows), which share their first `shared` pages.
-INLINE void head(void *out, const void *q, const void *keys, const void *values, const int64_t *table, const int64_t *lines,
-                 const int64_t *contexts, const int64_t *order, int64_t shared, int64_t size, int64_t width, int64_t step,
-                 int64_t at, const int dim, const int rows, float scaling, float *work, const int half) {
-    const int parts = dim / LANES;
-    const int64_t room = (width + 2 * LANES - 1) / LANES * LANES;  // `score` writes whole vectors, from anywhere
-    float *queries = work + rows * room;
-    lanes mixed[TOGETHER * 16];
-    for (int r = 0; r < rows; r++)
-        for (int p = 0; p < parts; p++) {
-            store(queries, r * dim + p * LANES, load(q, order[r] * step + at + p * LANES, half) * scaling, 0);
-            mixed[r * parts + p] = (lanes){0};
-        }
-    const int64_t *pages = table + lines[order[0]] * width;
-    score(work, room, queries, keys, pages, 0, shared, size, dim, rows, half);
-    float totals[TOGETHER];
+#define CHUNK 32  // pages that all heads go through before the next: a page lies in one piece, so it comes whole
+
+typedef struct {
+    void *out;
+    const void *q, *keys, *values;
+    const int64_t *table, *lines, *contexts;
+    int64_t size, width;  // numbers of a page, entries of a line
+    int heads, share;     // query heads, and how many of them read one key-value head
+    float scaling;
+} Call;
+
+INLINE const void *part(const void *pool, int64_t at, const int half) {
+    return half ? (const void *)((const uint16_t *)pool + at) : (const void *)((const float *)pool + at);
+}
+
+// All heads of the rows order[0 .. rows), which share their first `shared` pages. `work`: for each head a line of scores a row, then
+// their queries, then what is mixed.
+INLINE void attend_block(const Call *call, const int64_t *order, int64_t shared, const int dim, const int rows, float *work,
+                         const int half) {
+    const int parts = dim / LANES, heads = call->heads, share = call->share;
+    const int64_t room = (call->width + 2 * LANES - 1) / LANES * LANES;  // `score` writes whole vectors, from anywhere
+    const int64_t line = rows * room, size = call->size, step = (int64_t)heads * dim;
+    float *queries = work + heads * line, *mixed = queries + heads * rows * dim;
+    for (int h = 0; h < heads; h++)
+        for (int r = 0; r < rows; r++)
+            for (int d = 0; d < dim; d += LANES) {
+                const int64_t at = (h * rows + r) * dim + d;
+                store(queries, at, load(call->q, order[r] * step + h * dim + d, half) * call->scaling, 0);
+                store(mixed, at, (lanes){0}, 0);
+            }
+    const int64_t *pages = call->table + call->lines[order[0]] * call->width;
+    for (int64_t start = 0; start < shared; start += CHUNK)
+        for (int h = 0; h < heads; h++)
+            score(work + h * line, room, queries + h * rows * dim, part(call->keys, h / share * dim, half), pages, start,
+                  start + CHUNK < shared ? start + CHUNK : shared, size, dim, rows, half);
     for (int r = 0; r < rows; r++) {
-        const int64_t row = order[r];
-        score(work + r * room, room, queries + r * dim, keys, table + lines[row] * width, shared, contexts[row], size, dim, 1, half);
-        totals[r] = weigh(work + r * room, contexts[row]);
+        const int64_t context = call->contexts[order[r]], *own = call->table + call->lines[order[r]] * call->width;
+        for (int64_t start = shared; start < context; start += CHUNK)
+            for (int h = 0; h < heads; h++)
+                score(work + h * line + r * room, room, queries + (h * rows + r) * dim, part(call->keys, h / share * dim, half),
+                      own, start, start + CHUNK < context ? start + CHUNK : context, size, dim, 1, half);
     }
-    mix(mixed, work, room, values, pages, 0, shared, size, dim, rows, half);
+    for (int h = 0; h < heads; h++)
+        for (int r = 0; r < rows; r++) weigh(work + h * line + r * room, call->contexts[order[r]]);
+    for (int64_t start = 0; start < shared; start += CHUNK)
+        for (int h = 0; h < heads; h++)
+            mix((lanes *)(mixed + h * rows * dim), work + h * line, room, part(call->values, h / share * dim, half), pages, start,
+                start + CHUNK < shared ? start + CHUNK : shared, size, dim, rows, half);
     for (int r = 0; r < rows; r++) {
-        const int64_t row = order[r];
-        lanes own[16];
-        for (int p = 0; p < parts; p++) own[p] = mixed[r * parts + p];
-        mix(own, work + r * room, room, values, table + lines[row] * width, shared, contexts[row], size, dim, 1, half);
-        for (int p = 0; p < parts; p++) store(out, row * step + at + p * LANES, own[p] / totals[r], half);
+        const int64_t context = call->contexts[order[r]], *own = call->table + call->lines[order[r]] * call->width;
+        for (int64_t start = shared; start < context; start += CHUNK)
+            for (int h = 0; h < heads; h++)
+                mix((lanes *)(mixed + (h * rows + r) * dim), work + h * line + r * room, room,
+                    part(call->values, h / share * dim, half), own, start, start + CHUNK < context ? start + CHUNK : context, size,
+                    dim, 1, half);
+        for (int h = 0; h < heads; h++)
+            for (int p = 0; p < parts; p++)
+                store(call->out, order[r] * step + h * dim + p * LANES, load(mixed, (h * rows + r) * dim + p * LANES, 0), half);
     }
 }
 
 #define CASE(D, R) \
     if (dim == D && rows == R) { \
-        head(out, q, keys, values, table, lines, contexts, order, shared, size, width, step, at, D, R, scaling, work, half); \
+        attend_block(call, order, shared, D, R, work, half); \
         return; \
     }
-#define HEADS(NAME, HALF) \
-    static __attribute__((noinline)) void NAME(void *out, const void *q, const void *keys, const void *values, \
-                                               const int64_t *table, const int64_t *lines, const int64_t *contexts, \
-                                               const int64_t *order, int64_t shared, int64_t size, int64_t width, int64_t step, \
-                                               int64_t at, int dim, int rows, float scaling, float *work) { \
+#define BLOCKS(NAME, HALF) \
+    static __attribute__((noinline)) void NAME(const Call *call, const int64_t *order, int64_t shared, int dim, int rows, \
+                                               float *work) { \
         const int half = HALF; \
         /* Usual sizes compile to straight vector code. */ \
         CASE(32, 1) CASE(32, 4) CASE(64, 1) CASE(64, 4) CASE(128, 1) CASE(128, 4) \
-        head(out, q, keys, values, table, lines, contexts, order, shared, size, width, step, at, dim, rows, scaling, work, half); \
+        attend_block(call, order, shared, dim, rows, work, half); \
     }
-HEADS(head_full, 0)
-HEADS(head_half, 1)
+BLOCKS(block_full, 0)
+BLOCKS(block_half, 1)
 
 // Blocks of neighbours in `order` [n] that begin with the same pages: the first of each block to starts (and n behind the last), how
 // many pages its rows share to `shared`. Returns how many blocks there are.
@@ -80,21 +108,16 @@ CALL int64_t blocks(int64_t *starts, int64_t *shared, const int64_t *order, cons
 CALL int attend(void *out, const void *q, const void *keys, const void *values, const int64_t *table, const int64_t *lines,
                 const int64_t *contexts, const int64_t *order, const int64_t *starts, const int64_t *shared, int64_t count,
                 int64_t width, int heads, int kv_heads, int dim, float scaling, int half, int threads) {
+    const Call call = {out, q, keys, values, table, lines, contexts, (int64_t)kv_heads * dim, width, heads, heads / kv_heads, scaling};
     int failed = 0;
 #pragma omp parallel num_threads(threads)
     {
-        float *work = scratch(sizeof(float) * TOGETHER * (width + 2 * LANES + dim));
+        float *work = scratch(sizeof(float) * heads * TOGETHER * (width + 2 * LANES + 2 * dim));
         if (!work) failed = 1;
         else
 #pragma omp for schedule(dynamic, 2)
             for (int64_t b = 0; b < count; b++)
-                for (int h = 0; h < heads; h++) {
-                    const int64_t offset = (int64_t)(h / (heads / kv_heads)) * dim * (half ? 2 : 4);
-                    (half ? head_half : head_full)(out, q, (const char *)keys + offset, (const char *)values + offset, table, lines,
-                                                   contexts, order + starts[b], shared[b], (int64_t)kv_heads * dim, width,
-                                                   (int64_t)heads * dim, (int64_t)h * dim, dim, (int)(starts[b + 1] - starts[b]),
-                                                   scaling, work);
-                }
+                (half ? block_half : block_full)(&call, order + starts[b], shared[b], dim, (int)(starts[b + 1] - starts[b]), work);
     }
     return failed;
 }

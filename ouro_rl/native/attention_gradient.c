@@ -41,14 +41,10 @@ INLINE void head(void *dq, float *dk, float *dv, const void *dout, const void *q
         float *w = weights + r * room, *s = slopes + r * room;
         score(w, room, queries + r * dim, keys, own, shared, context, size, dim, 1, half);
         score(s, room, grads + r * dim, values, own, shared, context, size, dim, 1, half);
-        const float total = weigh(w, context);
+        weigh(w, context);
         for (int64_t j = context; j % LANES; j++) s[j] = 0;
         lanes mean = {0};
-        for (int64_t j = 0; j < context; j += LANES) {
-            const lanes weight = load(w, j, 0) / total;
-            store(w, j, weight, 0);
-            mean += weight * load(s, j, 0);
-        }
+        for (int64_t j = 0; j < context; j += LANES) mean += load(w, j, 0) * load(s, j, 0);
         const float all = sum_of(mean);
         for (int64_t j = 0; j < context; j += LANES) store(s, j, load(w, j, 0) * (load(s, j, 0) - all), 0);
     }

@@ -51,8 +51,8 @@ INLINE void score(float *scores, int64_t width, const float *queries, const void
     }
 }
 
-// Scores of one row -> weights that sum to 1 before the division by what is returned; those behind `context` become 0.
-INLINE float weigh(float *scores, int64_t context) {
+// Scores of one row -> weights that sum to 1; those behind `context` become 0.
+INLINE void weigh(float *scores, int64_t context) {
     lanes highest = {0}, total = {0};
     highest -= 3.0e38f;
     for (int64_t j = context; j % LANES; j++) scores[j] = -3.0e38f;
@@ -62,7 +62,8 @@ INLINE float weigh(float *scores, int64_t context) {
     for (int64_t j = 0; j < context; j += LANES) store(scores, j, exponential(load(scores, j, 0) - top), 0);
     for (int64_t j = context; j % LANES; j++) scores[j] = 0;
     for (int64_t j = 0; j < context; j += LANES) total += load(scores, j, 0);
-    return sum_of(total);
+    const float scale = 1.0f / sum_of(total);
+    for (int64_t j = 0; j < context; j += LANES) store(scores, j, load(scores, j, 0) * scale, 0);
 }
 
 // mixed [rows][dim / LANES] += weights of the pages[start .. stop) times their values.
