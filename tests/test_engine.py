@@ -19,6 +19,11 @@ VOCAB = 41
 RULES = [ExitRule(), ExitRule(kind="threshold", value=0.6), ExitRule(kind="fixed", value=2)]
 
 
+def within(rule, loops):
+    """The rule for a model of so many loops: a fixed depth beyond them is an error."""
+    return replace(rule, value=min(rule.value, loops)) if rule.kind == "fixed" else rule
+
+
 def calm_model(seed=0, **shape):
     """A random model that does not blow fp32 rounding up to more than what is tested: softer attention and logits."""
     model = random_model(seed, gate_scale=3.0, **shape)
@@ -84,7 +89,7 @@ def test_replay_reproduces_every_logprob(loops, layers, kv_heads, hidden, rule):
     """The property that the whole project stands on. Heads of 8 are attended by plain torch, the others by the C kernel."""
     model = calm_model(loops, loops=loops, layers=layers, kv_heads=kv_heads, hidden=hidden)
     engine = RolloutEngine(model, max_batch=8)
-    params = SamplingParams(max_new_tokens=24, exit_rule=rule, temperature=0.8, stop_token_ids=(3,))
+    params = SamplingParams(max_new_tokens=24, exit_rule=within(rule, loops), temperature=0.8, stop_token_ids=(3,))
     rollouts = engine.generate(make_requests([1, 2, 9, 33, 40, 5]), params)
     if rule.kind == "sample" and loops > 1:
         assert {depth for rollout in rollouts for depth in rollout.depths} == set(range(1, loops + 1))
@@ -109,7 +114,7 @@ def test_agrees_with_the_sequential_sampler(case, rule):
     hidden = 48 if heads == 6 else 32
     shape = {"layers": layers, "heads": heads, "kv_heads": kv_heads, "loops": loops, "hidden": hidden}
     model = calm_model(sum(case[:4]), **shape)
-    params = SamplingParams(max_new_tokens=7, temperature=temperature, exit_rule=rule, stop_token_ids=(1, 2, 3))
+    params = SamplingParams(max_new_tokens=7, temperature=temperature, exit_rule=within(rule, loops), stop_token_ids=(1, 2, 3))
     requests = make_requests([6, 1, 11, 2], group=2, seed=loops)
     engine = RolloutEngine(model, max_batch=max_batch)
     rollouts = engine.generate(requests, params)

@@ -1,6 +1,13 @@
 """The KV rules, in numbers that one can check by hand."""
 
+import random
+
+import pytest
+import torch
+
 from ouro_rl.kv_rules import KVRule
+from ouro_rl.model import OuroConfig
+from rollout_workers.kv_cache import NO_PAGE, KVCache
 
 
 def test_what_is_read_of_a_token_that_left_after_two_of_four_loops():
@@ -17,3 +24,41 @@ def test_nothing_is_read_that_was_not_written_and_no_loop_reads_a_deeper_one():
                 assert version is None or version <= min(loop, rule.loops_run(depth, max_loops=6))
                 assert loop > depth or version == loop  # whoever ran this loop is read at it, itself included
     assert [rule for rule in KVRule if rule.version_read(3, depth=2) is None] == [r for r in KVRule if r.leaves_gaps]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lines_with_gaps_are_lists_of_those_that_ran(seed):
+    """Under `skip`: random tokens of random samples run random loops; every line is, in order, the pages that were written for it."""
+    rng = random.Random(seed)
+    config = OuroConfig(
+        vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, total_ut_steps=4
+    )
+    cache = KVCache(config, slots=4, dtype=torch.float32, device=torch.device("cpu"), pages=8)
+    cache.reshape(32, loops=3, rule=KVRule.SKIP)
+    lines: dict[int, list[list[int]]] = {}
+    positions: dict[int, int] = {}
+    for _ in range(120):
+        slot = rng.randrange(4)
+        if slot not in lines:
+            cache.open(slot)
+            known = rng.randrange(3)  # tokens that are computed again, at depths of their own, behind a full prompt of 2
+            depths = [3, 3, *rng.choices((1, 2, 3), k=known)]
+            cache.fill(slot, 0, len(depths), torch.tensor(depths))
+            lines[slot] = [cache.table[slot, t, : sum(d > t for d in depths)].tolist() for t in range(3)]
+            positions[slot] = len(depths)
+        elif rng.random() < 0.1 or positions[slot] == 32:
+            assert cache.close([slot]) == [slot]
+            del lines[slot]
+        else:
+            for loop in range(1, rng.randint(1, 3) + 1):
+                row = [torch.tensor([x]) for x in (slot, loop, positions[slot])]
+                page, context = cache.extend(*row)
+                lines[slot][loop - 1].append(page.item())
+                assert context.item() == len(lines[slot][loop - 1])
+            positions[slot] += 1
+        cache.check_integrity()
+        for other, written in lines.items():
+            for line, pages in enumerate(written):
+                assert cache.table[other, line].tolist() == pages + [NO_PAGE] * (32 - len(pages))
+        owned = [page for written in lines.values() for pages in written for page in pages]
+        assert cache.owned == len(owned) == len(set(owned))
