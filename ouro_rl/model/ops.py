@@ -114,17 +114,19 @@ class KernelOps:
         return packed
 
     def norm(self, module: OuroRMSNorm, x: Tensor) -> Tensor:
-        return _RMSNorm.apply(self.kernels, x, module.weight, module.eps)
+        if torch.is_grad_enabled():
+            return _RMSNorm.apply(self.kernels, x, module.weight, module.eps)
+        return rms_norm(self.kernels, x, module.weight, module.eps)
 
     def activate(self, mlp: OuroMLP, gate: Tensor, up: Tensor) -> Tensor:
-        return _SiluMul.apply(self.kernels, gate, up)
+        return _SiluMul.apply(self.kernels, gate, up) if torch.is_grad_enabled() else self.kernels.silu_mul(gate, up)
 
     def rope(self, embedding: OuroRotaryEmbedding, positions: Tensor, dtype: torch.dtype) -> Rope:
         angles = embedding.angles(positions)
         return angles.cos(), angles.sin()
 
     def rotate(self, x: Tensor, rope: Rope) -> Tensor:
-        return _Rotate.apply(self.kernels, x, *rope)
+        return _Rotate.apply(self.kernels, x, *rope) if torch.is_grad_enabled() else self.kernels.rotate(x, *rope)
 
 
 TORCH_OPS = TorchOps()
@@ -154,6 +156,13 @@ def onednn_product(weights: Tensor, tile: int | None) -> Product:
         return torch.cat(parts)[: len(x)] if parts else x.new_empty(0, len(weights))
 
     return product
+
+
+def rms_norm(kernels: native.Kernels, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """The weight in the precision of the rows, as torch's module has it; the kernel reads fp32."""
+    if weight.dtype != x.dtype or weight.dtype != torch.float32:
+        weight = weight.detach().to(x.dtype).float()
+    return kernels.rms_norm(x, weight, eps)
 
 
 def gradient_product(a: Tensor, b: Tensor) -> Tensor:
@@ -189,8 +198,7 @@ class _RMSNorm(torch.autograd.Function):
     def forward(ctx, kernels: native.Kernels, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.eps = eps
-        # The weight in the precision of the rows, as torch's module has it; the kernel reads fp32.
-        return kernels.rms_norm(x, weight.detach().to(x.dtype).float(), eps)
+        return rms_norm(kernels, x, weight, eps)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
