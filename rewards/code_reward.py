@@ -17,11 +17,10 @@ from ouro_rl.errors import UserError
 from rewards.code_budget import PATIENCE, Times
 from rewards.code_program import extract_code, program_of
 from rewards.code_tasks import Tests, TestsUnusable, read_tests
-from rewards.math_reward import text_of
-from rewards.math_reward import text_of
 from rewards.process_pool import ProcessPool, Reply
 from rewards.sandbox.inside.confine import Limits
 from rewards.sandbox.ladder import choose_rung, describe
+from rewards.text import text_of
 from rewards.verdict import Verdict
 
 TEST_COLUMNS = ("tests", "test_list", "test")
