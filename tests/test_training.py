@@ -41,6 +41,14 @@ def digits(prompts, completions, **columns):
 
 def broken(prompts, completions, **columns):
     raise KeyError("gone")
+
+calls = []
+
+def breaks_later(prompts, completions, **columns):
+    calls.append(1)
+    if len(calls) > 8:  # a step is 4 groups
+        raise KeyError("gone at last")
+    return [float(len(calls) + i) for i in range(len(completions))]
 '''
 
 
@@ -239,6 +247,21 @@ def test_a_broken_reward_stops_the_run_and_says_why(checkpoint, tmp_path):
     with pytest.raises(RunError, match="KeyError") as caught:
         run_training(config_of(checkpoint, tmp_path / "run", reward="broken", eval__source=None), resume=False)
     assert "100% of this step's completions could not be scored" in str(caught.value)
+
+
+def test_a_reward_that_breaks_later_leaves_an_intact_checkpoint(checkpoint, tmp_path):
+    folder = tmp_path / "run"
+    config = config_of(checkpoint, folder, reward="breaks_later", eval__source=None)
+    with pytest.raises(RunError, match="breaks_later: crash.*KeyError: 'gone at last'"):
+        run_training(config, resume=False)
+    assert [row["step"] for row in metrics_of(folder)] == [1, 2]
+    assert metrics_of(folder)[0]["reward/breaks_later/status/correct"] == 1.0
+    kept = folder / "checkpoints" / "step-2"
+    assert AutoModelForCausalLM.from_pretrained(kept).config.total_ut_steps == 3
+    mended = (checkpoint / "rewards.py").read_text().replace("len(calls) > 8", "False")
+    (checkpoint / "rewards.py").write_text(mended)
+    assert run_training(config, resume=True) == 0
+    assert [row["step"] for row in metrics_of(folder)] == [1, 2, 3]
 
 
 def test_fewer_prompts_than_a_step_needs(checkpoint, tmp_path):

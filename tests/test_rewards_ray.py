@@ -1,0 +1,86 @@
+"""Rewards inside Ray actors of every kind, and after a parent that must not be forked."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+ACTORS = """
+import asyncio, sys, threading, time
+sys.path.insert(0, ROOT)
+import ray
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": ROOT}})
+HANG = "\\\\boxed{x^9+\\\\sin(x)y^4+3=e^{xyz}}", "x^7+3x^5-2x+1=0"
+
+class Base:
+    def __init__(self):
+        from rewards.math_reward import MathReward
+        self.math = MathReward(timeout_s=2.0, workers=2)
+
+class Sync(Base):
+    def score(self, completion, gold):
+        return self.math([completion], answer=[gold])[0]
+
+class Async(Base):
+    async def score(self, completion, gold):
+        return self.math([completion], answer=[gold])[0]
+
+class Polite(Base):
+    async def score(self, completion, gold):
+        return (await asyncio.to_thread(self.math, [completion], answer=[gold]))[0]
+
+for kind, options in ((Sync, {}), (Sync, {"max_concurrency": 4}), (Async, {}), (Polite, {"max_concurrency": 4})):
+    actor = ray.remote(num_cpus=0.2, **options)(kind).remote()
+    ray.get(actor.score.remote("\\\\boxed{x+1}", "1+x"))
+    values = ray.get([actor.score.remote("\\\\boxed{x+%d}" % i, "2+x") for i in range(4)])
+    started = time.monotonic()
+    hung = ray.get(actor.score.remote(*HANG))
+    print(kind.__name__, values, time.monotonic() - started < 2.5 + SLACK)
+    ray.kill(actor)
+"""
+
+PARENT = """
+import os, sys, threading, time
+sys.path.insert(0, ROOT)
+import torch
+torch.set_num_threads(2)
+(torch.randn(400, 400) @ torch.randn(400, 400)).sum()  # the pool of threads that a fork would break
+lock = threading.Lock()
+lock.acquire()  # a fork would inherit it locked
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+from rewards.math_reward import MathReward
+math = MathReward(timeout_s=20.0, workers=2)
+print(math(["\\\\boxed{x+1}", "\\\\boxed{x+2}"], answer=["1+x", "1+x"]))
+child = os.fork()  # a fork's copy starts workers of its own, and leaves its parent's alone
+if child == 0:
+    good = math(["\\\\boxed{y+1}"], answer=["1+y"]) == [1.0]
+    math.close()
+    os._exit(0 if good else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+print(math(["\\\\boxed{z+1}"], answer=["1+z"]))
+math.close()
+"""
+
+
+def run(code, tmp_path):
+    head = f"ROOT, SLACK = {str(ROOT)!r}, 1.0\n"
+    return subprocess.run(
+        [sys.executable, "-c", head + code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
+    )
+
+
+@pytest.mark.slow
+def test_in_actors_of_every_kind(tmp_path):
+    done = run(ACTORS, tmp_path)
+    assert done.returncode == 0, done.stderr
+    kinds = ["Sync", "Sync", "Async", "Polite"]
+    assert done.stdout.splitlines() == [f"{kind} [0.0, 0.0, 1.0, 0.0] True" for kind in kinds]
+
+
+def test_after_a_parent_that_must_not_be_forked(tmp_path):
+    done = run(PARENT, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[1.0, 0.0]", "0", "[1.0]"]
