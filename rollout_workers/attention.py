@@ -2,7 +2,7 @@
 line at that loop: positions 0..position, but fewer where the KV rule leaves gaps.
 
 `TorchAttention` is plain torch: the oracle of any faster kernel, and what runs where there is none. `KernelAttention` calls the C
-kernels of the CPU. Both give each row a result that does not depend on its company.
+kernels of the CPU, `TritonAttention` a Triton kernel on CUDA devices. All give each row a result that does not depend on its company.
 """
 
 from __future__ import annotations
@@ -42,17 +42,29 @@ class Rows:
 
 
 class Attention(Protocol):
+    asks_the_host: bool
+    """Whether planning looks at the contexts' values: then a pass cannot be captured in a CUDA graph."""
+
     def plan(self, rows: Rows) -> Attend:
         """What is the same in all layers, done once a pass."""
 
 
-def choose_attention(cache: KVCache, ops: Ops, heads: int) -> Attention:
-    """The one that goes with `ops`."""
-    return KernelAttention(cache, ops) if isinstance(ops, KernelOps) else TorchAttention(cache, heads)
+def choose_attention(cache: KVCache, ops: Ops, heads: int) -> tuple[Attention, str | None]:
+    """The one that goes with `ops` and the cache's device; and on a CUDA device a few words that say which it is and why."""
+    if isinstance(ops, KernelOps):
+        return KernelAttention(cache, ops), None
+    if cache.table.device.type != "cuda":
+        return TorchAttention(cache, heads), None
+    try:
+        return TritonAttention(cache), "attention by a Triton kernel"
+    except ImportError as error:
+        return TorchAttention(cache, heads), f"attention in plain torch (no Triton: {error})"
 
 
 class KernelAttention:
     """By the C kernel, row-wise, straight from the page table: nothing is gathered or padded."""
+
+    asks_the_host = True
 
     def __init__(self, cache: KVCache, ops: KernelOps):
         self.cache, self.kernels = cache, ops.kernels
@@ -63,6 +75,25 @@ class KernelAttention:
 
         def attend(q: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
             return self.kernels.attend(q, keys, values, paged, scaling)
+
+        return attend
+
+
+class TritonAttention:
+    """As `KernelAttention`, on a CUDA device, and static: the same launches whatever the rows. Raises ImportError without triton."""
+
+    asks_the_host = False
+
+    def __init__(self, cache: KVCache):
+        from rollout_workers.triton_attention import attend_rows  # imports triton
+
+        self.cache, self.attend_rows = cache, attend_rows
+
+    def plan(self, rows: Rows) -> Attend:
+        lines = self.cache.lines(rows.slots, rows.loops)
+
+        def attend(q: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
+            return self.attend_rows(q, keys, values, self.cache.table, lines, rows.contexts, scaling)
 
         return attend
 
@@ -84,6 +115,8 @@ class Segment:
 
 class TorchAttention:
     """Gathers the pages of rows of equal padded context. That padding is a function of a row's own context alone."""
+
+    asks_the_host = True
 
     def __init__(self, cache: KVCache, heads: int):
         self.cache = cache
