@@ -115,15 +115,20 @@ def figure_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str, str, st
             figure.words,
             show(figure, found["median"]),
             f"{show(figure, found['least'])}..{show(figure, found['greatest'])}" if found["rounds"] > 1 else "-",
-            show(figure, results["predicted"][key]),
-            " / ".join(show(figure, bar) for bar in (figure.least, figure.target, figure.stretch)),
+            show(figure, figure.predicted),
+            bars(figure),
         ))  # fmt: skip
     return rows
 
 
+def bars(figure: Figure) -> str:
+    """What is asked of a figure."""
+    return " / ".join(show(figure, bar) for bar in (figure.least, figure.target, figure.stretch))
+
+
 def show(figure: Figure, value: float) -> str:
     """A figure in its unit."""
-    return f"{100 * value:.1f} %" if figure.percent else f"{value:.3g}" if value < 1 else f"{value:.2f}x"
+    return f"{100 * value:.1f} %" if figure.percent else f"{value:.2f}x" if figure.larger_is_better else f"{value:.3f}"
 
 
 def speeds(results: Mapping[str, Any]) -> dict[str, str]:
