@@ -131,6 +131,8 @@ class GroupScoring:
     def finish(self, rollouts: Sequence[Rollout]) -> list[ScoredRollout]:
         """All scores in order, once all rollouts are there."""
         for place, rollout in enumerate(rollouts):
+            early = self.groups[place // self.size].get(place % self.size)
+            assert early is None or early == rollout, f"rollout {place} is not the one that was scored"
             if self.results[place // self.size] is None:
                 self.add(place, rollout)
         return [scored for result in self.results for scored in result.result()]

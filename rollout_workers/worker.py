@@ -83,10 +83,13 @@ class RolloutWorker:
             if on_progress is not None:
                 on_progress(tokens, finished)
 
-        return self.engine.generate(
-            requests, params, policy_version=self.version, on_progress=note,
-            on_rollout=on_rollout or (lambda place, rollout: finished.append((place, rollout))),
-        )  # fmt: skip
+        try:
+            return self.engine.generate(
+                requests, params, policy_version=self.version, on_progress=note,
+                on_rollout=on_rollout or (lambda place, rollout: finished.append((place, rollout))),
+            )  # fmt: skip
+        finally:
+            self._finished = []  # whoever asks before the next call has begun must not be told of this one
 
     def progress(self) -> tuple[int, int]:
         """(completion tokens, finished samples) of the rollouts in hand; asked from outside while they run."""

@@ -4,10 +4,12 @@ import os
 import signal
 
 import pytest
+import ray
 import torch
 
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.types import SamplingParams
+from rollout_workers import actor
 from rollout_workers.pool import RolloutPool, deal
 from rollout_workers.seeds import sample_seed
 from tests.models import random_model
@@ -79,6 +81,21 @@ def test_two_actors_give_the_same_rollouts(expected, actors):
     assert len(prints) == 2 and prints[0] == prints[1] and prints[0][0] == 5
     assert_same(actors.rollout(REQUESTS[:1], PARAMS), expected[:3], tolerance=1e-6)
     assert actors.rollout([], PARAMS) == []
+
+
+def test_rollouts_are_told_of_while_others_run(model, expected, actors, monkeypatch):
+    told = {}
+    with RolloutPool(0, model.config.to_dict(), max_batch=4) as pool:
+        pool.publish(model.state_dict(), 5)
+        assert_same(pool.rollout(REQUESTS, PARAMS, on_rollout=lambda place, one: told.update({place: one})), expected)
+    assert_same([told[place] for place in range(len(expected))], expected)
+    monkeypatch.setattr(actor, "POLL_SECONDS", 0.001)
+    heard = []
+    rollouts = actors.rollout(REQUESTS, PARAMS, on_rollout=lambda place, one: heard.append((place, one)))
+    assert heard
+    assert len({place for place, _ in heard}) == len(heard)
+    assert all(rollouts[place] == one for place, one in heard)
+    assert ray.get([one.finished.remote(0) for one in actors.remote.actors]) == [[], []], "of this call, nothing is left"
 
 
 def test_one_actor_gives_the_same_rollouts(model, expected, actors):
