@@ -116,7 +116,8 @@ class MathReward:
         problems: dict[str, str] = {}
         doubtful: dict[str, str] = {}
         for gold in dict.fromkeys(map(str, golds)):
-            outcome = grade_strings(gold if last_boxed(gold) is not None else f"\\boxed{{{gold}}}", gold, policy=self._policy)
+            own = gold if last_boxed(gold) is not None else f"\\boxed{{{gold_answer(gold)}}}"  # `... #### 34` says 34
+            outcome = grade_strings(own, gold, policy=self._policy)
             text = normalise(gold_answer(gold), plain_text=self._policy.plain_text)
             if isinstance(outcome, Verdict) and outcome.value != 1.0:
                 problems[gold] = outcome.detail or outcome.status
