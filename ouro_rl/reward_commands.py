@@ -1,0 +1,73 @@
+"""`ouro-rl reward test` and `ouro-rl reward bench`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ouro_rl.errors import UserError
+from ouro_rl.preflight_files import check_reward
+
+
+def add_reward_commands(commands: Any) -> None:
+    """Adds `reward` with its two commands to the command line."""
+    text = "try a reward on a file, or measure the math grader"
+    own = commands.add_parser("reward", help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    inner = own.add_subparsers(metavar="COMMAND", required=True)
+    text = "one reward on a file: verdict, status and time of every item"
+    command = inner.add_parser("test", help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    command.set_defaults(run=run_test)
+    command.add_argument("name", metavar="NAME", help="a built-in, module.path:function or file.py:function")
+    command.add_argument("file", type=Path, metavar="FILE.jsonl", help="rows with `completion`, and what the reward needs")
+    command.add_argument("--kwargs", default="{}", metavar="'{name: value}'", help="options of the reward, as in a config")
+    command.add_argument("--adapter", choices=("auto", "trl", "verl", "plain"), default="auto", help="how a function is called")
+    command.add_argument("--batch", type=_count, default=1, metavar="N", help="items in a call, where it takes a batch")
+    command.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for one call")
+    command.add_argument("--workers", type=_count, default=1, metavar="N", help="processes of a built-in")
+    command.add_argument("--limit", type=_count, metavar="N", help="at most this many rows")
+    text = "the math reward beside plain Math-Verify, on labelled pairs of answers"
+    command = inner.add_parser("bench", help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    command.set_defaults(run=run_bench)
+    command.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE.jsonl", help="rows with `gold`, `prediction`, `expected_equal`"
+    )
+    command.add_argument("--workers", type=_count, default=2, metavar="N", help="processes")
+
+
+def run_test(arguments: argparse.Namespace) -> int:
+    from ouro_rl.plain_yaml import parse_yaml
+    from rewards.registry import RewardSpec
+    from rewards.reward_test import summary_of, test_reward
+    from rewards.verdict import Verdict
+
+    options = parse_yaml(arguments.kwargs)
+    if not isinstance(options, dict):
+        raise UserError(f"--kwargs {arguments.kwargs}: is no mapping; write it as '{{name: value}}'")
+    spec = RewardSpec(arguments.name, kwargs=options, adapter=arguments.adapter)
+    check_reward(spec)
+    verdicts = []
+    for line in test_reward(
+        spec, arguments.file, batch=arguments.batch, workers=arguments.workers, timeout_s=arguments.timeout, limit=arguments.limit
+    ):  # fmt: skip
+        if isinstance(line, Verdict):
+            verdicts.append(line)
+        else:
+            print(line, flush=True)
+    print(summary_of(arguments.name, verdicts))
+    return 1 if any(verdict.status in ("crash", "timeout") for verdict in verdicts) else 0
+
+
+def run_bench(arguments: argparse.Namespace) -> int:
+    from rewards.math_bench import bench, markdown
+
+    for file in arguments.files:
+        tallies, left_out = bench(file, workers=arguments.workers)
+        print(f"{file.name}: {tallies[0].pairs} pairs; {left_out} left out, which depend on a policy\n\n{markdown(tallies)}\n")
+    return 0
+
+
+def _count(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
