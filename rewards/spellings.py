@@ -62,6 +62,7 @@ LATEX = _compiled(
     (r"\\lt(?![a-zA-Z])", "<"),
     (r"\\gt(?![a-zA-Z])", ">"),
     (r"^\\\{\s*(?:[a-z]|[a-z]\s*\\in\s*\\mathbb\s*\{?R\}?)\s*(?:\||:|\\mid(?![a-zA-Z])|\\colon)\s*((?:[^{}|\\]++|\\[^{}]|\{[^{}|]*+\})*+)\\\}$", r"\1"),
+    (r"^[a-zA-Z]\s*\\in\s*(?=\\\{)", ""),
     (r"\\(?:cupdot|sqcup|uplus)(?![a-zA-Z])", r"\\cup "),
     (r"\\(?:varnothing|O)(?![a-zA-Z])", r"\\emptyset "),
     (r"^\\\{\s*\\\}$", r"\\emptyset "),
