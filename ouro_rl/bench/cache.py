@@ -4,7 +4,7 @@
 
 A completion's positions are those whose depth the gate decides: from the last prompt position on, one a new token. The pages of the
 other prompt positions (all loops each) are left out of it; `with_prompts` and `with_shared_prompts` (groups) have them in.
-The figures do not depend on time: one run each, at the small batch.
+The figures do not depend on time: one run each, of 4 samples and of a group of 16.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from rollout_workers.engine import RolloutEngine
 def bench_cache(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
     """The section `cache` of the JSON, with `ratios` by their top-level names. Runs once, whatever the deadline."""
     model = bench_model(sizes)
-    seeds = trace_seeds(model, sizes, sizes.small_batch, sizes.tokens)
     full_rule = ExitRule(kind="fixed", value=sizes.loops)
     found: dict[str, Any] = {}
-    for name, group in (("alone", 1), ("group", len(seeds))):
+    for name, count, group in (("alone", sizes.cache_batch, 1), ("group", sizes.group, sizes.group)):
         say(f"samples: {name}")
-        engine = RolloutEngine(model, max_batch=len(seeds))
+        seeds = trace_seeds(model, sizes, count, sizes.tokens)
+        engine = RolloutEngine(model, max_batch=count)
         requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=group)
         prompts = len(requests) * (sizes.prompt - 1) * sizes.loops * engine.cache.page_bytes
         adaptive, full = (run_engine(engine, requests, sizes.tokens, rule) for rule in (ExitRule(), full_rule))

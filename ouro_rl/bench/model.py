@@ -47,6 +47,8 @@ class Sizes:
     small_batch: int = 16
     group: int = 16
     group_prompt: int = 256
+    cache_batch: int = 4
+    """Of the memory's benchmark, when samples do not share a prompt: bytes a sample do not depend on it."""
     curve_tokens: int = 32
     batches: tuple[int, ...] = (1, 4, 16, 64, 128, 256)
     contexts: tuple[int, ...] = (64, 256, 1024, 4096)
@@ -69,7 +71,7 @@ class Sizes:
 
 QUICK = Sizes(
     hidden=64, layers=2, intermediate=128, heads=2, vocabulary=256, prompt=8, tokens=16, batch=8, small_batch=4, group=4,
-    group_prompt=32, curve_tokens=16, batches=(1, 4, 8), contexts=(16, 64), context_batch=2, groups=(1, 2, 4),
+    group_prompt=32, cache_batch=2, curve_tokens=16, batches=(1, 4, 8), contexts=(16, 64), context_batch=2, groups=(1, 2, 4),
     read_bytes=8 << 20, gemm_sizes=(128,),
 )  # fmt: skip
 

@@ -53,7 +53,7 @@ GATE_SPREAD = 1.0
 """Standard deviation of the random gate's logits."""
 GENERATE_SHARE, BIG_SHARE = 0.3, 0.6
 """Of the seconds that are left when `generate()`, and then the large batch, has its turn."""
-PROBE_SAMPLES, PROBE_TOKENS = 8, 4
+PROBE_SAMPLES, PROBE_TOKENS = 4, 2
 
 
 class Contestants:
