@@ -25,6 +25,7 @@ from rollout_workers.kv_cache import KVCache, page_bytes
 from rollout_workers.prefill import PrefillQueue
 from rollout_workers.sampler import Sampler
 from rollout_workers.scheduler import SPARE_LENDERS, Admission, Sample, Scheduler
+from rollout_workers.static_passes import StaticChoice
 
 Progress = Callable[[int, int], None]
 """Called now and then with (completion tokens so far, finished samples so far)."""
@@ -71,8 +72,8 @@ class RolloutEngine:
 
     `max_batch` is the most samples alive at once; more may wait. `kv_memory_gib` is the most memory for keys and values, kept for
     any load (None: as much as is needed); `prefill_rows` the most prompt positions in a pass (None: all that wait). The cache's
-    pools stay allocated between calls. `choose_rows` and `share_prompts` are there for comparisons: see `lockstep`, and every sample
-    computing its whole prompt."""
+    pools stay allocated between calls. `static_passes`: passes that a CUDA graph can repeat (None: on CUDA devices). `choose_rows` and
+    `share_prompts` are there for comparisons: see `lockstep`, and every sample computing its whole prompt."""
 
     def __init__(
         self,
@@ -83,6 +84,7 @@ class RolloutEngine:
         prefill_rows: int | None = None,
         share_prompts: bool = True,
         choose_rows: Callable[[Tensor, Tensor], Tensor] = all_rows,
+        static_passes: bool | None = None,
     ):
         weights = model.model.embed_tokens.weight
         self.model, self.max_batch, self.prefill_rows = model, max_batch, prefill_rows
@@ -95,6 +97,10 @@ class RolloutEngine:
             max_pages=max_pages,
         )  # fmt: skip
         self.forward = Forward(model, self.cache)
+        self.static = StaticChoice(self.forward, max_batch, static_passes if choose_rows is all_rows else False)
+        parts = (self.forward.description, self.static.description)
+        self.description = "; ".join(part for part in parts if part is not None)
+        """Which code runs, and why."""
         self.stats = EngineStats()
 
     @torch.inference_mode()
@@ -118,14 +124,14 @@ class RolloutEngine:
             loops=params.depth_policy.max_loops(self.model.config.total_ut_steps),
             rule=params.depth_policy.kv_rule,
         )
-        call = _Call(self, requests, params, policy_version, on_progress, on_rollout)
         try:
-            return call.run()
+            return _Call(self, requests, params, policy_version, on_progress, on_rollout).run()
         finally:
             self.stats.peak_pages = max(self.stats.peak_pages, self.cache.peak)
             self.stats.peak_bytes = self.stats.peak_pages * self.cache.page_bytes
             if self.cache.references:  # left by an exception
                 self.cache.reset()
+                self.static.forget()
 
     def _check(self, requests: Sequence[RolloutRequest], params: SamplingParams) -> None:
         limit = self.model.config.max_position_embeddings
@@ -152,7 +158,7 @@ class RolloutEngine:
         length = len(request.prompt.token_ids)
         loops = params.depth_policy.max_loops(self.model.config.total_ut_steps)
         pages = (length - 1 + params.max_new_tokens) * loops
-        if pages > self.cache.pages - 1:
+        if pages > self.cache.pages - 1 - self.static.spare_pages:
             raise UserError(
                 f"prompt {request.prompt.index} has {length} tokens; with {params.max_new_tokens} new ones at {loops} loops its keys and "
                 f"values may take {pages * self.cache.page_bytes / 2**30:.3g} GiB, but rollout.kv_memory_gib is {self.kv_memory_gib:g}: "
@@ -173,10 +179,11 @@ class _Call:
         self.prefill = PrefillQueue(
             self.model.model.embed_tokens, engine.prefill_rows, leaves_gaps=engine.cache.rule.leaves_gaps
         )
+        self.static = engine.static.open(params)
         self.scheduler = Scheduler(
             requests, engine.cache, self.prefill, engine.max_batch, share=engine.share_prompts
         )
-        self.sampler = Sampler(engine.model, params, engine.max_batch)
+        self.sampler = self.static.sampler if self.static else Sampler(engine.model, params, engine.max_batch)
         self.rollouts: list[Rollout | None] = [None] * len(self.scheduler.waiting)
         self.device = engine.cache.table.device
         self.live = torch.empty(0, dtype=torch.int64, device=self.device)
@@ -190,17 +197,20 @@ class _Call:
             passes += 1
             if self.on_progress is not None and (ended or passes % PROGRESS_PASSES == 0):
                 self.on_progress(self.tokens, self.finished)
+        if self.static:
+            self.static.close()
         return self.rollouts
 
     def advance(self) -> int:
-        """One pass. Returns the number of samples that ended with it."""
+        """One pass, or a few static ones. Returns the number of samples that ended."""
         self._admit()
         rows = self.engine.choose_rows(self.live, self.sampler.loops)
         while self.cache.available < len(rows):
             if not self.scheduler.evict():
                 self._preempt(self.scheduler.youngest())
                 rows = self.engine.choose_rows(self.live, self.sampler.loops)
-        ended = self._step(rows)
+        is_static = self.static and len(rows) and not self.prefill.running
+        ended = self._static_steps(rows) if is_static else self._step(rows)
         if ended:
             self._finish(ended)
         return len(ended)
@@ -274,6 +284,14 @@ class _Call:
         self.stats.rows += len(slots)
         self.stats.prefill_rows += prefill_rows
         self.stats.tokens += made
+        return ended
+
+    def _static_steps(self, slots: Tensor) -> list[int]:
+        passes, rows, tokens, ended = self.static.run(slots)
+        self.tokens += tokens
+        self.stats.passes += passes
+        self.stats.rows += rows
+        self.stats.tokens += tokens
         return ended
 
     def _gather_rows(self, slots: Tensor) -> tuple[Rows, Tensor, Tensor]:

@@ -28,7 +28,7 @@ class Forward:
         """Through all layers and the final norm: `states` [n, hidden] of `rows`, which write `pages` [n]. Returns [n, hidden]."""
         hidden = in_tiles(states, self.ops)
         positions = F.pad(rows.positions, (0, len(hidden) - len(pages)))
-        rope = tuple(part.index_select(0, positions) for part in self._angles())
+        rope = tuple(part.index_select(0, positions) for part in self.angles())
         attend_rows, cache = self.attention.plan(rows), self.cache
 
         def attend(module, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, None]:
@@ -40,7 +40,7 @@ class Forward:
             hidden, _ = layer(hidden, rope, attend, ops=self.ops)
         return self.ops.norm(self.model.model.norm, hidden)[: len(states)]
 
-    def _angles(self) -> tuple[Tensor, Tensor]:
+    def angles(self) -> tuple[Tensor, Tensor]:
         """By position, as many as the cache's table has."""
         width = self.cache.table.shape[2]
         if self.rope is None or len(self.rope[0]) < width:

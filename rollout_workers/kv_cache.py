@@ -152,19 +152,23 @@ class KVCache:
         """Allot one page to each row (slot, loop, position), entered for its loop and all deeper ones; under `skip` appended to the
         line of its loop (one row of a slot at most). [n] each -> pages, and how many entries of its line a row reads: [n] each."""
         pages = self._allot(len(slots))
+        return pages, self.enter(pages, slots, loops, positions)
+
+    def enter(self, pages: Tensor, slots: Tensor, loops: Tensor, positions: Tensor) -> Tensor:
+        """What `extend` does with the pages [n] once they are allotted. Returns how many entries of its line a row reads, [n]."""
         if self.rule.leaves_gaps:
             lines = self.lines(slots, loops)
             contexts = self.counts.view(-1).index_select(0, lines) + 1
             self.counts.view(-1).index_copy_(0, lines, contexts)
             self.table.view(-1).index_copy_(0, lines * self.table.shape[2] + contexts - 1, pages)
-            return pages, contexts
+            return contexts
         width = self.table.shape[2]
         places = ((slots * (self.loops * width) + positions).unsqueeze(1) + (self.loop_numbers - 1) * width).view(-1)
         entries = self.table.view(-1).index_select(0, places).view(-1, self.loops)
         here_or_deeper = self.loop_numbers >= loops.unsqueeze(1)
         entries = torch.where(here_or_deeper, pages.unsqueeze(1), entries)
         self.table.view(-1).index_copy_(0, places, entries.view(-1))
-        return pages, positions + 1
+        return positions + 1
 
     def lines(self, slots: Tensor, loops: Tensor) -> Tensor:
         """Numbers of the table's lines for rows at the given loops: index of `table` seen as [slots * loops, positions]."""
@@ -231,11 +235,19 @@ class KVCache:
         fresh[:, 1:] &= entries[:, 1:] != entries[:, :-1]
         return entries[fresh]
 
-    def _allot(self, count: int) -> Tensor:
+    def make_room(self, count: int) -> None:
+        """Have `count` free pages: the pools grow where they may."""
         while count > self.free_count:
             self._grow(count)
-        self.free_count -= count
+
+    def note_free(self, count: int) -> None:
+        """Take over that only the first `count` of `free` are free any more."""
+        self.free_count = count
         self.peak = max(self.peak, self.owned)
+
+    def _allot(self, count: int) -> Tensor:
+        self.make_room(count)
+        self.note_free(self.free_count - count)
         return self.free[self.free_count : self.free_count + count].flip(0)  # the stack's top first: rising numbers
 
     def _release(self, pages: Tensor) -> None:

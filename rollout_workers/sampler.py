@@ -5,7 +5,8 @@ All of it is in tensors by slot, one entry a live sample; a token's chance depen
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,20 @@ from ouro_rl.policy import DEPTH_STREAM, TOKEN_STREAM, uniforms
 from ouro_rl.types import NO_DEPTH, SamplingParams
 from rollout_workers.early_stop import EarlyStopper
 from rollout_workers.token_draw import TokenDraw
+
+Choose = Callable[..., tuple[Tensor, ...]]
+"""(mask bool [n], slots [n], any [n, ...] of theirs) -> the slots where the mask holds, and what is theirs: `compact` or `mask_out`."""
+
+
+def compact(mask: Tensor, rows: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+    """The rows where `mask` holds: how many there are is asked of the device."""
+    index = mask.nonzero().squeeze(1)
+    return tuple(part.index_select(0, index) for part in (rows, *values))
+
+
+def mask_out(idle: Tensor, mask: Tensor, rows: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+    """All rows; those where `mask` does not hold do what they do to the slot `idle` [1]. Shapes do not depend on what the mask holds."""
+    return torch.where(mask, rows, idle), *values
 
 
 class Sampler:
@@ -97,6 +112,25 @@ class Sampler:
         """Take the normed states [n, hidden] of the samples in slots `rows` [n] after a loop.
 
         Returns the number of tokens made, and the slots whose completion ended."""
+        rows, lengths, ended = self._advance(rows, states, compact)
+        if len(rows) == 0:
+            return 0, []
+        slots = rows[ended].tolist()
+        return len(rows), slots if self.early_stop is None else slots + self._hopeless(rows[~ended], lengths[~ended])
+
+    def static_step(self, rows: Tensor, states: Tensor, idle: Tensor) -> tuple[Tensor, Tensor]:
+        """`step` with nothing asked of the device and shapes that depend on n alone: every row gets a token, but only those that leave
+        keep theirs. What the others write goes to the slot `idle` [1] (the same may stand in `rows`, any number of times), which is
+        put back to the beginning at the end. Neither early stops nor logit processors are looked at.
+
+        Returns the slots that got a token [n], `idle` for the others, and whether that token ended the completion [n]."""
+        rows, _, ended = self._advance(rows, states, partial(mask_out, idle))
+        self.lengths.index_fill_(0, idle, 0)
+        self.positions.index_fill_(0, idle, 0)
+        return rows, ended
+
+    def _advance(self, rows: Tensor, states: Tensor, choose: Choose) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns the slots that got a token, their lengths, and whether it ended the completion: [m] each."""
         loops, before = self.loops.index_select(0, rows), self.log_survival.index_select(0, rows)
         stay, leave = self._gate(states)
         asked = decides(loops, self.max_loops, self.min_depth)
@@ -109,36 +143,36 @@ class Sampler:
         # What the bounds force has no chance in it: after the last loop, what is left of the survival is the chance of that depth.
         depth_logprobs = before + torch.where(asked, leave, 0.0)
         if self.runs_all_loops:
-            leaving, states = self._decide(rows, leaving, loops, depth_logprobs, states)
-        index = leaving.nonzero().squeeze(1)
-        if len(index) == 0:
-            return 0, []
-        rows = rows.index_select(0, index)
+            leaving, states = self._decide(rows, leaving, loops, depth_logprobs, states, choose)
+        rows, loops, depth_logprobs, states = choose(leaving, rows, loops, depth_logprobs, states)
         lengths = self.lengths.index_select(0, rows)
+        if len(rows) == 0:
+            return rows, lengths, leaving[:0]
         places = self._places(rows)
         if not self.runs_all_loops:
-            self.depths.view(-1).index_copy_(0, places, loops.index_select(0, index))
-            self.depth_logprobs.view(-1).index_copy_(0, places, depth_logprobs.index_select(0, index))
+            self.depths.view(-1).index_copy_(0, places, loops)
+            self.depth_logprobs.view(-1).index_copy_(0, places, depth_logprobs)
         uniform = self.token_draws.index_select(0, rows)
-        tokens, token_logprobs = self.token_draw.draw(rows, states.index_select(0, index), uniform, places)
+        tokens, token_logprobs = self.token_draw.draw(rows, states, uniform, places)
         self.tokens.view(-1).index_copy_(0, places, tokens)
         self.token_logprobs.view(-1).index_copy_(0, places, token_logprobs)
         lengths += 1
         ended = (lengths == self.params.max_new_tokens) | self.token_draw.ends(rows, tokens)
         self.positions.index_add_(0, rows, torch.ones_like(rows))
         self._next_token(rows, tokens, lengths)
-        slots = rows[ended].tolist()
-        return len(rows), slots if self.early_stop is None else slots + self._hopeless(rows[~ended], lengths[~ended])
+        return rows, lengths, ended
 
-    def _decide(self, rows: Tensor, leaving: Tensor, loops: Tensor, depth_logprobs: Tensor, states: Tensor):
+    def _decide(
+        self, rows: Tensor, leaving: Tensor, loops: Tensor, depth_logprobs: Tensor, states: Tensor, choose: Choose
+    ) -> tuple[Tensor, Tensor]:
         """Where every token runs all loops: record the depths that are decided now and keep their states. Returns the rows that are
         through (bool [n]) and every row's state at its depth [n, hidden]."""
-        index = (leaving & self.undecided.index_select(0, rows)).nonzero().squeeze(1)
-        deciding = rows.index_select(0, index)
+        now = leaving & self.undecided.index_select(0, rows)
+        deciding, depths, logprobs, chosen = choose(now, rows, loops, depth_logprobs, states)
         places = self._places(deciding)
-        self.depths.view(-1).index_copy_(0, places, loops.index_select(0, index))
-        self.depth_logprobs.view(-1).index_copy_(0, places, depth_logprobs.index_select(0, index))
-        self.exit_states.index_copy_(0, deciding, states.index_select(0, index))
+        self.depths.view(-1).index_copy_(0, places, depths)
+        self.depth_logprobs.view(-1).index_copy_(0, places, logprobs)
+        self.exit_states.index_copy_(0, deciding, chosen)
         self.undecided.index_fill_(0, deciding, False)
         return loops == self.max_loops, self.exit_states.index_select(0, rows)
 

@@ -84,7 +84,7 @@ class Scheduler:
         self.lenders: dict[int, Prefix] = {}
         """By slot, the longest unused first."""
         self.free_slots = list(range(max_batch - 1, -1, -1))
-        self.free_lenders = list(range(cache.slots - 1, max_batch - 1, -1))
+        self.free_lenders = [slot for slot in range(cache.slots - 1, max_batch - 1, -1) if slot not in cache.references]
         self.is_short = False
         """A sample had to give its pages back and none has ended since: nobody is admitted."""
 

@@ -65,7 +65,7 @@ class TokenDraw:
 
     def ends(self, rows: Tensor, tokens: Tensor) -> Tensor:
         """Which of the tokens just drawn for slots `rows` [n] end their sample: bool [n]."""
-        ended = torch.isin(tokens, self.stop_ids)
+        ended = (tokens.unsqueeze(1) == self.stop_ids).any(1)
         return ended if self.matcher is None else ended | self.matcher.advance(rows, tokens)
 
     def ended_by(self, slots: Sequence[int]) -> list[str | None]:

@@ -102,7 +102,7 @@ class RolloutWorker:
 
     def description(self) -> str:
         """How rows are computed here, and why."""
-        return self.engine.forward.description
+        return self.engine.description
 
     def fingerprint(self) -> tuple[int | None, str]:
         """Version and hash of the weights: equal on every worker that has the same ones."""

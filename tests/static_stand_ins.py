@@ -1,0 +1,88 @@
+"""Stand-ins for what a GPU does with a static pass: attention without a look at the lengths, and a graph that repeats operations."""
+
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+
+from rollout_workers.cuda_graphs import WARM_UPS
+from rollout_workers.kv_cache import NO_PAGE
+
+
+class WholeLines:
+    """Attention as static as `TritonAttention`, in plain torch: every row reads its whole line of the table, masked."""
+
+    asks_the_host = False
+
+    def __init__(self, cache):
+        self.cache = cache
+
+    def plan(self, rows):
+        lines = self.cache.table.flatten(0, 1).index_select(0, self.cache.lines(rows.slots, rows.loops))
+        read = torch.arange(lines.shape[1], device=lines.device) < rows.contexts.unsqueeze(1)
+        pages = lines.masked_fill(~read, NO_PAGE)
+
+        def attend(q, keys, values, scaling):
+            k, v = (pool.index_select(0, pages.flatten()).view(*pages.shape, *pool.shape[1:]) for pool in (keys, values))
+            mixed = F.scaled_dot_product_attention(
+                q[: len(pages)].unsqueeze(2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=read[:, None, None],
+                scale=scaling, enable_gqa=True,
+            )  # fmt: skip
+            return F.pad(mixed.squeeze(2), (0, 0, 0, 0, 0, len(q) - len(pages)))
+
+        return attend
+
+
+class RecordedPass:
+    """A CUDA graph's stand-in: keeps the operations of one run with the tensors that they took, and repeats just these. What Python
+    computed by looking at a tensor (a length, a number of rows) is repeated as it was, wrong from then on."""
+
+    made = 0
+    replays = 0
+
+    def __init__(self, function):
+        RecordedPass.made += 1
+        self.function, self.runs, self.operations = function, 0, []
+
+    def __call__(self):
+        self.runs += 1
+        if self.runs <= WARM_UPS:
+            self.function()
+        elif self.runs == WARM_UPS + 1:
+            with _Recorder(self.operations):
+                self.function()
+        else:
+            self._replay()
+
+    def _replay(self):
+        RecordedPass.replays += 1
+        made = {}
+        for operation, arguments, keywords, results in self.operations:
+            arguments, keywords = tree_map(
+                lambda item: made.get(id(item), item) if isinstance(item, torch.Tensor) else item, (arguments, keywords)
+            )
+            again = operation(*arguments, **keywords)
+            for old, new in zip(tree_leaves(results), tree_leaves(again), strict=True):
+                if isinstance(old, torch.Tensor):
+                    made[id(old)] = new
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self, operations):
+        super().__init__()
+        self.operations = operations
+
+    def __torch_dispatch__(self, operation, types, arguments=(), keywords=None):
+        results = operation(*arguments, **(keywords or {}))
+        self.operations.append((operation, arguments, keywords or {}, results))
+        return results
+
+
+def move_to_meta(thing):
+    """Every tensor in the attributes of an object, and in lists of theirs, without its numbers: who asks for one of them fails, and so does
+    who brings a number from the host."""
+    for name, value in vars(thing).items():
+        if isinstance(value, torch.Tensor):
+            setattr(thing, name, value.to("meta"))
+        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], torch.Tensor):
+            setattr(thing, name, type(value)(part.to("meta") for part in value))
