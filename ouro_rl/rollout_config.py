@@ -89,7 +89,7 @@ class RolloutConfig(Section):
     """Prompt positions in one pass on one worker, at most, so that long prompts do not hold up those that decode. None: all."""
     exact: bool = True
     """Workers and trainer compute a token in the same way to the bit, whatever its company, where there are C kernels for it (CPU, fp32
-    and bf16). Without it the trainer's forward is plain torch, and log-probs differ by rounding."""
+    and bf16). It costs time only where bf16 products are instructions of the CPU, which then get tiles of one height."""
     max_new_tokens: int = Field(default=64, ge=1)
     temperature: float = Field(default=1.0, gt=0)
     """Of the tokens, as a policy: in rollouts and in the loss, as all that follows down to `logit_processors`."""

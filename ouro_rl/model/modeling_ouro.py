@@ -79,8 +79,7 @@ class OuroModel(OuroPreTrainedModel):
         self.compute_dtype: torch.dtype | None = None
         """Precision of the forward when it is not that of the weights (a trainer's master weights are fp32)."""
         self.exact = True
-        """Whether a row's result may not depend on its company, and a replay computes it as the rollout workers do: to the bit, where
-        there are C kernels. Without it a replay is plain torch."""
+        """Whether a row's result may not depend on its company, so that workers and replay agree to the bit. See `KernelOps`."""
         self._row_ops: dict[tuple, tuple[Ops, str]] = {}
         self.post_init()
 

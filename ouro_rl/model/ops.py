@@ -79,7 +79,7 @@ class KernelOps:
     """For rows [n, ...] on the CPU. Weights are packed once for each of their versions.
 
     bf16 products go through oneDNN where the CPU has instructions for them (AMX, AVX512-BF16), and through the C kernel, which
-    computes in fp32, elsewhere. `exact`: oneDNN gets tiles of one height."""
+    computes in fp32, elsewhere. `exact`: oneDNN gets tiles of one height; the C kernel is exact in any case."""
 
     tile = 1
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from ouro_rl import native
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.model.layers import in_tiles
-from ouro_rl.model.ops import TORCH_OPS, KernelOps
+from ouro_rl.model.ops import KernelOps
 from ouro_rl.types import NO_DEPTH
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ def replay(
     owners = places if owners is None else owners.flatten()
     runs = torch.where(flat != NO_DEPTH, max_loops, NO_DEPTH) if rule.runs_all_loops else flat
     runs = torch.where(owners == places, runs, NO_DEPTH)
-    ops = model.row_ops(embeds.dtype)[0] if model.exact else TORCH_OPS
+    ops, _ = model.row_ops(embeds.dtype)
     kernels = ops.kernels if isinstance(ops, KernelOps) else None
     layout = lay_out(valid, owners, masked=kernels is None)
     rope = ops.rope(model.rotary_emb, position_ids.flatten(), embeds.dtype)
