@@ -207,14 +207,16 @@ def test_batches_divide_among_processes(minimal: Path, monkeypatch: pytest.Monke
 
 # --- the configs in the repository -------------------------------------------------------------------------------------
 
+WARM = [CONFIGS / "tiny_warmstart.yaml", CONFIGS / "code_warmstart.yaml"]
+SMALL = [CONFIGS / "quickstart.yaml", CONFIGS / "math_example.yaml", CONFIGS / "code_example.yaml"]
 MATH = [CONFIGS / "math_ouro_1.4b_thinking.yaml", CONFIGS / "math_ouro_2.6b_thinking.yaml"]
 
 
 @pytest.mark.parametrize(
     ("cls", "paths", "world"),
     [
-        (WarmstartConfig, [CONFIGS / "tiny_warmstart.yaml"], 1),
-        (TrainConfig, [CONFIGS / "quickstart.yaml"], 1),
+        *[(WarmstartConfig, [path], 1) for path in WARM],
+        *[(TrainConfig, [path], 1) for path in SMALL],
         *[(TrainConfig, [path], 1) for path in MATH],
         *[(TrainConfig, [path, CONFIGS / "gpus_8.yaml"], 4) for path in MATH],
     ],
@@ -230,7 +232,7 @@ def test_our_configs_load_and_survive_a_round_trip(cls, paths, world, tmp_path, 
 
 
 def test_every_config_file_is_tested() -> None:
-    tested = {"tiny_warmstart.yaml", "quickstart.yaml", "gpus_8.yaml", *(path.name for path in MATH)}
+    tested = {"gpus_8.yaml", *(path.name for path in [*WARM, *SMALL, *MATH])}
     assert {path.name for path in CONFIGS.glob("*.yaml")} == tested
 
 
