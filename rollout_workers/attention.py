@@ -56,9 +56,10 @@ def choose_attention(cache: KVCache, ops: Ops, heads: int) -> tuple[Attention, s
     if cache.table.device.type != "cuda":
         return TorchAttention(cache, heads), None
     try:
-        return TritonAttention(cache), "attention by a Triton kernel"
-    except ImportError as error:
-        return TorchAttention(cache, heads), f"attention in plain torch (no Triton: {error})"
+        return TritonAttention(cache, heads), "attention by a Triton kernel"
+    except Exception as error:  # of the import, of a compiler that is missing, of a driver that does not fit: Triton has many
+        why = str(error).strip().split("\n")[0]
+        return TorchAttention(cache, heads), f"attention in plain torch (no Triton: {type(error).__name__}: {why})"
 
 
 class KernelAttention:
@@ -80,14 +81,23 @@ class KernelAttention:
 
 
 class TritonAttention:
-    """As `KernelAttention`, on a CUDA device, and static: the same launches whatever the rows. Raises ImportError without triton."""
+    """As `KernelAttention`, on a CUDA device, and static: the same launches whatever the rows. Raises whatever Triton raises where it
+    is not installed or does not work."""
 
     asks_the_host = False
 
-    def __init__(self, cache: KVCache):
+    def __init__(self, cache: KVCache, heads: int):
         from rollout_workers.triton_attention import attend_rows  # imports triton
 
         self.cache, self.attend_rows = cache, attend_rows
+        self._try(heads)
+
+    def _try(self, heads: int) -> None:
+        """Compile and run it once: a row that reads a single page gives what lies in it."""
+        values = torch.ones_like(self.cache.values[0][:1])
+        q, first = values[:, :1].repeat(1, heads, 1), torch.zeros(1, dtype=torch.int64, device=values.device)
+        if not torch.equal(self.attend_rows(q, values, values, first.view(1, 1), first, first + 1, 1.0), q):
+            raise RuntimeError("the kernel's results are wrong")
 
     def plan(self, rows: Rows) -> Attend:
         lines = self.cache.lines(rows.slots, rows.loops)

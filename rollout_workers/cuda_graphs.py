@@ -6,6 +6,7 @@ write tensors that stay where they are, and ask nothing of the device; who owns 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -21,6 +22,8 @@ class GraphMemory:
     def __init__(self, device: torch.device):
         self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
+        self.is_refused = False
+        """A capture failed: no other is tried."""
 
 
 class GraphedPass:
@@ -36,14 +39,27 @@ class GraphedPass:
         if self.runs <= WARM_UPS:
             self._run_aside()
             return
+        if self.graph is None and not self.memory.is_refused:
+            self._capture()
         if self.graph is None:
-            self.graph = torch.cuda.CUDAGraph()
+            self.function()
+        else:
+            self.graph.replay()
+
+    def _capture(self) -> None:
+        """Record the function; it does not run. Where that fails its runs stay what they were, with a warning."""
+        graph = torch.cuda.CUDAGraph()
+        try:
             # thread_local: what other threads of this process do (a data loader that pins memory, say) does not break the capture.
             with torch.cuda.graph(
-                self.graph, pool=self.memory.pool, stream=self.memory.stream, capture_error_mode="thread_local"
+                graph, pool=self.memory.pool, stream=self.memory.stream, capture_error_mode="thread_local"
             ):
-                self.function()  # recorded, not run
-        self.graph.replay()
+                self.function()
+        except RuntimeError as error:
+            self.memory.is_refused = True
+            warnings.warn(f"passes run without CUDA graphs, and slower: the capture failed with {error}", stacklevel=3)
+            return
+        self.graph = graph
 
     def _run_aside(self) -> None:
         """On the stream of the capture: some libraries keep what they prepare by stream."""

@@ -139,15 +139,15 @@ class StaticPasses:
         rows, ended = sampler.static_step(rows, self.forward(planned, pages, states), self.idle)
         self.running.index_copy_(0, rows, ~ended)
         self.running.index_fill_(0, self.idle, False)
-        self.counters[1:2] += running.sum()
-        self.counters[2:3] += (rows != self.idle).sum()
+        self.counters[1:2].add_(running.sum())
+        self.counters[2:3].add_((rows != self.idle).sum())
 
     def _take_pages(self, running: Tensor) -> Tensor:
         """A free page for each row that runs, from the end of the list, and the idle slot's for the others: bool [n] -> [n]."""
         rank = running.long().cumsum(0)
         places = (self.counters[:1] - rank).clamp(min=0)
         pages = torch.where(running, self.cache.free.index_select(0, places), self.idle_page)
-        self.counters[:1] -= rank[-1:]
+        self.counters[:1].sub_(rank[-1:])
         return pages
 
 

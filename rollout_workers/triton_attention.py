@@ -75,8 +75,9 @@ def attend_rows(
     tensors = (keys, values, table, lines, contexts)
     assert all(tensor.is_contiguous() for tensor in tensors) and keys.shape == values.shape, "strides are not looked at"
     if rows:
-        _attend_row[(rows, heads)](
-            mixed, q, *tensors, table.shape[-1], scaling,
-            HEADS=heads, SHARING=heads // keys.shape[1], DIM=dim, DIM_FILLED=triton.next_power_of_2(dim), BLOCK=BLOCK,
-        )  # fmt: skip
+        with torch.cuda.device_of(q):  # launches go to the current device, whichever the tensors are on
+            _attend_row[(rows, heads)](
+                mixed, q, *tensors, table.shape[-1], scaling,
+                HEADS=heads, SHARING=heads // keys.shape[1], DIM=dim, DIM_FILLED=triton.next_power_of_2(dim), BLOCK=BLOCK,
+            )  # fmt: skip
     return mixed

@@ -36,6 +36,11 @@ def test_agrees_with_fp64_in_the_interpreter():
 
 
 @needs_triton
+def test_serves_the_engine_in_the_interpreter():
+    run_cases("engine", TRITON_INTERPRET="1")
+
+
+@needs_triton
 def test_compiles_for_a_gpu(tmp_path):
     """To machine code of compute capability 9.0 (H100, H200), with little shared memory."""
     run_cases("compile", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
@@ -54,3 +59,24 @@ def test_the_choice_says_what_runs(monkeypatch):
     monkeypatch.delitem(sys.modules, "rollout_workers.triton_attention", raising=False)
     chosen, words = choose_attention(cache, ops, config.num_attention_heads)
     assert isinstance(chosen, TorchAttention) and chosen.asks_the_host and "plain torch (no Triton" in words
+
+    def lacks_a_compiler(*_):
+        raise RuntimeError("Failed to find C compiler\nand more")
+
+    monkeypatch.setitem(sys.modules, "rollout_workers.triton_attention", SimpleNamespace(attend_rows=lacks_a_compiler))
+    chosen, words = choose_attention(cache, ops, config.num_attention_heads)
+    assert isinstance(chosen, TorchAttention)
+    assert words == "attention in plain torch (no Triton: RuntimeError: Failed to find C compiler)"
+
+    def gives_nonsense(q, *_):
+        return 2 * q
+
+    monkeypatch.setitem(sys.modules, "rollout_workers.triton_attention", SimpleNamespace(attend_rows=gives_nonsense))
+    assert "results are wrong" in choose_attention(cache, ops, config.num_attention_heads)[1]
+
+    def works(q, *_):
+        return q
+
+    monkeypatch.setitem(sys.modules, "rollout_workers.triton_attention", SimpleNamespace(attend_rows=works))
+    chosen, words = choose_attention(cache, ops, config.num_attention_heads)
+    assert isinstance(chosen, TritonAttention) and words == "attention by a Triton kernel"

@@ -1,4 +1,4 @@
-"""What tests/test_triton_attention.py runs in a process of its own: `python -m tests.triton_cases interpret|compile`.
+"""What tests/test_triton_attention.py runs in a process of its own: `python -m tests.triton_cases interpret|compile|engine`.
 
 Triton decides when it is imported whether kernels are interpreted (on the CPU, by numpy) or compiled.
 """
@@ -71,5 +71,21 @@ def compile():
         assert compiled.metadata.shared <= 48 << 10 and len(compiled.asm["cubin"]) > 0
 
 
+def engine():
+    """Interpreted, within the whole engine: prompts and samples, ordinary and static passes."""
+    from ouro_rl.types import SamplingParams
+    from rollout_workers.attention import TritonAttention
+    from rollout_workers.engine import RolloutEngine
+    from tests.test_engine import assert_same, calm_model, make_requests
+
+    model = calm_model(3, layers=1, heads=2, kv_heads=1, loops=2)
+    requests, params = make_requests([1, 7, 70], group=1), SamplingParams(max_new_tokens=6)
+    expected = RolloutEngine(model, max_batch=3).generate(requests, params)
+    for static in (False, True):
+        ours = RolloutEngine(model, max_batch=3, static_passes=static)
+        ours.forward.attention = TritonAttention(ours.cache, heads=2)
+        assert_same(ours.generate(requests, params), expected)
+
+
 if __name__ == "__main__":
-    {"interpret": interpret, "compile": compile}[sys.argv[1]]()
+    {"interpret": interpret, "compile": compile, "engine": engine}[sys.argv[1]]()
