@@ -9,7 +9,7 @@ from ouro_rl.errors import UserError
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.types import DepthPolicy, EarlyStop, ExitRule, SamplingParams, StopStrings, TokenFilters
 from rollout_workers import scheduler, static_passes
-from rollout_workers.engine import RolloutEngine, lockstep
+from rollout_workers.engine import RolloutEngine, _Call, lockstep
 from rollout_workers.static_passes import StaticPasses
 from rollout_workers.weight_sync import load_state
 from tests.static_stand_ins import RecordedPass, WholeLines, move_to_meta
@@ -97,6 +97,28 @@ def test_under_a_memory_limit(rule, monkeypatch, checked):
     tight = RolloutEngine(model, max_batch=6, kv_memory_gib=gib_for(model, needed), static_passes=True)
     with pytest.raises(UserError, match="kv_memory_gib"):  # one page is the idle slot's
         tight.generate(requests, params)
+
+
+def test_cancelled_between_two_looks(checked):
+    """The cancelled keep what they have, which is a beginning of what they would have become; the others do not notice."""
+    model, requests = calm_model(16), make_requests([4, 20, 7], group=2)
+    params = SamplingParams(max_new_tokens=20)
+    expected = RolloutEngine(model, max_batch=4).generate(requests, params)
+    engine = RolloutEngine(model, max_batch=4, static_passes=True)
+    with torch.inference_mode():
+        engine.cache.reshape(64, loops=4)
+        call = _Call(engine, requests, params, 0)
+        while len(checked) < 2:
+            call.advance()
+        call.cancel([1, 2])
+        rollouts = call.run()
+    engine.cache.check_integrity()
+    cut = [ours.finish_reason == "cancelled" for ours in rollouts]
+    assert sum(cut) == 2 and engine.cache.owned == 0
+    for ours, theirs, cancelled in zip(rollouts, expected, cut, strict=True):
+        length = len(ours.completion_ids)
+        assert (0 < length < 20) == cancelled
+        assert ours.completion_ids == theirs.completion_ids[:length] and ours.depths == theirs.depths[:length]
 
 
 def with_stand_ins(model, max_batch, *, static=True):
