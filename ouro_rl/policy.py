@@ -78,7 +78,8 @@ def support_threshold(scaled: Tensor, filters: TokenFilters) -> Tensor:
         threshold = scaled.topk(filters.top_k).values[:, -1]
     if filters.top_p < 1:
         kept = scaled if filters.top_k == 0 else torch.where(scaled < threshold.unsqueeze(1), -torch.inf, scaled)
-        threshold = nucleus_threshold(kept, filters.top_p)
+        # Rounding may leave the sum of all that top-k keeps below top_p: then top-k alone counts.
+        threshold = torch.maximum(threshold, nucleus_threshold(kept, filters.top_p))
     if filters.min_p > 0:
         threshold = torch.maximum(threshold, scaled.amax(-1) + math.log(filters.min_p))
     return threshold

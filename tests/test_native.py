@@ -1,7 +1,8 @@
 """The C kernels against plain torch in fp64, and each row against itself in other company, to the bit."""
 
-
+import copy
 import math
+import pickle
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ import torch.nn.functional as F
 from ouro_rl import native
 from ouro_rl.model import OuroConfig, OuroForCausalLM
 from ouro_rl.model.ops import TORCH_OPS, KernelOps, onednn_product
+from ouro_rl.native import build
 from ouro_rl.native.build import library
 from ouro_rl.types import SamplingParams
 from rollout_workers.attention import KernelAttention, Rows
@@ -206,6 +208,60 @@ def test_weights_are_packed_again_when_they_change():
     head.weight.data = torch.zeros_like(head.weight)
     with torch.no_grad():
         assert not ops.product(x, head.weight).any()
+
+
+def test_weights_are_packed_again_after_a_fused_optimizer():
+    """It changes them without a new `_version`."""
+    model, x = small(), torch.randn(5, 64)
+    ops, head = KernelOps(KERNELS, exact=True), model.lm_head
+    before = ops.product(x, head.weight)
+    before.square().mean().backward()
+    torch.optim.AdamW([head.weight], lr=0.1, fused=True).step()
+    after = ops.product(x, head.weight)
+    assert not torch.equal(after, before)
+    torch.testing.assert_close(after, F.linear(x, head.weight))
+
+
+def test_a_model_that_has_packed_weights_can_be_copied():
+    model, ids = small(), torch.arange(12).view(2, 6)
+    expected = model(input_ids=ids, depths=torch.full((2, 6), 2)).logits
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert torch.equal(other(input_ids=ids, depths=torch.full((2, 6), 2)).logits, expected)
+        with torch.no_grad():
+            other.lm_head.weight.zero_()
+        assert not other(input_ids=ids, depths=torch.full((2, 6), 2)).logits.any()
+    assert torch.equal(model(input_ids=ids, depths=torch.full((2, 6), 2)).logits, expected)
+
+
+def test_gradient_of_the_activation_is_rounded_once():
+    """bf16: of silu as near to fp64 as torch's own."""
+    torch.manual_seed(0)
+    ops, mlp = KernelOps(KERNELS, exact=True), small().model.layers[0].mlp
+    gate, up, grad = (torch.randn(64, 96) * 3 for _ in range(3))
+    halves = [x.bfloat16().requires_grad_() for x in (gate, up)]
+    ops.activate(mlp, *halves).backward(grad.bfloat16())
+    wide = [x.detach().double().requires_grad_() for x in halves]
+    (F.silu(wide[0]) * wide[1]).backward(grad.bfloat16().double())
+    for half, exact in zip(halves, wide, strict=True):
+        error = (half.grad.double() - exact.grad).abs() / exact.grad.abs().clamp(min=1e-3)
+        assert error.max() < 2.2 * 2**-8
+
+
+def test_a_built_library_is_found_where_nothing_can_be_written(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(build, "_compile", lambda *arguments: (arguments[-1] / "kernels.so").write_bytes(b"library"))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    path = build._build("cc")
+    assert path.parent == tmp_path / "ouro-rl" and path.read_bytes() == b"library"
+    with monkeypatch.context() as sealed:
+        sealed.setattr("tempfile.TemporaryFile", refuse)
+        assert build._build("cc") == path
+        path.unlink()
+        elsewhere = build._build("cc")
+    assert elsewhere.parent != path.parent and elsewhere.read_bytes() == b"library"
 
 
 def test_without_a_compiler_plain_torch_is_used(monkeypatch):

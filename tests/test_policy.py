@@ -254,3 +254,10 @@ def test_a_bad_processor_is_named(processors, name, message):
 def test_a_processor_that_is_not_there(name, message):
     with pytest.raises(UserError, match=message):
         token_distribution(some_logits(1, 4), 1.0, TokenFilters(logit_processors=(name,)), prefixes=[[1]])
+
+
+def test_top_p_next_to_1_leaves_top_k_as_it_is():
+    """Rounded, the probabilities of what top-k keeps may add up to less than top_p."""
+    logits = torch.randn(256, 500, generator=torch.Generator().manual_seed(0)) * 5 + 30
+    _, sizes = token_distribution(logits, 1.0, TokenFilters(top_k=5, top_p=0.9999999))
+    assert sizes.max() == 5

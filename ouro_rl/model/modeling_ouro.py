@@ -83,6 +83,10 @@ class OuroModel(OuroPreTrainedModel):
         self._row_ops: dict[tuple, tuple[Ops, str]] = {}
         self.post_init()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Of copies and pickles: packed weights are this object's own, and a copy makes its own."""
+        return self.__dict__ | {"_row_ops": {}}
+
     def row_ops(self, dtype: torch.dtype) -> tuple[Ops, str]:
         """How single rows [n, hidden] of this precision are computed, by the rollout workers and by a replay, and a line that says
         why. The same object at every call: it keeps packed weights."""

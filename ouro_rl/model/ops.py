@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ouro_rl import native
 
@@ -101,7 +102,7 @@ class KernelOps:
     def _pack(self, dtype: torch.dtype, *weights: Tensor) -> Product:
         """These matrices [N, K] side by side, packed at their last version."""
         key = dtype, *(id(weight) for weight in weights)
-        version = tuple((weight._version, weight.data_ptr()) for weight in weights)
+        version = (optimizer_steps, *((weight._version, weight.data_ptr()) for weight in weights))
         known, packed = self._packed.get(key, (None, None))
         if packed is None or known != version:
             with torch.no_grad():
@@ -130,6 +131,17 @@ class KernelOps:
 
 
 TORCH_OPS = TorchOps()
+
+optimizer_steps = 0
+"""Of all optimizers of this process: fused ones change weights without a new `_version`."""
+
+
+def _count_step(*_: object) -> None:
+    global optimizer_steps
+    optimizer_steps += 1
+
+
+register_optimizer_step_post_hook(_count_step)
 
 
 def has_bf16_products() -> bool:
@@ -233,6 +245,4 @@ class _SiluMul(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: Tensor):
         gate, up = ctx.saved_tensors
-        opened = torch.sigmoid(gate)
-        through = gate * opened
-        return None, grad * up * (opened + through * (1 - opened)), grad * through
+        return None, torch.ops.aten.silu_backward(grad * up, gate), grad * F.silu(gate)

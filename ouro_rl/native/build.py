@@ -50,11 +50,15 @@ def _build(compiler: str) -> Path:
     text = b"".join(path.read_bytes() for path in [*sources, *sorted(FOLDER.glob("*.h"))])
     name = hashlib.blake2b(text + repr((flags, compiler, cpu_flags())).encode(), digest_size=8).hexdigest()
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ouro-rl"
+    path = cache / f"kernels-{name}.so"
+    if os.path.exists(path):  # filled before, maybe by somebody else: it need not be for us to write in
+        return path
     try:
         cache.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=cache).close()
     except OSError:
         cache = Path(tempfile.mkdtemp(prefix="ouro-rl-"))
-    path = cache / f"kernels-{name}.so"
+        path = cache / path.name
     with _alone(cache / "building"):
         if not path.exists():
             with tempfile.TemporaryDirectory(dir=cache) as folder:
