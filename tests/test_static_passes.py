@@ -99,6 +99,16 @@ def test_under_a_memory_limit(rule, monkeypatch, checked):
         tight.generate(requests, params)
 
 
+def test_pools_grow_under_samples_that_decode(checked):
+    """The host has the pages of all passes until it looks again ready before them."""
+    model, requests = calm_model(17, layers=1), make_requests([2, 3], group=10)
+    params = SamplingParams(max_new_tokens=50, exit_rule=ExitRule(kind="fixed", value=4))
+    expected = RolloutEngine(model, max_batch=20).generate(requests, params)
+    engine = RolloutEngine(model, max_batch=20, static_passes=True)
+    assert_equal(engine.generate(requests, params), expected)
+    assert engine.cache.pages == 4096 and engine.stats.peak_pages > 2048
+
+
 def test_cancelled_between_two_looks(checked):
     """The cancelled keep what they have, which is a beginning of what they would have become; the others do not notice."""
     model, requests = calm_model(16), make_requests([4, 20, 7], group=2)
