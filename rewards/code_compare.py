@@ -46,7 +46,7 @@ def _number(got: Any) -> int | float | None:
             return int(got["i"], 16)
         if isinstance(got, dict) and list(got) == ["f"]:
             return float(got["f"])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # it may have been written by hand
         return None
     return None
 

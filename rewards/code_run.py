@@ -61,7 +61,9 @@ def run(sandbox: Sandbox, program: str, tests: Tests, times: Times, *, all_or_no
             _run_cases(running, tests, outcome, all_or_nothing)
         else:
             assert judge is not None
-            _run_asserts(judge, running, tests, outcome, all_or_nothing)
+            if not _run_asserts(judge, running, tests, outcome, all_or_nothing) and tests.recorded:
+                # A loop's assert has held so far, not to the end; and what follows the last assert is part of that one.
+                outcome.passed -= tests.repeated | {tests.count - 1}
     return outcome
 
 
@@ -156,8 +158,9 @@ def _run_cases(program: _Program, tests: CaseTests, outcome: Outcome, all_or_not
             return
 
 
-def _run_asserts(judge: Child, program: _Program, tests: AssertTests, outcome: Outcome, all_or_nothing: bool) -> None:
-    """The judge runs the tests in a sandbox of its own; its calls are passed on to the program, as data both ways."""
+def _run_asserts(judge: Child, program: _Program, tests: AssertTests, outcome: Outcome, all_or_nothing: bool) -> bool:
+    """The judge runs the tests in a sandbox of its own; its calls are passed on to the program, as data both ways. Whether
+    the tests ran to their end."""
     order = _shuffled(len(tests.sources))
     request = {
         "setup": tests.setup,
@@ -176,19 +179,23 @@ def _run_asserts(judge: Child, program: _Program, tests: AssertTests, outcome: O
                 number, passed, why = said["result"]
                 outcome.record(number, passed, why or "it does not hold")
                 program.budget.next_test()
-                if (all_or_nothing and not passed) or program.over():
-                    return
+                if all_or_nothing and not passed:
+                    return False
+                if program.over():
+                    outcome.failures.append("timed out")
+                    return False
             else:
                 outcome.unusable = said.get("unusable", "")
                 if said.get("problem") and tests.recorded:
                     outcome.failures.append(f"the tests could not go on: {said['problem']}")
-                return
+                return not said.get("problem")
     except TimeoutError:
         outcome.failures.append("timed out")
     except ChildGone as error:
         outcome.failures.append(f"the tests did not come to their end: {judge.close() or error}")
     except wire.NotPlain as error:
         outcome.unusable = str(error)
+    return False
 
 
 def _pass_on(judge: Child, answer: dict[str, Any], deadline: float) -> None:

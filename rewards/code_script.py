@@ -107,7 +107,8 @@ def checked(answer: dict[str, Any]) -> dict[str, Any]:
     if "ok" not in answer:
         raise ChildGone("a garbled answer")
     changed = answer.get("changed")
-    return {"ok": answer["ok"], **({"changed": changed} if type(changed) is list else {})}
+    told = answer["ok"] is None and type(changed) is list  # of other values the driver tells no changes: see `candidate`
+    return {"ok": answer["ok"], **({"changed": changed} if told else {})}
 
 
 def words(error: list[str]) -> str:

@@ -34,6 +34,8 @@ class AssertTests:
     """One source a test; or, when `recorded`, one source that reports `count` tests itself."""
     recorded: bool
     count: int
+    repeated: frozenset[int] = frozenset()
+    """Tests that may be asked again after they have passed: asserts in a loop, or in a function other than `check`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +138,15 @@ def _module(source: str, row: Mapping[str, Any]) -> AssertTests:
         if not entry_point:
             raise TestsUnusable("`test` defines check(candidate), but there is no `entry_point`")
         tree.body += _tree(f"check({entry_point})").body
-    counted = _record_asserts(tree)
-    if counted is None:  # it handles errors itself: passed when it runs through
+    recorder = _record_asserts(tree)
+    if recorder is None:  # it handles errors itself: passed when it runs through
         return AssertTests(setup=tuple(setup), names=names, sources=(ast.unparse(tree),), recorded=False, count=1)
-    if not counted:
+    if not recorder.count:
         raise TestsUnusable("the tests assert nothing")
-    return AssertTests(setup=tuple(setup), names=names, sources=(ast.unparse(tree),), recorded=True, count=counted)
+    return AssertTests(
+        setup=tuple(setup), names=names, sources=(ast.unparse(tree),), recorded=True, count=recorder.count,
+        repeated=frozenset(recorder.repeated),
+    )  # fmt: skip
 
 
 def _tree(source: str) -> ast.Module:
@@ -208,20 +213,37 @@ def _shadowed_builtin(trees: list[ast.Module]) -> set[str]:
     return {first}
 
 
-def _record_asserts(tree: ast.Module) -> int | None:
-    """Turn every assert into a report that goes on either way, so that each is one test; how many. None, and nothing done,
-    where the code around handles errors. Asserts of a constant are dropped: nobody can fail them."""
+def _record_asserts(tree: ast.Module) -> _Recorder | None:
+    """Turn every assert into a report that goes on either way, so that each is one test. None, and nothing done, where the
+    code around handles errors. Asserts of a constant are dropped: nobody can fail them."""
     if any(isinstance(node, ast.Try | ast.TryStar | ast.With | ast.Raise) for node in ast.walk(tree)):
         return None
-    recorder = _Recorder()
+    checks = [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == "check"]
+    recorder = _Recorder(check_is_called_once=len(checks) == 1)
     recorder.visit(tree)
     ast.fix_missing_locations(tree)
-    return recorder.count
+    return recorder
 
 
 class _Recorder(ast.NodeTransformer):
-    def __init__(self) -> None:
+    def __init__(self, *, check_is_called_once: bool) -> None:
         self.count = 0
+        self.repeated: set[int] = set()
+        self._check_is_called_once = check_is_called_once
+        self._around = 0
+
+    def _visit_what_may_run_again(self, node: Any) -> Any:
+        self._around += 1
+        self.generic_visit(node)
+        self._around -= 1
+        return node
+
+    visit_For = visit_While = visit_AsyncFor = visit_AsyncFunctionDef = visit_ClassDef = _visit_what_may_run_again
+
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
+        if node.name == "check" and self._check_is_called_once:
+            return self.generic_visit(node)
+        return self._visit_what_may_run_again(node)
 
     def visit_Assert(self, node: ast.Assert) -> ast.stmt:
         if isinstance(node.test, ast.Constant):
@@ -232,6 +254,8 @@ class _Recorder(ast.NodeTransformer):
         ).body
         assert isinstance(attempt, ast.Try) and isinstance(attempt.body[0], ast.Expr)
         attempt.body[0].value.args[1] = node.test  # type: ignore[attr-defined]
+        if self._around:
+            self.repeated.add(self.count)
         self.count += 1
         return attempt
 

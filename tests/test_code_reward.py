@@ -1,5 +1,6 @@
 """The reward `code`: forms of tests, statuses, and ways of cheating, none of which may pay."""
 
+import json
 import time
 
 import pytest
@@ -74,6 +75,47 @@ def test_a_loop_over_calls_cannot_be_cut_short(code):
     tests = ["assert all(x == 3 for x in map(triple, [1, 1]))", "for x in map(triple, [1]):\n    assert x == 3"]
     assert verdict(code, "def triple(x): raise StopIteration", tests).value == 0.0
     assert verdict(code, GOOD, tests).value == 1.0
+
+
+LATER = "import time\ncalls = 0\ndef triple(x):\n    global calls\n    calls += 1\n    if calls > {calls}: {then}\n    return 3 * x\n"
+
+
+@pytest.mark.parametrize("then", ["time.sleep(9)", "raise ValueError", "__import__('os')._exit(0)"])
+@pytest.mark.parametrize(
+    ("check", "calls", "value"),
+    [
+        ("for x in range(5):\n        assert candidate(x) == 3 * x", 1, 0.0),
+        ("for x in range(5):\n        y = candidate(x)\n        assert y == 3 * x", 2, 0.0),
+        (
+            "assert candidate(1) == 3\n    for x in range(5):\n        y = candidate(x)\n        assert y == 3 * x",
+            3,
+            0.5,
+        ),
+        ("def same(x):\n        assert candidate(x) == 3 * x\n    same(1)\n    same(2)\n    candidate(3)", 2, 0.0),
+        ("assert candidate(1) == 3\n    assert candidate(2) == 6\n    candidate(3)", 2, 0.5),
+    ],
+)
+def test_a_test_that_is_asked_again_must_hold_to_the_end(code, then, check, calls, value):
+    check = f"def check(candidate):\n    {check}\n"
+    result = verdict(code, LATER.format(calls=calls, then=then), check, entry_point="triple")
+    assert (result.value, result.status) == (value, "wrong"), result
+    assert verdict(code, GOOD, check, entry_point="triple").value == 1.0
+
+
+FORGED = """
+import json, os, struct, sys, time
+def triple(x):
+    body = ANSWER.replace("NONCE", sys._getframe(1).f_locals["call"]["nonce"]).encode()
+    os.write(3, struct.pack(">I", len(body)) + body)
+    time.sleep(9)
+"""
+
+
+def test_answers_written_by_hand(code):
+    emptied = FORGED.replace("ANSWER", repr(json.dumps({"nonce": "NONCE", "ok": [], "changed": [[0, []]]})))
+    assert verdict(code, emptied, ["x = [3, 1]\nassert triple(x) == sorted(x)"]).value == 0.0
+    huge = FORGED.replace("ANSWER", repr('{"nonce": "NONCE", "ok": {"f": 1' + 400 * "0" + "}}"))
+    assert verdict(code, huge, CASES).status == "wrong"
 
 
 def test_every_form(code):
