@@ -17,6 +17,11 @@ def attack(folder):
         got.append(socket.create_connection(("127.0.0.1", 22), 0.2))
     except OSError:
         pass
+    for kind in (socket.SOCK_DGRAM, socket.SOCK_SEQPACKET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC):
+        try:  # a datagram socket of a pair can send to others
+            socket.socketpair(socket.AF_UNIX, kind)[0].sendmsg([b"x"], [], 0, folder + "/socket"); got.append(kind)
+        except PermissionError:
+            pass
     return got
 """,
     "other processes": """

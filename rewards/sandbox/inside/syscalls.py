@@ -1,7 +1,7 @@
 """The seccomp filter: a list of what a Python program needs, everything else fails with EPERM.
 
 Not on it, so impossible for the program in a sandbox: new processes and programs (fork, vfork, clone without CLONE_THREAD,
-execve), sockets other than pairs, signals to others, ptrace and its kin, namespaces, mounts, io_uring, bpf, keys, System V
+execve), sockets other than pairs of streams, signals to others, ptrace and its kin, namespaces, mounts, io_uring, bpf, keys, System V
 IPC, memfd, priorities, and every system call that a newer kernel may add."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _READING = """
     set_tid_address 218 96, arch_prctl 158 -, exit 60 93, exit_group 231 94, uname 63 160, getcwd 79 17,
     chdir 80 49, fchdir 81 50, open 2 -, openat 257 56, readlink 89 -, readlinkat 267 78, getdents64 217 61,
     umask 95 166, flock 73 32, fsync 74 82, fdatasync 75 83, getrandom 318 278, getrlimit 97 163, getrusage 98 165,
-    times 100 153, sysinfo 99 179, socketpair 53 199, sendto 44 206, recvfrom 45 207, sendmsg 46 211,
+    times 100 153, sysinfo 99 179, sendto 44 206, recvfrom 45 207, sendmsg 46 211,
     recvmsg 47 212, shutdown 48 210, getsockopt 55 209, getsockname 51 204, getpeername 52 205,
     copy_file_range 326 285, sendfile 40 71, wait4 61 260, waitid 247 95, membarrier 324 283, fadvise64 221 223
 """
@@ -42,7 +42,8 @@ _WRITING = """
     fchmodat 268 53, truncate 76 45, ftruncate 77 46, fallocate 285 47, utimensat 280 88
 """
 _LIMITED = """
-    kill 62 129, tgkill 234 131, prlimit64 302 261, clone 56 220, clone3 435 435, ioctl 16 29, fcntl 72 25
+    kill 62 129, tgkill 234 131, prlimit64 302 261, clone 56 220, clone3 435 435, ioctl 16 29, fcntl 72 25,
+    socketpair 53 199
 """
 
 _MACHINES = {"x86_64": (1, 0xC000003E), "aarch64": (2, 0xC00000B7)}
@@ -52,6 +53,8 @@ _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032)
 """Duplicate, descriptor and status flags, record locks. Not: owners and signals (they reach other processes), pipe sizes."""
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
 """Is it a terminal, how large, how much to read; blocking or not; close-on-exec."""
+_PAIRS = (1, 1 | 0x800, 1 | 0x80000, 1 | 0x80800)
+"""Streams. A datagram socket of a pair could also send to any socket whose path or name it knows."""
 _LOAD, _JUMP_EQUAL, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
@@ -99,6 +102,7 @@ def assemble(writable: bool, own_pid: int) -> bytes:
     program += _when(limited["prlimit64"], 0, _equal(0))
     program += _when(limited["fcntl"], 1, _equal(*_FCNTL))
     program += _when(limited["ioctl"], 1, _equal(*_IOCTL))
+    program += _when(limited["socketpair"], 1, _equal(*_PAIRS))
     return b"".join([*program, _step(_RETURN, _ERRNO | errno.EPERM)])
 
 
