@@ -1,6 +1,6 @@
 """The command line, `ouro-rl`: reads arguments and configs, tells mistakes at once, and only then imports what is heavy.
 
-Exit status: 0 done, 1 the run failed, 2 the user's input is wrong, 130 interrupted.
+Exit status: 0 done, 1 the run failed, 2 the user's input is wrong, 130 interrupted, 141 nobody reads the output any more.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import argparse
 import logging
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -53,9 +54,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # models and plug-ins say what no encoding holds
     try:
         arguments = parse(argv)
-        return arguments.run(arguments)
+        status = arguments.run(arguments)
+        sys.stdout.flush()
+        return status
     except UserError as error:
         return _complain(error, 2)
     except RunError as error:
@@ -63,8 +68,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("ouro-rl: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:
+        if not _output_is_cut():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more at its end
+        return 141
     except SystemExit as stop:  # argparse, after --help or a mistake
         return stop.code if isinstance(stop.code, int) else 2
+
+
+def _output_is_cut() -> bool:
+    """Whether standard output is a pipe whose reader has gone, as `head` does."""
+    poll = select.poll()
+    poll.register(1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def _complain(error: Exception, status: int) -> int:
@@ -121,7 +138,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         thresholds=arguments.exit_threshold,
         sample_gate=arguments.sample_gate,
         depth_policy=DepthPolicy(
-            kv_rule=KVRule(arguments.kv_rule), min_depth=arguments.min_depth, max_depth=arguments.max_depth,
+            kv_rule=KVRule(arguments.kv_rule),
+            min_depth=arguments.min_depth,
+            max_depth=arguments.max_depth,
             gate_temperature=arguments.gate_temperature,
         ),
         samples=arguments.samples,
@@ -254,7 +273,9 @@ def _add_eval(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--kv-rule", choices=list(KVRule), default=KVRule.LAST_EXITED, help="what is read of tokens that left early"
     )
-    command.add_argument("--min-depth", type=_count, default=1, metavar="N", help="the gate is not asked before this loop")
+    command.add_argument(
+        "--min-depth", type=_count, default=1, metavar="N", help="the gate is not asked before this loop"
+    )
     command.add_argument("--max-depth", type=_count, metavar="N", help="most loops of a token (default: the model's)")
     command.add_argument("--samples", type=_count, default=1, metavar="K", help="1: greedy; more: at temperature 1")
     add_sampling_options(command)

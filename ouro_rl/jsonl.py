@@ -45,6 +45,9 @@ def parse_row(line: str, where: str) -> Row:
         row = json.loads(line)
     except json.JSONDecodeError as error:
         raise UserError(f"{where}: not JSON ({error.msg}); write one JSON object a line") from None
+    except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets
+        reason = str(error).split(";")[0]
+        raise UserError(f"{where}: cannot be read ({reason}); write such a number as a text") from None
     if not isinstance(row, dict):
         raise UserError(f"{where}: is no JSON object; write one a line")
     return row

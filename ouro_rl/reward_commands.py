@@ -36,12 +36,17 @@ def add_reward_commands(commands: Any) -> None:
 
 
 def run_test(arguments: argparse.Namespace) -> int:
+    import yaml
+
     from ouro_rl.plain_yaml import parse_yaml
     from rewards.registry import RewardSpec
     from rewards.reward_test import summary_of, test_reward
     from rewards.verdict import Verdict
 
-    options = parse_yaml(arguments.kwargs)
+    try:
+        options = parse_yaml(arguments.kwargs)
+    except yaml.YAMLError:
+        options = None
     if not isinstance(options, dict):
         raise UserError(f"--kwargs {arguments.kwargs}: is no mapping; write it as '{{name: value}}'")
     spec = RewardSpec(arguments.name, kwargs=options, adapter=arguments.adapter)

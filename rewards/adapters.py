@@ -100,9 +100,13 @@ def number_of(value: Any) -> list[Any]:
             return [None, f"returned an array, not a number: {error}"]
     if not isinstance(value, int | float):
         return [None, f"returned {type(value).__name__} {value!r:.80}, not a number"]
-    if not math.isfinite(value):
-        return [None, f"returned {value}; None is the way to say that an item cannot be scored"]
-    return [float(value), None]
+    try:
+        number = float(value)
+    except OverflowError:
+        return [None, "returned a whole number too large for a float"]
+    if not math.isfinite(number):
+        return [None, f"returned {number}; None is the way to say that an item cannot be scored"]
+    return [number, None]
 
 
 def awaited(result: Any) -> Any:
@@ -128,7 +132,9 @@ def _gold(columns: Mapping[str, Any]) -> Any:
     nested = columns.get("reward_model")
     if isinstance(nested, Mapping) and "ground_truth" in nested:
         return nested["ground_truth"]
-    raise KeyError(f"the row has no gold answer: it needs one of {', '.join(_GOLDS)}; it has {', '.join(columns) or 'none'}")
+    raise KeyError(
+        f"the row has no gold answer: it needs one of {', '.join(_GOLDS)}; it has {', '.join(columns) or 'none'}"
+    )
 
 
 def _ignore(*_: Any, **__: Any) -> None:

@@ -129,6 +129,8 @@ def read_rows(path: Path, required: Sequence[str] = ("completion",)) -> list[dic
         if not isinstance(row["completion"], str | list):
             kind = type(row["completion"]).__name__
             raise UserError(f"{path}, row {number}: `completion` is a {kind}: write a text, or a list of messages.")
+        if isinstance(row["completion"], list) and not all(isinstance(message, dict) for message in row["completion"]):
+            raise UserError(f"{path}, row {number}: `completion` is a list, but not of messages ({{role: ..., content: ...}}).")
         rows.append(row)
     return rows
 

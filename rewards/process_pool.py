@@ -26,6 +26,7 @@ from rewards.worker import HEADER
 
 _MAX_ANSWER = 1 << 28
 """Bytes. A child that announces more than this is not to be believed."""
+_LONGEST_S = 7 * 24 * 3600.0 + 1
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from rewards.worker import main; main(*map(int, sys.argv[2:]))"
 _BARE = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "OMP_NUM_THREADS", "VIRTUAL_ENV")
 """All that a child of a built-in reward sees of the environment: nothing in it is a secret."""
@@ -170,8 +171,8 @@ class ProcessPool:
         bare_environment: children inherit no environment but search paths and the like. subject: what errors are about.
         Raises UserError for numbers that
         make no sense."""
-        if workers < 1 or timeout_s <= 0:
-            raise UserError(f"rewards: workers must be >= 1 and timeout_s > 0 (got {workers} and {timeout_s:g})")
+        if workers < 1 or not 0 < timeout_s < _LONGEST_S:
+            raise UserError(f"rewards: workers must be >= 1 and timeout_s > 0, at most a week (got {workers} and {timeout_s:g})")
         self._start_request = {"handler": handler, "arguments": arguments, "memory_mb": memory_mb}
         self._workers, self._timeout_s, self._start_timeout_s = workers, timeout_s, start_timeout_s
         self._bare_environment, self._subject = bare_environment, subject

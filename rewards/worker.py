@@ -68,7 +68,10 @@ def _answer(handler: Callable[[Any], Any], payload: Any, timeout_s: float) -> di
 def _describe(error: BaseException) -> str:
     frames = traceback.extract_tb(error.__traceback__)
     where = f" ({os.path.basename(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
-    return f"{type(error).__name__}: {error}"[:500] + where
+    try:
+        return f"{type(error).__name__}: {error}"[:500] + where
+    except Exception:  # noqa: BLE001 - its own __str__ raises
+        return type(error).__name__[:500] + where
 
 
 def _receive(fd: int) -> Any | None:

@@ -49,6 +49,9 @@ def folder(tmp_path: Path, random_checkpoint: Path) -> Path:
         json.dumps({"problem": "1+1", "answer": "2", "completion": "\\boxed{2}"}) + "\n"
     )
     (tmp_path / "text.jsonl").write_text("not json\n")
+    (tmp_path / "deep.jsonl").write_text('{"completion": ' + 100_000 * "[" + 100_000 * "]" + "}\n")
+    (tmp_path / "digits.jsonl").write_text('{"completion": ' + 5000 * "9" + "}\n")
+    (tmp_path / "texts.jsonl").write_text('{"completion": ["x"], "answer": "1"}\n')
     (tmp_path / "reward.py").write_text("import nothing_of_this_name\n")
     (tmp_path / "folder").mkdir()
     shutil.copytree(random_checkpoint, tmp_path / "good")
@@ -153,6 +156,11 @@ MISTAKES = {
     "grade by an unknown reward": (["grade", "rows.jsonl", "--reward", "no.such:f"], ["no.such:f"]),
     "grade no file": (["grade", "gone.jsonl", "--reward", "math"], ["gone.jsonl"]),
     "grade an empty file": (["grade", "empty.jsonl", "--reward", "math"], ["empty.jsonl"]),
+    "reward test with bad kwargs": (["reward", "test", "math", "rows.jsonl", "--kwargs", "[1"], ["--kwargs [1", "no mapping"]),
+    "reward test with no time": (["reward", "test", "math", "rows.jsonl", "--timeout", "nan"], ["timeout_s > 0"]),
+    "rows too deep": (["grade", "deep.jsonl", "--reward", "math"], ["deep.jsonl, line 1", "recursion"]),
+    "rows with a huge number": (["grade", "digits.jsonl", "--reward", "math"], ["digits.jsonl, line 1", "4300 digits"]),
+    "rows with no messages": (["grade", "texts.jsonl", "--reward", "math"], ["texts.jsonl, row 1", "not of messages"]),
     "report of nothing": (["report", "folder"], ["folder", "holds no run"]),
 }
 
@@ -183,6 +191,15 @@ def test_a_dry_run_prints_a_config_that_loads(folder: Path) -> None:
     expected = load_config(TrainConfig, [folder / "good.yaml"], ["trainer.lr=6e-5"])
     assert load_config(TrainConfig, [folder / "printed.yaml"]) == expected
     assert ouro_rl("warmstart", "warm.yaml", "seed=3", "--dry-run", cwd=folder).returncode == 0
+
+
+def test_output_that_nobody_reads_to_its_end(folder: Path) -> None:
+    command = [sys.executable, "-m", "ouro_rl", "train", "good.yaml", "--dry-run"]
+    process = subprocess.Popen(
+        command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    assert process.stderr.read() == "" and process.wait() == 141
 
 
 def test_grade_scores_every_line(folder: Path) -> None:

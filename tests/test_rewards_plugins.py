@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -47,6 +48,19 @@ def positional(said, right):
 
 def ids(completions, completion_ids, **kwargs):
     return [float(len(tokens)) for tokens in completion_ids]
+
+class Unspeakable(Exception):
+    def __str__(self):
+        raise RuntimeError
+
+def unspeakable(completions, **kwargs):
+    raise Unspeakable
+
+def half_too_large(completions, **kwargs):
+    return [10**400, 1.0]
+
+def unwritable(completions, **kwargs):
+    raise ValueError("\\ud800")
 
 def secret(completions, **kwargs):
     return [float(os.environ.get("OURO_TEST_SECRET") == "s3cret")] * len(completions)
@@ -191,3 +205,15 @@ def test_reward_bench_counts_both_kinds_of_error(tmp_path):
     assert [line.split(" | ")[2:5] for line in done.stdout.splitlines() if line.startswith(("| ouro", "| Math"))] == [
         ["100.0%", "0 of 1", "0 of 1"]
     ] * 2
+
+
+def test_errors_that_cannot_be_told(plugin, tmp_path):
+    with Scorer([RewardSpec("plug.py:unspeakable"), RewardSpec("plug.py:half_too_large")], timeout_s=20) as scorer:
+        first, second = scorer.score(["q", "q"], ["a", "b"], {})
+    assert first.details["unspeakable"] == "reward 'plug.py:unspeakable', the whole batch: Unspeakable (plug.py:35)"
+    assert "item 0: returned a whole number too large" in first.details["half_too_large"]
+    assert second.rewards["half_too_large"] == 1.0
+    (tmp_path / "rows.jsonl").write_text('{"completion": "x"}\n')
+    command = [sys.executable, "-m", "ouro_rl", "reward", "test", "plug.py:unwritable", "rows.jsonl"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert done.returncode == 1 and "ValueError: \\ud800" in done.stdout and not done.stderr, done.stderr
