@@ -102,10 +102,13 @@ class MathReward:
 
     def _read(self, completion: str, gold: Any, question: str) -> Verdict | AnswerPair:
         started = time.perf_counter()
-        outcome = grade_strings(
-            completion, "" if gold is None else str(gold), accept=self._accept, thinking=self._thinking,
-            policy=self._policy, question=question,
-        )  # fmt: skip
+        try:
+            outcome = grade_strings(
+                completion, "" if gold is None else str(gold), accept=self._accept, thinking=self._thinking,
+                policy=self._policy, question=question,
+            )  # fmt: skip
+        except Exception as error:  # noqa: BLE001 - this process is the run's: no answer may end it
+            outcome = Verdict(value=None, status="crash", detail=f"{type(error).__name__}: {error}"[:300])
         if isinstance(outcome, AnswerPair):
             return outcome
         return replace(outcome, ms=1000 * (time.perf_counter() - started))

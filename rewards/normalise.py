@@ -113,7 +113,8 @@ def number(answer: str, *, mixed: bool = True) -> tuple[Fraction, bool] | None:
     """As `rational`, also for percent and powers of ten; `mixed` false: `2\\frac{1}{2}` is no plain number."""
     text = answer.strip()
     if text.endswith("%"):
-        found = number(text[:-1], mixed=mixed)
+        text = text[:-1].strip()
+        found = None if text.endswith("%") else number(text, mixed=mixed)
         return found and (found[0] / 100, found[1])
     scientific = _SCIENTIFIC.fullmatch(text)
     if scientific:

@@ -220,3 +220,24 @@ def test_equivalence_figures():
     )
     assert accuracy >= 0.97
     assert wrongly[True] <= 1
+
+
+@pytest.mark.parametrize("answer", ["%" * 5000, "5" + "%" * 5000, "5%%", "5 % %", "-" * 5000 + "5", "|" * 5000, "1=" * 5000])
+def test_no_answer_ends_the_process_that_asks(answer):
+    for gold in ("5", "5\\%", "(1,2]", "\\{1,2\\}"):
+        found = grade_strings(f"\\boxed{{{answer}}}", gold)
+        assert not isinstance(found, Verdict) or found.value == 0.0
+
+
+def test_a_mistake_of_the_grader_costs_one_item(monkeypatch):
+    def fails(completion, *arguments, **options):
+        if "7" in completion:
+            raise RecursionError("too deep")
+        return grade_strings(completion, *arguments, **options)
+
+    monkeypatch.setattr("rewards.math_reward.grade_strings", fails)
+    reward = MathReward()
+    broken, right = reward.verdicts(["\\boxed{7}", "\\boxed{5}"], {"answer": ["5", "5"]})
+    reward.close()
+    assert (broken.value, broken.status, broken.detail) == (None, "crash", "RecursionError: too deep")
+    assert right.value == 1.0
