@@ -83,9 +83,12 @@ def load_tokenizer(path: str) -> Any:
     return tokenizer
 
 
-def stop_token_ids(tokenizer: Any) -> tuple[int, ...]:
-    """Ids that end a completion: end of the turn, and end of the text (what a base model ends with)."""
-    ends = {tokenizer.eos_token_id, tokenizer.get_vocab().get("<|endoftext|>")}
+def stop_token_ids(tokenizer: Any, further: Sequence[int] = (), key: str = "") -> tuple[int, ...]:
+    """Ids that end a completion: end of the turn, end of the text (what a base model ends with), and `further` ones, which `key` asks
+    for. UserError for one that the tokenizer has not."""
+    if unknown := [token for token in further if token >= len(tokenizer)]:
+        raise UserError(f"{key}: {unknown[0]} is no token, the tokenizer has {len(tokenizer)}; correct it")
+    ends = {tokenizer.eos_token_id, tokenizer.get_vocab().get("<|endoftext|>"), *further}
     return tuple(sorted(ends - {None}))
 
 

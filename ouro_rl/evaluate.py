@@ -182,7 +182,7 @@ def _sampling_params(request: EvalRequest, tokenizer: Any) -> SamplingParams:
         max_new_tokens=request.max_new_tokens or (SHORT_ANSWER if request.benchmark == "arithmetic" else LONG_ANSWER),
         temperature=default if request.temperature is None else request.temperature,
         filters=request.filters,
-        stop_token_ids=tuple(sorted({*stop_token_ids(tokenizer), *request.stop_token_ids})),
+        stop_token_ids=stop_token_ids(tokenizer, request.stop_token_ids, "--stop-id"),
         stop_strings=stop_strings_of(tokenizer, request.stop_strings, key="--stop"),
     )
 

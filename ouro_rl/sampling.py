@@ -56,14 +56,12 @@ def training_prompts(config: TrainConfig, tokenizer) -> list[Prompt]:
 
 def sampling_params(rollout: RolloutConfig, tokenizer) -> SamplingParams:
     """What the engine is asked for in rollouts. UserError for stop strings that this tokenizer cannot write, and ids that it has not."""
-    if unknown := [token for token in rollout.stop_token_ids if token >= len(tokenizer)]:
-        raise UserError(f"rollout.stop_token_ids: {unknown[0]} is no token, the tokenizer has {len(tokenizer)}; correct it")
     return SamplingParams(
         max_new_tokens=rollout.max_new_tokens,
         temperature=rollout.temperature,
         filters=rollout.filters(),
         exit_rule=rollout.exit_rule.rule(),
-        stop_token_ids=tuple(sorted({*stop_token_ids(tokenizer), *rollout.stop_token_ids})),
+        stop_token_ids=stop_token_ids(tokenizer, rollout.stop_token_ids, "rollout.stop_token_ids"),
         stop_strings=stop_strings_of(tokenizer, rollout.stop_strings),
         depth_policy=rollout.depth_policy(),
         early_stop=rollout.early_stop and rollout.early_stop.rule(),

@@ -110,7 +110,7 @@ class KVCache:
 
     def reshape(self, positions: int, *, loops: int, rule: KVRule = KVRule.LAST_EXITED) -> None:
         """Prepare an empty cache for tokens of up to `loops` loops, read by `rule`, and sequences of `positions` tokens."""
-        self.rule = rule
+        self.rule, self.peak = rule, 0  # of the call that begins
         if loops != self.loops:
             assert not self.table.any(), "the cache is in use"
             device = self.table.device

@@ -12,7 +12,7 @@ from ouro_rl.errors import UserError
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.types import DepthPolicy, ExitRule, Prompt, RolloutRequest, SamplingParams
 from rollout_workers import scheduler
-from rollout_workers.engine import RolloutEngine, _Call, lockstep
+from rollout_workers.engine import EngineStats, RolloutEngine, _Call, lockstep
 from rollout_workers.kv_cache import page_bytes
 from rollout_workers.pool import RolloutPool
 from tests.sequential import sequential_rollouts
@@ -100,6 +100,19 @@ def test_many_preemptions_and_yet_the_same():
     assert engine.stats.preemptions >= 5 and calm.stats.preemptions == 0
     assert engine.stats.rows < 2.5 * calm.stats.rows
     assert engine.stats.peak_pages < calm.stats.peak_pages
+
+
+def test_the_peak_is_that_of_the_calls_since_the_counters_were_new():
+    engine = RolloutEngine(calm_model(3), max_batch=4)
+    small, large = (make_requests([length]) for length in (3, 30))
+    engine.generate(small, SamplingParams(max_new_tokens=4))
+    first = engine.stats.peak_pages
+    engine.generate(large, SamplingParams(max_new_tokens=4))
+    engine.generate(small, SamplingParams(max_new_tokens=4))
+    assert engine.stats.peak_pages > first > 0
+    engine.stats = EngineStats()
+    engine.generate(small, SamplingParams(max_new_tokens=4))
+    assert engine.stats.peak_pages == first
 
 
 def test_the_first_never_waits():

@@ -157,9 +157,10 @@ def test_more_loops_than_the_model_was_trained_with_and_another_kv_rule(random_c
     [
         (dict(depths=(99,)), "max_depth 99 is more than 64 loops, .* trained with 4"),
         (dict(depth_policy=DepthPolicy(min_depth=5)), "min_depth 5 does not lie in 1..max_depth, which is 4"),
+        (dict(stop_token_ids=(5000,)), "--stop-id: 5000 is no token, the tokenizer has"),
     ],
 )
-def test_depths_that_make_no_sense(random_checkpoint: Path, tmp_path: Path, asked: dict, message: str) -> None:
+def test_what_makes_no_sense(random_checkpoint: Path, tmp_path: Path, asked: dict, message: str) -> None:
     checkpoint = Path(shutil.copytree(random_checkpoint, tmp_path / "checkpoint"))
     with pytest.raises(UserError, match=message):
         run_eval(EvalRequest(model=str(checkpoint), benchmark="arithmetic", out=tmp_path, **asked))
