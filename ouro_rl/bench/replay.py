@@ -6,7 +6,7 @@ full depth, once for the group.
 
     replay_time_ratio   seconds of forward + backward at completions of mean depth 2.5 / of depth 4, round by round
 
-The rows of all loops alone give `row_ratio`; the head, the embedding and the backward's dense attention do not follow the depth.
+The rows of all loops alone give `row_ratio`; the head and the embedding do not follow the depth (nor, without C kernels, the attention).
 """
 
 from __future__ import annotations
