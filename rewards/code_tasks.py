@@ -93,7 +93,7 @@ def read_tests(row: Mapping[str, Any]) -> Tests:
     if isinstance(tests, str) and tests.lstrip()[:1] in ("[", "{"):
         try:
             tests = json.loads(tests)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise TestsUnusable(f"the tests are no JSON: {error}") from None
     if isinstance(tests, str):
         return _module(tests, row)
