@@ -75,6 +75,24 @@ def test_rowwise_functions(dtype, threads):
     assert torch.equal(KERNELS.silu_mul(gate[33:35], up[33:35]), mixed[33:35])
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rowwise_gradients(dtype, threads):
+    torch.manual_seed(0)
+    x, weight = (torch.randn(150, 96) * 3).to(dtype), torch.rand(96)
+    gate, up = (torch.randn(150, 96) * 4).to(dtype).split(48, dim=1)
+    grads = [torch.randn(150, width).to(dtype) for width in (96, 48)]
+    leaves = [tensor.double().requires_grad_() for tensor in (x, weight, gate, up)]
+    outputs = [F.rms_norm(leaves[0], (96,), leaves[1], 1e-6), F.silu(leaves[2]) * leaves[3]]
+    expected = torch.autograd.grad(outputs, leaves, [grad.double() for grad in grads])
+    found = []
+    for count in (1, 3):
+        threads(count)
+        found.append([*KERNELS.rms_norm_gradient(grads[0], x, weight, 1e-6), *KERNELS.silu_mul_gradient(grads[1], gate, up)])
+    for one, three, theirs in zip(*found, expected, strict=True):
+        near(one, theirs, dtype)
+        assert torch.equal(one, three)
+
+
 def test_silu_at_the_ends():
     gate = torch.tensor([-3e38, -1e30, -100.0, -88.0, -0.0, 0.0, 1e-30, 88.0, 100.0, 1e30, 3e38, 1.0, -1.0, 20.0, -20.0, 5.0])
     got = KERNELS.silu_mul(gate.view(1, 16), torch.ones(1, 16))

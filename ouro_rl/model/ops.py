@@ -117,7 +117,7 @@ class KernelOps:
     def norm(self, module: OuroRMSNorm, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return _RMSNorm.apply(self.kernels, x, module.weight, module.eps)
-        return rms_norm(self.kernels, x, module.weight, module.eps)
+        return self.kernels.rms_norm(x, rounded(module.weight, x.dtype), module.eps)
 
     def activate(self, mlp: OuroMLP, gate: Tensor, up: Tensor) -> Tensor:
         return _SiluMul.apply(self.kernels, gate, up) if torch.is_grad_enabled() else self.kernels.silu_mul(gate, up)
@@ -170,11 +170,10 @@ def onednn_product(weights: Tensor, tile: int | None) -> Product:
     return product
 
 
-def rms_norm(kernels: native.Kernels, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """The weight in the precision of the rows, as torch's module has it; the kernel reads fp32."""
-    if weight.dtype != x.dtype or weight.dtype != torch.float32:
-        weight = weight.detach().to(x.dtype).float()
-    return kernels.rms_norm(x, weight, eps)
+def rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A norm's weight in the precision of the rows, as torch's module has it, but stored in fp32, as the kernel reads it."""
+    weight = weight.detach()
+    return weight if weight.dtype == dtype == torch.float32 else weight.to(dtype).float()
 
 
 def gradient_product(a: Tensor, b: Tensor) -> Tensor:
@@ -209,19 +208,14 @@ class _RMSNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx, kernels: native.Kernels, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.eps = eps
-        return rms_norm(kernels, x, weight, eps)
+        ctx.kernels, ctx.eps = kernels, eps
+        return kernels.rms_norm(x, rounded(weight, x.dtype), eps)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
-        wide, grad_wide = x.float(), grad.float()
-        scale = torch.rsqrt(wide.square().mean(-1, keepdim=True) + ctx.eps)
-        normed = wide * scale
-        weighted = grad_wide * weight.float()
-        grad_x = scale * (weighted - normed * (weighted * normed).mean(-1, keepdim=True))
-        grad_weight = (grad_wide * normed).flatten(0, -2).sum(0) if ctx.needs_input_grad[2] else None
-        return None, grad_x.to(x.dtype), None if grad_weight is None else grad_weight.to(weight.dtype), None
+        grad_x, grad_weight = ctx.kernels.rms_norm_gradient(grad, x, rounded(weight, x.dtype), ctx.eps)
+        return None, grad_x, grad_weight.to(weight.dtype), None
 
 
 class _Rotate(torch.autograd.Function):
@@ -239,10 +233,10 @@ class _Rotate(torch.autograd.Function):
 class _SiluMul(torch.autograd.Function):
     @staticmethod
     def forward(ctx, kernels: native.Kernels, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.kernels = kernels
         ctx.save_for_backward(gate, up)
         return kernels.silu_mul(gate, up)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
-        gate, up = ctx.saved_tensors
-        return None, torch.ops.aten.silu_backward(grad * up, gate), grad * F.silu(gate)
+        return None, *ctx.kernels.silu_mul_gradient(grad, *ctx.saved_tensors)

@@ -17,6 +17,8 @@ PANEL = 32
 """Columns that `linear.c` computes together."""
 LANES = 16
 """Rows of memory are a multiple of this many numbers."""
+NORM_PART = 64
+"""Rows whose gradients of the norm's weight `rowwise.c` adds up before they are handed out."""
 WORK_PER_THREAD = 1 << 15
 """Numbers read; less is not worth another thread."""
 
@@ -72,6 +74,8 @@ class Kernels:
         self._rms_norm = _declare(library.rms_norm, "pppiifnn")
         self._rotate = _declare(library.rotate, "ppppiiiifnn")
         self._silu_mul = _declare(library.silu_mul, "pppiiinn")
+        self._rms_norm_gradient = _declare(library.rms_norm_gradient, "pppppiifnn")
+        self._silu_mul_gradient = _declare(library.silu_mul_gradient, "pppppiiinn")
         self._blocks = _declare(library.blocks, "ppppppii", ctypes.c_int64)
         self._attend = _declare(library.attend, "ppppppppppiinnnfnn")
         self._attend_gradient = _declare(library.attend_gradient, "pppp" + "ppppppppp" + "iinnnfnn")
@@ -97,6 +101,17 @@ class Kernels:
         )
         return out
 
+    def rms_norm_gradient(self, grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+        """Gradients of x and of the weight (fp32 [width]) from that of what `rms_norm` gave."""
+        grad, x = grad.contiguous(), x.contiguous()
+        grad_x, width = torch.empty_like(x), x.shape[-1]
+        rows = x.numel() // width
+        grad_weight = torch.empty(-(-rows // NORM_PART), width)
+        self._rms_norm_gradient(
+            *_pointers(grad_x, grad_weight, grad, x, weight), rows, width, eps, _half(x), _threads(x.numel())
+        )
+        return grad_x, grad_weight.sum(0)
+
     def rotate(self, x: Tensor, cosines: Tensor, sines: Tensor, *, back: bool = False) -> Tensor:
         """Rotary embedding of x [rows, heads, dim] (heads dense, rows at any stride); angles fp32 [rows, dim / 2]."""
         rows, heads, dim = x.shape
@@ -120,6 +135,18 @@ class Kernels:
             out.data_ptr(), gate.data_ptr(), up.data_ptr(), rows, width, stride, _half(gate), _threads(gate.numel())
         )
         return out
+
+    def silu_mul_gradient(self, grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradients of gate and up from that of what `silu_mul` gave."""
+        if gate.stride() != up.stride() or gate.stride(1) != 1:
+            gate, up = gate.contiguous(), up.contiguous()
+        grad = grad.contiguous()
+        rows, width = grad.shape
+        grad_gate, grad_up = torch.empty_like(grad), torch.empty_like(grad)
+        pointers = (tensor.data_ptr() for tensor in (grad_gate, grad_up, grad, gate, up))
+        stride = gate.stride(0) if rows else 0
+        self._silu_mul_gradient(*pointers, rows, width, stride, _half(grad), _threads(grad.numel()))
+        return grad_gate, grad_up
 
     def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor) -> PagedRows:
         """What an attention over these rows has in common in all layers. See `PagedRows`."""

@@ -62,3 +62,54 @@ CALL void silu_mul(void *out, const void *gate, const void *up, int64_t rows, in
     if (half) activated(out, gate, up, rows, width, stride, 1, threads);
     else activated(out, gate, up, rows, width, stride, 0, threads);
 }
+
+// Gradients of the norm: dx of each row; dw [ceil(rows / PART), width] in fp32, one line for every PART rows (to be added up).
+#define PART 64
+INLINE void normed_gradient(void *dx, float *dw, const void *grad, const void *x, const float *weight, int64_t rows,
+                            int64_t width, float eps, const int half, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t part = 0; part < (rows + PART - 1) / PART; part++) {
+        float *sums = dw + part * width;
+        memset(sums, 0, sizeof(float) * width);
+        for (int64_t r = part * PART; r < rows && r < (part + 1) * PART; r++) {
+            lanes squares = {0}, along = {0};
+            for (int64_t i = 0; i < width; i += LANES) {
+                const lanes value = load(x, r * width + i, half);
+                squares += value * value;
+                along += load(grad, r * width + i, half) * load(weight, i, 0) * value;
+            }
+            const float scale = 1.0f / __builtin_sqrtf(sum_of(squares) / width + eps);
+            const float back = sum_of(along) * scale * scale / width;
+            for (int64_t i = 0; i < width; i += LANES) {
+                const lanes value = load(x, r * width + i, half), g = load(grad, r * width + i, half);
+                store(dx, r * width + i, (g * load(weight, i, 0) - value * back) * scale, half);
+                store(sums, i, load(sums, i, 0) + g * value * scale, 0);
+            }
+        }
+    }
+}
+
+CALL void rms_norm_gradient(void *dx, float *dw, const void *grad, const void *x, const float *weight, int64_t rows, int64_t width,
+                            float eps, int half, int threads) {
+    if (half) normed_gradient(dx, dw, grad, x, weight, rows, width, eps, 1, threads);
+    else normed_gradient(dx, dw, grad, x, weight, rows, width, eps, 0, threads);
+}
+
+// Gradients of `silu_mul`, dense; gate and up as there.
+INLINE void activated_gradient(void *dgate, void *dup, const void *grad, const void *gate, const void *up, int64_t rows,
+                               int64_t width, int64_t stride, const int half, int threads) {
+#pragma omp parallel for num_threads(threads)
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < width; i += LANES) {
+            const lanes x = greater(load(gate, r * stride + i, half), (lanes){0} - 87.0f), g = load(grad, r * width + i, half);
+            const lanes opened = 1.0f / (exponential(-x) + 1.0f), through = x * opened;
+            store(dup, r * width + i, g * through, half);
+            store(dgate, r * width + i, g * load(up, r * stride + i, half) * (opened + through * (1.0f - opened)), half);
+        }
+}
+
+CALL void silu_mul_gradient(void *dgate, void *dup, const void *grad, const void *gate, const void *up, int64_t rows,
+                            int64_t width, int64_t stride, int half, int threads) {
+    if (half) activated_gradient(dgate, dup, grad, gate, up, rows, width, stride, 1, threads);
+    else activated_gradient(dgate, dup, grad, gate, up, rows, width, stride, 0, threads);
+}
