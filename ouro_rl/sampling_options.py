@@ -41,7 +41,7 @@ def filters_of(arguments: argparse.Namespace) -> TokenFilters:
 
 
 def stops_of(arguments: argparse.Namespace) -> tuple[str, ...]:
-    return tuple(text.replace("\\n", "\n") for text in arguments.stop if text)  # a shell passes the two characters
+    return tuple(text.replace("\\n", "\n") for text in arguments.stop)  # a shell passes the two characters
 
 
 def number(least: float, most: float | None = None, *, above: bool = False) -> Callable[[str], float]:

@@ -260,9 +260,15 @@ class KVCache:
         if self.max_pages is not None:
             raise RunError(f"the KV cache is full: {wanted} more pages wanted, {self.free_count} of {old} free")
         new = 2 * old
-        for pools in (self.keys, self.values):
-            for layer, pool in enumerate(pools):
-                pools[layer] = torch.cat([pool, pool.new_empty(new - old, *pool.shape[1:])])
+        try:
+            for pools in (self.keys, self.values):
+                for layer, pool in enumerate(pools):
+                    pools[layer] = torch.cat([pool, pool.new_empty(new - old, *pool.shape[1:])])
+        except RuntimeError as error:  # torch's way to say that there is no memory left
+            raise RunError(
+                f"no memory for {new} pages of keys and values ({new * self.page_bytes / 2**30:.1f} GiB): set rollout.kv_memory_gib, or "
+                "lower rollout.max_batch"
+            ) from error
         added = torch.arange(new - 1, old - 1, -1, device=self.free.device)
         self.free = torch.cat([self.free[: self.free_count], added, self.free[self.free_count :]])
         self.free_count += new - old

@@ -5,6 +5,7 @@ All of it is in tensors by slot, one entry a live sample; a token's chance depen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ouro_rl.errors import RunError
 from ouro_rl.exit_gate import decides, exit_quantiles, exits, log_exit, log_stay, tempered
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.model.layers import in_tiles
@@ -199,6 +201,8 @@ class Sampler:
         records: list[dict[str, Any]] = []
         for i, (slot, length, text) in enumerate(zip(slots, lengths, self.token_draw.ended_by(slots), strict=True)):
             record: dict[str, Any] = {name: tuple(column[i][:length]) for name, column in columns.items()}
+            if not all(map(math.isfinite, record["token_logprobs"])):
+                raise RunError("a rollout worker's log-probs are not finite: the weights have diverged (lower the learning rates)")
             by_token = record["completion_ids"][-1] in self.params.stop_token_ids
             record["stop_string"] = None if by_token else text
             record["finish_reason"] = "stop" if by_token or text else "stopped" if slot in self.given_up else "length"

@@ -114,9 +114,9 @@ CALL int attend(void *out, const void *q, const void *keys, const void *values, 
     {
         float *work = scratch(sizeof(float) * heads * TOGETHER * (width + 2 * LANES + 2 * dim));
         if (!work) failed = 1;
-        else
 #pragma omp for schedule(dynamic, 2)
-            for (int64_t b = 0; b < count; b++)
+        for (int64_t b = 0; b < count; b++)
+            if (work)
                 (half ? block_half : block_full)(&call, order + starts[b], shared[b], dim, (int)(starts[b + 1] - starts[b]), work);
     }
     return failed;
