@@ -34,7 +34,7 @@ from ouro_rl.metrics import rollout_metrics
 from ouro_rl.rundir import RunDir
 from ouro_rl.step_metrics import StepMetrics
 from ouro_rl.token_head import token_reader
-from ouro_rl.trainer_settings import gap_limit, grpo_config
+from ouro_rl.trainer_settings import MEAN_SHARE, gap_limit, grpo_config
 from ouro_rl.types import Prompt, ScoredRollout, rollout_record
 
 GATE_PARAMETERS = ("early_exit_gate.weight", "early_exit_gate.bias")
@@ -205,11 +205,13 @@ class OuroGRPOTrainer(GRPOTrainer):
         )
         worst = self.accelerator.gather(gaps.max()).max().item()
         self.step_metrics.largest("logp_gap/max", worst)
-        self.step_metrics.mean("logp_gap/mean", gaps.mean().item(), gaps.shape[1])
+        mean = self.accelerator.gather(gaps.mean()).mean().item()
+        self.step_metrics.mean("logp_gap/mean", mean, gaps.shape[1])
         limit = gap_limit(self.ouro)
-        if not worst <= limit:
+        if not (worst <= limit and mean <= MEAN_SHARE * limit):
             raise RunError(
-                f"step {self.state.global_step}: worker and trainer disagree by {worst:.3g} nats on a log-prob (limit {limit:g}).\n"
+                f"step {self.state.global_step}: worker and trainer disagree by {worst:.3g} nats on a log-prob (limit {limit:g}), by "
+                f"{mean:.3g} on average (limit {MEAN_SHARE * limit:g}).\n"
                 "Rollouts are not of the policy that is trained. Raise trainer.logp_gap_limit only if you know why."
             )
 

@@ -10,6 +10,10 @@ from ouro_rl.config import TrainConfig
 from ouro_rl.rundir import RunDir
 
 
+MEAN_SHARE = 0.05
+"""Of the limit on the largest gap: the limit on the mean. Rounding is rare and small; a mistake is everywhere."""
+
+
 def gap_limit(config: TrainConfig) -> float:
     """Largest log-prob gap that a run goes on with, in nats."""
     if config.trainer.logp_gap_limit is not None:

@@ -1,0 +1,27 @@
+"""README's tree names every module that there is, and none that is gone."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_tree_is_whole():
+    text = (ROOT / "README.md").read_text()
+    tree = text[text.index("## The tree") :]
+    named, folder = set(), ""
+    for line in tree[tree.index("```") :].splitlines()[1:]:
+        if line.startswith("```"):
+            break
+        if match := re.match(r"(\S+)/$", line):
+            folder = match[1]
+        elif match := re.match(r"    (\S+\.(?:py|c|h)) ", line):
+            named.add(f"{folder}/{match[1]}")
+    packages = [ROOT / name for name in ("ouro_rl", "rollout_workers", "rewards")]
+    found = {
+        str(path.relative_to(ROOT))
+        for package in packages
+        for path in package.rglob("*.[pch]*")
+        if path.suffix in {".py", ".c", ".h"} and not path.name.startswith("__")
+    }
+    assert named == found
