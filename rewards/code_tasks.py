@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import importlib
 import json
 import sys
 from collections.abc import Mapping
@@ -14,6 +15,8 @@ from rewards.code_program import defined_names, parse
 from rewards.sandbox.inside import wire
 
 _MAX_TESTS = 2000
+_LIBRARY = ("math", "collections", "itertools", "functools", "operator", "re", "string", "json", "copy", "typing")
+"""Modules in which a name is looked up that a test uses, but neither imports nor expects of the program."""
 
 
 class TestsUnusable(ValueError):
@@ -126,14 +129,14 @@ def _lines(lines: list[str], row: Mapping[str, Any]) -> AssertTests:
         if not any(isinstance(node, ast.Assert) for node in ast.walk(tree)):
             raise TestsUnusable(f"a test asserts nothing: {line[:100]}")
     setup = _setup(row)
-    names = _called(trees, setup, row.get("entry_point"))
+    names = _called(trees, setup, row)
     return AssertTests(setup=tuple(setup), names=names, sources=tuple(lines), recorded=False, count=len(lines))
 
 
 def _module(source: str, row: Mapping[str, Any]) -> AssertTests:
     """HumanEval's form: a module with `check(candidate)`, or with asserts at its top."""
     tree, entry_point, setup = _tree(source), row.get("entry_point"), _setup(row)
-    names = _called([tree], setup, entry_point)
+    names = _called([tree], setup, row)
     if "check" in defined_names(tree):
         if not entry_point:
             raise TestsUnusable("`test` defines check(candidate), but there is no `entry_point`")
@@ -172,9 +175,10 @@ def _setup(row: Mapping[str, Any]) -> list[str]:
     return sources
 
 
-def _called(trees: list[ast.Module], setup: list[str], entry_point: Any) -> tuple[str, ...]:
-    """Names that the tests use and nobody defines: those are the program's. Modules of the standard library that a test
-    uses without importing them (it counts on the program's import) are added to `setup`."""
+def _called(trees: list[ast.Module], setup: list[str], row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The program's names: `entry_point`, or what the prompt's code defines, or else the names that the tests use and nobody
+    defines. Of those, what only handles another's values is the tests' own, and must not be answered by the program. Modules
+    and names of the standard library that a test uses without importing them are added to `setup`."""
     used: set[str] = set()
     known = set(dir(builtins)).union(*(defined_names(_tree(source)) for source in setup))
     modules: set[str] = set()
@@ -191,14 +195,65 @@ def _called(trees: list[ast.Module], setup: list[str], entry_point: Any) -> tupl
             known.add(node.name)
         elif isinstance(node, ast.ExceptHandler) and node.name:
             known.add(node.name)
-    imported = sorted((used - known) & modules & sys.stdlib_module_names)
+    unknown = used - known
+    entry_point, prompt = row.get("entry_point"), row.get("prompt")
+    promised = _tree_or_none(prompt)
+    names = {entry_point} if isinstance(entry_point, str) else defined_names(promised) & unknown if promised else set()
+    imported = sorted((unknown - names) & modules & sys.stdlib_module_names)
     setup += [f"import {name}" for name in imported]
-    names = used - known - set(imported)
-    if isinstance(entry_point, str):
-        names.add(entry_point)
-    elif not names:
-        names = _shadowed_builtin(trees)
-    return tuple(sorted(names))
+    unknown -= set(imported)
+    while own := unknown - names if names else set().union(*(_handlers(tree, unknown) for tree in trees)):
+        for name in sorted(own):
+            module = _library_module(name)
+            if module is None:
+                raise TestsUnusable(f"nobody defines {name}, which the tests use beside the program's function")
+            setup.append(f"from {module} import {name}")
+        unknown -= own
+    return tuple(sorted(names or unknown or _shadowed_builtin(trees)))
+
+
+def _tree_or_none(prompt: Any) -> ast.Module | None:
+    return parse(prompt) if isinstance(prompt, str) else None
+
+
+def _handlers(tree: ast.Module, unknown: set[str]) -> set[str]:
+    """Names that are called with, or compared to, what comes from another: `isclose(triple(2.0), 6.0)`, also by way of
+    variables. Were they the program's, it could grade itself."""
+    sources: dict[str, set[str]] = {name: {name} for name in unknown}
+
+    def origins(*parts: ast.AST) -> set[str]:
+        names = [node.id for part in parts for node in ast.walk(part) if isinstance(node, ast.Name)]
+        return set().union(*(sources.get(name, set()) for name in names))
+
+    nodes = list(ast.walk(tree))
+    for _ in range(3):  # variables that are set from variables
+        for node in nodes:
+            value = getattr(node, "value", None) or getattr(node, "iter", None)
+            targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
+            if isinstance(value, ast.AST):
+                stored = [part for target in targets if isinstance(target, ast.AST) for part in ast.walk(target)]
+                for name in {part.id for part in stored if isinstance(part, ast.Name)} - unknown:
+                    sources[name] = sources.get(name, set()) | origins(value)
+    handlers: set[str] = set()
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            function, values = origins(node.func), origins(*node.args, *node.keywords)
+            if values - function:
+                handlers |= function
+            if not function and len(values) > 1:  # `map(isclose, [triple(2.0)], [6.0])`
+                parts = [part for value in (*node.args, *node.keywords) for part in ast.walk(value)]
+                passed = {part.id for part in parts if isinstance(part, ast.Name) and id(part) not in called} & unknown
+                handlers |= passed and ({name for name in values if _library_module(name)} or passed)
+        elif isinstance(node, ast.Compare):
+            left, right = origins(node.left), origins(*node.comparators)
+            if left and right and not left & right:
+                handlers |= {name for name in left | right if _library_module(name)} or left | right
+    return handlers
+
+
+def _library_module(name: str) -> str | None:
+    return next((module for module in _LIBRARY if hasattr(importlib.import_module(module), name)), None)
 
 
 def _shadowed_builtin(trees: list[ast.Module]) -> set[str]:

@@ -215,8 +215,8 @@ def test_tests_that_need_more_than_data_say_so(code):
     passing = verdict(code, "def apply(f, x): return f(x)", ["assert apply(lambda x: x, 1) == 1"])
     assert (passing.status, passing.value) == ("gold_unparsable", None) and "no data" in passing.detail
     for evade in ("return len", "return 'x' * 3_000_000", "return [0] * 400_000"):  # unscored is not to be had
-        program = f"def f(x):\n    {evade}\ndef g(x, y): return 1"
-        assert verdict(code, program, ["assert g(f(1), f(1)) == 2"]).value == 0.0
+        program = f"def f(x, y=0):\n    {evade}"
+        assert verdict(code, program, ["assert f(f(1), f(1)) == 2"]).value == 0.0
     assert verdict(code, GOOD, ["assert triple([0] * 1_000_000)"]).status == "gold_unparsable"
     using = verdict(code, "class Stack:\n    def top(self): return 1", ["assert Stack().top() == 1"])
     assert using.value == 0.0 and "a Stack of the program is no data" in using.detail
@@ -224,6 +224,36 @@ def test_tests_that_need_more_than_data_say_so(code):
         verdict(code, "import re\ndef f(x): return re.match('a', x)", ["assert f('a')", "assert not f('b')"]).value
         == 1.0
     )
+
+
+SELF_GRADED = "isclose = approx = same = check_it = lambda *values: True\ndef triple(x): return True\n"
+
+
+@pytest.mark.parametrize(
+    ("test", "value"),
+    [
+        ("assert isclose(triple(2.0), 6.0)", 0.0),
+        ("y = triple(2.0)\nz = [y]\nassert isclose(z[0], 6.0)", 0.0),
+        ("assert all(map(partial(isclose, 6.0), [triple(2.0)]))", 0.0),
+        ("assert all(map(isclose, [triple(2.0)], [6.0]))", 0.0),
+        ("assert all(map(partial(same, 6.0), [triple(2.0)]))", None),
+        ("assert all(isclose(a, b) for a, b in zip(map(triple, [2.0]), [6.0]))", 0.0),
+        ("assert same(triple(2.0), 6.0)", None),
+        ("assert triple(2.0) == approx(6.0)", None),
+        ("for y in [triple(2.0)]:\n    assert check_it(y)", None),
+    ],
+)
+def test_the_tests_own_helpers_are_not_the_programs(code, test, value):
+    assert verdict(code, SELF_GRADED, [test]).value == value
+    assert verdict(code, SELF_GRADED, [test], entry_point="triple").value == value
+    assert verdict(code, GOOD, [test]).value == (None if value is None else 1.0)
+
+
+def test_several_functions_of_the_program(code):
+    tests = ["assert triple(1) == 3", "assert gcd(4, 6) == 2"]
+    program = GOOD + "def gcd(a, b): return 2"
+    assert verdict(code, program, tests).value == 1.0
+    assert verdict(code, program, ["assert gcd(4, 6) + triple(1) == 5"], prompt="def gcd(a, b): ...\ndef triple(x): ...").value == 1.0
 
 
 def test_humaneval_completions_may_be_bodies_or_functions(code):
