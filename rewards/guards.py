@@ -11,6 +11,8 @@ MAX_DIGITS = 400
 """Longest run of digits."""
 MAX_NESTING = 24
 """Braces, brackets and parentheses inside each other; sympy recurses."""
+MAX_TOWER = 2
+"""Exponents, or arguments of exp and the like, inside each other."""
 
 _RULES = tuple(
     (re.compile(pattern), reason)
@@ -18,6 +20,8 @@ _RULES = tuple(
         (rf"\d{{{MAX_DIGITS + 1},}}", f"a number of more than {MAX_DIGITS} digits"),
         (r"\d\s*(?:\^|\*\*)\s*[{(]?\s*-?[\d.]+\s*(?:\^|\*\*)", "a tower of exponents"),
         (r"(?:\^|\*\*)\s*[{(]?\s*-?\d{6,}", "an exponent of more than 5 digits"),
+        (r"\d\.?\s*[eE]\s*[+-]?\s*\d{4,}", "an exponent of more than 3 digits after e"),
+        (r"(?:(?:\^|\*\*|exp|sinh|cosh)\s*[{(\[]*[\s\\\w]?){3,}", "a tower of exponents"),
         (r"[)\]]\s*\}*\s*(?:\^|\*\*)\s*[{(]?\s*\d{3,}", "a large power of an expression"),
         (r"\d{4,}\s*!", "the factorial of a large number"),
         (r"![^=<>,]*\)\s*!|!\s*!", "a factorial of a factorial"),
@@ -28,6 +32,8 @@ _UNEVALUATED = re.compile(
     r"\\(?:sum|prod|int|iint|iiint|oint|lim|limsup|liminf|bigcup|bigcap|gcd|lcm|det)(?![a-zA-Z])|\\mathrm\{(?:gcd|lcm)\}"
 )
 _OPEN, _CLOSE = "{[(", "}])"
+_EXPONENTIAL = re.compile(r"(?:\^|\*\*|(?:exp|sinh|cosh)(?:\s*\^\s*\w)?)[\s{(\[]*")
+"""What may stand before a bracket whose content is an exponent."""
 
 
 def too_large(answer: str) -> str | None:
@@ -37,11 +43,17 @@ def too_large(answer: str) -> str | None:
     for pattern, reason in _RULES:
         if pattern.search(answer):
             return reason
-    depth = 0
-    for char in answer:
-        depth += (char in _OPEN) - (char in _CLOSE)
-        if depth > MAX_NESTING:
+    starts = {match.end() for match in _EXPONENTIAL.finditer(answer)}
+    exponents: list[bool] = []
+    for place, char in enumerate(answer, start=1):
+        if char in _OPEN:
+            exponents.append(place in starts)
+        elif char in _CLOSE and exponents:
+            exponents.pop()
+        if len(exponents) > MAX_NESTING:
             return f"nested more than {MAX_NESTING} deep"
+        if sum(exponents) > MAX_TOWER:
+            return "a tower of exponents"
     return None
 
 

@@ -104,6 +104,14 @@ def test_plain_numbers():
         ("no idea", "42", "no_answer"),
         ("\\boxed{42}", "", "gold_unparsable"),
         ("\\boxed{10^{10^{8}}}", "5", "policy"),
+        ("\\boxed{\\exp(\\exp(\\exp(100)))}", "x^2+1", "policy"),
+        ("\\boxed{exp(exp(exp(100)))}", "x^2+1", "policy"),
+        ("\\boxed{e^{2e^{2e^{99}}}}", "x^2+1", "policy"),
+        ("\\boxed{\\cosh\\left({\\exp{(3+e^{99})}}\\right)}", "x^2+1", "policy"),
+        ("\\boxed{e^e^e^99}", "x^2+1", "policy"),
+        ("\\boxed{1e999999999}", "x^2+1", "policy"),
+        ("\\boxed{1E+999999999}", "x^2+1", "policy"),
+        ("\\boxed{x + 3.e-999999}", "x^2+1", "policy"),
         ("\\boxed{\\sum_{k=1}^{9} k}", "45", "policy"),
         ("\\boxed{" + "1" * 100_000 + "}", "1" * 100_000, "correct"),
         ("\\boxed{" + "1" * 99_999 + "2}", "1" * 100_000, "wrong"),
@@ -141,7 +149,8 @@ def test_an_unreadable_gold_is_unscored_not_zero():
 
 
 def test_guards_let_ordinary_answers_through():
-    for answer in ("2^{2005}", "e^{x^2}", "(x+1)^{20}", "\\frac{1}{20!}", "\\binom{100}{50}", "(1,2),(3,4)"):
+    plain = ["2^{2005}", "e^{x^2}", "(x+1)^{20}", "\\frac{1}{20!}", "\\binom{100}{50}", "(1,2),(3,4)", "2e^{2005}", "1e-12"]
+    for answer in [*plain, "e^{e^{x}}", "\\exp(-x^{2})", "x^{2}+y^{2}+z^{2}", "\\cosh^2(x)+\\sinh^2(x)"]:
         assert too_large(normalise(answer)) is None, answer
     assert too_large("(" * 30 + ")" * 30)
     assert unevaluated("\\int x", "\\int x+1") is None
