@@ -130,7 +130,8 @@ def _lines(lines: list[str], row: Mapping[str, Any]) -> AssertTests:
             raise TestsUnusable(f"a test asserts nothing: {line[:100]}")
     setup = _setup(row)
     names = _called(trees, setup, row)
-    return AssertTests(setup=tuple(setup), names=names, sources=tuple(lines), recorded=False, count=len(lines))
+    sources = tuple(_watch_asserts(tree) for tree in trees)
+    return AssertTests(setup=tuple(setup), names=names, sources=sources, recorded=False, count=len(lines))
 
 
 def _module(source: str, row: Mapping[str, Any]) -> AssertTests:
@@ -143,7 +144,7 @@ def _module(source: str, row: Mapping[str, Any]) -> AssertTests:
         tree.body += _tree(f"check({entry_point})").body
     recorder = _record_asserts(tree)
     if recorder is None:  # it handles errors itself: passed when it runs through
-        return AssertTests(setup=tuple(setup), names=names, sources=(ast.unparse(tree),), recorded=False, count=1)
+        return AssertTests(setup=tuple(setup), names=names, sources=(_watch_asserts(tree),), recorded=False, count=1)
     if not recorder.count:
         raise TestsUnusable("the tests assert nothing")
     return AssertTests(
@@ -266,6 +267,27 @@ def _shadowed_builtin(trees: list[ast.Module]) -> set[str]:
     if firsts or first is None:
         raise TestsUnusable("the tests call no function of the program; `entry_point` can name it")
     return {first}
+
+
+def _watch_asserts(tree: ast.Module) -> str:
+    """The source of a test that reports each assert that held, and an `assert False` that was reached: running through
+    is no pass where every other assert was skipped, or failed and was caught. A test without others passes at its end."""
+    watcher = _Watcher()
+    watcher.visit(tree)
+    if not watcher.count:
+        tree.body += ast.parse("__held__(True)").body
+    return ast.unparse(ast.fix_missing_locations(tree))
+
+
+class _Watcher(ast.NodeTransformer):
+    count = 0
+    """Asserts of something that is no constant."""
+
+    def visit_Assert(self, node: ast.Assert) -> list[ast.stmt]:
+        if not isinstance(node.test, ast.Constant):
+            self.count += 1
+            return [node, *ast.parse("__held__(True)").body]
+        return [node] if node.test.value else [*ast.parse("__held__(False)").body, node]
 
 
 def _record_asserts(tree: ast.Module) -> _Recorder | None:

@@ -211,6 +211,26 @@ def test_errors_that_tests_ask_for(code):
     assert verdict(code, "def f(x):\n    raise KeyError('no')", tests).value == 0.0
 
 
+@pytest.mark.parametrize(
+    ("test", "good", "bad"),
+    [
+        ("if False:\n    assert triple(1) == 3", 0.0, 0.0),
+        ("try:\n    assert triple(1) == 3\nexcept: pass", 1.0, 0.0),
+        ("for x in [triple(1)] * triple(0): assert x", 0.0, 1.0),
+        ("try:\n    assert triple(1) == 2\nexcept AssertionError:\n    assert triple(1) == 3", 1.0, 0.0),
+        ("try:\n    if triple(1) != 3: assert False\nexcept: pass", 1.0, 0.0),
+        ("triple(0)\nassert True", 1.0, 1.0),
+    ],
+)
+def test_a_test_passes_only_by_an_assert_that_held(code, test, good, bad):
+    assert verdict(code, GOOD, [test]).value == good
+    assert verdict(code, "def triple(x): return 1", [test]).value == bad
+    check = "def check(candidate):\n    " + test.replace("\n", "\n    ").replace("triple", "candidate")
+    if "try" in test:  # such a `check` is one test
+        assert verdict(code, GOOD, check, entry_point="triple").value == good
+        assert verdict(code, "def triple(x): return 1", check, entry_point="triple").value == bad
+
+
 def test_tests_that_need_more_than_data_say_so(code):
     passing = verdict(code, "def apply(f, x): return f(x)", ["assert apply(lambda x: x, 1) == 1"])
     assert (passing.status, passing.value) == ("gold_unparsable", None) and "no data" in passing.detail

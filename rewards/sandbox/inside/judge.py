@@ -34,16 +34,19 @@ def main(channel: int) -> None:
     heard: list[bool] = []
     names.update((name, _stand_in(channel, name, heard)) for name in request["names"])
     names["__record__"] = recorder = _Recorder(channel)
+    held: list[bool] = []
+    names["__held__"] = held.append
     problem = None
     for number, source in request["tests"]:
         heard.clear()
+        held.clear()
         try:
             exec(compile(source, "<test>", "exec"), dict(names))
             problem = None
         except BaseException as error:  # noqa: BLE001
             problem = _describe(error)
         if not request["recorded"]:
-            recorder(number, problem is None, problem or "")
+            recorder(number, problem is None and held and all(held), problem or "no assert held")
     wire.send(channel, {"end": True, "problem": problem})
     os._exit(0)
 
