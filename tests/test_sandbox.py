@@ -122,6 +122,27 @@ def use():
     assert ask(sandbox, program, "use") == (3, list(range(8)), True)
 
 
+def test_no_installed_package_can_be_imported():
+    if reason := ladder.unavailable("bubblewrap"):
+        pytest.skip(f"NOT TESTED, rung bubblewrap: {reason}")
+    program = """
+import os, sys
+def f():
+    folders = [path for top in {"/usr/lib", sys.base_prefix} for path, *_ in os.walk(top) if path.endswith("-packages")]
+    sys.path += folders
+    written = 0
+    for folder in folders:
+        try: written += bool(open(folder + "/x.py", "w"))
+        except OSError: pass
+    try: import pip
+    except ImportError: pip = None
+    return len(folders), sum((os.listdir(folder) for folder in folders), []), written, pip is not None
+"""
+    with Sandbox(ladder.command("bubblewrap"), LIMITS) as sandbox:
+        folders, *found = ask(sandbox, program, "f")
+    assert folders and found == [[], 0, False]
+
+
 def test_a_small_tmp_of_its_own():
     if reason := ladder.unavailable("bubblewrap"):
         pytest.skip(f"NOT TESTED, rung bubblewrap: {reason}")

@@ -131,6 +131,8 @@ def command(rung: str) -> Command:
             profile += ["--perms", "0755", "--dir", str(parent)]
     for folder in [*folders, python]:
         profile += ["--ro-bind", folder, folder]
+    for packages in _package_folders(tuple(folders)):
+        profile += ["--perms", "0755", "--tmpfs", packages, "--remount-ro", packages]
     for link in ("/lib", "/lib64"):
         if os.path.islink(link):
             profile += ["--symlink", os.readlink(link), link]
@@ -165,6 +167,18 @@ def _read_folders(library: str) -> list[str]:
         folders.append(os.path.join(prefix, "lib"))
     inside = [folder for folder in dict.fromkeys(folders) if os.path.isdir(folder)]
     return [folder for folder in inside if not any(folder.startswith(f"{other}/") for other in inside)]
+
+
+@functools.cache
+def _package_folders(folders: tuple[str, ...]) -> list[str]:
+    """Where packages are installed in these folders, be it of another interpreter."""
+    found = []
+    for folder in folders:
+        for path, below, _ in os.walk(folder):
+            packages = {"site-packages", "dist-packages"} & set(below)
+            found += [os.path.join(path, name) for name in packages if not os.path.islink(os.path.join(path, name))]
+            below[:] = [name for name in below if name not in packages]
+    return sorted(found)
 
 
 def _tasks(uid: int) -> int:
