@@ -170,6 +170,8 @@ class Comparison(Values):
 
     def single(self, gold: str, answer: str) -> bool | None:
         """Two things without parts: equations and chains of them, else values."""
+        if "==" in answer and "==" not in gold and not any(map(is_name, split_top(answer, {"="})[::2])):
+            return False  # a comparison, whose value is a truth
         left, right = ([part for part in split_top(text, {"="}) if part] for text in (gold, answer))
         if not left or not right:
             return False

@@ -45,7 +45,11 @@ def _compiled(*rules: tuple[str, str]) -> tuple[tuple[re.Pattern[str], str], ...
     return tuple((re.compile(pattern), replacement) for pattern, replacement in rules)
 
 
+_ARGUMENT = r"\{((?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+)\}"
+"""What stands in braces, with two more levels of them inside."""
 LATEX = _compiled(
+    *2 * ((rf"\\(?:(?:text)?color\s*\{{[^{{}}]*\}}|underline)\s*{_ARGUMENT}", r"\1"),),
+    (r"\\color\s*\{[^{}]*\}", ""),
     (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|strut)(?![a-zA-Z])\s*", ""),
     (r",\s*\\!\s*|\{,\}", ","),
     (r"(?<!\\)\\[!,;:> ]|(?<!\\)\\q?quad(?![a-zA-Z])|~", " "),

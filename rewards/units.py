@@ -28,6 +28,12 @@ _DEGREE = r"\^\s*\{\s*\\circ\s*\}"
 _VALUE_END = r"(?:(?<=[\d})\]%])|(?<=\\pi)|(?<=\\pi ))"
 _MARKED = re.compile(rf"{_VALUE_END}\s*((?:(?:{_TEXT}){_POWER}[\s/.]*+|\\cdot\s*(?={_TEXT}))++|{_DEGREE}\s*(?:[CF]\b)?)$")
 _PLAIN = re.compile(rf"(?<=[\d}})])\s*((?:[A-Za-z]++{_POWER}[\s/.]*+)++)$")
+_COMMAND = re.compile(r"\\(?:text|mbox|mathrm|textrm|textbf|mathbf|textit|operatorname|cdot)(?![a-zA-Z])")
+_NO_UNIT = re.compile(
+    r"\b(?:not|no|never|isn|wrong|incorrect|false|if|unless|except)\b|^\W*(?:is|or|and|to|than|when|where|mod)\b|\b(?:or|and|to|than)\W*$",
+    re.IGNORECASE,
+)
+"""What words after a number say when they are no unit, but change what was said."""
 _WORD = re.compile(r"[A-Za-z]+|/|\d")
 
 
@@ -37,6 +43,8 @@ def split_unit(answer: str) -> tuple[str, tuple[str, ...] | None]:
     What stands in a text command after the value is a unit, whatever it says; plain letters only if all of them are known
     names of measures, or words too long for a product of symbols."""
     marked = _MARKED.search(answer)
+    if marked and _NO_UNIT.search(_COMMAND.sub(" ", marked.group(1))):
+        return answer, None
     if marked and marked.start():
         return answer[: marked.start()].strip(), _words(marked.group(1))
     plain = _PLAIN.search(answer)
@@ -69,7 +77,7 @@ def _is_unit(text: str, value: str) -> bool:
 
 
 def _words(text: str) -> tuple[str, ...]:
-    text = re.sub(r"\\(?:text|mbox|mathrm|textrm|textbf|mathbf|textit|operatorname|cdot)(?![a-zA-Z])", " ", text)
+    text = _COMMAND.sub(" ", text)
     text = re.sub(_DEGREE, " degree ", text)
     found: list[str] = []
     for word in _WORD.findall(text):
