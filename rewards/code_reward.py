@@ -20,7 +20,7 @@ from rewards.code_tasks import Tests, TestsUnusable, read_tests
 from rewards.process_pool import ProcessPool, Reply
 from rewards.sandbox.inside.confine import Limits
 from rewards.sandbox.ladder import choose_rung, describe
-from rewards.text import text_of
+from rewards.text import content_of, text_of
 from rewards.verdict import Verdict
 
 TEST_COLUMNS = ("tests", "test_list", "test")
@@ -95,8 +95,11 @@ class CodeReward:
         """What must be run; a verdict where nothing must."""
         started = time.perf_counter()
         row["prompt"] = _prompt_text(row.get("prompt"))
-        key = json.dumps(row, sort_keys=True, default=str)
-        tests = _tests(key)
+        try:
+            key = json.dumps(row, sort_keys=True, default=str)
+            tests = _tests(key)
+        except (TypeError, ValueError, RecursionError) as error:  # keys of several types, a list that holds itself
+            tests = f"the tests are no JSON: {error}"
         if isinstance(tests, str):
             return Verdict(value=None, status="gold_unparsable", detail=tests)
         code = extract_code(completion, thinking=self._thinking)
@@ -166,4 +169,4 @@ def _prompt_text(prompt: Any) -> str:
     """A prompt's text; of a conversation, its last message's."""
     if isinstance(prompt, str):
         return prompt
-    return str(prompt[-1].get("content") or "") if prompt else ""
+    return content_of(prompt[-1]) if prompt else ""

@@ -157,6 +157,8 @@ def test_statuses(code):
         assert (result.status, result.value) == (status, value), result
     broken = verdict(code, GOOD, ["assert triple(1) == 3"], test_setup_code="import no_such_module")
     assert broken.status == "gold_unparsable" and "no_such_module" in broken.detail
+    mixed = {"entry_point": "triple", "cases": [{"args": [{1: 1, "1": 1}], "expected": 3}]}
+    assert verdict(code, GOOD, mixed).status == "gold_unparsable"
     for program in ("while True: pass", "def triple(x):\n    while True: pass", "import time; time.sleep(60)"):
         result = verdict(code, program, ASSERTS)
         assert (result.status, result.value) == ("wrong", 0.0) and "timed out" in result.detail

@@ -7,6 +7,7 @@ import pytest
 from ouro_rl.errors import UserError
 from rewards.registry import RewardSpec, load_reward
 from rewards.scorer import Scorer
+from rewards.text import last_user_text, text_of
 
 
 def values(name, texts, kwargs, **columns):
@@ -35,6 +36,12 @@ def values(name, texts, kwargs, **columns):
 )
 def test_format(text, kwargs, value):
     assert values("format", [text], kwargs) == [value]
+
+
+def test_messages_of_parts():
+    parts = [{"type": "text", "text": "So \\boxed{"}, {"type": "image"}, {"type": "text", "text": "42}"}]
+    assert text_of([{"role": "assistant", "content": parts}]) == "So \\boxed{42}"
+    assert last_user_text([{"role": "user", "content": parts}, {"role": "assistant", "content": "x"}]) == "So \\boxed{42}"
 
 
 def test_length_is_daposs_soft_punishment():
