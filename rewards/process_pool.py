@@ -9,6 +9,7 @@ import json
 import os
 import pickle
 import queue
+import secrets
 import select
 import signal
 import subprocess
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from ouro_rl.errors import RunError, UserError
-from rewards.worker import HEADER
+from rewards.worker import HEADER, NONCE_BYTES
 
 _MAX_ANSWER = 1 << 28
 """Bytes. A child that announces more than this is not to be believed."""
@@ -72,6 +73,8 @@ class _Worker:
 
     def exchange(self, request: bytes, timeout_s: float) -> dict[str, Any]:
         """Send one pickled request and wait for its answer. Raises TimeoutError or WorkerDied."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        request = nonce + request
         deadline = time.monotonic() + timeout_s
         self._write(HEADER.pack(len(request)) + request, deadline)
         size = HEADER.unpack(self._read(HEADER.size, deadline))[0]
@@ -81,8 +84,8 @@ class _Worker:
             answer = json.loads(self._read(size, deadline))
         except ValueError:
             raise WorkerDied("the worker's answer is garbled") from None
-        if not isinstance(answer, dict):
-            raise WorkerDied("the worker's answer is garbled")
+        if not isinstance(answer, dict) or answer.pop("nonce", None) != nonce.hex():
+            raise WorkerDied("the worker's answer is garbled, or to no question: does the reward fork?")
         return answer
 
     def alive(self) -> bool:

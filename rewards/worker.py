@@ -1,7 +1,8 @@
 """The child's side of `process_pool`: a fresh interpreter that answers one request at a time.
 
 Requests come as pickles from the parent, which is trusted; answers go back as JSON on a private descriptor, so that what
-a reward prints cannot be taken for an answer, and the parent never unpickles what a child says."""
+a reward prints cannot be taken for an answer, and the parent never unpickles what a child says. An answer carries its
+request's nonce: where a reward has forked, no copy answers for another item."""
 
 from __future__ import annotations
 
@@ -21,19 +22,24 @@ from typing import Any
 
 HEADER = struct.Struct(">Q")
 """Every message is its length in bytes, then its body."""
+NONCE_BYTES = 8
+"""At the start of a request's body."""
 _ORPHAN_GRACE_S = 5.0
 
 
 def main(read_fd: int, write_fd: int, parent: int) -> None:
     """Serve requests until the parent closes the pipe or dies."""
     threading.Thread(target=_die_with_parent, args=(read_fd, parent), daemon=True).start()
-    handler = None
-    while (request := _receive(read_fd)) is not None:
+    handler, own = None, os.getpid()
+    while (received := _receive(read_fd)) is not None:
+        nonce, request = received
         if handler is None:
             handler, answer = _start(request)
         else:
             answer = _answer(handler, request["payload"], request["timeout_s"])
-        body = json.dumps(answer).encode()
+        if os.getpid() != own:  # a reward has forked, and this is the copy
+            os._exit(0)
+        body = json.dumps({**answer, "nonce": nonce.hex()}).encode()
         _send(write_fd, HEADER.pack(len(body)) + body)
 
 
@@ -74,9 +80,13 @@ def _describe(error: BaseException) -> str:
         return type(error).__name__[:500] + where
 
 
-def _receive(fd: int) -> Any | None:
+def _receive(fd: int) -> tuple[bytes, Any] | None:
+    """A nonce and a request."""
     header = _read(fd, HEADER.size)
-    return pickle.loads(_read(fd, HEADER.unpack(header)[0])) if header else None
+    if not header:
+        return None
+    body = _read(fd, HEADER.unpack(header)[0])
+    return body[:NONCE_BYTES], pickle.loads(body[NONCE_BYTES:])
 
 
 def _read(fd: int, size: int) -> bytes:

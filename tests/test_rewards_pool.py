@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT.parent / "shared" / "data"
 
 HANDLER = """
-import os, subprocess, sys, time
+import json, os, subprocess, sys, time
 
 def make(bad=False):
     if bad:
@@ -45,6 +45,19 @@ def handle(item):
         return subprocess.Popen(["sleep", "60"]).pid
     if item == "daemon":
         print(subprocess.Popen(["sleep", "60"]).pid, file=open("pid", "w"), flush=True); time.sleep(60)
+    if item == "fork" and os.fork():
+        time.sleep(0.3)  # the copy is faster
+        return "parent"
+    if item == "stale" and os.fork() == 0:  # answers the item's question by hand, later
+        frame = sys._getframe()
+        while "nonce" not in frame.f_locals:
+            frame = frame.f_back
+        time.sleep(0.2)
+        body = json.dumps({"ok": "stale", "nonce": frame.f_locals["nonce"].hex()}).encode()
+        os.write(frame.f_locals["write_fd"], len(body).to_bytes(8, "big") + body)
+        os._exit(0)
+    if item == "slow":
+        time.sleep(0.5)
     if item == "pid":
         return os.getpid()
     return ["done", item]
@@ -139,6 +152,13 @@ def test_several_threads_and_asyncio_at_once(make_pool):
         thread.join()
     assert [results[n][0].value for n in range(4)] == [["done", n] for n in range(4)]
     assert [results[n][1].status for n in range(4)] == ["timeout", "ok", "ok", "ok"]
+
+
+def test_a_reward_that_forks_does_not_answer_for_other_items(make_pool):
+    replies = make_pool().run(["fork", 1, 2, "stale", "slow", 3])
+    values = [reply.value for reply in replies]
+    assert values[:4] == ["parent", ["done", 1], ["done", 2], ["done", "stale"]]
+    assert (replies[4].status, values[5]) == ("crash", ["done", 3])  # never the value of another
 
 
 def test_close_ends_an_item_under_way(make_pool):
