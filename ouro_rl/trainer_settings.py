@@ -9,7 +9,6 @@ from trl import GRPOConfig
 from ouro_rl.config import TrainConfig
 from ouro_rl.rundir import RunDir
 
-
 MEAN_SHARE = 0.05
 """Of the limit on the largest gap: the limit on the mean. Rounding is rare and small; a mistake is everywhere."""
 
