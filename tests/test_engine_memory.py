@@ -264,7 +264,7 @@ def test_lockstep_waits_for_the_deepest_and_gives_the_same(rule):
 
 
 def test_work_for_a_sample_does_not_grow_with_the_queue():
-    """5,000 prompts against 500, of 30 tokens with a common beginning: the time of a sample is about the same."""
+    """5,000 prompts against 500, of 30 tokens with a common beginning: the time of a sample is about the same (a quadratic step: ten times)."""
     model = calm_model(10, layers=1, hidden=16, heads=2, loops=2)
     params = SamplingParams(max_new_tokens=1, exit_rule=ExitRule(kind="fixed", value=1))
     rng = random.Random(0)
@@ -283,7 +283,7 @@ def test_work_for_a_sample_does_not_grow_with_the_queue():
         return (time.process_time() - started) / prompts
 
     seconds(200)
-    assert seconds(5000) < 2 * seconds(500)
+    assert seconds(5000) < 4 * seconds(500)
 
 
 def test_the_limits_reach_the_engine_through_the_pool():
