@@ -25,7 +25,7 @@ from ouro_rl.model import OuroConfig, OuroForCausalLM
 from ouro_rl.rundir import write_atomically
 from ouro_rl.tiny_tokenizer import make_tokenizer
 from ouro_rl.types import ExitRule, RolloutRequest, SamplingParams
-from ouro_rl.warmstart import FIGURES, settling, stage_one, stage_two
+from ouro_rl.warmstart import FIGURES, padded, settling, stage_one, stage_two
 from rewards.code_reward import CodeReward
 from rollout_workers.pool import RolloutPool
 
@@ -71,14 +71,7 @@ def demonstrations(tokenizer, seed: int) -> Iterator[Callable[[int], tuple[Tenso
             prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
             text = demonstration(task, CARELESS, rng)
             pairs.append((prompt, [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]))
-        length = max(len(prompt) + len(completion) for prompt, completion in pairs)
-        ids = torch.full((size, length), tokenizer.pad_token_id)
-        mask = torch.zeros(size, length, dtype=torch.bool)
-        for row, (prompt, completion) in enumerate(pairs):
-            end = len(prompt) + len(completion)
-            ids[row, :end] = torch.tensor(prompt + completion)
-            mask[row, len(prompt) : end] = True
-        return ids, mask
+        return padded(pairs, tokenizer.pad_token_id)
 
     while True:
         yield batch

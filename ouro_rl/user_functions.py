@@ -27,7 +27,7 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
     if not source or not attribute:
         raise UserError(f"{key}: {name!r} names no {'function' if source else 'module'}; {FORMS}")
     try:
-        module = _file(Path(source)) if source.endswith(".py") else _module(source)
+        module = _file(Path(source)) if source.endswith(".py") else import_module(source)
     except (Exception, SystemExit) as error:  # a user's module may raise anything
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UserError(f"{key}: {name!r} cannot be imported ({what});\n  {FORMS}") from error
@@ -40,19 +40,17 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
     return function
 
 
-def _module(source: str) -> ModuleType:
-    _search_in(Path.cwd())  # a console script's own sys.path has its own folder, not the user's
+def import_module(source: str) -> ModuleType:
+    """A module by its path, also where the console script's own sys.path has its own folder and not the user's."""
+    _search_in(Path.cwd())
     return importlib.import_module(source)
 
 
-def _file(path: Path) -> ModuleType:
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path} (looked in {Path.cwd()})")
+def execute_file(path: Path) -> ModuleType:
+    """The module of a file, executed now. Raises what the file raises."""
     path = path.resolve()
     _search_in(path.parent)  # so that a file can import its neighbours
-    name = f"ouro_user_{path.stem}_{hashlib.blake2b(bytes(path), digest_size=4).hexdigest()}"
-    if name in sys.modules:
-        return sys.modules[name]
+    name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None, path
     module = importlib.util.module_from_spec(spec)
@@ -63,6 +61,17 @@ def _file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _file(path: Path) -> ModuleType:
+    """Functions of one file share its module."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path} (looked in {Path.cwd()})")
+    return sys.modules.get(_module_name(path.resolve())) or execute_file(path)
+
+
+def _module_name(path: Path) -> str:
+    return f"ouro_user_{path.stem}_{hashlib.blake2b(bytes(path), digest_size=4).hexdigest()}"
 
 
 def _search_in(folder: Path) -> None:

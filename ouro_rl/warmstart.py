@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -94,18 +94,22 @@ def demonstrations(config: WarmstartConfig, tokenizer, seed: int) -> Iterator[Ca
         return prompt, [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
 
     def batch(size: int) -> tuple[Tensor, Tensor]:
-        pairs = [encode() for _ in range(size)]
-        length = max(len(prompt) + len(completion) for prompt, completion in pairs)
-        ids = torch.full((size, length), tokenizer.pad_token_id)
-        mask = torch.zeros(size, length, dtype=torch.bool)
-        for row, (prompt, completion) in enumerate(pairs):
-            end = len(prompt) + len(completion)
-            ids[row, :end] = torch.tensor(prompt + completion)
-            mask[row, len(prompt) : end] = True
-        return ids, mask
+        return padded([encode() for _ in range(size)], tokenizer.pad_token_id)
 
     while True:
         yield batch
+
+
+def padded(pairs: Sequence[tuple[list[int], list[int]]], pad_token_id: int) -> tuple[Tensor, Tensor]:
+    """(prompt, completion) token ids -> ids [n, S], filled on the right, and where the completions are, bool [n, S]."""
+    length = max(len(prompt) + len(completion) for prompt, completion in pairs)
+    ids = torch.full((len(pairs), length), pad_token_id)
+    mask = torch.zeros(len(pairs), length, dtype=torch.bool)
+    for row, (prompt, completion) in enumerate(pairs):
+        end = len(prompt) + len(completion)
+        ids[row, :end] = torch.tensor(prompt + completion)
+        mask[row, len(prompt) : end] = True
+    return ids, mask
 
 
 def stage_one(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[dict]:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import importlib.util
 import inspect
 import os
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ouro_rl import user_functions
 from ouro_rl.errors import UserError
 from rewards.adapters import Adapter
 from rewards.code_reward import CodeReward
@@ -96,9 +94,8 @@ def load_function(name: str) -> Callable[..., Any]:
 
 
 def _load_module(name: str, source: str) -> Any:
-    _search_in(Path.cwd())  # a console script's own sys.path has its own folder, not the user's
     try:
-        return importlib.import_module(source)
+        return user_functions.import_module(source)
     except (Exception, SystemExit) as error:  # a user's module may raise anything
         missing = isinstance(error, ModuleNotFoundError) and source.startswith(error.name or "\0")
         mend = (
@@ -112,26 +109,12 @@ def _load_module(name: str, source: str) -> Any:
 def _load_file(name: str, path: Path) -> Any:
     if not path.is_file():
         raise UserError(f"reward {name!r}: there is no file {path} (looked in {Path.cwd()}): correct the path.")
-    path = path.resolve()
-    _search_in(path.parent)  # so that a file can import its neighbours
-    module_name = f"ouro_reward_{path.stem}"
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None and spec.loader is not None, path
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and pickle look a module up by its name
     try:
-        spec.loader.exec_module(module)
+        return user_functions.execute_file(path)
     except (Exception, SystemExit) as error:
-        del sys.modules[module_name]
         raise UserError(
             f"reward {name!r} cannot be imported: {_describe(error)}\nmend {path.name} so that `python {path.name}` works."
         ) from error
-    return module
-
-
-def _search_in(folder: Path) -> None:
-    if str(folder) not in sys.path:
-        sys.path.append(str(folder))
 
 
 def _describe(error: BaseException) -> str:
@@ -140,5 +123,6 @@ def _describe(error: BaseException) -> str:
     if isinstance(error, SyntaxError):
         return line  # it names file and line itself
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    ours = (__file__, user_functions.__file__)
+    own = [frame for frame in frames if "importlib" not in frame.filename and frame.filename not in ours]
     return f"{line} ({os.path.basename(own[-1].filename)}:{own[-1].lineno})" if own else line

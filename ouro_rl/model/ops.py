@@ -6,6 +6,7 @@ bits from the same inputs; its gradients are ordinary torch. `TorchOps` is what 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Protocol
 
@@ -144,6 +145,7 @@ def _count_step(*_: object) -> None:
 register_optimizer_step_post_hook(_count_step)
 
 
+@functools.cache
 def has_bf16_products() -> bool:
     """Whether oneDNN's bf16 products are instructions here; elsewhere they are emulated, at a fifth of fp32's speed."""
     flags = native.cpu_flags().split()
