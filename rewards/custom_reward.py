@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
@@ -57,26 +57,28 @@ class CustomReward:
             return [self._pool.submit({"prompt": p, "completion": c, "columns": row}) for p, c, row in items]
         return [self._pool.submit({"prompts": prompts, "completions": completions, "columns": columns})]
 
-    def collect(self, pending: list[Future[Reply]], count: int) -> list[Verdict]:
-        """The verdicts of a submitted batch, in order."""
+    def collect(self, pending: list[Future[Reply]], names: Sequence[str]) -> list[Verdict]:
+        """The verdicts of a submitted batch, in order. names: how errors call its items."""
         replies = [future.result() for future in pending]
         if self._kind in ("verl", "plain"):
-            return [self._of_item(i, reply) for i, reply in enumerate(replies)]
+            return [self._of_item(name, reply) for name, reply in zip(names, replies, strict=True)]
         (reply,) = replies
         if reply.status != "ok":
-            detail = f"reward {self._name!r}, the whole batch: {reply.detail}"
-            return [Verdict(value=None, status=reply.status, detail=detail, ms=reply.ms)] * count
-        return [self._verdict(i, value, problem, reply.ms / count) for i, (value, problem) in enumerate(reply.value)]
+            batch = names[0] if len(names) == 1 else "the whole batch"
+            detail = f"reward {self._name!r}, {batch}: {reply.detail}"
+            return [Verdict(value=None, status=reply.status, detail=detail, ms=reply.ms)] * len(names)
+        ms = reply.ms / len(names)
+        return [self._verdict(name, value, problem, ms) for name, (value, problem) in zip(names, reply.value, strict=True)]
 
-    def _of_item(self, item: int, reply: Reply) -> Verdict:
+    def _of_item(self, item: str, reply: Reply) -> Verdict:
         if reply.status != "ok":
-            detail = f"reward {self._name!r}, item {item}: {reply.detail}"
+            detail = f"reward {self._name!r}, {item}: {reply.detail}"
             return Verdict(value=None, status=reply.status, detail=detail, ms=reply.ms)
         return self._verdict(item, *reply.value, reply.ms)
 
-    def _verdict(self, item: int, value: float | None, problem: str | None, ms: float) -> Verdict:
+    def _verdict(self, item: str, value: float | None, problem: str | None, ms: float) -> Verdict:
         if problem is not None:
-            return Verdict(value=None, status="crash", detail=f"reward {self._name!r}, item {item}: {problem}", ms=ms)
+            return Verdict(value=None, status="crash", detail=f"reward {self._name!r}, {item}: {problem}", ms=ms)
         if value is None:
             return Verdict(value=None, status="policy", detail=f"reward {self._name!r} returned None", ms=ms)
         return Verdict(value=value, status="correct" if value > 0 else "wrong", ms=ms)

@@ -63,7 +63,8 @@ def grade_file(
     path = Path(path)
     rows = read_rows(path, required_fields(spec))
     with Scorer([spec], workers=workers, timeout_s=timeout_s) as scorer:
-        scores = [score for start in range(0, len(rows), _BATCH) for score in score_rows(scorer, rows[start : start + _BATCH])]
+        starts = range(0, len(rows), _BATCH)
+        scores = [score for start in starts for score in score_rows(scorer, rows[start : start + _BATCH], start + 1)]
     lines = [json.dumps({**row, **_result(score, spec.label)}) for row, score in zip(rows, scores, strict=True)]
     _write(lines, out)
     return _summary(scores, spec.label)
@@ -74,8 +75,9 @@ def required_fields(spec: RewardSpec) -> list[str]:
     return ["completion", *(["answer"] if spec.built_in and spec.name in ("math", "exact") else [])]
 
 
-def score_rows(scorer: Scorer, rows: Sequence[Mapping[str, Any]]) -> list[ItemScore]:
-    """The scores of some lines of a file, their other fields being the columns."""
+def score_rows(scorer: Scorer, rows: Sequence[Mapping[str, Any]], first: int = 1) -> list[ItemScore]:
+    """The scores of some lines of a file, their other fields being the columns. first: the number of the first of them in
+    the file, for errors: the reward may be given one at a time."""
     names = {name for row in rows for name in row} - {"prompt", "prompts", "completion", "completions", "completion_ids"}
     tokens = [row.get("completion_ids") for row in rows]
     return scorer.score(
@@ -83,6 +85,7 @@ def score_rows(scorer: Scorer, rows: Sequence[Mapping[str, Any]]) -> list[ItemSc
         [row["completion"] for row in rows],
         {name: [row.get(name) for row in rows] for name in sorted(names)},
         None if None in tokens else tokens,
+        [f"row {first + i}" for i in range(len(rows))],
     )
 
 

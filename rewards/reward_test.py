@@ -23,7 +23,7 @@ def test_reward(
     with Scorer([spec], workers=workers, timeout_s=timeout_s) as scorer:
         yield f"{'row':>6}  {'value':>8}  {'status':<14}  {'ms':>8}  answer or reason"
         for start in range(0, len(rows), batch):
-            for offset, score in enumerate(score_rows(scorer, rows[start : start + batch])):
+            for offset, score in enumerate(score_rows(scorer, rows[start : start + batch], start + 1)):
                 verdict = score.verdicts[spec.label]
                 yield verdict
                 yield line_of(start + offset + 1, verdict)

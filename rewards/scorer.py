@@ -61,11 +61,13 @@ class Scorer:
         completions: Sequence[Any],
         columns: Mapping[str, Sequence[Any]],
         completion_ids: Sequence[Sequence[int]] | None = None,
+        names: Sequence[str] | None = None,
     ) -> list[ItemScore]:
         """One ItemScore a completion, in order.
 
         prompts: conversations (lists of messages) or texts; completions: texts or conversations; columns: the data
-        set's other columns, one value a completion; completion_ids: the completions as tokens, where they are known. Rewards see conversations in both, as TRL passes them."""
+        set's other columns, one value a completion; completion_ids: the completions as tokens, where they are known. Rewards
+        see conversations in both, as TRL passes them. names: how errors call the completions ("row 7"); else "item 0" and on."""
         counts = {"completions": len(completions), **{name: len(column) for name, column in columns.items()}}
         for name, count in counts.items():
             if count != len(prompts):
@@ -83,8 +85,9 @@ class Scorer:
             if isinstance(reward, CustomReward)
         }
         texts = [text_of(chat) for chat in chats]
+        called = [f"item {i}" for i in range(len(chats))] if names is None else list(names)
         verdicts = {
-            label: reward.collect(pending[label], len(chats))
+            label: reward.collect(pending[label], called)
             if isinstance(reward, CustomReward)
             else reward.verdicts(texts, _for_built_in(reward, columns, beside))
             for label, reward in self._rewards.items()

@@ -12,7 +12,8 @@ import pytest
 
 from ouro_rl.errors import UserError
 from ouro_rl.types import Prompt
-from rewards.grade import check_golds, keep_gradable
+from rewards import reward_test
+from rewards.grade import check_golds, grade_file, keep_gradable
 from rewards.math_reward import MathReward
 from rewards.process_pool import ProcessPool
 from rewards.registry import RewardSpec
@@ -58,6 +59,14 @@ def unspeakable(completions, **kwargs):
 
 def half_too_large(completions, **kwargs):
     return [10**400, 1.0]
+
+def nan_for_bad(completions, **kwargs):
+    return [float("nan" if said[-1]["content"] == "bad" else 1) for said in completions]
+
+def raises_for_bad(completions, **kwargs):
+    if any(said[-1]["content"] == "bad" for said in completions):
+        raise ValueError("bad item")
+    return [1.0] * len(completions)
 
 def unwritable(completions, **kwargs):
     raise ValueError("\\ud800")
@@ -190,6 +199,33 @@ def test_reward_test_prints_every_item(plugin, tmp_path):
     ]:
         done = run("reward", *arguments, cwd=tmp_path)
         assert done.returncode == 2 and part in done.stderr and len(done.stderr.splitlines()) <= 3, done
+
+
+@pytest.mark.parametrize(
+    ("function", "batch", "said"),
+    [
+        ("compute_score", 1, "row 3: ValueError: bad item"),
+        ("compute_score", 2, "row 3: ValueError: bad item"),
+        ("nan_for_bad", 1, "row 3: returned nan"),
+        ("nan_for_bad", 2, "row 3: returned nan"),
+        ("raises_for_bad", 1, "row 3: ValueError: bad item"),
+        ("raises_for_bad", 2, "the whole batch: ValueError: bad item"),
+    ],
+)
+def test_errors_name_the_row_of_the_file(plugin, tmp_path, function, batch, said):
+    rows = [{"completion": said, "answer": "4"} for said in ("4", "4", "bad", "4")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    printed = reward_test.test_reward(RewardSpec(f"{plugin}:{function}"), Path("rows.jsonl"), batch=batch, timeout_s=20)
+    lines = [line for line in printed if isinstance(line, str)]
+    assert lines[3].split()[0] == "3" and said in lines[3]
+
+
+def test_graded_files_name_the_row_too(plugin, tmp_path, monkeypatch):
+    monkeypatch.setattr("rewards.grade._BATCH", 2)
+    rows = [{"completion": said, "answer": "4"} for said in ("4", "4", "bad", "4")]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    summary = grade_file("rows.jsonl", f"{plugin}:nan_for_bad", out="out.jsonl", timeout_s=20)
+    assert "row 3: returned nan" in str(summary)
 
 
 def test_reward_bench_counts_both_kinds_of_error(tmp_path):
