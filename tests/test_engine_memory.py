@@ -12,7 +12,8 @@ from ouro_rl.errors import UserError
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.types import DepthPolicy, ExitRule, Prompt, RolloutRequest, SamplingParams
 from rollout_workers import scheduler
-from rollout_workers.engine import EngineStats, RolloutEngine, _Call, lockstep
+from rollout_workers.call import EngineStats
+from rollout_workers.engine import RolloutEngine, lockstep
 from rollout_workers.kv_cache import page_bytes
 from rollout_workers.pool import RolloutPool
 from tests.sequential import sequential_rollouts
@@ -43,8 +44,7 @@ def most_pages(requests, params, loops):
 
 
 def finish(engine, call):
-    with torch.inference_mode():
-        rollouts = call.run()
+    rollouts = call.run()
     engine.cache.check_integrity()
     assert engine.cache.owned == 0
     return rollouts
@@ -122,10 +122,8 @@ def test_the_first_never_waits():
     requests = make_requests([4] * 6, group=1)
     engine = RolloutEngine(model, max_batch=6, kv_memory_gib=gib_for(model, most_pages(requests, params, 4)))
     ended = []
-    with torch.inference_mode():
-        engine.cache.reshape(64, loops=4)
-        call = _Call(engine, requests, params, 0, None)
-        while call.scheduler.waiting or call.scheduler.running:
+    with engine.start(requests, params) as call:
+        while not call.done:
             call.advance()
             ended.append([rollout is not None for rollout in call.rollouts])
     assert engine.stats.preemptions > 0
@@ -193,10 +191,8 @@ def test_long_prompts_do_not_stall_those_that_decode(hidden):
     requests, params = make_requests([2, 150, 90, 3], group=2), SamplingParams(max_new_tokens=12)
     engine = RolloutEngine(model, max_batch=8, prefill_rows=20)
     widest = 0
-    with torch.inference_mode():
-        engine.cache.reshape(192, loops=4)
-        call = _Call(engine, requests, params, 0, None)
-        while call.scheduler.waiting or call.scheduler.running:
+    with engine.start(requests, params) as call:
+        while not call.done:
             before = engine.stats.prefill_rows
             call.advance()
             widest = max(widest, engine.stats.prefill_rows - before)
@@ -212,9 +208,7 @@ def test_cancelled_samples_leave_at_once():
     requests, params = make_requests([3, 80], group=3), SamplingParams(max_new_tokens=12)
     engine = RolloutEngine(model, max_batch=6, prefill_rows=8)
     expected = RolloutEngine(model, max_batch=6).generate(requests, params)
-    with torch.inference_mode():
-        engine.cache.reshape(96, loops=4)
-        call = _Call(engine, requests, params, 0, None)
+    with engine.start(requests, params) as call:
         for _ in range(9):
             call.advance()
         by_order = {sample.order: slot for slot, sample in call.scheduler.running.items()}
@@ -223,7 +217,7 @@ def test_cancelled_samples_leave_at_once():
         call.cancel([])
         assert engine.cache.owned < owned
         engine.cache.check_integrity()
-    rollouts = finish(engine, call)
+        rollouts = finish(engine, call)
     for order in (0, 2, 3, 5):
         assert_same([rollouts[order]], [expected[order]], tolerance=2e-6)
     assert [rollout.finish_reason for rollout in rollouts].count("cancelled") == engine.stats.cancelled == 2
@@ -238,14 +232,12 @@ def test_a_whole_group_is_cancelled_while_its_prompt_is_on_its_way():
     model = calm_model(8)
     requests, params = make_requests([60, 4], group=2), SamplingParams(max_new_tokens=5)
     engine = RolloutEngine(model, max_batch=2, prefill_rows=8)
-    with torch.inference_mode():
-        engine.cache.reshape(96, loops=4)
-        call = _Call(engine, requests, params, 0, None)
+    with engine.start(requests, params) as call:
         for _ in range(6):
             call.advance()
         call.cancel(list(call.scheduler.running))
         assert engine.cache.owned == 0 and not call.prefill.running and not call.prefill.waiting
-    rollouts = finish(engine, call)
+        rollouts = finish(engine, call)
     assert [len(rollout.completion_ids) for rollout in rollouts] == [0, 0, 5, 5]
 
 

@@ -9,7 +9,7 @@ from ouro_rl.errors import UserError
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.types import DepthPolicy, EarlyStop, ExitRule, SamplingParams, StopStrings, TokenFilters
 from rollout_workers import scheduler, static_passes
-from rollout_workers.engine import RolloutEngine, _Call, lockstep
+from rollout_workers.engine import RolloutEngine, lockstep
 from rollout_workers.static_passes import StaticPasses
 from rollout_workers.weight_sync import load_state
 from tests.static_stand_ins import RecordedPass, WholeLines, move_to_meta
@@ -115,9 +115,7 @@ def test_cancelled_between_two_looks(checked):
     params = SamplingParams(max_new_tokens=20)
     expected = RolloutEngine(model, max_batch=4).generate(requests, params)
     engine = RolloutEngine(model, max_batch=4, static_passes=True)
-    with torch.inference_mode():
-        engine.cache.reshape(64, loops=4)
-        call = _Call(engine, requests, params, 0)
+    with engine.start(requests, params) as call:
         while len(checked) < 2:
             call.advance()
         call.cancel([1, 2])

@@ -1,0 +1,219 @@
+"""One call of the engine: which rows run in each pass, who is admitted, who has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor
+
+from ouro_rl.types import Rollout, RolloutRequest, SamplingParams
+from rollout_workers.attention import Rows
+from rollout_workers.prefill import PrefillQueue
+from rollout_workers.sampler import Sampler
+from rollout_workers.scheduler import Admission, Sample, Scheduler
+
+if TYPE_CHECKING:
+    from rollout_workers.engine import RolloutEngine
+
+Progress = Callable[[int, int], None]
+"""Called now and then with (completion tokens so far, finished samples so far)."""
+OnRollout = Callable[[int, Rollout], None]
+"""Called with every finished rollout at once, and its place in what `generate` will return."""
+PROGRESS_PASSES = 16
+"""Passes between two calls when nothing finishes."""
+
+
+@dataclass(kw_only=True)
+class EngineStats:
+    """Counters since the engine was made (or since they were reset by assigning a fresh one)."""
+
+    passes: int = 0
+    rows: int = 0
+    """Sample rows of all passes: the loops run for completion tokens."""
+    prefill_rows: int = 0
+    """Prompt rows of all passes."""
+    tokens: int = 0
+    finished: int = 0
+    cancelled: int = 0
+    preemptions: int = 0
+    """Samples that gave their pages back, to be computed again: often means that the memory limit is low for `max_batch`."""
+    prefix_hits: int = 0
+    """Prompt positions that samples found in the cache: their group's, or a beginning in common with other prompts."""
+    peak_pages: int = 0
+    peak_bytes: int = 0
+    """Keys and values alive at once, at most."""
+
+
+class Call:
+    """One call of `RolloutEngine.generate`, from its first admission to its last sample. Made by `RolloutEngine.start`."""
+
+    def __init__(
+        self,
+        engine: RolloutEngine,
+        requests: Sequence[RolloutRequest],
+        params: SamplingParams,
+        policy_version: int,
+        on_rollout: OnRollout | None = None,
+    ):
+        self.engine, self.params, self.policy_version, self.on_rollout = engine, params, policy_version, on_rollout
+        self.model, self.cache, self.stats = engine.model, engine.cache, engine.stats
+        self.prefill = PrefillQueue(
+            self.model.model.embed_tokens, engine.prefill_rows, leaves_gaps=engine.cache.rule.leaves_gaps
+        )
+        self.static = engine.static.open(params)
+        self.scheduler = Scheduler(
+            requests, engine.cache, self.prefill, engine.max_batch, share=engine.share_prompts
+        )
+        self.sampler = self.static.sampler if self.static else Sampler(engine.model, params, engine.max_batch)
+        self.rollouts: list[Rollout | None] = [None] * len(self.scheduler.waiting)
+        self.device = engine.cache.table.device
+        self.live = torch.empty(0, dtype=torch.int64, device=self.device)
+        """Slots of the samples that run: not those that wait for their prompt to start."""
+        self.tokens = self.finished = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    @torch.inference_mode()
+    def __exit__(self, *_: object) -> None:
+        self.stats.peak_pages = max(self.stats.peak_pages, self.cache.peak)
+        self.stats.peak_bytes = self.stats.peak_pages * self.cache.page_bytes
+        if self.done and self.static:
+            self.static.close()
+        if self.cache.references:  # left by an exception
+            self.cache.reset()
+            self.engine.static.forget()
+
+    @property
+    def done(self) -> bool:
+        return not (self.scheduler.waiting or self.scheduler.running)
+
+    def run(self, on_progress: Progress | None = None) -> list[Rollout]:
+        """Until all samples have ended."""
+        passes = 0
+        while not self.done:
+            ended = self.advance()
+            passes += 1
+            if on_progress is not None and (ended or passes % PROGRESS_PASSES == 0):
+                on_progress(self.tokens, self.finished)
+        return self.rollouts
+
+    @torch.inference_mode()
+    def advance(self) -> int:
+        """One pass, or a few static ones. Returns the number of samples that ended."""
+        self._admit()
+        rows = self.engine.choose_rows(self.live, self.sampler.loops)
+        while self.cache.available < len(rows):
+            if not self.scheduler.evict():
+                self._preempt(self.scheduler.youngest())
+                rows = self.engine.choose_rows(self.live, self.sampler.loops)
+        is_static = self.static and len(rows) and not self.prefill.running
+        ended = self._static_steps(rows) if is_static else self._step(rows)
+        if ended:
+            self._finish(ended)
+        return len(ended)
+
+    @torch.inference_mode()
+    def cancel(self, slots: Sequence[int]) -> None:
+        """End running samples here, between two passes: their pages are free at once, and they are returned with the tokens that
+        they have (maybe none) and the finish reason `cancelled`."""
+        if slots:
+            records = [{**self.sampler.suspend(slot), "finish_reason": "cancelled"} for slot in slots]
+            self._take_out(slots, records)
+            self.stats.cancelled += len(slots)
+
+    def _admit(self) -> None:
+        admissions: list[Admission] = []
+        while (admission := self.scheduler.admit()) is not None:
+            admissions.append(admission)
+        if admissions:
+            samples = [admission.sample for admission in admissions]
+            self.sampler.start(
+                [admission.slot for admission in admissions],
+                [sample.seed for sample in samples],
+                [sample.prompt_ids for sample in samples],
+            )
+            for admission in admissions:
+                self.stats.prefix_hits += admission.shared
+                if admission.sample.record.get("completion_ids"):
+                    self.sampler.resume(admission.slot, admission.sample.record)
+        if self.prefill.waiting:
+            joining = self.prefill.start()
+            self.live = torch.cat([self.live, self.live.new_tensor(joining)])
+
+    def _preempt(self, slot: int) -> None:
+        self.scheduler.preempt(slot, self.sampler.suspend(slot))
+        self.live = self.live[self.live != slot]
+        self.stats.preemptions += 1
+
+    def _finish(self, slots: list[int]) -> None:
+        self._take_out(slots, self.sampler.collect(slots))
+        self.stats.finished += len(slots)
+
+    def _take_out(self, slots: Sequence[int], records: Sequence[dict[str, Any]]) -> None:
+        samples = self.scheduler.finish(slots)
+        for sample, record in zip(samples, records, strict=True):
+            self.rollouts[sample.order] = rollout = self._rollout(sample, record)
+            if self.on_rollout is not None:
+                self.on_rollout(sample.order, rollout)
+        self.live = self.live[~torch.isin(self.live, self.live.new_tensor(slots))]
+        self.finished += len(slots)
+
+    def _rollout(self, sample: Sample, record: dict[str, Any]) -> Rollout:
+        return Rollout(
+            prompt_index=sample.request.prompt.index,
+            sample_index=sample.index,
+            prompt_ids=sample.prompt_ids,
+            policy_version=self.policy_version,
+            temperature=self.params.temperature,
+            filters=self.params.filters,
+            depth_policy=self.params.depth_policy,
+            **record,
+        )
+
+    def _step(self, slots: Tensor) -> list[int]:
+        """One pass over the samples in `slots` [n] and the prompts on their way. Returns the slots of the samples that ended."""
+        states = self.engine.forward(*self._gather_rows(slots))
+        prefill_rows = sum(len(prefill) for prefill in self.prefill.running)
+        if prefill_rows:
+            self.prefill.advance(states[len(slots) : len(slots) + prefill_rows])
+        made, ended = self.sampler.step(slots, states[: len(slots)]) if len(slots) else (0, [])
+        self.tokens += made
+        self.stats.passes += 1
+        self.stats.rows += len(slots)
+        self.stats.prefill_rows += prefill_rows
+        self.stats.tokens += made
+        return ended
+
+    def _static_steps(self, slots: Tensor) -> list[int]:
+        passes, rows, tokens, ended = self.static.run(slots)
+        self.tokens += tokens
+        self.stats.passes += passes
+        self.stats.rows += rows
+        self.stats.tokens += tokens
+        return ended
+
+    def _gather_rows(self, slots: Tensor) -> tuple[Rows, Tensor, Tensor]:
+        """The rows of the next pass, the pages that they write, and the states [rows, hidden] that they start from."""
+        sampler, prefills = self.sampler, self.prefill.running
+        loops, positions, states = (
+            part.index_select(0, slots) for part in (sampler.loops, sampler.positions, sampler.states)
+        )
+        pages, contexts = self.cache.extend(slots, loops, positions)
+        if not prefills:
+            rows = Rows(slots=slots, loops=loops, positions=positions, contexts=contexts, samples=len(slots))
+            return rows, pages, states
+        rows = Rows(
+            slots=torch.cat([slots, *(prefill.row_slots for prefill in prefills)]),
+            loops=torch.cat([loops, *(torch.full_like(prefill.positions, prefill.loop) for prefill in prefills)]),
+            positions=torch.cat([positions, *(prefill.positions for prefill in prefills)]),
+            contexts=torch.cat([contexts, *(prefill.contexts for prefill in prefills)]),
+            samples=len(slots),
+            prefills=prefills,
+        )
+        prompt = slice(rows.samples, None)
+        prompt_pages = self.cache.table[rows.slots[prompt], rows.loops[prompt] - 1, rows.contexts[prompt] - 1]
+        return rows, torch.cat([pages, prompt_pages]), torch.cat([states, *(prefill.states for prefill in prefills)])
