@@ -9,19 +9,29 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 import torch
 
 from ouro_rl import cli
 from ouro_rl.bench import BENCHMARKS, check_name
-from ouro_rl.bench.clock import run_engine, run_generate, take_turns
+from ouro_rl.bench.clock import (
+    BY_GATE,
+    SLICES,
+    TimedCall,
+    keep_pace,
+    run_engine,
+    run_generate,
+    run_together,
+    take_turns,
+)
 from ouro_rl.bench.command import run_bench
 from ouro_rl.bench.curves import plot, straight_line
 from ouro_rl.bench.limit import Machine, pass_cost, window_costs, window_limit
 from ouro_rl.bench.model import QUICK, bench_model, make_requests, trace_bias, trace_depths, trace_seeds
 from ouro_rl.bench.predictions import FIGURES
-from ouro_rl.bench.report import figure_rows, page, table, write_json
+from ouro_rl.bench.report import cpu_ticks, figure_rows, page, stolen_share, table, write_json
 from ouro_rl.bench.rollout import Contestants
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.types import ExitRule
@@ -40,7 +50,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     file = tmp_path_factory.mktemp("bench") / "all.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ouro_rl.bench.command.QUICK", TINY)
-        return run_bench("all", seconds=0.1, quick=True, json_file=file), file
+        return run_bench("all", quick=True, json_file=file), file
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +75,9 @@ def test_the_engine_runs_the_trace(tiny_run):
     bias = bench_model(TINY).model.early_exit_gate.bias.item()
     assert [list(rollout.depths) for rollout in tiny_run.rollouts] == trace_depths(seeds, 8, bias, 4).tolist()
     assert all(sum(rollout.depths) == 20 for rollout in tiny_run.rollouts)
-    assert (tiny_run.tokens, tiny_run.loops, tiny_run.mean_depth) == (32, 80, 2.5)
-    assert tiny_run.passes == 20  # the batch is full to the end
-    assert tiny_run.prompt_loops == 4 * 7 * 4
+    assert (tiny_run.last.tokens, tiny_run.last.loops, tiny_run.mean_depth) == (32, 80, 2.5)
+    assert tiny_run.last.passes == 20  # the batch is full to the end
+    assert tiny_run.last.prompt_loops == 4 * 7 * 4
 
 
 def test_prompts_share_nothing_but_within_a_group():
@@ -80,34 +90,91 @@ def test_prompts_share_nothing_but_within_a_group():
 
 
 def test_the_window_holds_decoding_alone(tiny_run):
-    assert 0 < tiny_run.window_seconds < tiny_run.seconds
-    assert 0 < tiny_run.window_passes < tiny_run.passes
+    assert 0 < tiny_run.window_seconds < tiny_run.last.seconds
+    assert 0 < tiny_run.window_passes < tiny_run.last.passes
     assert tiny_run.window_loops == 4 * tiny_run.window_passes
+
+
+def test_slices_make_up_the_window(tiny_run):
+    slices = tiny_run.slices
+    assert 1 < len(slices) <= SLICES
+    assert sum(part.loops for part in slices) == tiny_run.window_loops
+    assert sum(part.seconds for part in slices) == pytest.approx(tiny_run.window_seconds)
+    whole = sum(part.loops for part in slices) / tiny_run.mean_depth / sum(part.seconds for part in slices)
+    assert tiny_run.decode_tokens_per_second == pytest.approx(whole)
+
+
+def timed_call(rule: ExitRule, tokens: int = 8, **settings) -> TimedCall:
+    model = bench_model(TINY)
+    requests = make_requests(TINY, trace_seeds(model, TINY, 4, tokens), prompt=TINY.prompt)
+    return TimedCall(RolloutEngine(model, max_batch=4), requests, tokens, rule, **settings)
+
+
+def test_calls_that_run_together_keep_pace():
+    """Whoever is behind goes next: no call is ever a token of the batch ahead of where it has to be."""
+    calls = [timed_call(ExitRule(kind="fixed", value=depth)) for depth in (1, 4)]
+    for made in range(9):
+        keep_pace(calls, made / 8)
+        # a batch in step makes its tokens at once
+        assert [call.call.tokens for call in calls] == [4 * max(made, 1)] * 2
+    assert [call.result().last.passes for call in calls] == [8, 32]
+
+
+def test_each_call_is_timed_alone_and_prepared_before_each_pass(monkeypatch: pytest.MonkeyPatch):
+    """A clock that only passes tick: by 1 s in one call, 10 s in the other."""
+    now, step = [0.0], [0.0]
+    calls = {
+        name: timed_call(ExitRule(kind="fixed", value=2), prepare=lambda seconds=seconds: step.__setitem__(0, seconds))
+        for name, seconds in (("quick", 1.0), ("slow", 10.0))
+    }
+    before = {name: call.seconds for name, call in calls.items()}
+    for call in calls.values():
+        advance = call.call.advance
+
+        def tick(advance=advance):
+            now[0] += step[0]
+            return advance()
+
+        call.call.advance = tick
+    monkeypatch.setattr("ouro_rl.bench.clock.time.perf_counter", lambda: now[0])
+    runs = run_together(calls)
+    taken = {name: run.last.seconds - before[name] for name, run in runs.items()}
+    assert taken == {"quick": pytest.approx(runs["quick"].last.passes), "slow": pytest.approx(10 * runs["slow"].last.passes)}
+    assert runs["quick"].rollouts == runs["slow"].rollouts
+
+
+def test_a_call_that_has_not_ended_has_no_result():
+    call = timed_call(BY_GATE)
+    call.advance()
+    with pytest.raises(RunError, match="ended at"):
+        call.result()
 
 
 def test_generate_makes_as_many_tokens():
     requests = make_requests(TINY, range(4), prompt=TINY.prompt, group=2)
-    made = run_generate(bench_model(TINY), requests, 6)
-    assert (made.tokens, made.window_tokens) == (24, 20)
+    calls: list[int] = []
+    made = run_generate(bench_model(TINY), requests, 6, calls.append)
+    assert made.tokens == 24 and calls == [0, 1, 2, 3, 4, 5, 6]
     assert 0 < made.window_seconds < made.seconds
+    assert len(made.slice_speeds) == 5 and min(made.slice_speeds) <= made.decode_tokens_per_second <= max(made.slice_speeds)
+
+
+def test_what_runs_between_the_tokens_of_generate_is_not_counted(monkeypatch: pytest.MonkeyPatch):
+    now = [0.0]
+    monkeypatch.setattr("ouro_rl.bench.clock.time.perf_counter", lambda: now[0])
+
+    def between(made: int) -> None:
+        now[0] += 100.0
+
+    made = run_generate(bench_model(TINY), make_requests(TINY, range(2), prompt=TINY.prompt), 6, between)
+    assert list(made.times) == [0.0] * 6
 
 
 def test_rounds_take_turns_forwards_and_backwards():
     order: list[str] = []
-    results = take_turns({name: lambda name=name: order.append(name) for name in "ab"}, float("inf"), lambda line: None, most=3)
+    results = take_turns({name: lambda name=name: order.append(name) for name in "ab"}, 3, lambda line: None)
     assert "".join(order) == "abbaab"
     assert [len(rounds) for rounds in results.values()] == [3, 3]
-
-
-@pytest.mark.parametrize(("deadline", "rounds"), [(5.0, 1), (19.0, 1), (21.0, 2), (1000.0, 5)])
-def test_rounds_keep_to_their_deadline(monkeypatch: pytest.MonkeyPatch, deadline, rounds):
-    now = [0.0]
-    monkeypatch.setattr("ouro_rl.bench.clock.time.perf_counter", lambda: now[0])
-
-    def run():
-        now[0] += 10.0
-
-    assert len(take_turns({"run": run}, deadline, lambda line: None)["run"]) == rounds
 
 
 # --- the limit ---------------------------------------------------------------------------------------------------------
@@ -152,12 +219,15 @@ def test_a_run_whose_samples_wait_has_no_limit():
 
 def test_a_contestant_that_does_less_is_found():
     contestants = Contestants(TINY)
-    contestants.check_same_work({"adaptive": [contestants.engine_run()]})
-    shallow = contestants.engine_run(rule=ExitRule(kind="fixed", value=3))
+
+    def run(**settings):
+        return run_together({"": contestants.call(**settings)})[""]
+
+    contestants.check_same_work({"adaptive": run()})
     with pytest.raises(RunError, match="fixed ran 96 loops for 32 tokens"):
-        contestants.check_same_work({"fixed": [shallow]})
+        contestants.check_same_work({"fixed": run(rule=ExitRule(kind="fixed", value=3))})
     with pytest.raises(RunError, match="adaptive ran"):
-        contestants.check_same_work({"adaptive": [contestants.engine_run(tokens=7)]})
+        contestants.check_same_work({"adaptive": run(tokens=7)})
 
 
 def test_everyone_does_the_same_work(everything):
@@ -210,24 +280,28 @@ def test_the_json_has_its_keys(everything):
 
 
 def test_ratios_follow_from_the_raw_figures(everything):
-    """One round was run, so each ratio is that of two figures."""
     results = everything[0]
-    speed = {name: run["decode_tokens_per_second"]["median"] for name, run in results["rollout"]["runs"].items()}
-    assert results["continuous_share_of_bound"] == pytest.approx(speed["adaptive"] / speed["fixed"] / (4 / 2.5))
-    assert results["continuous_vs_sync_b16"] == pytest.approx(speed["adaptive_small"] / speed["lockstep_small"])
-    assert results["no_exit_overhead"] == pytest.approx(speed["fixed_small"] / speed["no_exit_small"] - 1)
-    assert results["adaptive_vs_generate"] == pytest.approx(speed["adaptive"] / speed["generate"])
+    runs = results["rollout"]["runs"]
+
+    def ratio(above: str, below: str) -> float:
+        return median(a / b for a, b in zip(runs[above]["slices"], runs[below]["slices"], strict=True))
+
+    assert results["continuous_share_of_bound"] == pytest.approx(ratio("adaptive", "fixed") / (4 / 2.5))
+    assert results["continuous_vs_sync_b16"] == pytest.approx(ratio("adaptive_small", "lockstep_small"))
+    assert results["no_exit_overhead"] == pytest.approx(ratio("fixed_small", "no_exit_small") - 1)
+    assert results["adaptive_vs_generate"] == pytest.approx(ratio("adaptive", "generate"))
+    whole = runs["adaptive"]["tokens_per_second"] / runs["generate"]["tokens_per_second"]
+    assert results["adaptive_vs_generate_whole_call"] == pytest.approx(whole)
     probe = results["rollout"]["generate"]
     assert probe["precision"] == min(probe["probe_seconds"], key=probe["probe_seconds"].get)
     assert results["share_of_limit"] == pytest.approx(
-        speed["adaptive"] / results["rollout"]["limit"]["tokens_per_second"]
+        runs["adaptive"]["decode_tokens_per_second"] / results["rollout"]["limit"]["tokens_per_second"]
     )
-    seconds = {name: run["seconds"]["median"] for name, run in results["replay"]["runs"].items()}
-    assert results["replay_time_ratio"] == pytest.approx(seconds["mean_depth"] / seconds["full_depth"])
-    seconds = {name: run["seconds"]["median"] for name, run in results["group"]["runs"].items()}
-    assert results["group_speedup"] == pytest.approx(seconds["unshared"] / seconds["shared"])
+    group = results["group"]["runs"]
+    assert results["group_speedup"] == pytest.approx(group["unshared"]["seconds"] / group["shared"]["seconds"])
+    assert results["replay_time_ratio"] == results["spread"]["replay_time_ratio"]["median"]
     exact, plain = (
-        run["rollout_seconds"]["median"] + run["replay_seconds"]["median"]
+        run["rollout_seconds"] + run["replay_seconds"]["median"]
         for run in (results["exact"]["runs"]["exact"], results["exact"]["runs"]["plain"])
     )
     assert results["exact_cost"] == pytest.approx(exact / plain - 1)
@@ -245,8 +319,8 @@ def test_the_table_and_the_page_say_what_the_json_says(everything):
 
 def test_a_page_of_several_files_takes_the_last_of_a_figure(everything, tmp_path: Path):
     results, file = everything
-    part = {key: results[key] for key in ("benchmark", "machine", "when", "cache")}
-    spread = {"median": 0.5, "least": 0.5, "greatest": 0.5, "rounds": 1}
+    part = {key: results[key] for key in ("benchmark", "machine", "when", "seconds", "cache")}
+    spread = {"median": 0.5, "least": 0.5, "greatest": 0.5, "count": 1}
     write_json({**part, "kv_bytes_ratio": 0.5, "spread": {"kv_bytes_ratio": spread}}, tmp_path / "cache.json")
     written = page([file, tmp_path / "cache.json"])
     assert "| 0.500 | - | 0.625 | 0.700 / 0.640 / 0.630 |" in written and "| open |" not in written
@@ -255,7 +329,7 @@ def test_a_page_of_several_files_takes_the_last_of_a_figure(everything, tmp_path
 
 def test_curves_and_their_plot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.setattr("ouro_rl.bench.command.QUICK", TINY)
-    results = run_bench("curves", seconds=1.0, quick=True, json_file=tmp_path / "c.json", plot_file=tmp_path / "c.png")
+    results = run_bench("curves", quick=True, json_file=tmp_path / "c.json", plot_file=tmp_path / "c.png")
     points = results["curves"]["points"]
     assert {name: [point["x"] for point in line] for name, line in points.items()} == {
         "batch": [1, 2], "context": [8, 16, 32], "group": [1, 2],
@@ -274,6 +348,13 @@ def test_straight_line():
     assert line["r_squared"] == pytest.approx(1.0)
 
 
+def test_time_that_other_guests_had():
+    assert stolen_share((100, 10), (300, 60)) == 0.25
+    assert stolen_share((100, 10), (100, 10)) is None and stolen_share(None, (1, 0)) is None
+    ticks = cpu_ticks()
+    assert ticks is None or 0 <= ticks[1] <= ticks[0]
+
+
 # --- command line ------------------------------------------------------------------------------------------------------
 
 
@@ -288,7 +369,6 @@ def test_straight_line():
         (["cache", "--json", "."], "is a folder"),
         (["cache", "group"], "one name at a time"),
         (["cache", "--plot", "x.png"], "has no plot"),
-        (["cache", "--seconds", "never"], "no number of seconds"),
     ],
 )
 def test_mistakes_are_told(arguments, told, capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):

@@ -8,9 +8,6 @@ from pathlib import Path
 from ouro_rl.bench import BENCHMARKS, PAGE, check_name
 from ouro_rl.errors import UserError
 
-SECONDS = 540.0
-"""A run may take, when nothing else is said: `all` ends within ten minutes on two cores."""
-
 
 def add_bench_arguments(command: argparse.ArgumentParser) -> None:
     names = "; ".join(f"{name}: {what}" for name, what in BENCHMARKS.items())
@@ -18,9 +15,6 @@ def add_bench_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("files", nargs="*", type=Path, metavar="FILE", help=f"for {PAGE}: what --json wrote")
     command.add_argument("--json", type=Path, metavar="FILE", help="where all figures go")
     command.add_argument("--plot", type=Path, metavar="FILE.png", help="where the plot of curves goes")
-    command.add_argument(
-        "--seconds", type=_seconds, default=SECONDS, metavar="S", help=f"repeat as long as this allows (default {SECONDS:g}); each side runs once at least"
-    )
     command.add_argument("--quick", action="store_true", help="a tiny model, to try the command: no figures to quote")
 
 
@@ -43,9 +37,8 @@ def bench(arguments: argparse.Namespace) -> int:
     from ouro_rl.bench.command import run_bench
 
     run_bench(
-        arguments.name, seconds=arguments.seconds, quick=arguments.quick, json_file=arguments.json,
-        plot_file=arguments.plot,
-    )  # fmt: skip
+        arguments.name, quick=arguments.quick, json_file=arguments.json, plot_file=arguments.plot
+    )
     return 0
 
 
@@ -58,12 +51,3 @@ def _check_writable(option: str, file: Path | None) -> None:
     if not file.absolute().parent.is_dir():
         raise UserError(f"{option} {file}: there is no folder {file.parent}; make it first")
 
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < 1e6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds above 0")
-    return value

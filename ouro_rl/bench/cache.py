@@ -4,11 +4,12 @@
 
 A completion's positions are those whose depth the gate decides: from the last prompt position on, one a new token. The pages of the
 other prompt positions (all loops each) are left out of it; `with_prompts` and `with_shared_prompts` (groups) have them in.
-The figures do not depend on time: one run each, of 4 samples and of a group of 16.
+The figures do not depend on time: one run each, of 4 samples and of a group of 16, 32 new tokens.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ouro_rl.bench.clock import Say, run_engine
@@ -18,8 +19,9 @@ from ouro_rl.types import ExitRule
 from rollout_workers.engine import RolloutEngine
 
 
-def bench_cache(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
-    """The section `cache` of the JSON, with `ratios` by their top-level names. Runs once, whatever the deadline."""
+def bench_cache(sizes: Sizes, say: Say) -> dict[str, Any]:
+    """The section `cache` of the JSON, with `ratios` by their top-level names."""
+    sizes = replace(sizes, tokens=sizes.curve_tokens)
     model = bench_model(sizes)
     full_rule = ExitRule(kind="fixed", value=sizes.loops)
     found: dict[str, Any] = {}
@@ -37,12 +39,12 @@ def bench_cache(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
             "ratio": (adaptive.peak_bytes - prompts) / (full.peak_bytes - prompts),
             "ratio_with_prompts": adaptive.peak_bytes / full.peak_bytes,
             "mean_depth": adaptive.mean_depth,
-            "bytes_per_token": (adaptive.peak_bytes - prompts) / adaptive.tokens,
-            "positions": adaptive.tokens,
+            "bytes_per_token": (adaptive.peak_bytes - prompts) / adaptive.last.tokens,
+            "positions": adaptive.last.tokens,
         }
     ratio = found["alone"]["ratio"]
     return {
-        "ratios": {"kv_bytes_ratio": {"median": ratio, "least": ratio, "greatest": ratio, "rounds": 1}},
+        "ratios": {"kv_bytes_ratio": {"median": ratio, "least": ratio, "greatest": ratio, "count": 1}},
         "page_bytes": model_page_bytes(model),
         "with_prompts": found["alone"]["ratio_with_prompts"],
         "with_shared_prompts": found["group"]["ratio_with_prompts"],

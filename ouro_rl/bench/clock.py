@@ -1,9 +1,13 @@
-"""Timed calls, and rounds of them in turns.
+"""Timed calls, driven a pass at a time so that several can take turns.
 
-A call of the engine is timed as a whole, and over its *decode window*: from the first look of the progress callback at which all
-prompts are through, to the end. The window has no prefill in it, on either side of a comparison, and nothing is subtracted.
-Tokens/s while decoding are loops/s in the window over the trace's mean depth: a token that is half done at the window's start
-counts for the loops that are left of it.
+The machines that this runs on change their speed by the second. So calls that are compared run together: whoever has the smallest
+share of its tokens makes the next pass (`keep_pace`), and a slow second slows all of them. Time is taken of each pass alone.
+
+A call of the engine is timed as a whole, and over its *decode window*: from the end of the last pass that had a prompt in it, to the
+end. The window has no prefill in it, on either side of a comparison, and nothing is subtracted. Tokens/s while decoding are
+loops/s in the window over the trace's mean depth: a token that is half done at the window's start counts for the loops that are left
+of it. The window is cut in `SLICES` slices of equal numbers of tokens; a ratio of two calls is taken slice by slice, where both
+did the same work at the same length, and reported with the least and the greatest of them.
 """
 
 from __future__ import annotations
@@ -12,7 +16,8 @@ import gc
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TypeVar
 
 import torch
@@ -22,7 +27,8 @@ from transformers.generation.streamers import BaseStreamer
 from ouro_rl.errors import RunError
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.types import ExitRule, Rollout, RolloutRequest, SamplingParams
-from rollout_workers.engine import EngineStats, RolloutEngine
+from rollout_workers.call import EngineStats
+from rollout_workers.engine import RolloutEngine
 
 T = TypeVar("T")
 Say = Callable[[str], None]
@@ -30,81 +36,185 @@ Say = Callable[[str], None]
 BY_GATE = ExitRule()
 """Depths are drawn from the gate."""
 WARM_UP_TOKENS = 4
+SLICES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """The counters after a pass, since the call began."""
+
+    seconds: float
+    tokens: int
+    loops: int
+    """Run for completion tokens."""
+    prompt_loops: int
+    passes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """A part of a decode window."""
+
+    seconds: float
+    loops: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One call of the engine."""
 
-    seconds: float
-    tokens: int
-    """Completion tokens made."""
-    loops: int
-    """Loops run for them."""
-    prompt_loops: int
-    """Loops run for prompt tokens."""
-    passes: int
-    window_seconds: float
-    window_loops: int
-    window_passes: int
+    looks: Sequence[Look]
+    """After each pass."""
     peak_bytes: int
     rollouts: Sequence[Rollout]
 
     @property
+    def last(self) -> Look:
+        return self.looks[-1]
+
+    @property
+    def window(self) -> Sequence[Look]:
+        """From the look at which all prompts are through; raises RunError where decoding had less than two passes."""
+        found = [look for look in self.looks if look.prompt_loops == self.last.prompt_loops]
+        if len(found) < 3:
+            raise RunError(f"{self.last.passes} passes are too few to time: the sizes of this run are too small")
+        return found
+
+    @property
+    def window_seconds(self) -> float:
+        return self.last.seconds - self.window[0].seconds
+
+    @property
+    def window_loops(self) -> int:
+        return self.last.loops - self.window[0].loops
+
+    @property
+    def window_passes(self) -> int:
+        return self.last.passes - self.window[0].passes
+
+    @property
+    def slices(self) -> list[Slice]:
+        """The window between equal shares of the call's tokens; a share that passes within the prompts' passes is left out."""
+        window = self.window
+        edges = [window[0]]
+        for number in range(1, SLICES + 1):
+            edge = next(look for look in window if look.tokens * SLICES >= number * self.last.tokens)
+            if edge is not edges[-1]:
+                edges.append(edge)
+        return [Slice(seconds=b.seconds - a.seconds, loops=b.loops - a.loops) for a, b in pairwise(edges)]
+
+    @property
     def mean_depth(self) -> float:
-        return self.loops / self.tokens
+        return self.last.loops / self.last.tokens
 
     @property
     def tokens_per_second(self) -> float:
         """Of the whole call, prompts included."""
-        return self.tokens / self.seconds
+        return self.last.tokens / self.last.seconds
 
     @property
     def decode_tokens_per_second(self) -> float:
         """Within the decode window."""
         return self.window_loops / self.mean_depth / self.window_seconds
 
+    @property
+    def slice_speeds(self) -> list[float]:
+        """Tokens/s while decoding, slice by slice."""
+        return [part.loops / self.mean_depth / part.seconds for part in self.slices]
+
+
+class TimedCall:
+    """One call of the engine that makes `tokens` new tokens of every sample, a pass at a time. `prepare` is called before each pass, not
+    timed: what contestants that share a model set back to their own."""
+
+    def __init__(
+        self, engine: RolloutEngine, requests: Sequence[RolloutRequest], tokens: int, rule: ExitRule = BY_GATE,
+        prepare: Callable[[], None] = lambda: None,
+    ):  # fmt: skip
+        self.engine, self.prepare = engine, prepare
+        engine.stats = EngineStats()
+        gc.collect()
+        prepare()
+        started = time.perf_counter()
+        self.call = engine.start(requests, SamplingParams(max_new_tokens=tokens, exit_rule=rule))
+        self.seconds = time.perf_counter() - started
+        self.wanted = tokens * sum(len(request.seeds) for request in requests)
+        self.looks: list[Look] = []
+
+    @property
+    def progress(self) -> tuple[float, int]:
+        """The share of its tokens, then passes."""
+        return self.call.tokens / self.wanted, len(self.looks)
+
+    def advance(self) -> None:
+        """One pass."""
+        self.prepare()
+        stats = self.call.stats
+        started = time.perf_counter()
+        self.call.advance()
+        self.seconds += time.perf_counter() - started
+        self.looks.append(
+            Look(
+                seconds=self.seconds, tokens=stats.tokens, loops=stats.rows, prompt_loops=stats.prefill_rows,
+                passes=stats.passes,
+            )
+        )  # fmt: skip
+
+    def result(self) -> Run:
+        """After the last pass."""
+        with self.call:
+            if not self.call.done:
+                raise RunError(f"a call ended at {self.call.tokens} of {self.wanted} tokens")
+        return Run(looks=self.looks, peak_bytes=self.call.stats.peak_bytes, rollouts=self.call.rollouts)
+
+
+def keep_pace(calls: Sequence[TimedCall], share: float) -> None:
+    """Advance all to this share of their tokens (with 0: until their prompts are through), who is furthest behind first."""
+    while behind := [call for call in calls if call.progress[0] < share or (not share and not call.call.tokens)]:
+        min(behind, key=lambda call: call.progress).advance()
+
+
+def run_together(calls: Mapping[str, TimedCall]) -> dict[str, Run]:
+    """All calls to their ends, side by side."""
+    keep_pace(list(calls.values()), 1.0)
+    return {name: call.result() for name, call in calls.items()}
+
 
 def run_engine(
     engine: RolloutEngine, requests: Sequence[RolloutRequest], tokens: int, rule: ExitRule = BY_GATE
 ) -> Run:
-    """`tokens` new tokens of every sample, timed."""
-    engine.stats = stats = EngineStats()
-    looks: list[tuple[float, int, int, int]] = []
-
-    def look(_tokens: int, _finished: int) -> None:
-        looks.append((time.perf_counter(), stats.prefill_rows, stats.rows, stats.passes))
-
-    params = SamplingParams(max_new_tokens=tokens, exit_rule=rule)
-    gc.collect()
-    started = time.perf_counter()
-    rollouts = engine.generate(requests, params, on_progress=look)
-    seconds = time.perf_counter() - started
-    window = [place for place in looks if place[1] == stats.prefill_rows]
-    if len(window) < 2:
-        raise RunError(f"{stats.passes} passes are too few to time: the sizes of this run are too small")
-    (start, _, first_loops, first_passes), (end, _, last_loops, last_passes) = window[0], window[-1]
-    return Run(
-        seconds=seconds, tokens=stats.tokens, loops=stats.rows, prompt_loops=stats.prefill_rows, passes=stats.passes,
-        window_seconds=end - start, window_loops=last_loops - first_loops, window_passes=last_passes - first_passes,
-        peak_bytes=stats.peak_bytes, rollouts=rollouts,
-    )  # fmt: skip
+    """A call by itself."""
+    return run_together({"": TimedCall(engine, requests, tokens, rule)})[""]
 
 
 def warm_up(engine: RolloutEngine, requests: Sequence[RolloutRequest]) -> None:
-    """A few tokens, not timed: compiles, packs weights, has the prompts' pages."""
-    engine.generate(requests, SamplingParams(max_new_tokens=WARM_UP_TOKENS))
+    """A few tokens of one prompt, not timed: compiles and packs weights."""
+    engine.generate([replace(requests[0], seeds=requests[0].seeds[:1])], SamplingParams(max_new_tokens=WARM_UP_TOKENS))
+
+
+# --- transformers' generate() -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generated:
     """One call of transformers' `generate()`."""
 
-    seconds: float
-    tokens: int
-    window_seconds: float
-    """From the first token of every sample to the last."""
-    window_tokens: int
+    samples: int
+    times: Sequence[float]
+    """Seconds since the call began, without those given to others: at each token of the batch."""
+
+    @property
+    def tokens(self) -> int:
+        return self.samples * len(self.times)
+
+    @property
+    def seconds(self) -> float:
+        return self.times[-1]
+
+    @property
+    def window_seconds(self) -> float:
+        """From the first token of every sample to the last."""
+        return self.times[-1] - self.times[0]
 
     @property
     def tokens_per_second(self) -> float:
@@ -112,77 +222,83 @@ class Generated:
 
     @property
     def decode_tokens_per_second(self) -> float:
-        return self.window_tokens / self.window_seconds
+        return (self.tokens - self.samples) / self.window_seconds
+
+    @property
+    def slice_speeds(self) -> list[float]:
+        """Tokens/s while decoding, between equal shares of the tokens."""
+        edges = sorted({0, *(-(-number * len(self.times) // SLICES) - 1 for number in range(1, SLICES + 1))})
+        return [self.samples * (b - a) / (self.times[b] - self.times[a]) for a, b in pairwise(edges)]
 
 
 class TokenClock(BaseStreamer):
-    """When `generate()` had the prompt, and then each token of the batch."""
+    """When `generate()` had each token of the batch; and others run in between, their time not counted."""
 
-    def __init__(self) -> None:
+    def __init__(self, between: Callable[[int], None]):
+        self.between = between
         self.times: list[float] = []
+        self.resumed = time.perf_counter()
+        self.seconds = 0.0
+        self.seen_prompt = False
 
     def put(self, value: torch.Tensor) -> None:
-        self.times.append(time.perf_counter())
+        self.seconds += time.perf_counter() - self.resumed
+        if self.seen_prompt:
+            self.times.append(self.seconds)
+        self.seen_prompt = True
+        self.between(len(self.times))
+        self.resumed = time.perf_counter()
 
     def end(self) -> None:
         pass
 
 
 @torch.inference_mode()
-def run_generate(model: OuroForCausalLM, requests: Sequence[RolloutRequest], tokens: int) -> Generated:
-    """Greedy (the least that it can do for a token), all samples as one batch without padding, at all of the model's loops."""
+def run_generate(
+    model: OuroForCausalLM, requests: Sequence[RolloutRequest], tokens: int,
+    between: Callable[[int], None] = lambda tokens: None,
+) -> Generated:  # fmt: skip
+    """Greedy (the least that it can do for a token), all samples as one batch without padding, at all of the model's loops. `between`
+    is called before the first token and after each, with their number."""
     prompts = torch.tensor([request.prompt.token_ids for request in requests for _ in request.seeds])
     settings = GenerationConfig(
         max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, eos_token_id=None, pad_token_id=0
     )
-    clock = TokenClock()
     gc.collect()
-    started = time.perf_counter()
+    clock = TokenClock(between)
     made = model.generate(
         prompts, attention_mask=torch.ones_like(prompts), generation_config=settings, streamer=clock
     )
-    seconds = time.perf_counter() - started
     count = made.numel() - prompts.numel()
-    if count != len(prompts) * tokens:
+    if count != len(prompts) * tokens or len(clock.times) != tokens:
         raise RunError(f"generate() made {count} tokens, not {len(prompts)} x {tokens}")
-    return Generated(
-        seconds=seconds, tokens=count, window_seconds=clock.times[-1] - clock.times[1],
-        window_tokens=count - len(prompts),
-    )  # fmt: skip
+    return Generated(samples=len(prompts), times=clock.times)
 
 
-# --- rounds ------------------------------------------------------------------------------------------------------------
+# --- figures -----------------------------------------------------------------------------------------------------------
 
 
-def take_turns(
-    runners: Mapping[str, Callable[[], T]], deadline: float, say: Say, *, most: int = 5
-) -> dict[str, list[T]]:
-    """Each runner once a round, forwards and backwards in turn, so that a machine that slows down slows all of them: name -> one
-    result a round. One round at least, and others as long as they should end before `deadline` (by `time.perf_counter`)."""
+def take_turns(runners: Mapping[str, Callable[[], T]], rounds: int, say: Say) -> dict[str, list[T]]:
+    """Each runner once a round, forwards and backwards in turn: name -> one result a round. For what cannot run a pass at a time."""
     results: dict[str, list[T]] = {name: [] for name in runners}
-    for number in range(most):
-        begun = time.perf_counter()
+    for number in range(rounds):
         for name in list(runners) if number % 2 == 0 else reversed(list(runners)):
             before = time.perf_counter()
             results[name].append(runners[name]())
-            say(f"round {number + 1}, {name}: {time.perf_counter() - before:.1f} s")
-        now = time.perf_counter()
-        if 2 * now - begun > deadline:
-            break
+            say(f"round {number + 1} of {rounds}, {name}: {time.perf_counter() - before:.1f} s")
     return results
 
 
-def part_of(deadline: float, share: float) -> float:
-    """The time at which this share of what is left until `deadline` is over."""
-    now = time.perf_counter()
-    return now + share * max(0.0, deadline - now)
-
-
 def spread(values: Sequence[float]) -> dict[str, float | int]:
-    """Median, least and greatest of one figure's rounds."""
-    return {"median": statistics.median(values), "least": min(values), "greatest": max(values), "rounds": len(values)}
+    """Median, least and greatest of one figure, and how many there were."""
+    return {"median": statistics.median(values), "least": min(values), "greatest": max(values), "count": len(values)}
 
 
-def ratios(results: Mapping[str, Sequence[T]], above: str, below: str, figure: Callable[[T], float]) -> dict:
-    """The spread, over the rounds, of `figure` of one runner over that of another in the same round."""
-    return spread([figure(a) / figure(b) for a, b in zip(results[above], results[below], strict=True)])
+def ratios(above: Sequence[float], below: Sequence[float]) -> dict[str, float | int]:
+    """The spread of above[i] / below[i]."""
+    return spread([a / b for a, b in zip(above, below, strict=True)])
+
+
+def excess(found: Mapping[str, float | int]) -> dict[str, float | int]:
+    """The spread of ratios - 1."""
+    return {name: value - (name != "count") for name, value in found.items()}

@@ -16,7 +16,7 @@ from ouro_rl.bench.exact import bench_exact
 from ouro_rl.bench.group import bench_group
 from ouro_rl.bench.model import QUICK, Sizes, as_dict
 from ouro_rl.bench.replay import bench_replay
-from ouro_rl.bench.report import assemble, describe_machine, table, write_json
+from ouro_rl.bench.report import assemble, cpu_ticks, describe_machine, stolen_share, table, write_json
 from ouro_rl.bench.rollout import bench_rollout
 
 SECTIONS = {
@@ -27,26 +27,21 @@ SECTIONS = {
     "curves": {"curves": bench_curves},
 }
 """Benchmark -> sections of the JSON and what fills them."""
-SHARES = {"rollout": 0.58, "replay": 0.14, "exact": 0.16, "cache": 0.04, "group": 0.08}
-"""Of the seconds of `all`. What a section leaves over goes to those after it; a benchmark alone has all seconds for its sections, in
-these proportions."""
 
 
 def run_bench(
-    name: str, *, seconds: float, quick: bool = False, json_file: Path | None = None, plot_file: Path | None = None
+    name: str, *, quick: bool = False, json_file: Path | None = None, plot_file: Path | None = None
 ) -> dict[str, Any]:
-    """Run the benchmark `name`: one round at least of all that it compares, more as far as `seconds` allow. Returns what the JSON holds."""
-    started = time.perf_counter()
+    """Run the benchmark `name`. Returns what the JSON holds."""
+    started, ticks = time.perf_counter(), cpu_ticks()
     machine = describe_machine(torch.get_num_threads(), torch.__version__)
     sizes = QUICK if quick else Sizes()
     chosen = [part for part in SECTIONS if part != "curves"] if name == "all" else [name]
-    runners = {key: run for part in chosen for key, run in SECTIONS[part].items()}
-    whole = sum(SHARES.get(key, 1.0) for key in runners)
-    sections, deadline = {}, started
-    for key, run in runners.items():
+    sections = {}
+    for key, run in ((key, run) for part in chosen for key, run in SECTIONS[part].items()):
         say(started, f"{key} ...")
-        deadline += seconds * SHARES.get(key, 1.0) / whole
-        sections[key] = run(sizes, deadline, lambda line, key=key: say(started, f"{key}: {line}"))
+        sections[key] = run(sizes, lambda line, key=key: say(started, f"{key}: {line}"))
+    machine["stolen_share"] = stolen_share(ticks, cpu_ticks())
     results = assemble(
         name, sections, machine=machine, sizes=as_dict(sizes), seconds=time.perf_counter() - started, quick=quick
     )

@@ -21,8 +21,8 @@ REPEATS = 2
 """Runs of a point: the faster one's window counts."""
 
 
-def bench_curves(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
-    """The section `curves` of the JSON. Takes what it takes, whatever the deadline."""
+def bench_curves(sizes: Sizes, say: Say) -> dict[str, Any]:
+    """The section `curves` of the JSON."""
     model, machine = bench_model(sizes), measure_machine(sizes)
     points: dict[str, list[dict[str, float]]] = {"batch": [], "context": [], "group": []}
     for count in sizes.batches:

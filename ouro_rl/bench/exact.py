@@ -1,44 +1,31 @@
 """What `exact` costs (part of `ouro-rl bench replay`): a row's result may not depend on its company, on both sides.
 
-One step of training, as far as it depends on this: a batch of 64 samples in groups of 16, drawn along the trace, and its replay. The
+One step of training, as far as it depends on this: two groups of 16 samples of 32 tokens, drawn along the trace, and their replay. The
 replay is timed on one group and counted as often as groups make up the batch.
 
-    exact_cost   (rollout + replay seconds with `model.model.exact` true) / (the same with false) - 1, round by round
+    exact_cost   (rollout + replay seconds with `model.model.exact` true) / (the same with false) - 1
 
-So rollout and replay weigh what they take. Where the kernels compute each row by itself whatever is asked (see `paths`), both sides
-are one code, and the cost that is left to see is in its choice, not in the flag.
+So rollout and replay weigh what they take. The rollouts run together (see `clock`), the replays take turns. Where the kernels compute each
+row by itself whatever is asked (see `paths`), both sides are one code, and what is left to see is the noise of measuring.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
+from statistics import median
 from typing import Any
 
 import torch
 
-from ouro_rl.bench.clock import Run, Say, ratios, run_engine, spread, take_turns, warm_up
+from ouro_rl.bench.clock import Say, TimedCall, excess, ratios, run_together, spread, take_turns, warm_up
 from ouro_rl.bench.model import Sizes, bench_model, make_requests, trace_seeds
-from ouro_rl.bench.replay import Replayed, first_samples, group_batch, replay_once, trainer_model
+from ouro_rl.bench.replay import first_samples, group_batch, replay_once, trainer_model
 from rollout_workers.engine import RolloutEngine
 
-
-@dataclass(frozen=True, kw_only=True)
-class Step:
-    """Rollout and replay of one batch."""
-
-    rollout: Run
-    replay: Replayed
-    groups: float
-    """How many such replays the rollout's tokens make."""
-
-    @property
-    def replay_seconds(self) -> float:
-        return self.groups * self.replay.seconds
-
-    @property
-    def seconds(self) -> float:
-        return self.rollout.seconds + self.replay_seconds
+GROUPS = 2
+ROUNDS = 2
+"""Of the replays."""
 
 
 class Side:
@@ -52,42 +39,39 @@ class Side:
         seeds = trace_seeds(self.model, sizes, sizes.batch, sizes.tokens)
         self.requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=sizes.group)
 
-    def step(self, batch: dict[str, torch.Tensor]) -> Step:
-        rollout = run_engine(self.engine, self.requests, self.sizes.tokens)
-        replay = replay_once(self.trained, batch, self.sizes.loops)
-        return Step(rollout=rollout, replay=replay, groups=rollout.tokens / replay.tokens)
-
     def warm_up(self, batch: dict[str, torch.Tensor]) -> None:
         """Pack weights, compile, grow the pools."""
         warm_up(self.engine, self.requests)
         replay_once(self.trained, first_samples(batch), self.sizes.loops)
 
 
-def bench_exact(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
+def bench_exact(sizes: Sizes, say: Say) -> dict[str, Any]:
     """The section `exact` of the JSON, with `ratios` by their top-level names."""
+    sizes = replace(sizes, batch=GROUPS * sizes.group, tokens=sizes.curve_tokens)
     batch = group_batch(sizes)
     sides = {"exact": Side(sizes, True), "plain": Side(sizes, False)}
     say("warming up")
     for side in sides.values():
         side.warm_up(batch)
-    rounds = take_turns({name: partial(side.step, batch) for name, side in sides.items()}, deadline, say)
+    say("rollouts")
+    runs = run_together({name: TimedCall(side.engine, side.requests, sizes.tokens) for name, side in sides.items()})
+    rounds = take_turns(
+        {name: partial(replay_once, side.trained, batch, sizes.loops) for name, side in sides.items()}, ROUNDS, say
+    )
+    groups = runs["exact"].last.tokens / rounds["exact"][0].tokens  # of replays to one rollout
+    replays = {name: [groups * replayed.seconds for replayed in of] for name, of in rounds.items()}
+    steps = {name: run.last.seconds + median(replays[name]) for name, run in runs.items()}
     return {
-        "ratios": {"exact_cost": excess(rounds, lambda step: step.seconds)},
-        "rollout_cost": excess(rounds, lambda step: step.rollout.seconds),
-        "replay_cost": excess(rounds, lambda step: step.replay.seconds),
+        "ratios": {"exact_cost": excess(spread([steps["exact"] / steps["plain"]]))},
+        "rollout_cost": excess(ratios(runs["plain"].slice_speeds, runs["exact"].slice_speeds)),
+        "replay_cost": excess(ratios(replays["exact"], replays["plain"])),
         "paths": {name: type(side.model.model.row_ops(torch.bfloat16)[0]).__name__ for name, side in sides.items()},
         "runs": {
             name: {
-                "rollout_seconds": spread([step.rollout.seconds for step in steps]),
-                "replay_seconds": spread([step.replay_seconds for step in steps]),
-                "largest_logprob_gap": max(step.replay.gap for step in steps),
+                "rollout_seconds": runs[name].last.seconds,
+                "replay_seconds": spread(replays[name]),
+                "largest_logprob_gap": max(replayed.gap for replayed in rounds[name]),
             }
-            for name, steps in rounds.items()
+            for name in sides
         },
     }
-
-
-def excess(rounds: dict[str, list[Step]], figure) -> dict[str, Any]:
-    """The spread of exact / plain - 1."""
-    found = ratios(rounds, "exact", "plain", figure)
-    return {name: value - 1 if name != "rounds" else value for name, value in found.items()}

@@ -1,22 +1,22 @@
 """`ouro-rl bench group`: one group of 16 samples of one prompt of 256 tokens, 64 new tokens each, along the trace.
 
-    group_speedup   seconds of the whole call with `share_prompts=False` / with the prompt shared, round by round
+    group_speedup   seconds of the whole call with `share_prompts=False` / with the prompt shared
 
-Sharing computes the prompt once, keeps it once, and lets attention read it once for the group.
+Sharing computes the prompt once, keeps it once, and lets attention read it once for the group. Both run together (see `clock`).
 """
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
-from ouro_rl.bench.clock import Run, Say, ratios, run_engine, spread, take_turns, warm_up
+from ouro_rl.bench.clock import Run, Say, TimedCall, ratios, run_together, spread, warm_up
 from ouro_rl.bench.model import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.errors import RunError
 from rollout_workers.engine import RolloutEngine
 
 
-def bench_group(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
+def bench_group(sizes: Sizes, say: Say) -> dict[str, Any]:
     """The section `group` of the JSON, with `ratios` by their top-level names."""
     model = bench_model(sizes)
     seeds = trace_seeds(model, sizes, sizes.group, sizes.tokens)
@@ -25,34 +25,35 @@ def bench_group(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
         "shared": RolloutEngine(model, max_batch=sizes.group),
         "unshared": RolloutEngine(model, max_batch=sizes.group, share_prompts=False),
     }
-    runners = {name: partial(run_engine, engine, requests, sizes.tokens) for name, engine in engines.items()}
     say("warming up")
     for engine in engines.values():
         warm_up(engine, requests)
-    rounds = take_turns(runners, deadline, say, most=7)
-    check_same_tokens(rounds)
+    say("running both")
+    runs = run_together({name: TimedCall(engine, requests, sizes.tokens) for name, engine in engines.items()})
+    check_same_tokens(runs)
+    shared, unshared = runs["shared"], runs["unshared"]
     return {
-        "ratios": {"group_speedup": ratios(rounds, "unshared", "shared", lambda run: run.seconds)},
-        "decode_speedup": ratios(rounds, "unshared", "shared", lambda run: run.window_seconds / run.window_loops),
+        "ratios": {"group_speedup": spread([unshared.last.seconds / shared.last.seconds])},
+        "decode_speedup": ratios(shared.slice_speeds, unshared.slice_speeds),
         "runs": {
             name: {
-                "seconds": spread([run.seconds for run in runs]),
-                "tokens_per_second": spread([run.tokens_per_second for run in runs]),
-                "decode_tokens_per_second": spread([run.decode_tokens_per_second for run in runs]),
-                "peak_bytes": runs[0].peak_bytes,
-                "loops": runs[0].loops,
-                "prompt_loops": runs[0].prompt_loops,
-                "tokens": runs[0].tokens,
+                "seconds": run.last.seconds,
+                "tokens_per_second": run.tokens_per_second,
+                "decode_tokens_per_second": run.decode_tokens_per_second,
+                "peak_bytes": run.peak_bytes,
+                "loops": run.last.loops,
+                "prompt_loops": run.last.prompt_loops,
+                "tokens": run.last.tokens,
             }
-            for name, runs in rounds.items()
+            for name, run in runs.items()
         },
     }
 
 
-def check_same_tokens(rounds: dict[str, list[Run]]) -> None:
+def check_same_tokens(runs: Mapping[str, Run]) -> None:
     """Raise RunError unless both sides sampled the same depths for as many tokens."""
     shared, unshared = (
-        [(len(rollout.completion_ids), rollout.depths) for rollout in rounds[name][0].rollouts]
+        [(len(rollout.completion_ids), rollout.depths) for rollout in runs[name].rollouts]
         for name in ("shared", "unshared")
     )
     if shared != unshared:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ouro_rl.exit_gate import log_quantile, log_stay
 from ouro_rl.model import OuroConfig, OuroForCausalLM
@@ -85,13 +85,12 @@ def bench_model(sizes: Sizes, dtype: torch.dtype = torch.bfloat16) -> OuroForCau
         max_position_embeddings=2 * max(sizes.contexts) + 1024, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
     model = OuroForCausalLM(config).to(dtype).eval()
-    set_gate(model, trace_bias(sizes))
+    set_gate(model.model.early_exit_gate, trace_bias(sizes))
     return model
 
 
-def set_gate(model: OuroForCausalLM, bias: float, *, spread: float = 0.0) -> None:
-    """Give the gate this bias and random weights whose logits have about this standard deviation (states have mean square 1)."""
-    gate = model.model.early_exit_gate
+def set_gate(gate: nn.Linear, bias: float, *, spread: float = 0.0) -> None:
+    """Give an exit gate this bias and random weights whose logits have about this standard deviation (states have mean square 1)."""
     with torch.no_grad():
         noise = torch.randn(gate.weight.shape, generator=torch.Generator().manual_seed(1))
         gate.weight.copy_(noise * spread / math.sqrt(gate.in_features))

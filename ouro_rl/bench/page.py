@@ -32,14 +32,16 @@ DEFINITIONS = """\
   measured in the same run; the sum over the window, over the seconds that the window took.
 - **group**: the whole call, against the same engine with `share_prompts=False`.
 - **replay**: the functions of the trainer's loss on one group (its prompt once, at full depth), fp32 master weights computing in bf16.
-- **exact**: rollout and replay of one batch (4 groups of 16) with `model.model.exact` true, against false.
-- **KV bytes**: pages of the completions' positions at the engine's peak.
+- **exact**: rollout and replay of one batch (2 groups of 16, 32 new tokens) with `model.model.exact` true, against false.
+- **KV bytes**: pages of the completions' positions at the engine's peak, 32 new tokens.
 
-Ratios are taken round by round, the sides in turns (forwards, then backwards); the table has their median, least and greatest."""
+**How it is measured.** Speed changes by the second where a host is shared. So calls that are compared run together, whoever is behind with its
+tokens makes the next pass, and time is taken of each pass alone: a slow second slows all sides. Ratios are taken over eighths of the
+completions, in which both sides did the same work at the same length; the table has their median, least and greatest. Replays take turns, whole."""
 
 
-def markdown(results: Mapping[str, Any]) -> str:
-    """The whole page."""
+def markdown(results: Mapping[str, Any], machines: Sequence[str]) -> str:
+    """The whole page. `machines`: the `machine_line` of each file."""
     parts = [
         "# Performance",
         "Random weights, 97.5 M parameters in Ouro's form (hidden 768, 12 layers, intermediate 2048, 12 heads, vocabulary 8192, 4 loops), bf16, "
@@ -47,7 +49,7 @@ def markdown(results: Mapping[str, Any]) -> str:
         "```bash\nouro-rl bench all --json all.json        # under 10 minutes on 2 cores\n"
         "ouro-rl bench curves --json curves.json --plot docs/performance.png\n"
         "ouro-rl bench page all.json curves.json > docs/performance.md\n```",
-        machine_line(results),
+        *machines,
     ]
     if results.get("quick"):
         parts.append("**Made with `--quick`: a tiny model. These figures say nothing about speed.**")
@@ -62,11 +64,14 @@ def markdown(results: Mapping[str, Any]) -> str:
 
 
 def machine_line(results: Mapping[str, Any]) -> str:
+    """Of one file: what it was measured on."""
     machine = results["machine"]
     bf16 = ", ".join(machine["bf16_instructions"]) or "none"
+    stolen = "" if machine.get("stolen_share") is None else f" ({100 * machine['stolen_share']:.0f} % of the CPU time went to other guests of the host)"
     return (
-        f"Measured on {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; bf16 instructions: {bf16}; "
-        f"torch {machine['torch']}, Python {machine['python']}; load before: {machine['load_before']}; {results['when']}."
+        f"`{results['benchmark']}`: measured on {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; bf16 instructions: {bf16}; "
+        f"torch {machine['torch']}, Python {machine['python']}; load before: {machine['load_before']}; {results['when']}; "
+        f"{results['seconds'] / 60:.1f} minutes{stolen}."
     )
 
 
@@ -94,11 +99,10 @@ PREDICTIONS = "Written before the first measurement, and not changed since.\n\n"
 def speed_table(runs: Mapping[str, Any]) -> str:
     rows = []
     for name, run in runs.items():
-        decode, whole = run["decode_tokens_per_second"], run["tokens_per_second"]
-        passes = f"{1000 * run['pass_seconds']['median']:.1f}" if "pass_seconds" in run else ""
+        slices, passes = run["slices"], f"{1000 * run['pass_seconds']:.1f}" if "pass_seconds" in run else ""
         rows.append((
-            f"`{name}`", f"{decode['median']:.1f}", f"{decode['least']:.1f}..{decode['greatest']:.1f}",
-            f"{whole['median']:.1f}", passes, f"{run['mean_depth']:.2f}" if "mean_depth" in run else "4.00",
+            f"`{name}`", f"{run['decode_tokens_per_second']:.1f}", f"{min(slices):.1f}..{max(slices):.1f}",
+            f"{run['tokens_per_second']:.1f}", passes, f"{run['mean_depth']:.2f}" if "mean_depth" in run else "4.00",
         ))  # fmt: skip
     return rows_to_table(
         ("", "tokens/s while decoding", "least..greatest", "whole call", "ms a pass", "mean depth"), rows
@@ -106,9 +110,9 @@ def speed_table(runs: Mapping[str, Any]) -> str:
 
 
 def generate_line(rollout: Mapping[str, Any]) -> str:
-    generate, ratio = rollout["generate"], rollout["runs"]
+    generate, runs = rollout["generate"], rollout["runs"]
     probe = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in generate["probe_seconds"].items())
-    whole = ratio["adaptive"]["tokens_per_second"]["median"] / ratio["generate"]["tokens_per_second"]["median"]
+    whole = runs["adaptive"]["tokens_per_second"] / runs["generate"]["tokens_per_second"]
     return (
         f"`generate()` ran in {generate['precision']} (a probe of {generate['probe_samples']} samples took {probe}). Of the whole call, prefill "
         f"included, the adaptive engine is {whole:.2f} times as fast. The engine's path: {rollout['engine']}."

@@ -2,7 +2,7 @@
 
 A micro batch as GRPO has it: `group` samples of one prompt of 64 tokens, sampled by the engine, collated and replayed with the
 functions that the trainer's loss is made of, fp32 master weights computing in bf16, both heads' losses. The prompt runs at
-full depth, once for the group.
+full depth, once for the group. The two sides take turns.
 
     replay_time_ratio   seconds of forward + backward at completions of mean depth 2.5 / of depth 4, round by round
 
@@ -29,6 +29,7 @@ from ouro_rl.token_head import token_reader
 from ouro_rl.types import ExitRule, TokenFilters
 from rollout_workers.engine import RolloutEngine
 
+ROUNDS = 3
 CLIP = 0.2
 PRICE = 0.01
 """Of a loop, in the gate's returns: any figure costs the same time."""
@@ -101,7 +102,7 @@ def first_samples(batch: dict[str, Tensor], count: int = 2) -> dict[str, Tensor]
     return {name: column[:count] for name, column in batch.items()}
 
 
-def bench_replay(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
+def bench_replay(sizes: Sizes, say: Say) -> dict[str, Any]:
     """The section `replay` of the JSON, with `ratios` by their top-level names."""
     say("sampling what is replayed")
     adaptive, full = group_batch(sizes), group_batch(sizes, ExitRule(kind="fixed", value=sizes.loops))
@@ -113,10 +114,10 @@ def bench_replay(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
             "mean_depth": lambda: replay_once(model, adaptive, sizes.loops),
             "full_depth": lambda: replay_once(model, full, sizes.loops),
         },
-        deadline, say, most=9,
+        ROUNDS, say,
     )  # fmt: skip
     return {
-        "ratios": {"replay_time_ratio": ratios(rounds, "mean_depth", "full_depth", lambda run: run.seconds)},
+        "ratios": {"replay_time_ratio": ratios(*([run.seconds for run in rounds[name]] for name in ("mean_depth", "full_depth")))},
         "row_ratio": rounds["mean_depth"][0].loops / rounds["full_depth"][0].loops,
         "runs": {name: figures(runs) for name, runs in rounds.items()},
     }

@@ -32,6 +32,24 @@ def describe_machine(threads: int, torch_version: str) -> dict[str, Any]:
     }
 
 
+def cpu_ticks() -> tuple[int, int] | None:
+    """(ticks in which some core worked or wanted to, those of them that the host gave to other guests) since the machine started;
+    None where the system does not say."""
+    try:
+        _, user, nice, system, _, _, irq, softirq, stolen, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()
+    except (OSError, ValueError):
+        return None
+    busy = sum(map(int, (user, nice, system, irq, softirq, stolen)))
+    return busy, int(stolen)
+
+
+def stolen_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
+    """Of the time in which a core was wanted between two `cpu_ticks`, what other guests of a shared host had."""
+    if before is None or after is None or after[0] <= before[0]:
+        return None
+    return (after[1] - before[1]) / (after[0] - before[0])
+
+
 def _cpu_name() -> str:
     return _cpu_info("model name") or platform.processor() or "unknown"
 
@@ -114,7 +132,7 @@ def figure_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str, str, st
         rows.append((
             figure.words,
             show(figure, found["median"]),
-            f"{show(figure, found['least'])}..{show(figure, found['greatest'])}" if found["rounds"] > 1 else "-",
+            f"{show(figure, found['least'])}..{show(figure, found['greatest'])}" if found["count"] > 1 else "-",
             show(figure, figure.predicted),
             bars(figure),
         ))  # fmt: skip
@@ -135,8 +153,7 @@ def speeds(results: Mapping[str, Any]) -> dict[str, str]:
     """Tokens/s of each contestant of `rollout`, in words."""
     runs = results.get("rollout", {}).get("runs", {})
     return {
-        name: f"{run['decode_tokens_per_second']['median']:8.1f} tokens/s while decoding, "
-        f"{run['tokens_per_second']['median']:8.1f} of the whole call"
+        name: f"{run['decode_tokens_per_second']:8.1f} tokens/s while decoding, {run['tokens_per_second']:8.1f} of the whole call"
         + (f", mean depth {run['mean_depth']:.2f}" if "mean_depth" in run else "")
         for name, run in runs.items()
     }
@@ -147,12 +164,14 @@ def speeds(results: Mapping[str, Any]) -> dict[str, str]:
 
 def page(files: Sequence[Path]) -> str:
     """Markdown of all the files' figures; a key that stands in several is taken from the last."""
+    from ouro_rl.bench.page import machine_line, markdown
+
     results: dict[str, Any] = {}
+    lines = []
     for path in files:
         found = read_json(path)
+        lines.append(machine_line(found))
         for key in ("predicted", "measured", RATIOS):
             found[key] = {**results.get(key, {}), **found.get(key, {})}
         results |= found
-    from ouro_rl.bench.page import markdown
-
-    return markdown(results)
+    return markdown(results, lines)

@@ -4,18 +4,17 @@ All runs have the same model, prompts (as many different ones as samples) and nu
 
     adaptive         loop-level continuous batching, depths drawn from the gate along the trace (mean 2.5), batch 64
     fixed            the same engine, every token 4 loops
-    gate             depths drawn from a gate with random weights: they depend on the states, and the batch drains at the end; once
+    gate             depths drawn from a gate with random weights: they depend on the states, and the batch drains at the end
+    generate         transformers' generate(), batch 64, greedy, 4 loops, on the same weights: in bf16, or cast to fp32 where a probe says that
+                     this is the faster
     *_small          at batch 16: `adaptive_small`, `fixed_small`, and
     lockstep_small   synchronous compaction (`choose_rows=lockstep`), along the trace
     no_exit_small    the adaptive path (gate asked, depths drawn) with a gate that never says leave
-    generate         transformers' generate(), batch 64, greedy, 4 loops, on the same weights: in bf16, or cast to fp32 where a probe says that
-                     this is the faster
 
-Ratios of runs that took turns are taken round by round, and their median is reported. Of tokens/s while decoding (see `clock`), unless
-they say whole call:
+The first four run together, and the four small ones (see `clock`). Ratios are of tokens/s while decoding, slice by slice:
 
-    adaptive_vs_generate       adaptive / generate
-    continuous_share_of_bound  (adaptive / fixed) / (4 / mean depth): decode only, prefill is in neither
+    adaptive_vs_generate       adaptive / generate; of the whole call, prefill included: `adaptive_vs_generate_whole_call`
+    continuous_share_of_bound  (adaptive / fixed) / (4 / mean depth)
     continuous_vs_sync_b16     adaptive_small / lockstep_small
     no_exit_overhead           seconds a loop of no_exit_small / those of fixed_small - 1
     share_of_limit             seconds of adaptive's decode window at the limit / as measured; see `limit`
@@ -23,7 +22,8 @@ they say whole call:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import copy
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -34,12 +34,13 @@ from ouro_rl.bench.clock import (
     Generated,
     Run,
     Say,
-    part_of,
+    TimedCall,
+    excess,
+    keep_pace,
     ratios,
-    run_engine,
     run_generate,
+    run_together,
     spread,
-    take_turns,
     warm_up,
 )
 from ouro_rl.bench.limit import Machine, measure_machine, window_costs, window_limit
@@ -48,44 +49,71 @@ from ouro_rl.errors import RunError
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.types import ExitRule
 from rollout_workers.engine import RolloutEngine, all_rows, lockstep
+from rollout_workers.kv_cache import page_bytes
+from rollout_workers.scheduler import SPARE_TOKENS
 
 GATE_SPREAD = 1.0
 """Standard deviation of the random gate's logits."""
-GENERATE_SHARE, BIG_SHARE = 0.3, 0.6
-"""Of the seconds that are left when `generate()`, and then the large batch, has its turn."""
-PROBE_SAMPLES, PROBE_TOKENS = 4, 2
+PROBE_SAMPLES, PROBE_TOKENS = 1, 2
+SAY_EVERY = 8
+"""Tokens between two lines of progress."""
 
 
 class Contestants:
-    """The runs, by name. One engine a batch size: its pools serve all of its runs."""
+    """The runs, by name. They share a model, but for its gate: each sets its own before its passes."""
 
     def __init__(self, sizes: Sizes):
         self.sizes, self.model = sizes, bench_model(sizes)
         seeds = trace_seeds(self.model, sizes, sizes.batch, sizes.tokens)
         self.requests = make_requests(sizes, seeds, prompt=sizes.prompt)
-        self.engines = {count: RolloutEngine(self.model, max_batch=count) for count in (sizes.batch, sizes.small_batch)}
 
-    def engine_run(
+    def engine(self, count: int, choose_rows=all_rows) -> RolloutEngine:
+        """With pools that have their size from the start, in memory that was touched: none grow in a timed pass."""
+        sizes = self.sizes
+        pages = count * (sizes.prompt + sizes.tokens + SPARE_TOKENS) * sizes.loops  # so that nobody waits
+        gib = pages * page_bytes(self.model.config, torch.bfloat16) / 2**30
+        engine = RolloutEngine(self.model, max_batch=count, kv_memory_gib=gib, choose_rows=choose_rows)
+        for pool in (*engine.cache.keys, *engine.cache.values):
+            pool.zero_()
+        return engine
+
+    def call(
         self, *, rule: ExitRule = BY_GATE, small: bool = False, sync: bool = False, bias: float | None = None,
         gate_spread: float = 0.0, tokens: int | None = None,
-    ) -> Run:  # fmt: skip
+    ) -> TimedCall:  # fmt: skip
         count = self.sizes.small_batch if small else self.sizes.batch
-        set_gate(self.model, trace_bias(self.sizes) if bias is None else bias, spread=gate_spread)
-        self.engines[count].choose_rows = lockstep if sync else all_rows
-        return run_engine(self.engines[count], self.requests[:count], tokens or self.sizes.tokens, rule)
+        gate = copy.deepcopy(self.model.model.early_exit_gate)
+        set_gate(gate, trace_bias(self.sizes) if bias is None else bias, spread=gate_spread)
+        prepare = partial(setattr, self.model.model, "early_exit_gate", gate)
+        engine = self.engine(count, lockstep if sync else all_rows)
+        return TimedCall(engine, self.requests[:count], tokens or self.sizes.tokens, rule, prepare)
 
-    def big(self) -> dict[str, Callable[[], Run]]:
-        full = ExitRule(kind="fixed", value=self.sizes.loops)
-        return {"adaptive": self.engine_run, "fixed": partial(self.engine_run, rule=full)}
+    def big(self) -> dict[str, TimedCall]:
+        return {"adaptive": self.call(), "fixed": self.call(rule=self.full), "gate": self.call(gate_spread=GATE_SPREAD)}
 
-    def small(self) -> dict[str, Callable[[], Run]]:
-        full = ExitRule(kind="fixed", value=self.sizes.loops)
+    def small(self) -> dict[str, TimedCall]:
         return {
-            "adaptive_small": partial(self.engine_run, small=True),
-            "lockstep_small": partial(self.engine_run, small=True, sync=True),
-            "fixed_small": partial(self.engine_run, small=True, rule=full),
-            "no_exit_small": partial(self.engine_run, small=True, bias=NEVER),
+            "adaptive_small": self.call(small=True),
+            "lockstep_small": self.call(small=True, sync=True),
+            "fixed_small": self.call(small=True, rule=self.full),
+            "no_exit_small": self.call(small=True, bias=NEVER),
         }
+
+    @property
+    def full(self) -> ExitRule:
+        return ExitRule(kind="fixed", value=self.sizes.loops)
+
+    def run_beside_generate(self, model: OuroForCausalLM, say: Say) -> tuple[dict[str, Run], Generated]:
+        """The big runs, each kept at the share of its tokens that `generate()` on `model` has."""
+        calls = self.big()
+
+        def between(made: int) -> None:
+            keep_pace(list(calls.values()), made / self.sizes.tokens)
+            if made % SAY_EVERY == 0:
+                say(f"batch {self.sizes.batch}, beside generate(): {made} of {self.sizes.tokens} tokens")
+
+        generated = run_generate(model, self.requests, self.sizes.tokens, between)
+        return {name: call.result() for name, call in calls.items()}, generated
 
     def probe_generate(self) -> tuple[str, OuroForCausalLM, dict[str, float]]:
         """The precision in which `generate()` is the faster, the model in it, and what a short call took in each."""
@@ -97,77 +125,63 @@ class Contestants:
         faster = min(seconds, key=seconds.__getitem__)
         return faster, models[faster], seconds
 
-    def check_same_work(self, runs: Mapping[str, Sequence[Run]]) -> None:
+    def check_same_work(self, runs: Mapping[str, Run]) -> None:
         """Raise RunError unless all made the same number of tokens, and those along the trace ran its loops."""
         sizes = self.sizes
         full = ("fixed", "fixed_small", "no_exit_small")
-        for name, rounds in runs.items():
+        for name, run in runs.items():
             count = sizes.small_batch if name.endswith("_small") else sizes.batch
             wanted = None if name == "gate" else round((sizes.loops if name in full else sizes.mean_depth) * sizes.tokens) * count
-            for run in rounds:
-                recorded = sum(sum(rollout.depths) for rollout in run.rollouts)
-                if run.tokens != count * sizes.tokens or run.loops != recorded or wanted not in (None, run.loops):
-                    raise RunError(f"{name} ran {run.loops} loops for {run.tokens} tokens: not the work of the others")
+            recorded = sum(sum(rollout.depths) for rollout in run.rollouts)
+            tokens, loops = run.last.tokens, run.last.loops
+            if tokens != count * sizes.tokens or loops != recorded or wanted not in (None, loops):
+                raise RunError(f"{name} ran {loops} loops for {tokens} tokens: not the work of the others")
 
 
-def bench_rollout(sizes: Sizes, deadline: float, say: Say) -> dict[str, Any]:
+def bench_rollout(sizes: Sizes, say: Say) -> dict[str, Any]:
     """The section `rollout` of the JSON, with `ratios` by their top-level names."""
     contestants = Contestants(sizes)
     say("measuring the machine")
     machine = measure_machine(sizes)
     say("warming up")
-    warm_up(contestants.engines[sizes.small_batch], contestants.requests[: sizes.small_batch])
-    say("gate")
-    runs = {"gate": [contestants.engine_run(gate_spread=GATE_SPREAD)]}  # grows the pools
+    warm_up(contestants.engine(sizes.small_batch), contestants.requests[: sizes.small_batch])
     say("probing generate()")
     precision, model, probe = contestants.probe_generate()
-    generate = {"generate": partial(run_generate, model, contestants.requests, sizes.tokens)}
-    generated = take_turns(generate, part_of(deadline, GENERATE_SHARE), say, most=2)
-    runs |= take_turns(contestants.big(), part_of(deadline, BIG_SHARE), say)
-    runs |= take_turns(contestants.small(), deadline, say)
+    runs, generated = contestants.run_beside_generate(model, say)
+    say(f"batch {sizes.small_batch}")
+    runs |= run_together(contestants.small())
     machine = machine.better(measure_machine(sizes))
     contestants.check_same_work(runs)
     return {
-        "ratios": engine_ratios(sizes, runs, machine) | generate_ratios(runs["adaptive"], generated["generate"]),
-        "limit": limit_figures(sizes, runs["adaptive"][0], machine),
-        "runs": {name: figures(rounds) for name, rounds in (runs | generated).items()},
+        "ratios": engine_ratios(sizes, runs, machine) | generate_ratios(runs["adaptive"], generated),
+        "limit": limit_figures(sizes, runs["adaptive"], machine),
+        "runs": {name: figures(run) for name, run in (runs | {"generate": generated}).items()},
         "generate": {"precision": precision, "probe_seconds": probe, "probe_samples": PROBE_SAMPLES, "probe_tokens": PROBE_TOKENS},
         "engine": contestants.model.model.row_ops(torch.bfloat16)[1],
     }
 
 
-def engine_ratios(sizes: Sizes, runs: Mapping[str, Sequence[Run]], machine: Machine) -> dict[str, dict]:
+def engine_ratios(sizes: Sizes, runs: Mapping[str, Run], machine: Machine) -> dict[str, dict]:
     """Spreads by name."""
-
-    def speed(run: Run) -> float:
-        return run.decode_tokens_per_second
-
-    def loop_seconds(run: Run) -> float:
-        return run.window_seconds / run.window_loops
-
-    # (speed a / speed f) / (4 / depth a), as the fixed run's depth is 4.
-    share = ratios(runs, "adaptive", "fixed", lambda run: speed(run) * run.mean_depth)
-    overhead = ratios(runs, "no_exit_small", "fixed_small", loop_seconds)
+    speeds = {name: run.slice_speeds for name, run in runs.items() if name != "gate"}
+    bound = sizes.loops / runs["adaptive"].mean_depth
+    share = ratios(speeds["adaptive"], [bound * speed for speed in speeds["fixed"]])
+    seconds_ratio = ratios(speeds["fixed_small"], speeds["no_exit_small"])  # both at the same depth: tokens/s are loops/s
+    limit = window_limit(sizes, runs["adaptive"], machine) / runs["adaptive"].window_seconds
     return {
         "continuous_share_of_bound": share,
-        "continuous_vs_sync_b16": ratios(runs, "adaptive_small", "lockstep_small", speed),
-        "no_exit_overhead": {name: value - (name != "rounds") for name, value in overhead.items()},
-        "share_of_limit": spread([window_limit(sizes, run, machine) / run.window_seconds for run in runs["adaptive"]]),
+        "continuous_vs_sync_b16": ratios(speeds["adaptive_small"], speeds["lockstep_small"]),
+        "no_exit_overhead": excess(seconds_ratio),
+        "share_of_limit": spread([limit]),
     }
 
 
-def generate_ratios(ours: Sequence[Run], theirs: Sequence[Generated]) -> dict[str, dict]:
-    """Median over median, as the two did not take turns; the spread is of the extremes."""
-    found = {}
-    for name, figure in (("", "decode_tokens_per_second"), ("_whole_call", "tokens_per_second")):
-        above, below = (spread([getattr(run, figure) for run in runs]) for runs in (ours, theirs))
-        found[f"adaptive_vs_generate{name}"] = {
-            "median": above["median"] / below["median"],
-            "least": above["least"] / below["greatest"],
-            "greatest": above["greatest"] / below["least"],
-            "rounds": min(len(ours), len(theirs)),
-        }
-    return found
+def generate_ratios(ours: Run, theirs: Generated) -> dict[str, dict]:
+    """While decoding, and of the whole call."""
+    return {
+        "adaptive_vs_generate": ratios(ours.slice_speeds, theirs.slice_speeds),
+        "adaptive_vs_generate_whole_call": spread([ours.tokens_per_second / theirs.tokens_per_second]),
+    }
 
 
 def limit_figures(sizes: Sizes, run: Run, machine: Machine) -> dict[str, Any]:
@@ -186,21 +200,22 @@ def limit_figures(sizes: Sizes, run: Run, machine: Machine) -> dict[str, Any]:
     }
 
 
-def figures(rounds: Sequence[Run] | Sequence[Generated]) -> dict[str, Any]:
+def figures(run: Run | Generated) -> dict[str, Any]:
     """Raw figures of one contestant."""
-    first = rounds[0]
     found: dict[str, Any] = {
-        "seconds": [run.seconds for run in rounds],
-        "tokens": first.tokens,
-        "tokens_per_second": spread([run.tokens_per_second for run in rounds]),
-        "decode_tokens_per_second": spread([run.decode_tokens_per_second for run in rounds]),
+        "tokens_per_second": run.tokens_per_second,
+        "decode_tokens_per_second": run.decode_tokens_per_second,
+        "slices": run.slice_speeds,
+        "window_seconds": run.window_seconds,
     }
-    if isinstance(first, Run):
-        found |= {
-            "loops": first.loops,
-            "prompt_loops": first.prompt_loops,
-            "passes": first.passes,
-            "mean_depth": first.mean_depth,
-            "pass_seconds": spread([run.window_seconds / run.window_passes for run in rounds]),
-        }
-    return found
+    if isinstance(run, Generated):
+        return found | {"seconds": run.seconds, "tokens": run.tokens}
+    return found | {
+        "seconds": run.last.seconds,
+        "tokens": run.last.tokens,
+        "loops": run.last.loops,
+        "prompt_loops": run.last.prompt_loops,
+        "passes": run.last.passes,
+        "mean_depth": run.mean_depth,
+        "pass_seconds": run.window_seconds / run.window_passes,
+    }
