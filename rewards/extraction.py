@@ -15,19 +15,22 @@ SeveralBoxes = Literal["list", "last", "refuse"]
 `\\boxed{41} or \\boxed{42}` is two answers and not the better one. `last`: the last counts. `refuse`: two different ones are
 no answer."""
 
-_BOX_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BOX_TOKEN = re.compile(r"\\(?:(?:boxed|fbox)\s*\{|[\\{}])|\{|\}")
 _BETWEEN_BOXES = re.compile(
-    r"(?:\s|[$.,;:&]|\\[()\[\],;:! ]|\\q?quad|\\\\|\band\b|\bor\b|\\(?:text|mbox)\s*\{\s*(?:and|or|,)\s*\})*"
+    r"(?:\s++|[$.,;:&]|\\[()\[\],;:! ]|\\q?quad|\\\\|\band\b|\bor\b|\\(?:text|mbox)\s*\{\s*(?:and|or|,)\s*\})*+"
 )
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _PHRASE = re.compile(r"(?:final\s+answer|answer)(?:\s+is|\s*:|\s+is\s*:)\s*:?\s*([^\n]{1,300})", re.IGNORECASE)
 _FORMULA = re.compile(r"\$\$([^$]{1,1000})\$\$|\$([^$]{1,1000})\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)", re.DOTALL)
 _SENTENCE_END = re.compile(r"\.\s+[A-Z]|\.\s*$")
-_END_OF_TURN = re.compile(r"<\|(?:im_end|im_start|endoftext|eot_id|end)\|>")
+_END_OF_TURN = ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "<|end|>")
 _TAIL = 4000
 """Characters at the end of a text in which the fallbacks look."""
 _SHORT = 200
 """The longest text that can be nothing but an answer."""
+_REACH = 400_000
+"""Characters before the last box, and from it on, in which boxes are told apart: ten times what a completion has, and little
+enough that megabytes of braces do not hold up the run."""
 
 
 def visible_text(completion: str, *, thinking: bool = False) -> str:
@@ -38,27 +41,39 @@ def visible_text(completion: str, *, thinking: bool = False) -> str:
     if end < 0 and thinking:
         return ""
     tail = completion[end + len("</think>") :] if end >= 0 else completion
-    return _END_OF_TURN.split(tail.partition("<think>")[0], maxsplit=1)[0]
+    text = tail.partition("<think>")[0]
+    ends = [text.find(mark) for mark in _END_OF_TURN]
+    return text[: min((end for end in ends if end >= 0), default=len(text))]
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
-    """Every complete outermost `\\boxed{...}` as (start, end, content), in order. Escaped braces do not count."""
-    found: list[tuple[int, int, str]] = []
+    """Every complete outermost `\\boxed{...}` as (start, end, content), in order. Escaped braces do not count. Nor does
+    what is further than `_REACH` from where the last box begins."""
+    last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    if last < 0:
+        return []
+    start = max(0, last - _REACH)
+    start += (start - len(text[:start].rstrip("\\"))) % 2  # a character that a backslash before it escapes
+    found: list[tuple[int, int, int]] = []  # (start, content start, content end)
     stack: list[tuple[int, int] | None] = []  # an open brace: (start, content start) of a box, or None
-    for token in _BOX_TOKEN.finditer(text):
+    unclosed = 0  # boxes in the stack
+    for token in _BOX_TOKEN.finditer(text, start, last + _REACH):
+        if not unclosed and token.start() > last:
+            break
         opened = token.group()
         if opened == "}":
             box = stack.pop() if stack else None
             if box is not None:
-                start, content = box
-                while found and found[-1][0] > start:  # an outer box replaces those inside it
+                unclosed -= 1
+                while found and found[-1][0] > box[0]:  # an outer box replaces those inside it
                     found.pop()
-                found.append((start, token.end(), text[content : token.start()]))
+                found.append((*box, token.start()))
         elif opened == "{":
             stack.append(None)
         elif len(opened) > 2:
+            unclosed += 1
             stack.append((token.start(), token.end()))
-    return found
+    return [(start, end + 1, text[content:end]) for start, content, end in found]
 
 
 def last_boxed(text: str, several: SeveralBoxes = "list") -> str | None:

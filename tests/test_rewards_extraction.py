@@ -1,0 +1,86 @@
+"""Boxes in texts of any size and shape: told apart as a plain reading does, and in little time however long the text is."""
+
+import random
+import re
+import time
+
+import pytest
+
+from rewards import extraction
+from rewards.extraction import boxes, final_answer, last_boxed
+from rewards.math_answers import grade_strings
+
+SIZE = 13_000_000
+PIECES = ["\\boxed{", "\\fbox {", "\\boxed", "boxed{", "{", "}", "}", "}", "\\", "\\\\", "\\{", "\\}", "5", " or ", ", ", " ", "\\a", "<|end|>"]
+
+
+def plainly(text: str) -> list[tuple[int, int, str]]:
+    """What `boxes` finds, by going through all of the text."""
+    found, stack = [], []
+    for token in re.finditer(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", text, re.DOTALL):
+        if token.group() == "}":
+            box = stack.pop() if stack else None
+            if box is not None:
+                found = [one for one in found if one[0] < box[0]]
+                found.append((box[0], token.end(), text[box[1] : token.start()]))
+        elif token.group() == "{":
+            stack.append(None)
+        elif len(token.group()) > 2:
+            stack.append((token.start(), token.end()))
+    return found
+
+
+def test_boxes_of_random_texts():
+    draw = random.Random(0)
+    for _ in range(20_000):
+        text = "".join(draw.choices(PIECES, k=draw.randrange(1, 30)))
+        assert boxes(text) == plainly(text), text
+
+
+def test_of_a_long_text_boxes_near_the_last_one_are_told_apart(monkeypatch):
+    monkeypatch.setattr(extraction, "_REACH", 40)
+    draw = random.Random(1)
+    for _ in range(20_000):
+        text = "".join(draw.choices(PIECES, k=draw.randrange(1, 60)))
+        last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+        run = len(text[: max(0, last - 40)]) - len(text[: max(0, last - 40)].rstrip("\\"))
+        near = text[max(0, last - 40) + run % 2 : last + 40] if last >= 0 else ""
+        assert [content for *_, content in boxes(text)] == [content for *_, content in plainly(near)], text
+
+
+def repeated(piece: str) -> str:
+    return (piece * (SIZE // len(piece) + 1))[:SIZE]
+
+
+@pytest.mark.parametrize(
+    ("completion", "answer"),
+    [
+        (lambda: repeated("so it goes "), None),
+        (lambda: repeated("{"), None),
+        (lambda: repeated("}"), None),
+        (lambda: repeated("\\boxed{"), None),
+        (lambda: repeated("\\boxed{41} ") + "so \\boxed{42}", "42"),
+        (lambda: "\\boxed{42}" + repeated("{x}"), "42"),
+        (lambda: "\\boxed{42} " + repeated("\\text{so} "), "42"),
+        (lambda: repeated("\\frac{1}{2}") + "\\boxed{42}", "42"),
+        (lambda: "\\boxed{41}" + repeated(" ") + "</think> \\boxed{42}", "42"),
+        (lambda: "\\boxed{41} " + repeated("x{y} ") + "\\boxed{42} and more", "42"),
+        (lambda: "\\boxed{41" + repeated("{}") + " \\boxed{42}", "42"),
+        (lambda: "\\boxed{41}" + repeated(" ") + "\\boxed{42}", "42"),
+        (lambda: "\\boxed{42}<|im_end|>" + repeated("\\boxed{41}"), "42"),
+        (lambda: repeated("<|") + "\\boxed{42}", "42"),
+        (lambda: "\\boxed{" * (SIZE // 8) + "}" * (SIZE // 8), "too long"),
+    ],
+)
+def test_megabytes_take_a_moment(completion, answer):
+    text = completion()
+    started = time.process_time()
+    verdict = grade_strings(text, "42")
+    assert time.process_time() - started < 0.9  # about 0.2 s, where nobody else is at work; it was 3 to 5 s, or minutes
+    assert verdict.status == {None: "no_answer", "42": "correct", "too long": "policy"}[answer]
+
+
+def test_answers_beside_each_other_are_a_list_however_much_stands_between():
+    between = " \n\\quad " * 20_000
+    assert last_boxed(f"\\boxed{{41}}{between}or{between}\\boxed{{42}}") == "41, 42"
+    assert final_answer(f"\\boxed{{41}}{between}x{between}\\boxed{{42}}") == "42"
