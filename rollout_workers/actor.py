@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -13,6 +14,8 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from ouro_rl.errors import OuroRLError, RunError, UserError
 from rollout_workers.worker import RolloutWorker
+
+logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 START_SECONDS = 300
@@ -45,7 +48,7 @@ class ActorWorkers:
     """`count` actors of `RolloutWorker`. They start in the background; the first question to one waits for it.
 
     An actor that dies (killed, out of memory) is started again with the last weights, and asked once more: the same seeds give
-    the same rollouts. When that fails too: `RunError`."""
+    the same rollouts. A warning says so. When that fails too: `RunError`."""
 
     def __init__(self, count: int, *arguments: Any, cpus: float, gpus: float, **keywords: Any):
         self.owns_ray = start_ray(count, cpus, gpus)
@@ -72,13 +75,14 @@ class ActorWorkers:
         on_finished: Callable[[int, list], None] | None = None,
     ) -> list[Any]:
         """Call `method` on the first len(arguments) workers at once; answers in order. While they work: `on_progress` gets the
-        sums of their counts, `on_finished` a worker's number and what it has finished since the last time."""
+        sums of their counts, `on_finished` a worker's number and what it has finished since the last time (of a worker that was
+        started again: what it had not finished before)."""
         if not self._started:
             self._await_start()
         calls = [getattr(actor, method).remote(*part) for actor, part in zip(self.actors, arguments, strict=False)]
-        if on_progress is not None or on_finished is not None:
-            self._watch(calls, on_progress, on_finished)
-        return [self._answer(index, call, method, arguments[index]) for index, call in enumerate(calls)]
+        watch = _Watch(len(calls), on_progress, on_finished)
+        watch.follow(dict(enumerate(self.actors[: len(calls)])), calls)
+        return [self._answer(index, call, method, arguments[index], watch) for index, call in enumerate(calls)]
 
     def close(self) -> None:
         for actor in self.actors:
@@ -96,18 +100,20 @@ class ActorWorkers:
             )
         self._started = True
 
-    def _answer(self, index: int, call: ray.ObjectRef, method: str, arguments: tuple) -> Any:
+    def _answer(self, index: int, call: ray.ObjectRef, method: str, arguments: tuple, watch: _Watch) -> Any:
         try:
             return self._result(index, call)
-        except RayActorError:
+        except RayActorError as error:
+            logger.warning("rollout worker %d died and is started again: %s", index, _first_line(error))
             self.actors[index] = actor = self._start()
         try:
             if self.weights is not None and method != "load_weights":
                 self._result(index, actor.load_weights.remote(*self.weights))
-            return self._result(index, getattr(actor, method).remote(*arguments))
+            again = getattr(actor, method).remote(*arguments)
+            watch.follow({index: actor}, [again])
+            return self._result(index, again)
         except RayActorError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise RunError(f"rollout worker {index} died, was started again and died again: {reason}") from error
+            raise RunError(f"rollout worker {index} died, was started again and died again: {_first_line(error)}") from error
 
     def _result(self, index: int, call: ray.ObjectRef) -> Any:
         try:
@@ -117,23 +123,46 @@ class ActorWorkers:
                 raise error.cause from error
             raise RunError(f"rollout worker {index} failed: {error.cause!r}") from error
 
-    def _watch(
+
+class _Watch:
+    """Tells how far the workers are in their parts of one question, also where one of them is asked a second time."""
+
+    def __init__(
         self,
-        calls: list[ray.ObjectRef],
+        count: int,
         on_progress: Callable[[int, int], None] | None,
         on_finished: Callable[[int, list], None] | None,
-    ) -> None:
-        """Report until every call has ended (well or not)."""
-        actors, seen = self.actors[: len(calls)], [0] * len(calls)
+    ):
+        self._on_progress, self._on_finished = on_progress, on_finished
+        self._counts = [(0, 0)] * count
+        self._told: list[set[int]] = [set() for _ in range(count)]
+
+    def follow(self, actors: Mapping[int, Any], calls: list[ray.ObjectRef]) -> None:
+        """Tell of these actors until each of their calls has ended, well or not. One that has died holds up nothing: what it
+        counted last stands until it is followed again, and has come further than that."""
+        if self._on_progress is None and self._on_finished is None:
+            return
+        floors = list(self._counts)
+        seen = dict.fromkeys(actors, 0)
         while len(ray.wait(calls, num_returns=len(calls), timeout=POLL_SECONDS)[0]) < len(calls):
-            try:
-                if on_progress is not None:
-                    parts = ray.get([actor.progress.remote() for actor in actors])
-                    on_progress(sum(tokens for tokens, _ in parts), sum(finished for _, finished in parts))
-                if on_finished is not None:
-                    asked = [actor.finished.remote(after) for actor, after in zip(actors, seen, strict=True)]
-                    for index, part in enumerate(ray.get(asked)):
-                        seen[index] += len(part)
-                        on_finished(index, part)
-            except RayActorError:
-                continue  # `_answer` sees to it
+            if self._on_progress is not None:
+                for index, counts in _answers({index: actor.progress.remote() for index, actor in actors.items()}):
+                    self._counts[index] = max(floors[index], counts)
+                self._on_progress(sum(tokens for tokens, _ in self._counts), sum(finished for _, finished in self._counts))
+            if self._on_finished is not None:
+                for index, part in _answers({index: actor.finished.remote(seen[index]) for index, actor in actors.items()}):
+                    seen[index] += len(part)
+                    new = [one for one in part if one[0] not in self._told[index]]
+                    self._told[index].update(place for place, _ in new)
+                    self._on_finished(index, new)
+
+
+def _answers(asked: Mapping[int, ray.ObjectRef]) -> Iterator[tuple[int, Any]]:
+    """The answers of those that live."""
+    for index, answer in asked.items():
+        with contextlib.suppress(RayActorError):  # whoever waits for its call sees to it
+            yield index, ray.get(answer)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

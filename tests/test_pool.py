@@ -121,6 +121,30 @@ def test_a_dead_actor_is_started_again(expected, actors):
     assert actors.remote.actors[1] is not victim
 
 
+def test_progress_goes_on_when_an_actor_has_died(model, actors, monkeypatch, caplog):
+    long = SamplingParams(max_new_tokens=48)
+    with RolloutPool(0, model.config.to_dict(), max_batch=4) as pool:
+        pool.publish(model.state_dict(), 5)
+        expected = pool.rollout(REQUESTS, long)
+    monkeypatch.setattr(actor, "POLL_SECONDS", 0.001)
+    progress, heard, killed = [], [], []
+
+    def kill_at_work(tokens, finished):
+        progress.append((tokens, finished))
+        if finished > 4 and not killed:
+            killed.append((len(progress), len(heard)))
+            ray.kill(actors.remote.actors[1])
+
+    rollouts = actors.rollout(REQUESTS, long, kill_at_work, lambda place, one: heard.append((place, one)))
+    assert_same(rollouts, expected, tolerance=1e-6)
+    [(shown, told)] = killed
+    total = sum(len(rollout.completion_ids) for rollout in rollouts)
+    assert progress == sorted(progress) and progress[-1][0] > 0.6 * total and len(progress) > shown + 1
+    assert len(heard) > told and len({place for place, _ in heard}) == len(heard), "nothing is told twice"
+    assert all(rollouts[place] == one for place, one in heard)
+    assert "rollout worker 1 died and is started again" in caplog.text
+
+
 def test_an_actor_that_keeps_dying_stops_the_run(actors, monkeypatch):
     import ray
 
