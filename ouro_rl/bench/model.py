@@ -4,7 +4,7 @@ The trace. The gate's weight is zero and its bias one number b, so lambda = sigm
 depth then depends on its sample's seed and its place alone, whatever the engine, the precision or the company. b is chosen for
 E[d] = `mean_depth`, and only those seeds are taken whose depths add up to exactly `mean_depth * tokens`. So all samples need the
 same number of loops: the batch stays full to the last pass, and what is timed is the steady state that a long queue gives. (The
-run `gate` of the benchmark `rollout` has neither: its depths come from a random gate, and its batch drains towards the end.)
+run `gate_small` of the benchmark `rollout` has neither: its depths come from a random gate, and its batch drains towards the end.)
 """
 
 from __future__ import annotations

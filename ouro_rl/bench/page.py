@@ -18,7 +18,7 @@ COMMANDS = {
 DEFINITIONS = """\
 - **The trace.** The gate has no weights and one bias, chosen for E[d] = 2.5: a token's depth depends on its sample's seed and its place
   alone, so every engine gets the same depths. Only seeds whose depths add up to exactly 2.5 a token are taken, so the batch stays full to
-  the last pass: what is timed is the steady state that a long queue gives. `gate` in the table of speeds has neither: depths drawn
+  the last pass: what is timed is the steady state that a long queue gives. `gate_small` in the table of speeds has neither: depths drawn
   from a gate with random weights, and a batch that drains towards its end.
 - **While decoding**: loops/s from the first look after the last prompt is through, to the end, over the mean depth. No prefill is in it,
   on either side; for `generate()`, from the first token of the batch to the last. **Whole call**: everything, prefill included.

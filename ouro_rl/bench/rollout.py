@@ -4,14 +4,14 @@ All runs have the same model, prompts (as many different ones as samples) and nu
 
     adaptive         loop-level continuous batching, depths drawn from the gate along the trace (mean 2.5), batch 64
     fixed            the same engine, every token 4 loops
-    gate             depths drawn from a gate with random weights: they depend on the states, and the batch drains at the end
     generate         transformers' generate(), batch 64, greedy, 4 loops, on the same weights: in bf16, or cast to fp32 where a probe says that
                      this is the faster
     *_small          at batch 16: `adaptive_small`, `fixed_small`, and
     lockstep_small   synchronous compaction (`choose_rows=lockstep`), along the trace
     no_exit_small    the adaptive path (gate asked, depths drawn) with a gate that never says leave
+    gate_small       depths drawn from a gate with random weights: they depend on the states, and the batch drains at the end
 
-The first four run together, and the four small ones (see `clock`). Ratios are of tokens/s while decoding, slice by slice:
+The first three run together, and the small ones (see `clock`). Ratios are of tokens/s while decoding, slice by slice:
 
     adaptive_vs_generate       adaptive / generate; of the whole call, prefill included: `adaptive_vs_generate_whole_call`
     continuous_share_of_bound  (adaptive / fixed) / (4 / mean depth)
@@ -89,7 +89,7 @@ class Contestants:
         return TimedCall(engine, self.requests[:count], tokens or self.sizes.tokens, rule, prepare)
 
     def big(self) -> dict[str, TimedCall]:
-        return {"adaptive": self.call(), "fixed": self.call(rule=self.full), "gate": self.call(gate_spread=GATE_SPREAD)}
+        return {"adaptive": self.call(), "fixed": self.call(rule=self.full)}
 
     def small(self) -> dict[str, TimedCall]:
         return {
@@ -97,6 +97,7 @@ class Contestants:
             "lockstep_small": self.call(small=True, sync=True),
             "fixed_small": self.call(small=True, rule=self.full),
             "no_exit_small": self.call(small=True, bias=NEVER),
+            "gate_small": self.call(small=True, gate_spread=GATE_SPREAD),
         }
 
     @property
@@ -131,7 +132,7 @@ class Contestants:
         full = ("fixed", "fixed_small", "no_exit_small")
         for name, run in runs.items():
             count = sizes.small_batch if name.endswith("_small") else sizes.batch
-            wanted = None if name == "gate" else round((sizes.loops if name in full else sizes.mean_depth) * sizes.tokens) * count
+            wanted = None if name == "gate_small" else round((sizes.loops if name in full else sizes.mean_depth) * sizes.tokens) * count
             recorded = sum(sum(rollout.depths) for rollout in run.rollouts)
             tokens, loops = run.last.tokens, run.last.loops
             if tokens != count * sizes.tokens or loops != recorded or wanted not in (None, loops):
@@ -163,7 +164,7 @@ def bench_rollout(sizes: Sizes, say: Say) -> dict[str, Any]:
 
 def engine_ratios(sizes: Sizes, runs: Mapping[str, Run], machine: Machine) -> dict[str, dict]:
     """Spreads by name."""
-    speeds = {name: run.slice_speeds for name, run in runs.items() if name != "gate"}
+    speeds = {name: run.slice_speeds for name, run in runs.items() if name != "gate_small"}
     bound = sizes.loops / runs["adaptive"].mean_depth
     share = ratios(speeds["adaptive"], [bound * speed for speed in speeds["fixed"]])
     seconds_ratio = ratios(speeds["fixed_small"], speeds["no_exit_small"])  # both at the same depth: tokens/s are loops/s
