@@ -14,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,6 +23,8 @@ FOLDER = Path(__file__).parent
 FLAGS = ("-O3", "-fPIC", "-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math")
 SWITCH = "OURO_RL_KERNELS"
 """Environment variable: `torch` keeps to plain torch."""
+_OLD_S = 24 * 3600.0
+"""No compiler runs that long."""
 
 
 @functools.cache
@@ -33,7 +36,8 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     if compiler is None:
         return None, "plain torch (no C compiler found: cc, gcc or clang would make rollouts several times faster)"
     try:
-        return ctypes.CDLL(str(_build(compiler))), f"C kernels (built with {compiler})"
+        with contextlib.ExitStack() as temporary:  # a library that is loaded needs its file no more
+            return ctypes.CDLL(str(_build(compiler, temporary))), f"C kernels (built with {compiler})"
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:  # no home folder: RuntimeError
         return None, f"plain torch (the C kernels could not be built: {_reason(error)})"
 
@@ -43,8 +47,9 @@ def _reason(error: Exception) -> str:
     return f"{error}: {lines[0]}" if lines else str(error)
 
 
-def _build(compiler: str) -> Path:
-    """The shared library for these sources and this kind of CPU; built under another name and moved, so that many may try."""
+def _build(compiler: str, temporary: contextlib.ExitStack) -> Path:
+    """The shared library for these sources and this kind of CPU; built under another name and moved, so that many may try.
+    Where it cannot be kept, it ends with `temporary`: now, since a worker that is killed would never come to remove it."""
     flags = (*FLAGS, "-march=native") if platform.machine() in ("x86_64", "AMD64") else FLAGS
     sources = sorted(FOLDER.glob("*.c"))
     text = b"".join(path.read_bytes() for path in [*sources, *sorted(FOLDER.glob("*.h"))])
@@ -57,25 +62,42 @@ def _build(compiler: str) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         tempfile.TemporaryFile(dir=cache).close()
     except OSError:
-        cache = Path(tempfile.mkdtemp(prefix="ouro-rl-"))
+        cache = Path(temporary.enter_context(tempfile.TemporaryDirectory(prefix="ouro-rl-", ignore_cleanup_errors=True)))
         path = cache / path.name
-    with _alone(cache / "building"):
+    with _alone(cache / "building") as alone:
         if not path.exists():
-            with tempfile.TemporaryDirectory(dir=cache) as folder:
+            if alone:
+                _remove_leftovers(cache)
+            with tempfile.TemporaryDirectory(dir=cache, prefix=_workplace()) as folder:
                 _compile(compiler, flags, sources, Path(folder))
                 os.replace(Path(folder) / "kernels.so", path)
     return path
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Several workers start at once: one compiles, the others wait for it. Where files cannot be locked, each compiles."""
+def _alone(path: Path) -> Iterator[bool]:
+    """Several workers start at once: one compiles, the others wait for it. Where files cannot be locked (False), each compiles."""
     with open(path, "a") as file:
+        locked = False
         with contextlib.suppress(ImportError, OSError):
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
-        yield
+            locked = True
+        yield locked
+
+
+def _workplace() -> str:
+    """How the names of folders begin in which this machine compiles. A lock may not reach others that share the home folder."""
+    return f"building-{platform.node()}-"
+
+
+def _remove_leftovers(cache: Path) -> None:
+    """Folders of compilers that were killed at work: this machine's, since nobody else here compiles now, and all old ones."""
+    for folder in [*cache.glob("building-*"), *cache.glob("tmp*")]:
+        with contextlib.suppress(OSError):
+            if folder.name.startswith(_workplace()) or time.time() - folder.stat().st_mtime > _OLD_S:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _compile(compiler: str, flags: tuple[str, ...], sources: list[Path], folder: Path) -> None:

@@ -1,0 +1,64 @@
+"""Where the C kernels are compiled and kept, and that nothing is left behind."""
+
+import contextlib
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+from ouro_rl import native
+from ouro_rl.native import build
+
+KERNELS, WHY = native.load()
+pytestmark = pytest.mark.skipif(KERNELS is None, reason=WHY)
+
+
+def test_a_built_library_is_found_where_nothing_can_be_written(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(build, "_compile", lambda *arguments: (arguments[-1] / "kernels.so").write_bytes(b"library"))
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    temporary = contextlib.ExitStack()
+    path = build._build("cc", temporary)
+    assert path.parent == tmp_path / "ouro-rl" and path.read_bytes() == b"library"
+    with monkeypatch.context() as sealed:
+        sealed.setattr("tempfile.TemporaryFile", refuse)
+        assert build._build("cc", temporary) == path
+        path.unlink()
+        elsewhere = build._build("cc", temporary)
+    assert elsewhere.parent != path.parent and elsewhere.read_bytes() == b"library"
+    temporary.close()
+    assert not elsewhere.parent.exists()
+
+
+def test_a_library_that_cannot_be_kept_leaves_nothing_behind(tmp_path):
+    """Nothing to be removed at exit either: workers are killed."""
+    (tmp_path / "home").write_text("no folder")
+    (tmp_path / "tmp").mkdir()
+    code = "import os, torch\nfrom ouro_rl.native.build import library\nprint(library()[1], flush=True)\nos._exit(0)"
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
+    environment.pop(native.SWITCH, None)
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert "C kernels" in done.stdout, done
+    assert not [one.name for one in (tmp_path / "tmp").iterdir() if one.name.startswith("ouro-rl-")]
+
+
+def test_leftovers_of_killed_compilers_are_removed(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    cache = tmp_path / "ouro-rl"
+    for name in (f"building-{platform.node()}-killed", "building-elsewhere-at-work", "building-elsewhere-killed", "tmpkilled"):
+        (cache / name).mkdir(parents=True)
+        (cache / name / "linear.o").write_bytes(b"half")
+    for name in ("building-elsewhere-killed", "tmpkilled"):
+        os.utime(cache / name, (0, 0))
+    monkeypatch.setattr(build, "_compile", lambda *arguments: (arguments[-1] / "kernels.so").write_bytes(b"library"))
+    with monkeypatch.context() as unlocked, contextlib.ExitStack() as temporary:
+        unlocked.setattr("fcntl.flock", lambda *_: exec("raise OSError"))
+        build._build("cc", temporary).unlink()
+        assert len([*cache.glob("building-*")]) == 3, "who cannot lock does not know who is at work"
+    path = build._build("cc", contextlib.ExitStack())
+    assert sorted(one.name for one in cache.iterdir()) == ["building", "building-elsewhere-at-work", path.name]
