@@ -164,7 +164,7 @@ def _run_asserts(judge: Child, program: _Program, tests: AssertTests, outcome: O
     order = _shuffled(len(tests.sources))
     request = {
         "setup": tests.setup,
-        "names": tests.names,
+        "names": dict(tests.names),
         "tests": [[number, tests.sources[number]] for number in order],
         "recorded": tests.recorded,
     }

@@ -31,8 +31,8 @@ class AssertTests:
 
     setup: tuple[str, ...]
     """Sources that run first, in one namespace."""
-    names: tuple[str, ...]
-    """The program's functions that the tests call."""
+    names: Mapping[str, str]
+    """The program's functions that the tests call: the name there -> the program's."""
     sources: tuple[str, ...]
     """One source a test; or, when `recorded`, one source that reports `count` tests itself."""
     recorded: bool
@@ -139,9 +139,14 @@ def _module(source: str, row: Mapping[str, Any]) -> AssertTests:
     tree, entry_point, setup = _tree(source), row.get("entry_point"), _setup(row)
     names = _called([tree], setup, row)
     if "check" in defined_names(tree):
-        if not entry_point:
+        if not isinstance(entry_point, str) or not entry_point:
             raise TestsUnusable("`test` defines check(candidate), but there is no `entry_point`")
-        tree.body += _tree(f"check({entry_point})").body
+        # Under a name of its own: the function may be called like a helper of the tests (`sorted`, `isclose`, `check`).
+        tree.body += _tree("check(__candidate__)").body
+        taken = {*dir(builtins), *defined_names(tree)}
+        names = {"__candidate__": entry_point, **{name: name for name in names if name not in taken}}
+        if entry_point in dir(builtins):  # nor may the prompt's stub stand in the tests' way
+            setup.append(f"globals().pop({entry_point!r}, None)")
     recorder = _record_asserts(tree)
     if recorder is None:  # it handles errors itself: passed when it runs through
         return AssertTests(setup=tuple(setup), names=names, sources=(_watch_asserts(tree),), recorded=False, count=1)
@@ -176,7 +181,7 @@ def _setup(row: Mapping[str, Any]) -> list[str]:
     return sources
 
 
-def _called(trees: list[ast.Module], setup: list[str], row: Mapping[str, Any]) -> tuple[str, ...]:
+def _called(trees: list[ast.Module], setup: list[str], row: Mapping[str, Any]) -> dict[str, str]:
     """The program's names: `entry_point`, or what the prompt's code defines, or else the names that the tests use and nobody
     defines. Of those, what only handles another's values is the tests' own, and must not be answered by the program. Modules
     and names of the standard library that a test uses without importing them are added to `setup`."""
@@ -210,7 +215,7 @@ def _called(trees: list[ast.Module], setup: list[str], row: Mapping[str, Any]) -
                 raise TestsUnusable(f"nobody defines {name}, which the tests use beside the program's function")
             setup.append(f"from {module} import {name}")
         unknown -= own
-    return tuple(sorted(names or unknown or _shadowed_builtin(trees)))
+    return {name: name for name in sorted(names or unknown or _shadowed_builtin(trees))}
 
 
 def _tree_or_none(prompt: Any) -> ast.Module | None:
@@ -258,15 +263,14 @@ def _library_module(name: str) -> str | None:
 
 
 def _shadowed_builtin(trees: list[ast.Module]) -> set[str]:
-    """The function when it is called like a built-in one, as in `assert sum(10, 15) == 6`: what every test calls first."""
-    firsts = set()
-    for tree in trees:
-        calls = (node.func for node in ast.walk(tree) if isinstance(node, ast.Call))
-        firsts.add(next((function.id for function in calls if isinstance(function, ast.Name)), None))
-    first = firsts.pop()
-    if firsts or first is None:
-        raise TestsUnusable("the tests call no function of the program; `entry_point` can name it")
-    return {first}
+    """The function when it is called like a built-in one, as in `assert sum(10, 15) == 6`: the one that all tests call. Not
+    where there are two: in `assert abs(sum(10, 15) - 6) < 1e-9` the program's `abs` would grade its `sum`."""
+    calls = [[node.func for node in ast.walk(tree) if isinstance(node, ast.Call)] for tree in trees]
+    common = set.intersection(*({function.id for function in called if isinstance(function, ast.Name)} for called in calls))
+    functions = {name for name in common if not isinstance(getattr(builtins, name, None), type)} or common
+    if len(functions) != 1:
+        raise TestsUnusable("the tests do not tell which function is the program's; `entry_point` can name it")
+    return functions
 
 
 def _watch_asserts(tree: ast.Module) -> str:

@@ -32,7 +32,7 @@ def main(channel: int) -> None:
         wire.send(channel, {"unusable": _describe(error)})
         os._exit(0)
     heard: list[bool] = []
-    names.update((name, _stand_in(channel, name, heard)) for name in request["names"])
+    names.update((name, _stand_in(channel, function, heard)) for name, function in request["names"].items())
     names["__record__"] = recorder = _Recorder(channel)
     held: list[bool] = []
     names["__held__"] = held.append

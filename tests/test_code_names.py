@@ -1,0 +1,90 @@
+"""The reward `code`: names that a program shares with the tests, or with Python. The tests' own helpers stay the tests' own."""
+
+import pytest
+
+from rewards.code_reward import CodeReward
+from rewards.code_tasks import TestsUnusable, read_tests
+from rewards.sandbox import ladder
+
+HELPERS = ["len", "sorted", "set", "sum", "abs", "all", "isclose", "math", "check", "candidate", "triple_", "print", "isinstance"]
+HONEST = "".join(f"def {name}(*values):\n    raise ValueError('the program has its own {name}')\n" for name in HELPERS)
+HONEST += "__record__ = __held__ = __candidate__ = None\ndef triple(x):\n    return [3 * part for part in x]\n"
+SELF_GRADED = "".join(f"def {name}(*values):\n    return True\n" for name in HELPERS if name != "math")
+SELF_GRADED += "class math:\n    isclose = lambda *values: True\ndef triple(x):\n    return [0, 0]\n"
+ASSERTS = [
+    "assert sorted(triple([2, 1])) == [3, 6]",
+    "assert len(triple([1])) == 1 and set(triple([1])) == {3}",
+    "assert math.isclose(sum(triple([1, 2])), 9) and all(isclose(a, 3) for a in triple([1, 1]))",
+    "assert abs(triple([1, 2])[1] - 6) < 1e-9 and isinstance(triple([]), list)",
+]
+CHECK = "import math\nfrom math import isclose\ndef check(candidate):\n" + "".join(
+    f"    {line.replace('triple', 'candidate')}\n" for line in ASSERTS
+)
+
+
+@pytest.fixture(scope="module")
+def code():
+    if all(ladder.unavailable(rung) for rung in ("bubblewrap", "landlock")):
+        pytest.skip("NOT TESTED: this machine has no sandbox")
+    reward = CodeReward(timeout_s=6.0, test_timeout_s=2.0, memory_mb=256)
+    yield reward
+    reward.close()
+
+
+def verdict(reward: CodeReward, completion: str, tests, **columns):
+    [result] = reward.verdicts([completion], {"tests": [tests], **{name: [value] for name, value in columns.items()}})
+    return result
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"tests": ASSERTS},
+        {"tests": ASSERTS, "entry_point": "triple"},
+        {"tests": "\n".join(ASSERTS)},
+        {"tests": CHECK, "entry_point": "triple"},
+        {"tests": CHECK, "entry_point": "triple", "prompt": "def triple(x):\n    '''Three times.'''\n"},
+    ],
+    ids=["lines", "lines with a name", "module", "check", "check with a prompt"],
+)
+def test_helpers_of_the_program_neither_fail_nor_pay(code, row):
+    honest = verdict(code, HONEST, **row)
+    assert honest.value == 1.0, honest
+    cheat = verdict(code, SELF_GRADED, **row)
+    assert (cheat.value, cheat.status) == (0.0, "wrong"), cheat
+
+
+@pytest.mark.parametrize("name", ["sorted", "check", "candidate", "isclose", "len", "recorder"])
+@pytest.mark.parametrize("prompt", ["", "def {name}(x):\n    '''Three times.'''\n"])
+def test_check_calls_the_program_whatever_its_function_is_called(code, name, prompt):
+    """The name may be Python's, or one that the tests define, import, or use for another thing."""
+    check = CHECK + "    recorder = len\n    assert recorder(candidate([1])) == len(sorted([1])) and candidate([2]) == [6]\n"
+    columns = {"test": check, "entry_point": name, "prompt": prompt.format(name=name)}
+    honest = verdict(code, f"def {name}(x):\n    return [3 * part for part in x]\n", None, **columns)
+    assert honest.value == 1.0, honest
+    for program in (f"def {name}(*x):\n    return True\n", f"def {name}(*x):\n    return [1, 2]\n", "x = 1\n"):
+        cheat = verdict(code, program, None, **columns)
+        assert cheat.status == "wrong" and cheat.value == 0.0, (program, cheat)
+
+
+def test_a_function_with_a_name_of_pythons_is_the_one_that_all_tests_call(code):
+    tests = ["assert sum(10, 15) == 6", "assert sum(100, 150) == 93"]
+    program = "def sum(a, b):\n    return {6: 6, 93: 93}[6 if a == 10 else 93]\n"
+    assert verdict(code, program, tests).value == 1.0
+    assert verdict(code, program, ["assert sum(10, 15) == int('6')", "assert sum(100, 150) == 93"]).value == 1.0
+    assert verdict(code, program, ["assert set([sum(10, 15)]) == {6}", "assert {93} == set([sum(100, 150)])"]).value == 1.0
+
+
+@pytest.mark.parametrize(
+    "tests",
+    [
+        ["assert abs(sum(10, 15) - 6) < 1e-9"],  # `abs` would grade itself, were it the program's
+        ["assert len(sorted([1, 2])) == 2", "assert len(sorted([1])) == 1"],
+        ["assert sum(10, 15) == 6", "assert max(1, 2) == 2"],
+    ],
+)
+def test_tests_that_leave_open_which_function_is_meant(code, tests):
+    with pytest.raises(TestsUnusable, match="entry_point"):
+        read_tests({"tests": tests})
+    assert verdict(code, "def abs(x):\n    return 0\n", tests).status == "gold_unparsable"
+    assert verdict(code, "def sum(a, b):\n    return 6\n", [tests[0]], entry_point="sum").status in ("correct", "wrong")
