@@ -239,3 +239,32 @@ def test_a_broken_bubblewrap_is_an_unavailable_rung(monkeypatch, tmp_path):
         assert "Permission denied" in ladder.unavailable("bubblewrap")
     finally:
         ladder.unavailable.cache_clear()
+
+
+@pytest.mark.parametrize("rung", [*RUNGS, "none"])
+def test_no_ended_process_is_left_for_process_1_to_collect(rung):
+    """The host takes the place of process 1 here: what nobody else collects would stay below it for ever."""
+    if rung != "none" and (reason := ladder.unavailable(rung)):
+        pytest.skip(f"NOT TESTED, rung {rung}: {reason}")
+    code = f"""
+import ctypes, os, signal, time
+from rewards.sandbox import ladder
+from rewards.sandbox.host import Sandbox, _children
+from tests.test_sandbox import LIMITS, ask, processes
+PR_SET_CHILD_SUBREAPER = 36
+assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
+left = []
+for stopped in (False, False, True):
+    with Sandbox(ladder.command({rung!r}), LIMITS) as sandbox:
+        for number in range(17):
+            assert ask(sandbox, "def double(x): return 2 * x", "double", number) == 2 * number
+        ask(sandbox, "import os\\ndef f(): os._exit(1)", "f")
+        if stopped:
+            for pid in _children(sandbox._process.pid):
+                os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.2)
+    left.append(len(processes()))
+print(left)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout == "[0, 0, 0]\n", done

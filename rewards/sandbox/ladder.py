@@ -149,7 +149,8 @@ def command(rung: str) -> Command:
 
 def _profile(as_root: bool) -> list[str]:
     profile = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-    profile += ["--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
+    # As process 1: between itself and the server bubblewrap would put another, whose end it does not wait for.
+    profile += ["--as-pid-1", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
     # For the fork server, which makes a process and a mount namespace for every child; the children keep none of these.
     needed = ["CAP_SYS_ADMIN", "CAP_SETPCAP", *(["CAP_SETUID", "CAP_SETGID", "CAP_KILL"] if as_root else [])]
     for capability in needed:
