@@ -1,4 +1,4 @@
-"""The operations of a layer on rows: in plain torch, or by the C kernels.
+"""The operations of a layer on rows: in plain torch, or by kernels for single rows (`ouro_rl.row_kernels`).
 
 `KernelOps` computes each row by itself, so that a rollout worker (any batch) and the trainer's replay (another batch) get the same
 bits from the same inputs; its gradients are ordinary torch. `TorchOps` is what every device has.
@@ -6,8 +6,8 @@ bits from the same inputs; its gradients are ordinary torch. `TorchOps` is what 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Sequence
+import weakref
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -15,16 +15,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ouro_rl import native
+from ouro_rl.native import has_bf16_products
+from ouro_rl.row_kernels import Product, RowKernels
 
 if TYPE_CHECKING:
     from ouro_rl.model.layers import OuroMLP, OuroRMSNorm, OuroRotaryEmbedding
 
 Rope = tuple[Tensor, Tensor]
 """What `Ops.rope` gives: two tensors by row, for `Ops.rotate`."""
-Product = Callable[[Tensor], Tensor]
-ONEDNN_TILE = 64
-"""Rows of a product by oneDNN when rows must not depend on their company: its results change with the number of rows."""
 
 
 class Ops(Protocol):
@@ -48,6 +46,9 @@ class Ops(Protocol):
 
     def rotate(self, x: Tensor, rope: Rope) -> Tensor:
         """Rotary embedding of x [..., heads, dim]."""
+
+    def refresh(self) -> list[Tensor]:
+        """Bring copies of weights up to date where they lie, for a CUDA graph reads them there and asks nobody. Returns the copies."""
 
 
 class TorchOps:
@@ -76,18 +77,20 @@ class TorchOps:
         first, second = x.chunk(2, dim=-1)
         return x * cos + torch.cat([-second, first], dim=-1) * sin
 
+    def refresh(self) -> list[Tensor]:
+        return []
+
 
 class KernelOps:
-    """For rows [n, ...] on the CPU. Weights are packed once for each of their versions.
+    """For rows [n, ...] on the device of the kernels. Weights are packed once for each of their versions.
 
-    bf16 products go through oneDNN where the CPU has instructions for them (AMX, AVX512-BF16), and through the C kernel, which
-    computes in fp32, elsewhere. `exact`: oneDNN gets tiles of one height; the C kernel is exact in any case."""
+    `exact`: no row of a product depends on its company; what else the kernels compute is so in any case."""
 
     tile = 1
 
-    def __init__(self, kernels: native.Kernels, *, exact: bool):
+    def __init__(self, kernels: RowKernels, *, exact: bool):
         self.kernels, self.exact = kernels, exact
-        self._packed: dict[tuple, tuple[tuple, Product]] = {}
+        self._kept: dict[tuple, _Kept] = {}
 
     def linear(self, x: Tensor, *modules: nn.Linear) -> tuple[Tensor, ...]:
         out = self._multiply(x, *(module.weight for module in modules))
@@ -97,28 +100,30 @@ class KernelOps:
         return self._multiply(x, weight)
 
     def _multiply(self, x: Tensor, *weights: Tensor) -> Tensor:
-        packed = self._pack(x.dtype, *weights)
-        return _Linear.apply(x, packed, *weights) if torch.is_grad_enabled() else packed(x)
+        product = self._product(x.dtype, weights)
+        return _Linear.apply(x, product, *weights) if torch.is_grad_enabled() else product(x)
 
-    def _pack(self, dtype: torch.dtype, *weights: Tensor) -> Product:
-        """These matrices [N, K] side by side, packed at their last version."""
-        key = dtype, *(id(weight) for weight in weights)
-        version = (optimizer_steps, *((weight._version, weight.data_ptr()) for weight in weights))
-        known, packed = self._packed.get(key, (None, None))
-        if packed is None or known != version:
-            with torch.no_grad():
-                matrix = torch.cat([weight.detach().to(dtype) for weight in weights])
-            if dtype == torch.bfloat16 and has_bf16_products():
-                packed = onednn_product(matrix, tile=ONEDNN_TILE if self.exact else None)
-            else:
-                packed = kernel_product(self.kernels, matrix)
-            self._packed[key] = version, packed
-        return packed
+    def _product(self, dtype: torch.dtype, weights: Sequence[Tensor]) -> Product:
+        """By these matrices [N, K] side by side, at their last version."""
+        key = dtype, *map(id, weights)
+        kept = self._kept.get(key)
+        if kept is None or not kept.is_of(weights):
+            kept = self._kept[key] = _Kept(weights)
+            kept.forget_with(self._kept, key)
+        return kept.product(self.kernels, weights, dtype, self.exact)
+
+    def refresh(self) -> list[Tensor]:
+        copies = []
+        for (dtype, *_), kept in list(self._kept.items()):
+            weights = [reference() for reference in kept.weights]
+            if all(weight is not None for weight in weights):
+                copies.append(kept.product(self.kernels, weights, dtype, self.exact).copy)
+        return [copy for copy in copies if copy is not None]
 
     def norm(self, module: OuroRMSNorm, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return _RMSNorm.apply(self.kernels, x, module.weight, module.eps)
-        return self.kernels.rms_norm(x, rounded(module.weight, x.dtype), module.eps)
+        return self.kernels.rms_norm(x, module.weight, module.eps)
 
     def activate(self, mlp: OuroMLP, gate: Tensor, up: Tensor) -> Tensor:
         return _SiluMul.apply(self.kernels, gate, up) if torch.is_grad_enabled() else self.kernels.silu_mul(gate, up)
@@ -129,6 +134,34 @@ class KernelOps:
 
     def rotate(self, x: Tensor, rope: Rope) -> Tensor:
         return _Rotate.apply(self.kernels, x, *rope) if torch.is_grad_enabled() else self.kernels.rotate(x, *rope)
+
+
+class _Kept:
+    """The product by some weights, as of a version of them. Does not keep them alive, and knows another tensor that got their place."""
+
+    def __init__(self, weights: Sequence[Tensor]):
+        self.weights = [weakref.ref(weight) for weight in weights]
+        self._version: tuple = ()
+        self._product: Product | None = None
+
+    def is_of(self, weights: Sequence[Tensor]) -> bool:
+        return all(reference() is weight for reference, weight in zip(self.weights, weights, strict=True))
+
+    def forget_with(self, kept: dict[tuple, _Kept], key: tuple) -> None:
+        """Leave `kept` with the first of the weights that goes."""
+
+        def forget(_: object) -> None:
+            if kept.get(key) is self:
+                del kept[key]
+
+        self.weights = [weakref.ref(reference(), forget) for reference in self.weights]
+
+    def product(self, kernels: RowKernels, weights: Sequence[Tensor], dtype: torch.dtype, exact: bool) -> Product:
+        version = (optimizer_steps, *((weight._version, weight.data_ptr()) for weight in weights))
+        if self._product is None or self._version != version:
+            self._product = kernels.product(weights, dtype, exact=exact, old=self._product)
+            self._version = version
+        return self._product
 
 
 TORCH_OPS = TorchOps()
@@ -143,39 +176,6 @@ def _count_step(*_: object) -> None:
 
 
 register_optimizer_step_post_hook(_count_step)
-
-
-@functools.cache
-def has_bf16_products() -> bool:
-    """Whether oneDNN's bf16 products are instructions here; elsewhere they are emulated, at a fifth of fp32's speed."""
-    flags = native.cpu_flags().split()
-    return "amx_bf16" in flags or "avx512_bf16" in flags
-
-
-def kernel_product(kernels: native.Kernels, weights: Tensor) -> Product:
-    """x [n, K] -> [n, N] by the C kernel on weights [N, K] of the same precision."""
-    packed = native.pack(weights)
-    return lambda x: kernels.linear(x, packed)
-
-
-def onednn_product(weights: Tensor, tile: int | None) -> Product:
-    """x [n, K] -> [n, N] by oneDNN on packed bf16 weights [N, K]; in tiles of one height, filled with zeros, or all rows at once."""
-    packed = torch.ops.mkldnn._reorder_linear_weight(weights, tile or ONEDNN_TILE)
-
-    def product(x: Tensor) -> Tensor:
-        if tile is None:
-            return torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
-        rows = F.pad(x, (0, 0, 0, -len(x) % tile))
-        parts = [torch.ops.mkldnn._linear_pointwise(part, packed, None, "none", [], "") for part in rows.split(tile)]
-        return torch.cat(parts)[: len(x)] if parts else x.new_empty(0, len(weights))
-
-    return product
-
-
-def rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A norm's weight in the precision of the rows, as torch's module has it, but stored in fp32, as the kernel reads it."""
-    weight = weight.detach()
-    return weight if weight.dtype == dtype == torch.float32 else weight.to(dtype).float()
 
 
 def gradient_product(a: Tensor, b: Tensor) -> Tensor:
@@ -208,21 +208,21 @@ class _RMSNorm(torch.autograd.Function):
     """y = x r w with r = 1 / sqrt(mean(x^2) + eps)."""
 
     @staticmethod
-    def forward(ctx, kernels: native.Kernels, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    def forward(ctx, kernels: RowKernels, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.kernels, ctx.eps = kernels, eps
-        return kernels.rms_norm(x, rounded(weight, x.dtype), eps)
+        return kernels.rms_norm(x, weight, eps)
 
     @staticmethod
     def backward(ctx, grad: Tensor):
         x, weight = ctx.saved_tensors
-        grad_x, grad_weight = ctx.kernels.rms_norm_gradient(grad, x, rounded(weight, x.dtype), ctx.eps)
+        grad_x, grad_weight = ctx.kernels.rms_norm_gradient(grad, x, weight, ctx.eps)
         return None, grad_x, grad_weight.to(weight.dtype), None
 
 
 class _Rotate(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, kernels: native.Kernels, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
+    def forward(ctx, kernels: RowKernels, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
         ctx.kernels = kernels
         ctx.save_for_backward(cosines, sines)
         return kernels.rotate(x, cosines, sines)
@@ -234,7 +234,7 @@ class _Rotate(torch.autograd.Function):
 
 class _SiluMul(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, kernels: native.Kernels, gate: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx, kernels: RowKernels, gate: Tensor, up: Tensor) -> Tensor:
         ctx.kernels = kernels
         ctx.save_for_backward(gate, up)
         return kernels.silu_mul(gate, up)

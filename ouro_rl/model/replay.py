@@ -10,16 +10,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ouro_rl import native
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.model.layers import in_tiles
 from ouro_rl.model.ops import KernelOps
+from ouro_rl.row_kernels import RowKernels
 from ouro_rl.types import NO_DEPTH
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def lay_out(present: Tensor, owners: Tensor, *, masked: bool) -> Layout:
     return Layout(mask=mask, pages=owners[row_pages(present)], contexts=contexts, owners=owners)
 
 
-def paged_rows(kernels: native.Kernels | None, rows: Tensor, layout: Layout) -> native.PagedRows | None:
+def paged_rows(kernels: RowKernels | None, rows: Tensor, layout: Layout) -> Any:
     """The attention of `rows` [n], as the kernels want it."""
     if kernels is None:
         return None
@@ -138,8 +138,8 @@ def attend_frozen(
     *,
     rows: Tensor,
     layout: Layout,
-    paged: native.PagedRows | None,
-    kernels: native.Kernels | None,
+    paged: Any,
+    kernels: RowKernels | None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     """Attention for the active `rows` [n] of a [B, S] batch. q, k, v [n or more, heads, dim]; old_k, old_v [B*S, kv heads, dim] hold
     what the frozen tokens wrote last. Returns the mixed values (zeros behind the n rows) and the updated keys and values."""
@@ -170,7 +170,7 @@ class RowAttention(torch.autograd.Function):
     """By the very kernel that the rollout workers use, so that log-probs agree."""
 
     @staticmethod
-    def forward(ctx, q, k, v, paged: native.PagedRows, scaling: float, kernels: native.Kernels):
+    def forward(ctx, q, k, v, paged: Any, scaling: float, kernels: RowKernels):
         ctx.save_for_backward(q, k, v)
         ctx.paged, ctx.scaling, ctx.kernels = paged, scaling, kernels
         return kernels.attend(q, k, v, paged, scaling)

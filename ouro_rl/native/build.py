@@ -19,10 +19,10 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ouro_rl.row_kernels import SWITCH
+
 FOLDER = Path(__file__).parent
 FLAGS = ("-O3", "-fPIC", "-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math")
-SWITCH = "OURO_RL_KERNELS"
-"""Environment variable: `torch` keeps to plain torch."""
 _OLD_S = 24 * 3600.0
 """No compiler runs that long."""
 

@@ -7,11 +7,17 @@ however many threads run. Sums are in fp32.
 from __future__ import annotations
 
 import ctypes
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+from ouro_rl.native.build import cpu_flags
+from ouro_rl.row_kernels import Product
 
 PANEL = 32
 """Columns that `linear.c` computes together."""
@@ -21,6 +27,8 @@ NORM_PART = 64
 """Rows whose gradients of the norm's weight `rowwise.c` adds up before they are handed out."""
 WORK_PER_THREAD = 1 << 15
 """Numbers read; less is not worth another thread."""
+ONEDNN_TILE = 64
+"""Rows of a product by oneDNN when rows must not depend on their company: its results change with the number of rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,11 +47,38 @@ class PackedWeights:
 def pack(weights: Tensor) -> PackedWeights:
     """[N, K], fp32 or bf16."""
     outputs, inputs = weights.shape
-    filled = torch.nn.functional.pad(weights.detach(), (0, 0, 0, -outputs % PANEL))
+    filled = F.pad(weights.detach(), (0, 0, 0, -outputs % PANEL))
     panels = filled.view(-1, PANEL, inputs).transpose(1, 2)
     if weights.dtype == torch.bfloat16:
         panels = panels.unflatten(2, (2, LANES)).transpose(2, 3)
     return PackedWeights(panels=panels.contiguous(), outputs=outputs)
+
+
+@functools.cache
+def has_bf16_products() -> bool:
+    """Whether oneDNN's bf16 products are instructions here; elsewhere they are emulated, at a fifth of fp32's speed."""
+    flags = cpu_flags().split()
+    return "amx_bf16" in flags or "avx512_bf16" in flags
+
+
+def onednn_product(weights: Tensor, tile: int | None) -> Callable[[Tensor], Tensor]:
+    """x [n, K] -> [n, N] by oneDNN on packed bf16 weights [N, K]; in tiles of one height, filled with zeros, or all rows at once."""
+    packed = torch.ops.mkldnn._reorder_linear_weight(weights, tile or ONEDNN_TILE)
+
+    def product(x: Tensor) -> Tensor:
+        if tile is None:
+            return torch.ops.mkldnn._linear_pointwise(x, packed, None, "none", [], "")
+        rows = F.pad(x, (0, 0, 0, -len(x) % tile))
+        parts = [torch.ops.mkldnn._linear_pointwise(part, packed, None, "none", [], "") for part in rows.split(tile)]
+        return torch.cat(parts)[: len(x)] if parts else x.new_empty(0, len(weights))
+
+    return product
+
+
+def rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
+    """A norm's weight in the precision of the rows, as torch's module has it, but stored in fp32, as the kernel reads it."""
+    weight = weight.detach()
+    return weight if weight.dtype == dtype == torch.float32 else weight.to(dtype).float()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +102,9 @@ class PagedRows:
 
 
 class Kernels:
-    """The functions of the library."""
+    """The functions of the library, as `ouro_rl.row_kernels.RowKernels` has them."""
+
+    asks_the_host = True
 
     def __init__(self, library: ctypes.CDLL):
         self._linear = _declare(library.linear, "pppiiinnn")
@@ -79,6 +116,16 @@ class Kernels:
         self._blocks = _declare(library.blocks, "ppppppii", ctypes.c_int64)
         self._attend = _declare(library.attend, "ppppppppppiinnnfnn")
         self._attend_gradient = _declare(library.attend_gradient, "pppp" + "ppppppppp" + "iinnnfnn")
+
+    def product(self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None = None) -> Product:
+        """x [n, K] -> [n, N] by these matrices, packed anew. bf16 goes through oneDNN where the CPU has instructions for it (AMX,
+        AVX512-BF16), in tiles of one height if `exact`; else through `linear`, which is exact in any case."""
+        with torch.no_grad():
+            matrix = torch.cat([weight.detach().to(dtype) for weight in weights])
+        if dtype == torch.bfloat16 and has_bf16_products():
+            return Product(multiply=onednn_product(matrix, tile=ONEDNN_TILE if exact else None))
+        packed = pack(matrix)
+        return Product(multiply=lambda x: self.linear(x, packed))
 
     def linear(self, x: Tensor, weights: PackedWeights) -> Tensor:
         """x [M, K] -> [M, N]; an element is the sum over k in order."""
@@ -93,8 +140,8 @@ class Kernels:
         return _made(out, failed)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """x [..., width] / rms * weight (fp32 [width])."""
-        x = x.contiguous()
+        """x [..., width] / rms * weight [width]."""
+        x, weight = x.contiguous(), rounded(weight, x.dtype)
         out, width = torch.empty_like(x), x.shape[-1]
         self._rms_norm(
             out.data_ptr(), x.data_ptr(), weight.data_ptr(), x.numel() // width, width, eps, _half(x), _threads(x.numel())
@@ -103,7 +150,7 @@ class Kernels:
 
     def rms_norm_gradient(self, grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
         """Gradients of x and of the weight (fp32 [width]) from that of what `rms_norm` gave."""
-        grad, x = grad.contiguous(), x.contiguous()
+        grad, x, weight = grad.contiguous(), x.contiguous(), rounded(weight, x.dtype)
         grad_x, width = torch.empty_like(x), x.shape[-1]
         rows = x.numel() // width
         grad_weight = torch.empty(-(-rows // NORM_PART), width)
@@ -148,8 +195,9 @@ class Kernels:
         self._silu_mul_gradient(*pointers, rows, width, stride, _half(grad), _threads(grad.numel()))
         return grad_gate, grad_up
 
-    def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor) -> PagedRows:
-        """What an attention over these rows has in common in all layers. See `PagedRows`."""
+    def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor, *, apart: int = 0) -> PagedRows:
+        """What an attention over these rows has in common in all layers. See `PagedRows`. Rows of different lines share pages too, so
+        it does not matter which are `apart`."""
         width = table.shape[-1]
         # Rows that begin with the same page are likely to go on alike.
         firsts = table.view(-1, width)[:, 0].index_select(0, lines)
