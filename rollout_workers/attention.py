@@ -1,8 +1,8 @@
 """Attention of a pass's rows over paged keys and values: row (slot, loop, position) reads the first `context` entries of that slot's
 line at that loop: positions 0..position, but fewer where the KV rule leaves gaps.
 
-`TorchAttention` is plain torch: the oracle of any faster kernel, and what runs where there is none. `KernelAttention` calls the C
-kernels of the CPU, `TritonAttention` a Triton kernel on CUDA devices. All give each row a result that does not depend on its company.
+`TorchAttention` is plain torch: the oracle of any faster kernel, and what runs where there is none. `KernelAttention` calls a kernel, in C
+on the CPU and in Triton on CUDA devices. Both give each row a result that does not depend on its company.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ouro_rl.model.ops import KernelOps, Ops
+from ouro_rl.row_kernels import RowKernels
 from rollout_workers.kv_cache import NO_PAGE, KVCache
 from rollout_workers.prefill import Piece, Prefill
 
@@ -43,67 +44,30 @@ class Rows:
 
 class Attention(Protocol):
     asks_the_host: bool
-    """Whether planning looks at the contexts' values: then a pass cannot be captured in a CUDA graph."""
+    """Whether planning looks at numbers of the device even for samples alone: then no pass can be captured in a CUDA graph."""
 
     def plan(self, rows: Rows) -> Attend:
         """What is the same in all layers, done once a pass."""
 
 
-def choose_attention(cache: KVCache, ops: Ops, heads: int) -> tuple[Attention, str | None]:
-    """The one that goes with `ops` and the cache's device; and on a CUDA device a few words that say which it is and why."""
-    if isinstance(ops, KernelOps):
-        return KernelAttention(cache, ops), None
-    if cache.table.device.type != "cuda":
-        return TorchAttention(cache, heads), None
-    try:
-        return TritonAttention(cache, heads), "attention by a Triton kernel"
-    except Exception as error:  # of the import, of a compiler that is missing, of a driver that does not fit: Triton has many
-        why = str(error).strip().split("\n")[0]
-        return TorchAttention(cache, heads), f"attention in plain torch (no Triton: {type(error).__name__}: {why})"
+def choose_attention(cache: KVCache, ops: Ops, heads: int) -> Attention:
+    """The one that goes with `ops`."""
+    return KernelAttention(cache, ops.kernels) if isinstance(ops, KernelOps) else TorchAttention(cache, heads)
 
 
 class KernelAttention:
-    """By the C kernel, row-wise, straight from the page table: nothing is gathered or padded."""
+    """By a kernel, row-wise, straight from the page table: nothing is gathered or padded."""
 
-    asks_the_host = True
-
-    def __init__(self, cache: KVCache, ops: KernelOps):
-        self.cache, self.kernels = cache, ops.kernels
+    def __init__(self, cache: KVCache, kernels: RowKernels):
+        self.cache, self.kernels = cache, kernels
+        self.asks_the_host = kernels.asks_the_host
 
     def plan(self, rows: Rows) -> Attend:
         lines = self.cache.lines(rows.slots, rows.loops)
-        paged = self.kernels.plan_rows(self.cache.table, lines, rows.contexts)
+        paged = self.kernels.plan_rows(self.cache.table, lines, rows.contexts, apart=rows.samples)
 
         def attend(q: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
             return self.kernels.attend(q, keys, values, paged, scaling)
-
-        return attend
-
-
-class TritonAttention:
-    """As `KernelAttention`, on a CUDA device, and static: the same launches whatever the rows. Raises whatever Triton raises where it
-    is not installed or does not work."""
-
-    asks_the_host = False
-
-    def __init__(self, cache: KVCache, heads: int):
-        from rollout_workers.triton_attention import attend_rows  # imports triton
-
-        self.cache, self.attend_rows = cache, attend_rows
-        self._try(heads)
-
-    def _try(self, heads: int) -> None:
-        """Compile and run it once: a row that reads a single page gives what lies in it."""
-        values = torch.ones_like(self.cache.values[0][:1])
-        q, first = values[:, :1].repeat(1, heads, 1), torch.zeros(1, dtype=torch.int64, device=values.device)
-        if not torch.equal(self.attend_rows(q, values, values, first.view(1, 1), first, first + 1, 1.0), q):
-            raise RuntimeError("the kernel's results are wrong")
-
-    def plan(self, rows: Rows) -> Attend:
-        lines = self.cache.lines(rows.slots, rows.loops)
-
-        def attend(q: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
-            return self.attend_rows(q, keys, values, self.cache.table, lines, rows.contexts, scaling)
 
         return attend
 

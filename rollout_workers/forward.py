@@ -18,10 +18,9 @@ class Forward:
     def __init__(self, model: OuroForCausalLM, cache: KVCache):
         self.model, self.cache = model, cache
         self.dtype = model.model.embed_tokens.weight.dtype
-        self.ops, of_ops = model.model.row_ops(self.dtype)
-        self.attention, of_attention = choose_attention(cache, self.ops, model.config.num_attention_heads)
-        self.description = of_ops if of_attention is None else f"{of_ops}, {of_attention}"
+        self.ops, self.description = model.model.row_ops(self.dtype)
         """Which code runs, and why."""
+        self.attention = choose_attention(cache, self.ops, model.config.num_attention_heads)
         self.rope: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, rows: Rows, pages: Tensor, states: Tensor) -> Tensor:

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 
 from ouro_rl import native
 from ouro_rl.model import OuroConfig, OuroForCausalLM
-from ouro_rl.model.ops import TORCH_OPS, KernelOps, onednn_product
+from ouro_rl.model.ops import TORCH_OPS, KernelOps
+from ouro_rl.native import onednn_product
 from ouro_rl.native.build import library
 from ouro_rl.types import SamplingParams
 from rollout_workers.attention import KernelAttention, Rows
@@ -123,8 +124,7 @@ def test_attention_over_pages(dtype, dim, heads, kv_heads, threads):
         k, v = (pool[pages].double().repeat_interleave(heads // kv_heads, 1) for pool in (keys, values))
         weights = (torch.einsum("hd,jhd->hj", q[row].double(), k) * dim**-0.5).softmax(1)
         expected[row] = torch.einsum("hj,jhd->hd", weights, v)
-    ops = KernelOps(KERNELS, exact=True)
-    got = KernelAttention(cache, ops).plan(rows)(q, keys, values, dim**-0.5)
+    got = KernelAttention(cache, KERNELS).plan(rows)(q, keys, values, dim**-0.5)
     near(got, expected, dtype)
     assert not got[160:].any()
     for row in (0, 4, 5, 6, 7, 77, 159):
@@ -132,10 +132,10 @@ def test_attention_over_pages(dtype, dim, heads, kv_heads, threads):
             slots=slots[row : row + 1], loops=rows.loops[row : row + 1], positions=rows.positions[row : row + 1],
             contexts=contexts[row : row + 1], samples=1,
         )  # fmt: skip
-        alone = KernelAttention(cache, ops).plan(one)(q[row : row + 1], keys, values, dim**-0.5)
+        alone = KernelAttention(cache, KERNELS).plan(one)(q[row : row + 1], keys, values, dim**-0.5)
         assert torch.equal(alone[0], got[row]), "a row depends on its company"
     threads(3)
-    assert torch.equal(KernelAttention(cache, ops).plan(rows)(q, keys, values, dim**-0.5), got)
+    assert torch.equal(KernelAttention(cache, KERNELS).plan(rows)(q, keys, values, dim**-0.5), got)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -237,6 +237,20 @@ def test_weights_are_packed_again_after_a_fused_optimizer():
     after = ops.product(x, head.weight)
     assert not torch.equal(after, before)
     torch.testing.assert_close(after, F.linear(x, head.weight))
+
+
+def test_packed_weights_go_with_their_weights():
+    """And a tensor that gets a dead one's number is not taken for it."""
+    ops, x = KernelOps(KERNELS, exact=True), torch.randn(5, 64)
+    with torch.no_grad():
+        for _ in range(5):
+            weight, other = (torch.nn.Parameter(torch.randn(32, 64)) for _ in range(2))
+            torch.testing.assert_close(ops.product(x, weight), x @ weight.T, atol=1e-5, rtol=1e-5)
+            assert len(ops._kept) == 1
+            ops._kept[torch.float32, id(other)] = ops._kept[torch.float32, id(weight)]
+            torch.testing.assert_close(ops.product(x, other), x @ other.T, atol=1e-5, rtol=1e-5)
+            del weight, other
+            assert not ops._kept
 
 
 def test_a_model_that_has_packed_weights_can_be_copied():

@@ -22,12 +22,13 @@ from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from ouro_rl import native
+from ouro_rl import native, triton_kernels
 from ouro_rl.configuration_ouro import OuroConfig
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
 from ouro_rl.model.ops import TORCH_OPS, KernelOps, Ops
 from ouro_rl.model.replay import replay
+from ouro_rl.row_kernels import RowKernels
 
 
 @dataclass
@@ -90,15 +91,24 @@ class OuroModel(OuroPreTrainedModel):
     def row_ops(self, dtype: torch.dtype) -> tuple[Ops, str]:
         """How single rows [n, hidden] of this precision are computed, by the rollout workers and by a replay, and a line that says
         why. The same object at every call: it keeps packed weights."""
-        config, weight = self.config, self.embed_tokens.weight
-        key = weight.device, dtype, self.exact
+        device = self.embed_tokens.weight.device
+        key = device, dtype, self.exact
         if key not in self._row_ops:
-            widths = math.gcd(config.hidden_size, config.intermediate_size)
-            kernels, why = native.choose(weight.device, dtype, head_dim=config.head_dim, width=widths)
-            if kernels is not None and config.hidden_act != "silu":
-                kernels, why = None, f"plain torch (no C kernel for the activation {config.hidden_act})"
+            kernels, why = self._choose_kernels(device, dtype)
             self._row_ops[key] = (TORCH_OPS if kernels is None else KernelOps(kernels, exact=self.exact)), why
         return self._row_ops[key]
+
+    def _choose_kernels(self, device: torch.device, dtype: torch.dtype) -> tuple[RowKernels | None, str]:
+        config = self.config
+        if config.hidden_act != "silu":
+            return None, f"plain torch (no kernel for the activation {config.hidden_act})"
+        if device.type != "cuda":
+            widths = math.gcd(config.hidden_size, config.intermediate_size)
+            return native.choose(device, dtype, head_dim=config.head_dim, width=widths)
+        kernels, why = triton_kernels.choose(
+            device, dtype, heads=config.num_attention_heads, kv_heads=config.num_key_value_heads, head_dim=config.head_dim
+        )
+        return kernels, why if kernels is None or self.exact else f"{why}, products by cuBLAS"
 
     def gate_logits(self, states: Tensor, ops: Ops = TORCH_OPS) -> Tensor:
         """z with lambda = sigmoid(z), in fp32 whatever the weights are. [..., hidden] -> [...]."""

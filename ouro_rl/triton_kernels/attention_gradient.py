@@ -1,0 +1,112 @@
+"""The gradients of `attention.py`, in plain torch and fp32: line by line of the page table, weights computed again.
+
+Lines of similar length go together, as many as a bound on memory allows. What lines say of a page that they share is added up by sorting
+(`index_put_` with `accumulate`), not by atomic additions: the same gradients at every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+CHUNK_NUMBERS = 1 << 24
+"""Most weights (row, head, entry) that are alive at once, some four times over: 64 MiB each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Lines that are computed together, padded to as many rows and as many entries."""
+
+    rows: Tensor
+    """int64 [lines, R]: 0 where there is none."""
+    pages: Tensor
+    """int64 [lines, C]."""
+    contexts: Tensor
+    """int64 [lines, R]: 0 where there is no row."""
+    read: Tensor
+    """int64 [m]: which of the lines * C entries some row reads."""
+    present: Tensor
+    """int64 [n]: which of the lines * R rows there are."""
+
+
+def lay_out_parts(table: Tensor, lines: Tensor, contexts: Tensor) -> list[Part]:
+    """All rows, whatever their order: line by line, in order of length. Asks the device for the lengths."""
+    if len(lines) == 0:
+        return []
+    names, line, counts = lines.unique(return_inverse=True, return_counts=True)
+    order = line.argsort(stable=True)
+    ends = counts.cumsum(0)
+    longest = torch.zeros_like(names).scatter_reduce_(0, line, contexts, "amax")
+    by_length = longest.argsort(stable=True)
+    sizes = torch.stack([counts, longest])[:, by_length].tolist()
+    parts, start = [], 0
+    for stop in _cut(*sizes):
+        members, rows, entries = by_length[start:stop], max(sizes[0][start:stop]), max(sizes[1][start:stop])
+        within = torch.arange(rows, device=lines.device)
+        present = within < counts[members].unsqueeze(1)
+        places = (ends - counts)[members].unsqueeze(1) + within
+        chosen = torch.where(present, order[places.clamp(max=len(lines) - 1)], 0)
+        read = torch.arange(entries, device=lines.device) < longest[members].unsqueeze(1)
+        parts.append(
+            Part(
+                rows=chosen, pages=table.view(-1, table.shape[-1])[names[members], :entries],
+                contexts=torch.where(present, contexts[chosen], 0), read=read.flatten().nonzero().squeeze(1),
+                present=present.flatten().nonzero().squeeze(1),
+            )
+        )  # fmt: skip
+        start = stop
+    return parts
+
+
+def _cut(counts: Sequence[int], longest: Sequence[int]) -> list[int]:
+    """Where parts end, so that none has more than `CHUNK_NUMBERS` pairs of a row and an entry of one head (or it is a single line), and
+    none more than twice the entries that its lines have."""
+    stops, start, rows = [], 0, 0
+    for i, (count, entries) in enumerate(zip(counts, longest, strict=True)):
+        rows = max(rows, count)
+        if i > start and ((i + 1 - start) * rows * entries > CHUNK_NUMBERS or entries > 2 * longest[start]):
+            stops.append(i)
+            start, rows = i, count
+    return [*stops, len(counts)]
+
+
+def attend_gradient(
+    grad: Tensor, q: Tensor, keys: Tensor, values: Tensor, parts: Sequence[Part], scaling: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """See `RowKernels`."""
+    grad_q = torch.zeros(q.shape, dtype=torch.float32, device=q.device)
+    grad_keys, grad_values = (torch.zeros(keys.shape, dtype=torch.float32, device=q.device) for _ in range(2))
+    kv_heads, sharing = keys.shape[1], q.shape[1] // keys.shape[1]
+    for part in parts:
+        lines, entries = part.pages.shape
+        at_once = max(1, CHUNK_NUMBERS // max(1, part.rows.numel() * entries * sharing))
+        for head in range(0, kv_heads, at_once):
+            heads = slice(head, head + at_once)
+
+            def of_rows(x: Tensor, part: Part = part, heads: slice = heads) -> Tensor:
+                """[n, heads, dim] -> [lines, kv heads, R * sharing, dim]."""
+                x = x.unflatten(1, (kv_heads, -1))[:, heads][part.rows].float()
+                return x.transpose(1, 2).flatten(2, 3)
+
+            def of_entries(x: Tensor, part: Part = part, heads: slice = heads) -> Tensor:
+                """[pages, kv heads, dim] -> [lines, kv heads, C, dim]."""
+                return x[:, heads][part.pages].float().transpose(1, 2)
+
+            asked, slope, key, value = of_rows(q), of_rows(grad), of_entries(keys), of_entries(values)
+            unread = torch.arange(entries, device=q.device) >= part.contexts.unsqueeze(2)
+            unread = unread.repeat_interleave(sharing, 1).unsqueeze(1)
+            scores = (asked @ key.mT).mul_(scaling).masked_fill_(unread, -torch.inf)
+            weights = scores.softmax(-1).masked_fill(unread, 0.0)  # a row that is not there would be no number
+            through = slope @ value.mT
+            through = weights * (through - (through * weights).sum(-1, keepdim=True)) * scaling
+
+            into_q = (through @ key).unflatten(2, (part.rows.shape[1], -1)).transpose(1, 2).flatten(0, 1)
+            rows = part.rows.flatten()[part.present]
+            grad_q.unflatten(1, (kv_heads, -1))[:, heads].index_copy_(0, rows, into_q[part.present])
+            pages = part.pages.flatten()[part.read]
+            for into, found in ((grad_keys, through.mT @ asked), (grad_values, weights.mT @ slope)):
+                into[:, heads].index_put_((pages,), found.transpose(1, 2).flatten(0, 1)[part.read], accumulate=True)
+    return grad_q.to(q.dtype), grad_keys.to(keys.dtype), grad_values.to(values.dtype)

@@ -1,0 +1,64 @@
+"""Matrix products in tiles of one size, as a Triton kernel. Importing this needs `triton`.
+
+A number of the result is the sum over k from the first to the last, in the same steps and by the same instructions, whatever the number
+of rows and wherever in a tile its row lies. Libraries choose other kernels for other numbers of rows, and add in another order.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from ouro_rl.triton_kernels.launching import launch, ready
+
+HALF = {"ROWS": 64, "COLUMNS": 32, "DEPTH": 128, "num_warps": 4, "num_stages": 4}
+FULL = {"ROWS": 64, "COLUMNS": 32, "DEPTH": 32, "num_warps": 4, "num_stages": 3}
+"""Tiles in half precision and in fp32. Low and narrow: decoding has few rows, and every reader of a part of the weights helps to read
+them faster. Wide products would want larger ones."""
+TILES_TOGETHER = 16
+"""Tiles of rows that go through the weights side by side, so that both come from the L2 cache."""
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _linear(
+    out, x, weights, rows, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr, TOGETHER: tl.constexpr,
+):  # fmt: skip
+    """`x` [rows, INPUTS], `weights` [OUTPUTS, INPUTS], `out` [rows, OUTPUTS], all dense."""
+    panels: tl.constexpr = (OUTPUTS + COLUMNS - 1) // COLUMNS
+    program = tl.program_id(0)
+    begin = program // (TOGETHER * panels) * TOGETHER
+    together = tl.minimum(tl.cdiv(rows, ROWS) - begin, TOGETHER)
+    within = program % (TOGETHER * panels)
+    row = ((begin + within % together) * ROWS + tl.arange(0, ROWS)).to(tl.int64)
+    column = (within // together * COLUMNS + tl.arange(0, COLUMNS)).to(tl.int64)
+    k = tl.arange(0, DEPTH)
+    left, right = x + row[:, None] * INPUTS + k[None, :], weights + column[None, :] * INPUTS + k[:, None]
+    here, there = row[:, None] < rows, column[None, :] < OUTPUTS
+
+    total = tl.zeros([ROWS, COLUMNS], dtype=tl.float32)
+    for start in range(0, INPUTS, DEPTH):
+        if INPUTS % DEPTH == 0:
+            a, b = tl.load(left + start, mask=here, other=0.0), tl.load(right + start, mask=there, other=0.0)
+        else:
+            inside = start + k < INPUTS
+            a = tl.load(left + start, mask=here & inside[None, :], other=0.0)
+            b = tl.load(right + start, mask=there & inside[:, None], other=0.0)
+        total = tl.dot(a, b, total, input_precision="ieee")
+    tl.store(out + row[:, None] * OUTPUTS + column[None, :], total.to(out.dtype.element_ty), mask=here & there)
+
+
+def linear(x: Tensor, weights: Tensor) -> Tensor:
+    """x [M, K] times weights [N, K] (dense) transposed -> [M, N], all of one precision; sums in fp32."""
+    assert x.dtype == weights.dtype and weights.is_contiguous()
+    x = ready(x)
+    (rows, inputs), outputs = x.shape, len(weights)
+    out = x.new_empty(rows, outputs)
+    tile = FULL if x.dtype == torch.float32 else HALF
+    programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(outputs, tile["COLUMNS"])
+    launch(
+        _linear, (programs,), out, x, ready(weights), rows, OUTPUTS=outputs, INPUTS=inputs, TOGETHER=TILES_TOGETHER, **tile
+    )
+    return out
