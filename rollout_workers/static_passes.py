@@ -66,9 +66,15 @@ class StaticPasses:
         self.passes: dict[int, tuple[Tensor, RunPass]] = {}
         """By bucket: its slots, and its pass."""
         self.addresses: tuple = ()
+        self.copies: list[Tensor] = []
+        """Of weights, that graphs may read."""
 
     def open(self) -> None:
-        """Begin a call: take a page for the idle slot."""
+        """Begin a call: bring copies of weights up to date, and take a page for the idle slot."""
+        copies = self.forward.ops.refresh()
+        if not set(map(id, self.copies)) <= set(map(id, copies)):  # nobody keeps one of them up to date any more
+            self.passes.clear()
+        self.copies = copies
         self.cache.open(self.idle_slot)
         page, _ = self.cache.extend(self.idle, torch.ones_like(self.idle), torch.zeros_like(self.idle))
         self.idle_page.copy_(page)

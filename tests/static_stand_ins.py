@@ -5,12 +5,13 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
+from ouro_rl.triton_kernels.weights import product_by
 from rollout_workers.cuda_graphs import WARM_UPS
 from rollout_workers.kv_cache import NO_PAGE
 
 
 class WholeLines:
-    """Attention as static as `TritonAttention`, in plain torch: every row reads its whole line of the table, masked."""
+    """Attention as static as the Triton kernel's, in plain torch: every row reads its whole line of the table, masked."""
 
     asks_the_host = False
 
@@ -31,6 +32,25 @@ class WholeLines:
             return F.pad(mixed.squeeze(2), (0, 0, 0, 0, 0, len(q) - len(pages)))
 
         return attend
+
+
+class PlainKernels:
+    """Kernels in plain torch that keep copies of weights as those of a GPU do. For passes whose attention is `WholeLines`."""
+
+    asks_the_host = False
+
+    def product(self, weights, dtype, *, exact, old=None):
+        return product_by(F.linear, weights, dtype, old)
+
+    def rms_norm(self, x, weight, eps):
+        return F.rms_norm(x, weight.shape, weight, eps)
+
+    def silu_mul(self, gate, up):
+        return F.silu(gate) * up
+
+    def rotate(self, x, cosines, sines):
+        (first, second), cosines, sines = x.chunk(2, dim=-1), cosines.unsqueeze(1), sines.unsqueeze(1)
+        return torch.cat([first * cosines - second * sines, second * cosines + first * sines], dim=-1)
 
 
 class RecordedPass:

@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from ouro_rl import native
 from ouro_rl.errors import UserError
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.types import DepthPolicy, EarlyStop, ExitRule, SamplingParams, StopStrings, TokenFilters
@@ -12,7 +13,7 @@ from rollout_workers import scheduler, static_passes
 from rollout_workers.engine import RolloutEngine, lockstep
 from rollout_workers.static_passes import StaticPasses
 from rollout_workers.weight_sync import load_state
-from tests.static_stand_ins import RecordedPass, WholeLines, move_to_meta
+from tests.static_stand_ins import PlainKernels, RecordedPass, WholeLines, move_to_meta
 from tests.test_engine import VOCAB, calm_model, make_requests
 from tests.test_engine_memory import gib_for, most_pages
 
@@ -180,6 +181,36 @@ def test_graphs_last_as_long_as_their_tensors_stay(monkeypatch):
     for layer in model.model.layers:
         layer.mlp.down_proj.weight = torch.nn.Parameter(layer.mlp.down_proj.weight.detach().clone())
     assert graphs_for(requests) == 1, "so are other weights"
+
+
+def test_graphs_see_new_weights_through_copies(monkeypatch):
+    """Matrices that are read together lie together in a copy, which a graph reads. It is brought up to date where it lies, before the
+    graph is repeated; and a graph whose copy has gone goes too."""
+    monkeypatch.setattr(RecordedPass, "made", 0)
+    monkeypatch.setattr(RecordedPass, "replays", 0)
+    monkeypatch.setattr(native, "choose", lambda *_, **__: (PlainKernels(), "plain"))
+    model, requests = calm_model(18), make_requests([4, 20, 7], group=2)
+    params = SamplingParams(max_new_tokens=10)
+    engine = with_stand_ins(model, 6)
+
+    def graphs_for_the_same():
+        before, replays = RecordedPass.made, RecordedPass.replays
+        got = engine.generate(requests, params)
+        assert RecordedPass.replays > replays
+        assert_equal(got, with_stand_ins(model, 6, static=False).generate(requests, params))
+        return RecordedPass.made - before
+
+    assert graphs_for_the_same() == 1
+    copies = engine.forward.ops.refresh()
+    assert len(copies) == 4  # of 2 layers: q, k, v; gate, up
+    for scale in (0.9, 1.2):
+        load_state(model, {name: scale * tensor for name, tensor in model.state_dict().items()})
+        assert graphs_for_the_same() == 0, "weights and their copies are overwritten where they lie"
+    assert all(a is b for a, b in zip(copies, engine.forward.ops.refresh(), strict=True))
+    for layer in model.model.layers:  # another parameter in the same memory: its copy is another one
+        layer.mlp.up_proj.weight = torch.nn.Parameter(layer.mlp.up_proj.weight.data)
+    load_state(model, {name: 0.8 * tensor for name, tensor in model.state_dict().items()})
+    assert graphs_for_the_same() == 1
 
 
 def test_a_pass_asks_nothing_of_the_host_and_brings_nothing_from_it():
