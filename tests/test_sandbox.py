@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -122,25 +123,71 @@ def use():
     assert ask(sandbox, program, "use") == (3, list(range(8)), True)
 
 
-def test_no_installed_package_can_be_imported():
-    if reason := ladder.unavailable("bubblewrap"):
-        pytest.skip(f"NOT TESTED, rung bubblewrap: {reason}")
+def test_no_installed_package_can_be_imported_or_read(sandbox):
     program = """
 import os, sys
-def f():
-    folders = [path for top in {"/usr/lib", sys.base_prefix} for path, *_ in os.walk(top) if path.endswith("-packages")]
+def f(site):
+    tops = {"/usr/lib/python3", "/usr/local/lib", sys.base_prefix, *sys.path}  # the library may lie where only a descriptor leads
+    folders = {site} | {path for top in tops for path, *_ in os.walk(top) if path.endswith("-packages")}
     sys.path += folders
-    written = 0
+    read = written = 0
     for folder in folders:
         try: written += bool(open(folder + "/x.py", "w"))
         except OSError: pass
+        for path, _, files in os.walk(folder):
+            for name in files[:20]:
+                try: read += bool(open(os.path.join(path, name), "rb").read(1) or True)
+                except OSError: pass
     try: import pip
-    except ImportError: pip = None
-    return len(folders), sum((os.listdir(folder) for folder in folders), []), written, pip is not None
+    except (ImportError, OSError): pip = None
+    return read, written, pip is not None
 """
-    with Sandbox(ladder.command("bubblewrap"), LIMITS) as sandbox:
-        folders, *found = ask(sandbox, program, "f")
-    assert folders and found == [[], 0, False]
+    site = sysconfig.get_paths(vars={"base": sys.base_prefix, "installed_base": sys.base_prefix})["purelib"]
+    assert Path(site).is_dir()
+    assert ask(sandbox, program, "f", site) == (0, 0, False)
+
+
+def test_the_library_beside_packages_can_be_read(sandbox):
+    program = """
+import importlib, os, pkgutil
+def f():
+    failed = []
+    for name in ("colorsys", "json.tool", "email.mime.text", "ctypes.util", "sqlite3", "lzma", "encodings.idna", "zoneinfo", "curses"):
+        try: importlib.import_module(name)
+        except ImportError as error: failed.append(f"{name}: {error}")
+    return failed, len([*pkgutil.iter_modules()]) > 100
+"""
+    assert ask(sandbox, program, "f") == ([], True)
+
+
+def test_the_library_cannot_be_written(sandbox):
+    """Be it the user's own, and its files named one by one."""
+    program = "import os\ndef f():\n    try: return bool(open(os.__file__, 'r+'))\n    except OSError: return False"
+    assert ask(sandbox, program, "f") is False
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_a_program_has_its_channel_and_nothing_else_open(rung):
+    """Whatever number the host's own descriptors have, such as one that the server uses."""
+    if reason := ladder.unavailable(rung):
+        pytest.skip(f"NOT TESTED, rung {rung}: {reason}")
+    program = """
+import os
+def f():
+    found = []
+    for number in range(1000):
+        try: found.append(os.fstat(number) and number)
+        except OSError: pass
+    return found
+"""
+    with contextlib.ExitStack() as stack:
+        number = 0
+        while number < 222:
+            stack.callback(os.close, number := os.open("/dev/null", os.O_RDONLY))
+            if number > 216:  # the server's own is 220
+                with Sandbox(ladder.command(rung), LIMITS) as sandbox:
+                    found = ask(sandbox, program, "f")
+                    assert [one for one in found if one not in range(4)] in ([], [4]), found  # 4: the library's, where it is hidden
 
 
 def test_a_small_tmp_of_its_own():

@@ -122,8 +122,9 @@ def command(rung: str) -> Command:
     as_root = os.geteuid() == 0
     if rung != "bubblewrap":
         devices = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
-        read = [path for path in [*folders, *devices, str(_INSIDE)] if os.path.exists(path)]
-        arguments = [*boot, str(_INSIDE.parent), "{control}", rung, *read]
+        library, listed = _without_packages(tuple(folders))
+        read = [path for path in [*library, *devices, str(_INSIDE)] if os.path.exists(path)]
+        arguments = [*boot, str(_INSIDE.parent), "{control}", rung, *read, "--", *listed]
         return Command(rung=rung, arguments=tuple(arguments), user_tasks=_tasks(NOBODY if as_root else os.getuid()))
     profile = [shutil.which("bwrap") or "bwrap", *_profile(as_root)]
     for path in [*folders, python, str(_SHOWN_INSIDE)]:
@@ -180,6 +181,31 @@ def _package_folders(folders: tuple[str, ...]) -> list[str]:
             found += [os.path.join(path, name) for name in packages if not os.path.islink(os.path.join(path, name))]
             below[:] = [name for name in below if name not in packages]
     return sorted(found)
+
+
+@functools.cache
+def _without_packages(folders: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """(what may be read, folders that may only be listed), so that the packages installed in `folders` cannot be read: a rule of
+    Landlock holds for all that is below a folder, so those around packages are named piece by piece. Python lists a folder
+    before it imports from it."""
+    packages = _package_folders(folders)
+    read: list[str] = []
+    listed: list[str] = []
+    waiting = list(folders)
+    while waiting:
+        folder = waiting.pop()
+        if not any(path.startswith(f"{folder}/") for path in packages):
+            read.append(folder)
+            continue
+        listed.append(folder)
+        for entry in os.scandir(folder):
+            if entry.is_symlink() or entry.path in packages:  # a link leads to what has a rule, or to what nobody may read
+                continue
+            if entry.is_dir():
+                waiting.append(entry.path)
+            elif entry.is_file():
+                read.append(entry.path)
+    return sorted(read), sorted(listed)
 
 
 def _tasks(uid: int) -> int:

@@ -22,10 +22,8 @@ _CAPABILITY_VERSION = 0x20080522
 _SETNS = {"x86_64": 308, "aarch64": 268}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
 _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
-_FS_READ = 1 << 2 | 1 << 3
-"""READ_FILE and READ_DIR."""
-_FS_DEVICE = 1 << 2 | 1 << 1
-"""READ_FILE and WRITE_FILE."""
+_FS_WRITE_FILE, _FS_READ_FILE, _FS_READ_DIR = 1 << 1, 1 << 2, 1 << 3
+_FS_READ, _FS_DEVICE = _FS_READ_FILE | _FS_READ_DIR, _FS_READ_FILE | _FS_WRITE_FILE
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
 """Landlock ABI -> how many rights on files it knows; 16 from ABI 5 on."""
 
@@ -118,18 +116,32 @@ def landlock_abi() -> int:
     return max(0, _libc().syscall(_LANDLOCK_CREATE, None, 0, 1))
 
 
-def landlock(read: list[int]) -> None:
-    """From here on: of these O_PATH descriptors, everything under the folders can be read, and devices read and written;
-    nothing else can be done to any file; no TCP; from ABI 6 on no signals and no abstract sockets out of the sandbox."""
+def landlock_rules(read: list[str], listed: list[str]) -> int:
+    """A descriptor for `landlock`. Of these paths, everything under the folders and the single files can be read, and devices
+    written too; under `listed`, folders can be listed; nothing else can be done to any file; no TCP; from ABI 6 on no signals
+    and no abstract sockets out of the sandbox."""
     libc, abi = _libc(), landlock_abi()
     _check(abi - 1, "landlock")
     files = (1 << _FS_RIGHTS.get(abi, 16)) - 1
     attributes = struct.pack("QQQ", files, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     ruleset = _check(libc.syscall(_LANDLOCK_CREATE, attributes, size, 0), "landlock ruleset")
-    for fd in read:
-        rule = struct.pack("=Qi", _FS_READ if stat.S_ISDIR(os.fstat(fd).st_mode) else _FS_DEVICE, fd)
-        _check(libc.syscall(_LANDLOCK_ADD, ruleset, 1, rule, 0), "landlock rule")
+    for path, only_listed in [*((path, False) for path in read), *((path, True) for path in listed)]:
+        try:
+            fd = os.open(path, os.O_PATH)
+        except FileNotFoundError:  # gone since it was listed
+            continue
+        mode = os.fstat(fd).st_mode
+        rights = _FS_READ if stat.S_ISDIR(mode) else _FS_READ_FILE if stat.S_ISREG(mode) else _FS_DEVICE
+        rule = struct.pack("=Qi", _FS_READ_DIR if only_listed else rights, fd)
+        _check(libc.syscall(_LANDLOCK_ADD, ruleset, 1, rule, 0), f"landlock rule for {path}")
+        os.close(fd)
+    return ruleset
+
+
+def landlock(ruleset: int) -> None:
+    """From here on, what `landlock_rules` says."""
+    libc = _libc()
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     _check(libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0), "landlock")
     os.close(ruleset)

@@ -24,8 +24,13 @@ _PRELOADED = """abc array base64 bisect collections.abc contextlib copy cmath da
     struct sys textwrap threading time types typing unicodedata zlib"""
 
 
-def main(control_fd: int, rung: str, read_folders: list[str]) -> None:
-    """Serve on the control socket until the host closes it. rung: `bubblewrap`, `landlock` or `none`."""
+_RULES = 220
+"""Number of the descriptor of the rules on files; above those that `_place_descriptors` uses."""
+
+
+def main(control_fd: int, rung: str, paths: list[str]) -> None:
+    """Serve on the control socket until the host closes it. rung: `bubblewrap`, `landlock` or `none`. paths: what children may
+    read, and after `--` the folders that they may only list; for the rung `landlock`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the host's to handle
     for name in _PRELOADED.split():
         with contextlib.suppress(ImportError):  # some builds lack zlib or so
@@ -34,7 +39,13 @@ def main(control_fd: int, rung: str, read_folders: list[str]) -> None:
         _own_pid_namespace()
     else:
         confine.die_with_parent()
-    server = _Server(control_fd, rung, read_folders)
+    if rung == "landlock":  # once for all children
+        split = paths.index("--")
+        rules = confine.landlock_rules(paths[:split], paths[split + 1 :])
+        control_fd = os.dup(control_fd)  # its number is the host's choice, and may be that one
+        os.dup2(rules, _RULES, inheritable=False)
+        os.close(rules)
+    server = _Server(control_fd, rung)
     confine.warm_up()
     gc.collect()
     gc.freeze()
@@ -51,11 +62,10 @@ def _own_pid_namespace() -> None:
 
 
 class _Server:
-    def __init__(self, control_fd: int, rung: str, read_folders: list[str]) -> None:
+    def __init__(self, control_fd: int, rung: str) -> None:
         self._control = socket.socket(fileno=control_fd)
         self._rung = rung
         self._pidfd = os.pidfd_open(os.getpid()) if rung == "bubblewrap" else -1
-        self._folders = read_folders
         self._children: dict[int, int] = {}
 
     def serve(self) -> None:
@@ -82,7 +92,7 @@ class _Server:
             confine.unshare(confine.CLONE_NEWPID)
         pid = os.fork()
         if pid == 0:
-            _child(self._rung, self._folders, request, fds)
+            _child(self._rung, request, fds)
         if self._rung == "bubblewrap":
             confine.rejoin_own_pid_namespace(self._pidfd)
         for fd in fds:
@@ -107,12 +117,12 @@ class _Server:
         return os.waitpid(pid, 0)[1]
 
 
-def _child(rung: str, folders: list[str], request: dict[str, object], fds: list[int]) -> None:
+def _child(rung: str, request: dict[str, object], fds: list[int]) -> None:
     """The life of a child: confined, then its role. Its channel is the first descriptor, always number 3 in the child."""
     try:
-        channel = _place_descriptors(fds)
+        channel = _place_descriptors(rung, fds)
         try:
-            _confine(rung, folders, confine.Limits(**request["limits"]))  # type: ignore[arg-type]
+            _confine(rung, confine.Limits(**request["limits"]))  # type: ignore[arg-type]
         except Exception as error:  # noqa: BLE001 - told to the host, which starts no program then
             wire.send(channel, {"failed": f"{type(error).__name__}: {error}"})
             os._exit(1)
@@ -122,18 +132,22 @@ def _child(rung: str, folders: list[str], request: dict[str, object], fds: list[
         os._exit(1)
 
 
-def _place_descriptors(fds: list[int]) -> int:
+def _place_descriptors(rung: str, fds: list[int]) -> int:
     high = [os.dup2(fd, 200 + index) for index, fd in enumerate(fds)]
     null = os.open("/dev/null", os.O_RDWR)
     for target in (0, 1, 2):
         os.dup2(null, target)
     for target, fd in zip((3, 0, 1), high, strict=False):
         os.dup2(fd, target)
-    os.closerange(4, 1 << 16)
+    if rung == "landlock":  # closed when they have come into force
+        os.closerange(4, _RULES)
+        os.closerange(_RULES + 1, 1 << 16)
+    else:
+        os.closerange(4, 1 << 16)
     return 3
 
 
-def _confine(rung: str, folders: list[str], limits: confine.Limits) -> None:
+def _confine(rung: str, limits: confine.Limits) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     random.seed()
@@ -142,18 +156,15 @@ def _confine(rung: str, folders: list[str], limits: confine.Limits) -> None:
         confine.private_tmp(limits.tmp_mb)
         confine.drop_privileges()
     elif rung == "landlock":
-        read = [os.open(folder, os.O_PATH) for folder in folders]
         library = os.path.dirname(os.__file__)
         held = os.open(library, os.O_PATH)
         confine.drop_privileges()
         confine.die_with_parent()
-        confine.landlock(read)
+        confine.landlock(_RULES)
         if os.access(library, os.R_OK):
             os.close(held)
         else:  # it lies in a folder of root's: there is a way past that, by descriptor
             _move_library(library, f"/proc/self/fd/{held}")
-        for fd in read:
-            os.close(fd)
     confine.set_limits(limits)
     if rung != "none":
         confine.filter_system_calls(writable=rung == "bubblewrap")
