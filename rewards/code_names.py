@@ -1,0 +1,113 @@
+"""Which names in a data set's tests are the program's functions, and which are the tests' own helpers."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import importlib
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from rewards.code_program import defined_names, parse
+
+_LIBRARY = ("math", "collections", "itertools", "functools", "operator", "re", "string", "json", "copy", "typing")
+"""Modules in which a name is looked up that a test uses, but neither imports nor expects of the program."""
+
+
+class TestsUnusable(ValueError):
+    """The data set's tests cannot be used; the text says why."""
+
+    __test__ = False  # for pytest, which collects classes of this name
+
+
+def called_names(trees: list[ast.Module], setup: list[str], row: Mapping[str, Any]) -> dict[str, str]:
+    """The program's names: `entry_point`, or what the prompt's code defines, or else the names that the tests use and nobody
+    defines. Of those, what only handles another's values is the tests' own, and must not be answered by the program. Modules
+    and names of the standard library that a test uses without importing them are added to `setup`."""
+    used: set[str] = set()
+    known = set(dir(builtins)).union(*(defined_names(_tree_or_none(source)) for source in setup))
+    modules: set[str] = set()
+    for node in (node for tree in trees for node in ast.walk(tree)):
+        if isinstance(node, ast.Name):
+            (used if isinstance(node.ctx, ast.Load) else known).add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            modules.add(node.value.id)
+        elif isinstance(node, ast.arg):
+            known.add(node.arg)
+        elif isinstance(node, ast.alias):
+            known.add((node.asname or node.name).split(".")[0])
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            known.add(node.name)
+        elif isinstance(node, ast.ExceptHandler) and node.name:
+            known.add(node.name)
+    unknown = used - known
+    entry_point, prompt = row.get("entry_point"), row.get("prompt")
+    promised = _tree_or_none(prompt)
+    names = {entry_point} if isinstance(entry_point, str) else defined_names(promised) & unknown if promised else set()
+    imported = sorted((unknown - names) & modules & sys.stdlib_module_names)
+    setup += [f"import {name}" for name in imported]
+    unknown -= set(imported)
+    while own := unknown - names if names else set().union(*(_handlers(tree, unknown) for tree in trees)):
+        for name in sorted(own):
+            module = _library_module(name)
+            if module is None:
+                raise TestsUnusable(f"nobody defines {name}, which the tests use beside the program's function")
+            setup.append(f"from {module} import {name}")
+        unknown -= own
+    return {name: name for name in sorted(names or unknown or _shadowed_builtin(trees))}
+
+
+def _tree_or_none(prompt: Any) -> ast.Module | None:
+    return parse(prompt) if isinstance(prompt, str) else None
+
+
+def _handlers(tree: ast.Module, unknown: set[str]) -> set[str]:
+    """Names that are called with, or compared to, what comes from another: `isclose(triple(2.0), 6.0)`, also by way of
+    variables. Were they the program's, it could grade itself."""
+    sources: dict[str, set[str]] = {name: {name} for name in unknown}
+
+    def origins(*parts: ast.AST) -> set[str]:
+        names = [node.id for part in parts for node in ast.walk(part) if isinstance(node, ast.Name)]
+        return set().union(*(sources.get(name, set()) for name in names))
+
+    nodes = list(ast.walk(tree))
+    for _ in range(3):  # variables that are set from variables
+        for node in nodes:
+            value = getattr(node, "value", None) or getattr(node, "iter", None)
+            targets = getattr(node, "targets", None) or [getattr(node, "target", None)]
+            if isinstance(value, ast.AST):
+                stored = [part for target in targets if isinstance(target, ast.AST) for part in ast.walk(target)]
+                for name in {part.id for part in stored if isinstance(part, ast.Name)} - unknown:
+                    sources[name] = sources.get(name, set()) | origins(value)
+    handlers: set[str] = set()
+    called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
+    for node in nodes:
+        if isinstance(node, ast.Call):
+            function, values = origins(node.func), origins(*node.args, *node.keywords)
+            if values - function:
+                handlers |= function
+            if not function and len(values) > 1:  # `map(isclose, [triple(2.0)], [6.0])`
+                parts = [part for value in (*node.args, *node.keywords) for part in ast.walk(value)]
+                passed = {part.id for part in parts if isinstance(part, ast.Name) and id(part) not in called} & unknown
+                handlers |= passed and ({name for name in values if _library_module(name)} or passed)
+        elif isinstance(node, ast.Compare):
+            left, right = origins(node.left), origins(*node.comparators)
+            if left and right and not left & right:
+                handlers |= {name for name in left | right if _library_module(name)} or left | right
+    return handlers
+
+
+def _library_module(name: str) -> str | None:
+    return next((module for module in _LIBRARY if hasattr(importlib.import_module(module), name)), None)
+
+
+def _shadowed_builtin(trees: list[ast.Module]) -> set[str]:
+    """The function when it is called like a built-in one, as in `assert sum(10, 15) == 6`: the one that all tests call. Not
+    where there are two: in `assert abs(sum(10, 15) - 6) < 1e-9` the program's `abs` would grade its `sum`."""
+    calls = [[node.func for node in ast.walk(tree) if isinstance(node, ast.Call)] for tree in trees]
+    common = set.intersection(*({function.id for function in called if isinstance(function, ast.Name)} for called in calls))
+    functions = {name for name in common if not isinstance(getattr(builtins, name, None), type)} or common
+    if len(functions) != 1:
+        raise TestsUnusable("the tests do not tell which function is the program's; `entry_point` can name it")
+    return functions
