@@ -74,13 +74,13 @@ class StaticPasses:
         copies = self.forward.ops.refresh()
         if not set(map(id, self.copies)) <= set(map(id, copies)):  # nobody keeps one of them up to date any more
             self.passes.clear()
-        self.copies = copies
         self.cache.open(self.idle_slot)
         page, _ = self.cache.extend(self.idle, torch.ones_like(self.idle), torch.zeros_like(self.idle))
         self.idle_page.copy_(page)
 
     def close(self) -> None:
         """End a call."""
+        self.copies = self.forward.ops.refresh()
         self.cache.close([self.idle_slot])
 
     def run(self, live: Tensor) -> tuple[int, int, int, list[int]]:
