@@ -1,5 +1,9 @@
 """Cases of tests/triton_cases.py that compile for a GPU which need not be there: launches are caught and compiled as they are."""
 
+import subprocess
+import tempfile
+from pathlib import Path
+
 import torch
 import triton
 from triton.backends.compiler import GPUTarget
@@ -38,6 +42,15 @@ def catch_launches():
     return made
 
 
+def resources(cubin):
+    """What the kernel of a binary uses; a register that is spilled is stack."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        return subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True).stdout
+
+
 def layer(rows, dtype, tiles):
     """Everything that a layer and its gradients launch for so many rows; `tiles`: rows of one line, else each of its own."""
     kernels = TritonKernels(sharing=1)
@@ -69,15 +82,19 @@ def layer(rows, dtype, tiles):
 def compiled():
     """Every kernel at the shapes of Ouro-1.4B, to machine code; products in half precision by the tensor cores of Hopper."""
     made = catch_launches()
+    TritonKernels(sharing=1).product([torch.empty(64, 48)], torch.float32, exact=True)(torch.empty(5, 48))
+    assert "wgmma" not in made[0][1].asm["ptx"], "fp32 is not rounded to fewer bits"
     layer(70, torch.bfloat16, tiles=True)
     names = {name for name, _ in made}
     assert names == {
-        "_linear", "_rms_norm", "_rms_norm_gradient", "_rotate", "_silu_mul", "_silu_mul_gradient", "_attend_tile"
+        "_linear", "_dot_rows", "_rms_norm", "_rms_norm_gradient", "_rotate", "_silu_mul", "_silu_mul_gradient", "_attend_tile"
     }, names  # fmt: skip
     for name, kernel in made:
-        assert kernel.metadata.shared <= SHARED and len(kernel.asm["cubin"]) > 0, name
-    halves = [kernel.asm["ptx"] for name, kernel in made if name == "_linear"][:-1]
-    assert all("wgmma" in text for text in halves)
+        assert kernel.metadata.shared <= SHARED, name
+        used = resources(kernel.asm["cubin"])
+        assert "REG:" in used and "STACK:0 " in used and "LOCAL:0 " in used, (name, used)
+    halves = [kernel.asm["ptx"] for name, kernel in made[1:] if name == "_linear"]
+    assert len(halves) == 4 and all("wgmma" in text for text in halves)
     # Heads that share keys, of a size that is no power of two; and attention in fp32, which needs the most shared memory.
     grouped = TritonKernels(sharing=3)
     for dtype, heads, dim in [(torch.float16, 6, 80), (torch.float32, 6, 128)]:

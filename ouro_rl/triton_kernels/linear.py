@@ -17,6 +17,8 @@ HALF = {"ROWS": 64, "COLUMNS": 32, "DEPTH": 128, "num_warps": 4, "num_stages": 4
 FULL = {"ROWS": 64, "COLUMNS": 32, "DEPTH": 32, "num_warps": 4, "num_stages": 3}
 """Tiles in half precision and in fp32. Low and narrow: decoding has few rows, and every reader of a part of the weights helps to read
 them faster. Wide products would want larger ones."""
+FEW = 4
+"""Outputs for which tiles would be empty for the most part: the exit gate has one."""
 TILES_TOGETHER = 16
 """Tiles of rows that go through the weights side by side, so that both come from the L2 cache."""
 
@@ -50,12 +52,26 @@ def _linear(
     tl.store(out + row[:, None] * OUTPUTS + column[None, :], total.to(out.dtype.element_ty), mask=here & there)
 
 
+@triton.jit
+def _dot_rows(out, x, weights, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr, FILLED: tl.constexpr):
+    """As `_linear`, a number of the result for each program. FILLED is INPUTS up to the next power of two."""
+    row, output, column = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.arange(0, FILLED)
+    within = column < INPUTS
+    a = tl.load(x + row * INPUTS + column, mask=within, other=0.0).to(tl.float32)
+    b = tl.load(weights + output * INPUTS + column, mask=within, other=0.0).to(tl.float32)
+    tl.store(out + row * OUTPUTS + output, tl.sum(a * b, axis=0).to(out.dtype.element_ty))
+
+
 def linear(x: Tensor, weights: Tensor) -> Tensor:
     """x [M, K] times weights [N, K] (dense) transposed -> [M, N], all of one precision; sums in fp32."""
     assert x.dtype == weights.dtype and weights.is_contiguous()
     x = ready(x)
     (rows, inputs), outputs = x.shape, len(weights)
     out = x.new_empty(rows, outputs)
+    if outputs <= FEW:
+        filled = triton.next_power_of_2(inputs)
+        launch(_dot_rows, (rows, outputs), out, x, ready(weights), OUTPUTS=outputs, INPUTS=inputs, FILLED=filled)
+        return out
     tile = FULL if x.dtype == torch.float32 else HALF
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(outputs, tile["COLUMNS"])
     launch(
