@@ -88,8 +88,9 @@ class RolloutConfig(Section):
     prefill_rows: int | None = Field(default=2048, ge=1)
     """Prompt positions in one pass on one worker, at most, so that long prompts do not hold up those that decode. None: all."""
     exact: bool = True
-    """Workers and trainer compute a token in the same way to the bit, whatever its company, where there are C kernels for it (CPU, fp32
-    and bf16). It costs time only where bf16 products are instructions of the CPU, which then get tiles of one height."""
+    """Workers and trainer compute a token in the same way to the bit, whatever its company, where there are kernels for it (in C for the
+    CPU, fp32 and bf16; in Triton for GPUs). It costs time where bf16 products are instructions of the CPU, which then get tiles of one
+    height, and on GPUs, whose products then get tiles of one size."""
     max_new_tokens: int = Field(default=64, ge=1)
     temperature: float = Field(default=1.0, gt=0)
     """Of the tokens, as a policy: in rollouts and in the loss, as all that follows down to `logit_processors`."""
