@@ -7,6 +7,7 @@ from ouro_rl import native
 from ouro_rl.batch import prompt_owners
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.model.ops import TORCH_OPS, KernelOps
+from ouro_rl.model.replay import lay_out, pack
 from ouro_rl.types import NO_DEPTH
 from tests.models import random_model
 from tests.sequential import one_by_one
@@ -214,3 +215,15 @@ def test_a_shared_prompt_is_computed_once_with_the_same_result(hidden, heads, ru
     torch.testing.assert_close(shared.gate_logits[:, valid], alone.gate_logits[:, valid], atol=1e-5, rtol=1e-5)
     wanted, got = gradients(model, ids, depths, rule=rule), gradients(model, ids, depths, owners, rule)
     assert_near(got, wanted, 1e-4)
+
+
+def test_a_row_for_each_token_that_is_computed_and_none_for_padding():
+    valid = torch.tensor([[False, True, True, True], [False, True, True, False]])
+    owners = torch.tensor([[0, 1, 2, 3], [4, 1, 6, 7]])  # the second sequence begins as the first does
+    packing = pack(valid, owners)
+    assert packing.places.tolist() == [1, 2, 3, 6]
+    assert packing.unpack(torch.tensor([[1.0], [2.0], [3.0], [6.0]])).tolist() == [[0], [1], [2], [3], [0], [1], [6], [0]]
+    layout = lay_out(valid, packing, masked=False)
+    assert [layout.pages[line, :context].tolist() for line, context in zip(layout.lines, layout.contexts, strict=True)] == [
+        [0], [0, 1], [0, 1, 2], [0, 3],
+    ]  # fmt: skip

@@ -2,8 +2,10 @@
 
 Under each KV rule (`ouro_rl.kv_rules`) the states of loop t depend on loops <= t alone. `last_exited`: at loop t, tokens with
 d_j < t keep their state, keys and values, and are read as they are. `full`: all tokens run all loops, and the state at a token's
-depth is picked. `skip`: at loop t only the tokens with d_j >= t are read. Only the rows that run a loop are put through the layers'
-projections and MLPs there, so most of the work follows the mean depth.
+depth is picked. `skip`: at loop t only the tokens with d_j >= t are read.
+
+States, keys and values are kept packed: one row a token, without padding, a beginning that sequences share once. Only the rows that
+run a loop are put through the layers' projections and MLPs there, so most of the work follows the mean depth.
 """
 
 from __future__ import annotations
@@ -45,25 +47,24 @@ def replay(
     batch, length, _ = embeds.shape
     if depths.numel() and int(depths.max()) > max_loops:
         raise ValueError(f"a depth of {int(depths.max())} cannot be replayed with max_loops {max_loops}")
-    valid, flat = depths != NO_DEPTH, depths.flatten()
-    places = torch.arange(batch * length, device=embeds.device)
-    owners = places if owners is None else owners.flatten()
-    runs = torch.where(flat != NO_DEPTH, max_loops, NO_DEPTH) if rule.runs_all_loops else flat
-    runs = torch.where(owners == places, runs, NO_DEPTH)
+    valid = depths != NO_DEPTH
+    packing = pack(valid, owners)
+    leaves = depths.flatten()[packing.places]
+    runs = torch.full_like(leaves, max_loops) if rule.runs_all_loops else leaves
     ops, _ = model.row_ops(embeds.dtype)
     kernels = ops.kernels if isinstance(ops, KernelOps) else None
-    layout = lay_out(valid, owners, masked=kernels is None)
-    rope = ops.rope(model.rotary_emb, position_ids.flatten(), embeds.dtype)
-    states = embeds.flatten(0, 1)
+    layout = lay_out(valid, packing, masked=kernels is None)
+    rope = ops.rope(model.rotary_emb, position_ids.flatten()[packing.places], embeds.dtype)
+    states = embeds.flatten(0, 1)[packing.places]
     chosen = torch.zeros_like(states)
     memory: list[tuple[Tensor | None, Tensor | None]] = [(None, None)] * len(model.layers)
-    gates = embeds.new_zeros(max_loops, batch * length, dtype=torch.float32)
+    gates = embeds.new_zeros(max_loops, len(states), dtype=torch.float32)
     for loop in range(1, max_loops + 1):
         rows = (runs >= loop).nonzero().squeeze(1)
         if len(rows) == 0:
             break
         if rule.leaves_gaps:
-            layout = lay_out(depths >= loop, owners, masked=kernels is None)
+            layout = lay_out(depths >= loop, packing, masked=kernels is None)
         attend = partial(attend_frozen, rows=rows, layout=layout, paged=paged_rows(kernels, rows, layout), kernels=kernels)
         tiled = in_tiles(rows, ops)  # what fills the last tile is computed and dropped
         rows_rope = (rope[0][tiled], rope[1][tiled])
@@ -75,13 +76,40 @@ def replay(
         hidden = hidden[: len(rows)]
         states = states.index_copy(0, rows, hidden)
         if rule.runs_all_loops:
-            leaving = (flat[rows] == loop).nonzero().squeeze(1)
+            leaving = (leaves[rows] == loop).nonzero().squeeze(1)
             chosen = chosen.index_copy(0, rows[leaving], hidden[leaving])
         gates = gates.index_put((torch.tensor(loop - 1), rows), gate)
     if not rule.runs_all_loops:  # a token's state stays as it left
         chosen = states
-    chosen = chosen[owners] * valid.flatten().unsqueeze(1)
-    return chosen.view(embeds.shape), gates[:, owners].view(max_loops, batch, length)
+    return packing.unpack(chosen).view(embeds.shape), packing.unpack(gates.T).T.reshape(max_loops, batch, length)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Packing:
+    """Where the tokens of a [B, S] batch are computed: n rows, in the order of their flat places."""
+
+    places: Tensor
+    """int64 [n]: the flat place of each row."""
+    rows: Tensor
+    """int64 [B * S]: the row that stands for each flat place; any at padding."""
+    valid: Tensor
+    """bool [B * S]: False at padding."""
+
+    def unpack(self, packed: Tensor) -> Tensor:
+        """[n, ...] -> [B * S, ...], zeros at padding."""
+        if len(packed) == 0:
+            return packed.new_zeros(len(self.rows), *packed.shape[1:])
+        return packed[self.rows] * self.valid.unsqueeze(1)
+
+
+def pack(valid: Tensor, owners: Tensor | None) -> Packing:
+    """The packing of the tokens `valid` (bool [B, S]); `owners` as in `replay`."""
+    valid = valid.flatten()
+    itself = torch.arange(len(valid), device=valid.device)
+    owners = itself if owners is None else owners.flatten()
+    computed = valid & (owners == itself)
+    row_of_place = computed.long().cumsum(0) - 1
+    return Packing(places=computed.nonzero().squeeze(1), rows=row_of_place[owners].clamp(min=0), valid=valid)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,26 +120,31 @@ class Layout:
     mask: Tensor | None
     """bool [B, 1, S, S]: who reads whom; where torch's own attention needs it."""
     pages: Tensor
-    """int64 [B, S]: the flat places where each sequence's tokens are computed, in order, without those that are not read."""
+    """int64 [B, S]: the rows where each sequence's tokens are computed, in order, without those that are not read."""
+    lines: Tensor
+    """int64 [n]: the sequence of a row, its line of `pages`."""
     contexts: Tensor
-    """int64 [B * S]: how many entries of its sequence's `pages` a token reads, its own included."""
-    owners: Tensor
-    """int64 [B * S]: where each place is computed."""
+    """int64 [n]: how many entries of its line a row reads, its own included."""
+    packing: Packing
 
 
-def lay_out(present: Tensor, owners: Tensor, *, masked: bool) -> Layout:
+def lay_out(present: Tensor, packing: Packing, *, masked: bool) -> Layout:
     """The layout when the tokens `present` (bool [B, S]) are read."""
     contexts = present.long().cumsum(1).flatten()
-    mask = replay_mask(present) if masked else None
-    return Layout(mask=mask, pages=owners[row_pages(present)], contexts=contexts, owners=owners)
+    return Layout(
+        mask=replay_mask(present) if masked else None,
+        pages=packing.rows[row_pages(present)],
+        lines=torch.div(packing.places, present.shape[1], rounding_mode="floor"),
+        contexts=contexts[packing.places],
+        packing=packing,
+    )
 
 
 def paged_rows(kernels: RowKernels | None, rows: Tensor, layout: Layout) -> Any:
     """The attention of `rows` [n], as the kernels want it."""
     if kernels is None:
         return None
-    lines = torch.div(rows, layout.pages.shape[1], rounding_mode="floor")
-    return kernels.plan_rows(layout.pages, lines, layout.contexts[rows])
+    return kernels.plan_rows(layout.pages, layout.lines[rows], layout.contexts[rows])
 
 
 def replay_mask(valid: Tensor) -> Tensor:
@@ -141,12 +174,12 @@ def attend_frozen(
     paged: Any,
     kernels: RowKernels | None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Attention for the active `rows` [n] of a [B, S] batch. q, k, v [n or more, heads, dim]; old_k, old_v [B*S, kv heads, dim] hold
-    what the frozen tokens wrote last. Returns the mixed values (zeros behind the n rows) and the updated keys and values."""
+    """Attention for the active `rows` [m] of n. q, k, v [m or more, heads, dim]; old_k, old_v [n, kv heads, dim] hold what the frozen
+    tokens wrote last. Returns the mixed values (zeros behind the m rows) and the updated keys and values."""
     filling = len(q) - len(rows)
     q, k, v = (x[: len(rows)] for x in (q, k, v))
     if old_k is None:
-        old_k, old_v = (x.new_zeros(len(layout.owners), *x.shape[1:]) for x in (k, v))
+        old_k, old_v = (x.new_zeros(len(layout.lines), *x.shape[1:]) for x in (k, v))
     k, v = old_k.index_copy(0, rows, k), old_v.index_copy(0, rows, v)
     if kernels is None:
         mixed = dense_attention(q, k, v, rows, layout, module.scaling)
@@ -156,14 +189,15 @@ def attend_frozen(
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, layout: Layout, scaling: float) -> Tensor:
-    """Rows q [n, heads, dim] of a [B, S] batch over all keys and values [B*S, kv heads, dim], by torch's own attention."""
-    shape = layout.pages.shape
-    q = q.new_zeros(len(k), *q.shape[1:]).index_copy(0, rows, q)
-    k, v = k[layout.owners], v[layout.owners]
+    """Rows q [m, heads, dim] over all keys and values [n, kv heads, dim], by torch's own attention on the whole [B, S] batch."""
+    shape, packing = layout.pages.shape, layout.packing
+    places = packing.places[rows]
+    q = q.new_zeros(shape.numel(), *q.shape[1:]).index_copy(0, places, q)
+    k, v = k[packing.rows], v[packing.rows]
     q_bhsd, k_bhsd, v_bhsd = (x.view(*shape, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
     grouped = q.shape[1] != k.shape[1]
     mixed = F.scaled_dot_product_attention(q_bhsd, k_bhsd, v_bhsd, attn_mask=layout.mask, scale=scaling, enable_gqa=grouped)
-    return mixed.transpose(1, 2).flatten(0, 1)[rows]
+    return mixed.transpose(1, 2).flatten(0, 1)[places]
 
 
 class RowAttention(torch.autograd.Function):
