@@ -9,6 +9,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
+from ouro_rl.triton_kernels import linear
 from ouro_rl.triton_kernels.kernels import TritonKernels
 
 HIDDEN, HEADS, DIM, INTERMEDIATE, VOCABULARY = 2048, 16, 128, 5632, 49152
@@ -95,6 +96,12 @@ def compiled():
         assert "REG:" in used and "STACK:0 " in used and "LOCAL:0 " in used, (name, used)
     halves = [kernel.asm["ptx"] for name, kernel in made[1:] if name == "_linear"]
     assert len(halves) == 4 and all("wgmma" in text for text in halves)
+    made.clear()
+    many = torch.empty(linear.WIDE_FROM, HIDDEN, dtype=torch.bfloat16)
+    linear.linear(many, torch.empty(3 * HIDDEN, HIDDEN, dtype=torch.bfloat16), wide=True)
+    ((_, wide),) = made
+    assert wide.metadata.shared <= SHARED and "wgmma" in wide.asm["ptx"]
+    assert "STACK:0 " in (used := resources(wide.asm["cubin"])) and "LOCAL:0 " in used
     # Heads that share keys, of a size that is no power of two; and attention in fp32, which needs the most shared memory.
     grouped = TritonKernels(sharing=3)
     for dtype, heads, dim in [(torch.float16, 6, 80), (torch.float32, 6, 128)]:

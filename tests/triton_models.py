@@ -8,9 +8,9 @@ import torch
 
 from ouro_rl import native
 from ouro_rl.kv_rules import KVRule
-from ouro_rl.triton_kernels import attention
+from ouro_rl.triton_kernels import attention, linear
 from ouro_rl.triton_kernels.kernels import TritonKernels
-from ouro_rl.triton_kernels.trial import check
+from ouro_rl.triton_kernels.trial import MANY, check, widen
 from ouro_rl.types import NO_DEPTH, DepthPolicy, SamplingParams
 from rollout_workers.attention import KernelAttention
 from rollout_workers.engine import RolloutEngine
@@ -35,7 +35,14 @@ def small(seed=3, dtype=torch.float32):
 
 def trial():
     """The trial at the start of a run passes, and is able to fail."""
-    check(TritonKernels(sharing=2), torch.device("cpu"), torch.bfloat16, heads=2, kv_heads=1, head_dim=24)
+    kernels = TritonKernels(sharing=2)
+    check(kernels, torch.device("cpu"), torch.bfloat16, heads=2, kv_heads=1, head_dim=24)
+    assert MANY >= linear.WIDE_FROM
+    adding_alike = linear.linear
+    with mock.patch.object(linear, "linear", lambda x, weights, wide: adding_alike(x, weights)):
+        assert widen(kernels, torch.device("cpu"), torch.bfloat16) == "" and kernels.wide
+    with mock.patch.object(linear, "linear", lambda x, weights, wide: adding_alike(x, weights) * (1.01 if wide else 1)):
+        assert "another order" in widen(kernels, torch.device("cpu"), torch.bfloat16) and not kernels.wide
     for name, what in [("rms_norm", "norm"), ("attend", "attention")]:
         broken = TritonKernels(sharing=2)
         right = getattr(broken, name)

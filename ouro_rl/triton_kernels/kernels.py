@@ -6,6 +6,7 @@ On CUDA tensors in fp32, fp16 or bf16; on any tensors where Triton interprets. `
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -23,10 +24,12 @@ class TritonKernels:
 
     def __init__(self, sharing: int):
         self.sharing = sharing
+        self.wide = False
+        """Whether exact products of many rows take large tiles: see `trial.widen`."""
 
     def product(self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None = None) -> Product:
-        """In tiles of one size if `exact`, else by torch (cuBLAS)."""
-        return product_by(linear.linear if exact else F.linear, weights, dtype, old)
+        """In tiles of fixed sizes if `exact`, else by torch (cuBLAS)."""
+        return product_by(partial(linear.linear, wide=self.wide) if exact else F.linear, weights, dtype, old)
 
     rms_norm = staticmethod(rowwise.rms_norm)
     rms_norm_gradient = staticmethod(rowwise.rms_norm_gradient)

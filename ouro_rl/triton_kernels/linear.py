@@ -1,7 +1,7 @@
-"""Matrix products in tiles of one size, as a Triton kernel. Importing this needs `triton`.
+"""Matrix products in tiles of fixed sizes, as a Triton kernel. Importing this needs `triton`.
 
-A number of the result is the sum over k from the first to the last, in the same steps and by the same instructions, whatever the number
-of rows and wherever in a tile its row lies. Libraries choose other kernels for other numbers of rows, and add in another order.
+A number of the result is the sum over k from the first to the last, in the same steps, whatever the number of rows and wherever in a
+tile its row lies. Libraries choose other kernels for other numbers of rows, and add in another order.
 """
 
 from __future__ import annotations
@@ -16,7 +16,12 @@ from ouro_rl.triton_kernels.launching import launch, ready
 HALF = {"ROWS": 64, "COLUMNS": 32, "DEPTH": 128, "num_warps": 4, "num_stages": 4}
 FULL = {"ROWS": 64, "COLUMNS": 32, "DEPTH": 32, "num_warps": 4, "num_stages": 3}
 """Tiles in half precision and in fp32. Low and narrow: decoding has few rows, and every reader of a part of the weights helps to read
-them faster. Wide products would want larger ones."""
+them faster."""
+WIDE = {"ROWS": 128, "COLUMNS": 128, "DEPTH": 128, "num_warps": 8, "num_stages": 3}
+"""Tiles in half precision for many rows, which read each number from the L2 cache less often. The steps over k are those of `HALF`; that a
+device's instructions for the one and the other add alike is for `trial` to find out."""
+WIDE_FROM = 512
+"""Rows."""
 FEW = 4
 """Outputs for which tiles would be empty for the most part: the exit gate has one."""
 TILES_TOGETHER = 16
@@ -62,8 +67,9 @@ def _dot_rows(out, x, weights, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr, FILL
     tl.store(out + row * OUTPUTS + output, tl.sum(a * b, axis=0).to(out.dtype.element_ty))
 
 
-def linear(x: Tensor, weights: Tensor) -> Tensor:
-    """x [M, K] times weights [N, K] (dense) transposed -> [M, N], all of one precision; sums in fp32."""
+def linear(x: Tensor, weights: Tensor, *, wide: bool = False) -> Tensor:
+    """x [M, K] times weights [N, K] (dense) transposed -> [M, N], all of one precision; sums in fp32. `wide`: many rows go in larger
+    tiles."""
     assert x.dtype == weights.dtype and weights.is_contiguous()
     x = ready(x)
     (rows, inputs), outputs = x.shape, len(weights)
@@ -72,7 +78,7 @@ def linear(x: Tensor, weights: Tensor) -> Tensor:
         filled = triton.next_power_of_2(inputs)
         launch(_dot_rows, (rows, outputs), out, x, ready(weights), OUTPUTS=outputs, INPUTS=inputs, FILLED=filled)
         return out
-    tile = FULL if x.dtype == torch.float32 else HALF
+    tile = FULL if x.dtype == torch.float32 else WIDE if wide and rows >= WIDE_FROM else HALF
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(outputs, tile["COLUMNS"])
     launch(
         _linear, (programs,), out, x, ready(weights), rows, OUTPUTS=outputs, INPUTS=inputs, TOGETHER=TILES_TOGETHER, **tile

@@ -17,6 +17,8 @@ OTHERS = 7
 READ = 100
 """Entries of the one line that is attended to."""
 WIDTH = 96
+MANY = 1024
+"""Rows that go in large tiles."""
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
@@ -63,6 +65,26 @@ def check(kernels: Any, device: torch.device, dtype: torch.dtype, *, heads: int,
     slopes = kernels.rms_norm_gradient(x, x, norm, 1e-6), kernels.silu_mul_gradient(x, x, x)
     if not all(slope.isfinite().all() for pair in slopes for slope in pair):
         raise RuntimeError("the gradients are no numbers")
+
+
+def widen(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
+    """Let exact products of many rows take large tiles, if they give the bits of small ones here. Returns what is to be said if not."""
+    if dtype == torch.float32:
+        return ""  # has no large ones
+    generator = torch.Generator().manual_seed(1)
+    # Sums that cancel: another order of adding shows.
+    x, weights = (torch.randn(size, 1000, generator=generator).to(device, dtype) for size in (MANY, 200))
+    kernels.wide = False
+    small = kernels.product([weights], dtype, exact=True)(x)
+    kernels.wide = True
+    try:
+        if torch.equal(kernels.product([weights], dtype, exact=True)(x), small):
+            return ""
+        why = "larger ones add in another order here"
+    except Exception as error:  # a device with less shared memory, say
+        why = type(error).__name__
+    kernels.wide = False
+    return f" (products of many rows in small tiles: {why})"
 
 
 def _agree(what: str, dtype: torch.dtype, got: Tensor, expected: Tensor, fewer: Tensor) -> None:
