@@ -23,6 +23,7 @@ from torch import Tensor
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.model import OuroConfig
+from ouro_rl.native.memory import in_large_pages
 
 NO_PAGE = 0
 """Entry of positions without keys. The page is real and holds zeros, so that padded reads need no care; nobody owns it."""
@@ -62,7 +63,7 @@ class KVCache:
     def _pool(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
         """Not cleared beyond the null page: a page is read only after it was written."""
         try:
-            pool = torch.empty(shape, dtype=dtype, device=device)
+            pool = in_large_pages(torch.empty(shape, dtype=dtype, device=device))
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             size = shape[0] * self.page_bytes / 2**30
             raise UserError(
@@ -263,7 +264,8 @@ class KVCache:
         try:
             for pools in (self.keys, self.values):
                 for layer, pool in enumerate(pools):
-                    pools[layer] = torch.cat([pool, pool.new_empty(new - old, *pool.shape[1:])])
+                    pools[layer] = in_large_pages(pool.new_empty(new, *pool.shape[1:]))
+                    pools[layer][:old] = pool
         except RuntimeError as error:  # torch's way to say that there is no memory left
             raise RunError(
                 f"no memory for {new} pages of keys and values ({new * self.page_bytes / 2**30:.1f} GiB): set rollout.kv_memory_gib, or "

@@ -1,7 +1,7 @@
 // Row-wise attention over paged keys and values. A row reads the pages that its line of the table names, in that order.
 #include "paged.h"
 
-#define CHUNK 32  // pages that all heads go through before the next: a page lies in one piece, so it comes whole
+#define CHUNK 16  // pages that all heads go through, each asking for its part of the next ones: a page lies in one piece, and comes whole
 
 typedef struct {
     void *out;
@@ -18,8 +18,8 @@ INLINE const void *part(const void *pool, int64_t at, const int half) {
 
 // All heads of the rows order[0 .. rows), which share their first `shared` pages. `work`: for each head a line of scores a row, then
 // their queries, then what is mixed.
-INLINE void attend_block(const Call *call, const int64_t *order, int64_t shared, const int dim, const int rows, float *work,
-                         const int half) {
+INLINE void attend_block(const Call *call, const int64_t *order, int64_t shared, int64_t following, const int dim,
+                         const int rows, float *work, const int half) {
     const int parts = dim / LANES, heads = call->heads, share = call->share;
     const int64_t room = (call->width + 2 * LANES - 1) / LANES * LANES;  // `score` writes whole vectors, from anywhere
     const int64_t line = rows * room, size = call->size, step = (int64_t)heads * dim;
@@ -32,30 +32,36 @@ INLINE void attend_block(const Call *call, const int64_t *order, int64_t shared,
                 store(mixed, at, (lanes){0}, 0);
             }
     const int64_t *pages = call->table + call->lines[order[0]] * call->width;
+    const Next nothing = {0};
     for (int64_t start = 0; start < shared; start += CHUNK)
         for (int h = 0; h < heads; h++)
             score(work + h * line, room, queries + h * rows * dim, part(call->keys, h / share * dim, half), pages, start,
-                  start + CHUNK < shared ? start + CHUNK : shared, size, dim, rows, half);
+                  start + CHUNK < shared ? start + CHUNK : shared, CHUNK, shared, &nothing, size, dim, rows, half);
     for (int r = 0; r < rows; r++) {
         const int64_t context = call->contexts[order[r]], *own = call->table + call->lines[order[r]] * call->width;
         for (int64_t start = shared; start < context; start += CHUNK)
-            for (int h = 0; h < heads; h++)
+            for (int h = 0; h < heads; h++) {
+                const Next next = {part(call->values, h / share * dim, half), own, rows == 1 ? context : 0};
                 score(work + h * line + r * room, room, queries + (h * rows + r) * dim, part(call->keys, h / share * dim, half),
-                      own, start, start + CHUNK < context ? start + CHUNK : context, size, dim, 1, half);
+                      own, start, start + CHUNK < context ? start + CHUNK : context, CHUNK, context, &next, size, dim, 1, half);
+            }
     }
     for (int h = 0; h < heads; h++)
         for (int r = 0; r < rows; r++) weigh(work + h * line + r * room, call->contexts[order[r]]);
     for (int64_t start = 0; start < shared; start += CHUNK)
         for (int h = 0; h < heads; h++)
             mix((lanes *)(mixed + h * rows * dim), work + h * line, room, part(call->values, h / share * dim, half), pages, start,
-                start + CHUNK < shared ? start + CHUNK : shared, size, dim, rows, half);
+                start + CHUNK < shared ? start + CHUNK : shared, CHUNK, shared, &nothing, size, dim, rows, half);
     for (int r = 0; r < rows; r++) {
         const int64_t context = call->contexts[order[r]], *own = call->table + call->lines[order[r]] * call->width;
         for (int64_t start = shared; start < context; start += CHUNK)
-            for (int h = 0; h < heads; h++)
+            for (int h = 0; h < heads; h++) {
+                const Next next = {part(call->keys, h / share * dim, half), call->table + call->lines[following] * call->width,
+                                   rows == 1 ? call->contexts[following] : 0};
                 mix((lanes *)(mixed + (h * rows + r) * dim), work + h * line + r * room, room,
-                    part(call->values, h / share * dim, half), own, start, start + CHUNK < context ? start + CHUNK : context, size,
-                    dim, 1, half);
+                    part(call->values, h / share * dim, half), own, start, start + CHUNK < context ? start + CHUNK : context,
+                    CHUNK, context, &next, size, dim, 1, half);
+            }
         for (int h = 0; h < heads; h++)
             for (int p = 0; p < parts; p++)
                 store(call->out, order[r] * step + h * dim + p * LANES, load(mixed, (h * rows + r) * dim + p * LANES, 0), half);
@@ -64,16 +70,16 @@ INLINE void attend_block(const Call *call, const int64_t *order, int64_t shared,
 
 #define CASE(D, R) \
     if (dim == D && rows == R) { \
-        attend_block(call, order, shared, D, R, work, half); \
+        attend_block(call, order, shared, following, D, R, work, half); \
         return; \
     }
 #define BLOCKS(NAME, HALF) \
-    static __attribute__((noinline)) void NAME(const Call *call, const int64_t *order, int64_t shared, int dim, int rows, \
-                                               float *work) { \
+    static __attribute__((noinline)) void NAME(const Call *call, const int64_t *order, int64_t shared, int64_t following, int dim, \
+                                               int rows, float *work) { \
         const int half = HALF; \
         /* Usual sizes compile to straight vector code. */ \
         CASE(32, 1) CASE(32, 4) CASE(64, 1) CASE(64, 4) CASE(128, 1) CASE(128, 4) \
-        attend_block(call, order, shared, dim, rows, work, half); \
+        attend_block(call, order, shared, following, dim, rows, work, half); \
     }
 BLOCKS(block_full, 0)
 BLOCKS(block_half, 1)
@@ -114,10 +120,12 @@ CALL int attend(void *out, const void *q, const void *keys, const void *values, 
     {
         float *work = scratch(sizeof(float) * heads * TOGETHER * (width + 2 * LANES + 2 * dim));
         if (!work) failed = 1;
-#pragma omp for schedule(dynamic, 2)
+        // Neighbours go to one thread, which asks for the next one's pages in time, where there are enough for all threads.
+#pragma omp for schedule(dynamic, count >= 8 * threads ? 4 : 1)
         for (int64_t b = 0; b < count; b++)
             if (work)
-                (half ? block_half : block_full)(&call, order + starts[b], shared[b], dim, (int)(starts[b + 1] - starts[b]), work);
+                (half ? block_half : block_full)(&call, order + starts[b], shared[b], order[starts[b + 1 < count ? b + 1 : b]], dim,
+                                                 (int)(starts[b + 1] - starts[b]), work);
     }
     return failed;
 }

@@ -7,6 +7,9 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#ifdef __AVX512F__
+#include <immintrin.h>
+#endif
 
 #define LANES 16
 #define INLINE static inline __attribute__((always_inline))
@@ -20,13 +23,22 @@ typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_a
 INLINE lanes as_lanes(words x) { union { words w; lanes f; } same = {x}; return same.f; }
 INLINE words as_words(lanes x) { union { lanes f; words w; } same = {x}; return same.w; }
 
+// Words of 16 bits and of 32. GCC takes a vector apart for what is one instruction of AVX-512.
+#ifdef __AVX512F__
+INLINE halves narrowed(words x) { return (halves)_mm512_cvtepi32_epi16((__m512i)x); }
+INLINE words spread_out(halves x) { return (words)_mm512_cvtepu16_epi32((__m256i)x); }
+#else
+INLINE halves narrowed(words x) { return __builtin_convertvector(x, halves); }
+INLINE words spread_out(halves x) { return __builtin_convertvector(x, words); }
+#endif
+
 // fp32 -> bf16, to the nearest, ties to even.
 INLINE halves rounded(lanes x) {
     words bits = as_words(x);
-    return __builtin_convertvector((bits + 0x7fff + ((bits >> 16) & 1)) >> 16, halves);
+    return narrowed((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
-INLINE lanes widened(halves x) { return as_lanes(__builtin_convertvector(x, words) << 16); }
+INLINE lanes widened(halves x) { return as_lanes(spread_out(x) << 16); }
 
 // Element `at` and the 15 behind it. `half`: the memory holds bf16.
 INLINE lanes load(const void *from, int64_t at, const int half) {

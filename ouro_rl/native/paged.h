@@ -3,8 +3,8 @@
 #pragma once
 #include "lanes.h"
 
-#define TOGETHER 4  // most rows of a block
-#define AHEAD 8     // pages between asking for one and using it
+#define TOGETHER 4     // most rows of a block
+#define MOST_PARTS 16  // vectors of a head, at most
 
 #ifdef __clang__
 #define SHUFFLE(A, B, ...) __builtin_shufflevector(A, B, __VA_ARGS__)
@@ -27,18 +27,35 @@ INLINE lanes sums_of(lanes *v) {
            SHUFFLE(v[0], v[1], 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31);
 }
 
-// Scores of `rows` queries [rows][dim] (fp32) with the keys in pages[start .. stop); `scores` has a line of `width` a row. They are
-// written by whole vectors: up to 15 behind `stop` hold anything.
+// What is read when the pages of a line are through: the first `count` of these.
+typedef struct {
+    const void *pool;
+    const int64_t *pages;
+    int64_t count;
+} Next;
+
+// Ask for the part of `dim` numbers of page `at` of a line of `last`, or of what is next.
+INLINE void ask(const void *pool, const int64_t *pages, int64_t at, int64_t last, const Next *next, int64_t size, const int dim,
+                const int half) {
+    if (at >= last) {
+        at -= last, pool = next->pool, pages = next->pages;
+        if (at >= next->count) return;
+    }
+    const char *from = (const char *)pool + pages[at] * size * (half ? 2 : 4);
+    for (int byte = 0; byte < dim * (half ? 2 : 4); byte += 64) __builtin_prefetch(from + byte);
+}
+
+// Scores of `rows` queries [rows][dim] (fp32) with the keys in pages[start .. stop) of `last`; `scores` has a line of `width` a row. They
+// are written by whole vectors: up to 15 behind `stop` hold anything. Asks for the pages that lie `ahead`.
 INLINE void score(float *scores, int64_t width, const float *queries, const void *keys, const int64_t *pages, int64_t start,
-                  int64_t stop, int64_t size, const int dim, const int rows, const int half) {
-    const int parts = dim / LANES, line = half ? 32 : 16;
+                  int64_t stop, const int ahead, int64_t last, const Next *next, int64_t size, const int dim, const int rows,
+                  const int half) {
+    const int parts = dim / LANES;
     for (int64_t j = start; j < stop; j += LANES) {
         lanes products[TOGETHER][LANES];
         for (int i = 0; i < LANES; i++) {
-            const int64_t here = j + i < stop ? j + i : stop - 1, later = here + AHEAD < stop ? here + AHEAD : stop - 1;
-            for (int d = 0; d < dim; d += line)
-                __builtin_prefetch(half ? (const void *)((const uint16_t *)keys + pages[later] * size + d)
-                                        : (const void *)((const float *)keys + pages[later] * size + d));
+            const int64_t here = j + i < stop ? j + i : stop - 1;
+            ask(keys, pages, here + ahead, last, next, size, dim, half);
             lanes sums[TOGETHER];
             for (int r = 0; r < rows; r++) sums[r] = (lanes){0};
             for (int p = 0; p < parts; p++) {
@@ -68,16 +85,17 @@ INLINE void weigh(float *scores, int64_t context) {
 
 // mixed [rows][dim / LANES] += weights of the pages[start .. stop) times their values.
 INLINE void mix(lanes *mixed, const float *weights, int64_t width, const void *values, const int64_t *pages, int64_t start,
-                int64_t stop, int64_t size, const int dim, const int rows, const int half) {
-    const int parts = dim / LANES, line = half ? 32 : 16;
+                int64_t stop, const int ahead, int64_t last, const Next *next, int64_t size, const int dim, const int rows,
+                const int half) {
+    const int parts = dim / LANES;
+    lanes sums[TOGETHER * MOST_PARTS];  // of its own, so that they stay in registers
+    for (int i = 0; i < rows * parts; i++) sums[i] = mixed[i];
     for (int64_t j = start; j < stop; j++) {
-        const int64_t later = pages[j + AHEAD < stop ? j + AHEAD : stop - 1] * size;
-        for (int d = 0; d < dim; d += line)
-            __builtin_prefetch(half ? (const void *)((const uint16_t *)values + later + d)
-                                    : (const void *)((const float *)values + later + d));
+        ask(values, pages, j + ahead, last, next, size, dim, half);
         for (int p = 0; p < parts; p++) {
             const lanes value = load(values, pages[j] * size + p * LANES, half);
-            for (int r = 0; r < rows; r++) mixed[r * parts + p] += weights[r * width + j] * value;
+            for (int r = 0; r < rows; r++) sums[r * parts + p] += weights[r * width + j] * value;
         }
     }
+    for (int i = 0; i < rows * parts; i++) mixed[i] = sums[i];
 }
