@@ -28,7 +28,7 @@ from ouro_rl.bench.clock import (
 )
 from ouro_rl.bench.command import run_bench
 from ouro_rl.bench.curves import plot, straight_line
-from ouro_rl.bench.limit import Machine, pass_cost, window_costs, window_limit
+from ouro_rl.bench.limit import Machine, Prober, pass_cost, slice_limits, window_costs
 from ouro_rl.bench.model import QUICK, bench_model, make_requests, trace_bias, trace_depths, trace_seeds
 from ouro_rl.bench.predictions import FIGURES
 from ouro_rl.bench.report import cpu_ticks, figure_rows, page, stolen_share, table, write_json
@@ -39,7 +39,7 @@ from rollout_workers.engine import RolloutEngine, lockstep
 
 TINY = dataclasses.replace(
     QUICK, batch=4, small_batch=2, group=2, tokens=8, group_prompt=16, curve_tokens=8, batches=(1, 2), contexts=(8, 16, 32),
-    groups=(1, 2), read_bytes=1 << 20, gemm_sizes=(64,),
+    groups=(1, 2), read_bytes=1 << 20, gemm_size=64,
 )  # fmt: skip
 MACHINE = Machine(bytes_per_second=1e9, flop_per_second=1e12, how_read="", how_multiplied="")
 
@@ -203,7 +203,22 @@ def test_limit_of_a_window(tiny_run):
     assert len(costs) == tiny_run.window_passes
     everyone = [8 + 7] * 4  # prompt and the seven tokens before the last
     assert costs[-1] == pass_cost(TINY, everyone, leaving=4)
-    assert window_limit(TINY, tiny_run, MACHINE) == pytest.approx(sum(cost.bytes for cost in costs) / 1e9)
+    limits = slice_limits(TINY, tiny_run, [(0.0, MACHINE), (1.0, MACHINE), (0.5, MACHINE)] + [(n / 8, MACHINE) for n in range(8)])
+    assert len(limits) == len(tiny_run.slices)
+    assert sum(limits) == pytest.approx(sum(cost.bytes for cost in costs) / 1e9)
+
+
+def test_a_slice_is_held_against_what_the_machine_could_do_then(tiny_run):
+    quick = dataclasses.replace(MACHINE, bytes_per_second=4e9)
+    slow, mixed = (
+        slice_limits(TINY, tiny_run, [(n / 16, quick if n == 15 and faster else MACHINE) for n in range(17)]) for faster in (False, True)
+    )
+    assert mixed == [*slow[:-1], pytest.approx(slow[-1] / 4)]
+
+
+def test_what_the_machine_can_do():
+    machine = Prober(TINY).measure()
+    assert machine.bytes_per_second > 0 and machine.flop_per_second > 0 and "64^3" in machine.how_multiplied
 
 
 def test_a_run_whose_samples_wait_has_no_limit():
@@ -294,9 +309,9 @@ def test_ratios_follow_from_the_raw_figures(everything):
     assert results["adaptive_vs_generate_whole_call"] == pytest.approx(whole)
     probe = results["rollout"]["generate"]
     assert probe["precision"] == min(probe["probe_seconds"], key=probe["probe_seconds"].get)
-    assert results["share_of_limit"] == pytest.approx(
-        runs["adaptive"]["decode_tokens_per_second"] / results["rollout"]["limit"]["tokens_per_second"]
-    )
+    whole = runs["adaptive"]["decode_tokens_per_second"] / results["rollout"]["limit"]["tokens_per_second"]
+    found = results["spread"]["share_of_limit"]
+    assert found["least"] <= whole <= found["greatest"] and found["count"] == len(runs["adaptive"]["slices"])
     group = results["group"]["runs"]
     assert results["group_speedup"] == pytest.approx(group["unshared"]["seconds"] / group["shared"]["seconds"])
     assert results["replay_time_ratio"] == results["spread"]["replay_time_ratio"]["median"]

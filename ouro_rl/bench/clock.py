@@ -57,6 +57,9 @@ class Slice:
 
     seconds: float
     loops: int
+    passes: int
+    shares: tuple[float, float]
+    """Of the call's tokens: from, to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +98,15 @@ class Run:
     @property
     def slices(self) -> list[Slice]:
         """The window between equal shares of the call's tokens; a share that passes within the prompts' passes is left out."""
-        window = self.window
-        edges = [window[0]]
+        edges = [(0.0, self.window[0])]
         for number in range(1, SLICES + 1):
-            edge = next(look for look in window if look.tokens * SLICES >= number * self.last.tokens)
-            if edge is not edges[-1]:
-                edges.append(edge)
-        return [Slice(seconds=b.seconds - a.seconds, loops=b.loops - a.loops) for a, b in pairwise(edges)]
+            edge = next(look for look in self.window if look.tokens * SLICES >= number * self.last.tokens)
+            if edge is not edges[-1][1]:
+                edges.append((number / SLICES, edge))
+        return [
+            Slice(seconds=b.seconds - a.seconds, loops=b.loops - a.loops, passes=b.passes - a.passes, shares=(start, stop))
+            for (start, a), (stop, b) in pairwise(edges)
+        ]
 
     @property
     def mean_depth(self) -> float:

@@ -8,11 +8,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from ouro_rl.bench.clock import Say, run_engine
-from ouro_rl.bench.limit import Machine, measure_machine, window_costs
+from ouro_rl.bench.limit import Machine, Prober, window_costs
 from ouro_rl.bench.model import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.model import OuroForCausalLM
 from rollout_workers.engine import RolloutEngine
@@ -23,34 +24,36 @@ REPEATS = 2
 
 def bench_curves(sizes: Sizes, say: Say) -> dict[str, Any]:
     """The section `curves` of the JSON."""
-    model, machine = bench_model(sizes), measure_machine(sizes)
+    model, prober = bench_model(sizes), Prober(sizes)
     points: dict[str, list[dict[str, float]]] = {"batch": [], "context": [], "group": []}
     for count in sizes.batches:
-        points["batch"].append(point(model, sizes, machine, count, say, count=count, prompt=sizes.prompt))
+        points["batch"].append(point(model, sizes, prober, count, say, count=count, prompt=sizes.prompt))
     for prompt in sizes.contexts:
-        points["context"].append(point(model, sizes, machine, prompt, say, count=sizes.context_batch, prompt=prompt))
+        points["context"].append(point(model, sizes, prober, prompt, say, count=sizes.context_batch, prompt=prompt))
     for count in sizes.groups:
         points["group"].append(
-            point(model, sizes, machine, count, say, count=count, prompt=sizes.group_prompt, group=count)
+            point(model, sizes, prober, count, say, count=count, prompt=sizes.group_prompt, group=count)
         )
     return {
         "points": points,
         "line": straight_line(
             [entry["pass_bytes"] for entry in points["context"]], [entry["pass_seconds"] for entry in points["context"]]
         ),
-        "read_bytes_per_second": machine.bytes_per_second,
-        "gemm_flop_per_second": machine.flop_per_second,
     }
 
 
 def point(
-    model: OuroForCausalLM, sizes: Sizes, machine: Machine, x: int, say: Say, *, count: int, prompt: int, group: int = 1
+    model: OuroForCausalLM, sizes: Sizes, prober: Prober, x: int, say: Say, *, count: int, prompt: int, group: int = 1
 ) -> dict[str, float]:
     """One place of a curve."""
     seeds = trace_seeds(model, sizes, count, sizes.curve_tokens)
     requests = make_requests(sizes, seeds, prompt=prompt, group=group)
     engine = RolloutEngine(model, max_batch=count)
-    runs = [run_engine(engine, requests, sizes.curve_tokens) for _ in range(REPEATS)]
+    runs, machines = [], [prober.measure()]
+    for _ in range(REPEATS):
+        runs.append(run_engine(engine, requests, sizes.curve_tokens))
+        machines.append(prober.measure())
+    machine = reduce(Machine.better, machines)
     best = min(runs, key=lambda run: run.window_seconds)
     say(f"prompt {prompt}, {count} samples in groups of {group}: {best.decode_tokens_per_second:.1f} tokens/s while decoding")
     costs = window_costs(sizes, best)

@@ -2,8 +2,8 @@
 
 A pass reads the looped weights once, the keys and values that its rows attend to, writes those of its rows, reads the head's weights
 when a token leaves; and it multiplies each row by each weight. At best it takes max(bytes / read bandwidth, FLOP / GEMM peak),
-both measured here, in the same process with the same threads. Both are the *best* of all tries, of every way that is at hand, so
-that the limit is never too low a bar.
+both measured in the same process with the same threads, by every way that is at hand, and *between the passes*, at every token of the
+batch: what the machine could do just then. A slice of the run is held against the best that was measured during it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
+from itertools import islice
 
 import torch
 
@@ -19,8 +20,6 @@ from ouro_rl.bench.clock import Run
 from ouro_rl.bench.model import QUICK, Sizes, bench_model
 from ouro_rl.errors import RunError
 from ouro_rl.model.ops import TORCH_OPS, has_bf16_products
-
-TRIES = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,21 +52,28 @@ class Cost:
     flop: float
 
 
-def measure_machine(sizes: Sizes) -> Machine:
-    """Read bandwidth of a large buffer, and the rate of large square products."""
-    buffer = torch.ones(sizes.read_bytes // 4)
-    readers: dict[str, Callable[[], object]] = {
-        "torch.sum, fp32": buffer.sum, "torch.mv, fp32": partial(torch.mv, buffer.view(-1, 1024), torch.ones(1024)), "torch.amax, fp32": buffer.amax,
-    }  # fmt: skip
-    how_read, reading = min(((name, _best(run)) for name, run in readers.items()), key=lambda pair: pair[1])
-    rates = {
-        name: 2 * size**3 / _best(run) for size in sizes.gemm_sizes for name, run in _products(size).items()
-    }
-    how_multiplied = max(rates, key=rates.__getitem__)
-    return Machine(
-        bytes_per_second=sizes.read_bytes / reading, how_read=how_read,
-        flop_per_second=rates[how_multiplied], how_multiplied=how_multiplied,
-    )  # fmt: skip
+class Prober:
+    """Measures read bandwidth of a large buffer, and the rate of large square products."""
+
+    def __init__(self, sizes: Sizes):
+        self.sizes = sizes
+        buffer = torch.ones(sizes.read_bytes // 4)
+        self.readers: dict[str, Callable[[], object]] = {
+            "torch.sum, fp32": buffer.sum, "torch.mv, fp32": partial(torch.mv, buffer.view(-1, 1024), torch.ones(1024)),
+        }  # fmt: skip
+        self.products = _products(sizes.gemm_size)
+        self.measure()  # warms up
+
+    @torch.inference_mode()
+    def measure(self) -> Machine:
+        """One try of each way; the best."""
+        reading = {name: _seconds(run) for name, run in self.readers.items()}
+        multiplying = {name: _seconds(run) for name, run in self.products.items()}
+        how_read, how_multiplied = (min(seconds, key=seconds.__getitem__) for seconds in (reading, multiplying))
+        return Machine(
+            bytes_per_second=self.sizes.read_bytes / reading[how_read], how_read=how_read,
+            flop_per_second=2 * self.sizes.gemm_size**3 / multiplying[how_multiplied], how_multiplied=how_multiplied,
+        )  # fmt: skip
 
 
 def _products(size: int) -> dict[str, Callable[[], object]]:
@@ -85,16 +91,10 @@ def _products(size: int) -> dict[str, Callable[[], object]]:
     return runs
 
 
-@torch.inference_mode()
-def _best(run: Callable[[], object]) -> float:
-    """Seconds of the fastest of some tries, after one to warm up."""
+def _seconds(run: Callable[[], object]) -> float:
+    started = time.perf_counter()
     run()
-    seconds = []
-    for _ in range(TRIES):
-        started = time.perf_counter()
-        run()
-        seconds.append(time.perf_counter() - started)
-    return min(seconds)
+    return time.perf_counter() - started
 
 
 def pass_cost(sizes: Sizes, contexts: Sequence[int], leaving: int, *, number_bytes: int = 2) -> Cost:
@@ -122,6 +122,12 @@ def window_costs(sizes: Sizes, run: Run) -> list[Cost]:
     return [pass_cost(sizes, [context for context, _ in rows], sum(leaves for _, leaves in rows)) for rows in passes]
 
 
-def window_limit(sizes: Sizes, run: Run, machine: Machine) -> float:
-    """Seconds that the decode window of a run would take at the limit."""
-    return sum(machine.seconds(cost) for cost in window_costs(sizes, run))
+def slice_limits(sizes: Sizes, run: Run, machines: Sequence[tuple[float, Machine]]) -> list[float]:
+    """Seconds that each slice of a run's decode window would take at the limit. `machines`: what was measured at which share of the
+    tokens; a slice is held against the best of its own, the borders included."""
+    costs, limits = iter(window_costs(sizes, run)), []
+    for part in run.slices:
+        first, last = part.shares
+        machine = reduce(Machine.better, (machine for share, machine in machines if first <= share <= last))
+        limits.append(sum(machine.seconds(cost) for cost in islice(costs, part.passes)))
+    return limits

@@ -54,9 +54,9 @@ class Sizes:
     contexts: tuple[int, ...] = (64, 256, 1024, 4096)
     context_batch: int = 4
     groups: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
-    read_bytes: int = 512 << 20
+    read_bytes: int = 256 << 20
     """Of the buffer that measures reading: far more than any cache holds."""
-    gemm_sizes: tuple[int, ...] = (1024, 2048)
+    gemm_size: int = 1024
     """Of the square products that measure multiplying."""
 
     @property
@@ -72,7 +72,7 @@ class Sizes:
 QUICK = Sizes(
     hidden=64, layers=2, intermediate=128, heads=2, vocabulary=256, prompt=8, tokens=16, batch=8, small_batch=4, group=4,
     group_prompt=32, cache_batch=2, curve_tokens=16, batches=(1, 4, 8), contexts=(16, 64), context_batch=2, groups=(1, 2, 4),
-    read_bytes=8 << 20, gemm_sizes=(128,),
+    read_bytes=8 << 20, gemm_size=128,
 )  # fmt: skip
 
 

@@ -28,8 +28,8 @@ DEFINITIONS = """\
 - **against synchronous compaction**: the same engine, where who has a token waits until all have theirs (`choose_rows=lockstep`), both at batch 16.
 - **when no token exits**: the adaptive path with a gate that never says leave, against fixed 4; seconds a loop, while
   decoding, at batch 16, where what is not matrix products weighs more than at 64.
-- **share of the limit**: each pass of the decode window at max(bytes / read bandwidth, FLOP / GEMM peak), both the best of several ways,
-  measured in the same run; the sum over the window, over the seconds that the window took.
+- **share of the limit**: each pass at max(bytes / read bandwidth, FLOP / GEMM rate), both by the best of several ways and the best
+  that was measured between the passes of the same eighth; over the seconds that these took.
 - **group**: the whole call, against the same engine with `share_prompts=False`.
 - **replay**: the functions of the trainer's loss on one group (its prompt once, at full depth), fp32 master weights computing in bf16.
 - **exact**: rollout and replay of one batch (2 groups of 16, 32 new tokens) with `model.model.exact` true, against false.
@@ -122,10 +122,15 @@ def generate_line(rollout: Mapping[str, Any]) -> str:
 def limit_line(rollout: Mapping[str, Any]) -> str:
     limit = rollout["limit"]
     return (
-        f"The limit: reading {limit['read_bytes_per_second'] / 1e9:.1f} GB/s ({limit['read_by']}), multiplying "
-        f"{limit['gemm_flop_per_second'] / 1e9:.0f} GFLOP/s ({limit['gemm_by']}); a pass of the adaptive run at batch 64 must read and write "
+        f"The limit: reading {_of(limit['read_bytes_per_second'])} GB/s ({limit['read_by']}), multiplying "
+        f"{_of(limit['gemm_flop_per_second'])} GFLOP/s ({limit['gemm_by']}), median, least..greatest while it ran; a pass of the adaptive run at batch 64 must read and write "
         f"{limit['mean_pass_bytes'] / 1e6:.0f} MB and compute {limit['mean_pass_flop'] / 1e9:.1f} GFLOP: {limit['tokens_per_second']:.0f} tokens/s."
     )
+
+
+def _of(found: Mapping[str, float]) -> str:
+    """A spread, in units of 1e9."""
+    return f"{found['median'] / 1e9:.0f} ({found['least'] / 1e9:.0f}..{found['greatest'] / 1e9:.0f})"
 
 
 def memory_and_replay(results: Mapping[str, Any]) -> list[str]:

@@ -23,8 +23,8 @@ The first three run together, and the small ones (see `clock`). Ratios are of to
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Mapping, Sequence
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -43,7 +43,7 @@ from ouro_rl.bench.clock import (
     spread,
     warm_up,
 )
-from ouro_rl.bench.limit import Machine, measure_machine, window_costs, window_limit
+from ouro_rl.bench.limit import Machine, Prober, slice_limits, window_costs
 from ouro_rl.bench.model import NEVER, Sizes, bench_model, make_requests, set_gate, trace_bias, trace_seeds
 from ouro_rl.errors import RunError
 from ouro_rl.model import OuroForCausalLM
@@ -104,17 +104,20 @@ class Contestants:
     def full(self) -> ExitRule:
         return ExitRule(kind="fixed", value=self.sizes.loops)
 
-    def run_beside_generate(self, model: OuroForCausalLM, say: Say) -> tuple[dict[str, Run], Generated]:
-        """The big runs, each kept at the share of its tokens that `generate()` on `model` has."""
-        calls = self.big()
+    def run_beside_generate(
+        self, model: OuroForCausalLM, say: Say
+    ) -> tuple[dict[str, Run], Generated, list[tuple[float, Machine]]]:
+        """The big runs, each kept at the share of its tokens that `generate()` on `model` has; and what the machine could do at each."""
+        calls, prober, machines = self.big(), Prober(self.sizes), []
 
         def between(made: int) -> None:
             keep_pace(list(calls.values()), made / self.sizes.tokens)
+            machines.append((made / self.sizes.tokens, prober.measure()))
             if made % SAY_EVERY == 0:
                 say(f"batch {self.sizes.batch}, beside generate(): {made} of {self.sizes.tokens} tokens")
 
         generated = run_generate(model, self.requests, self.sizes.tokens, between)
-        return {name: call.result() for name, call in calls.items()}, generated
+        return {name: call.result() for name, call in calls.items()}, generated, machines
 
     def probe_generate(self) -> tuple[str, OuroForCausalLM, dict[str, float]]:
         """The precision in which `generate()` is the faster, the model in it, and what a short call took in each."""
@@ -142,38 +145,37 @@ class Contestants:
 def bench_rollout(sizes: Sizes, say: Say) -> dict[str, Any]:
     """The section `rollout` of the JSON, with `ratios` by their top-level names."""
     contestants = Contestants(sizes)
-    say("measuring the machine")
-    machine = measure_machine(sizes)
     say("warming up")
     warm_up(contestants.engine(sizes.small_batch), contestants.requests[: sizes.small_batch])
     say("probing generate()")
     precision, model, probe = contestants.probe_generate()
-    runs, generated = contestants.run_beside_generate(model, say)
+    runs, generated, machines = contestants.run_beside_generate(model, say)
     say(f"batch {sizes.small_batch}")
     runs |= run_together(contestants.small())
-    machine = machine.better(measure_machine(sizes))
     contestants.check_same_work(runs)
     return {
-        "ratios": engine_ratios(sizes, runs, machine) | generate_ratios(runs["adaptive"], generated),
-        "limit": limit_figures(sizes, runs["adaptive"], machine),
+        "ratios": engine_ratios(sizes, runs, machines) | generate_ratios(runs["adaptive"], generated),
+        "limit": limit_figures(sizes, runs["adaptive"], machines),
         "runs": {name: figures(run) for name, run in (runs | {"generate": generated}).items()},
         "generate": {"precision": precision, "probe_seconds": probe, "probe_samples": PROBE_SAMPLES, "probe_tokens": PROBE_TOKENS},
         "engine": contestants.model.model.row_ops(torch.bfloat16)[1],
     }
 
 
-def engine_ratios(sizes: Sizes, runs: Mapping[str, Run], machine: Machine) -> dict[str, dict]:
+def engine_ratios(
+    sizes: Sizes, runs: Mapping[str, Run], machines: Sequence[tuple[float, Machine]]
+) -> dict[str, dict]:
     """Spreads by name."""
     speeds = {name: run.slice_speeds for name, run in runs.items() if name != "gate_small"}
     bound = sizes.loops / runs["adaptive"].mean_depth
     share = ratios(speeds["adaptive"], [bound * speed for speed in speeds["fixed"]])
     seconds_ratio = ratios(speeds["fixed_small"], speeds["no_exit_small"])  # both at the same depth: tokens/s are loops/s
-    limit = window_limit(sizes, runs["adaptive"], machine) / runs["adaptive"].window_seconds
+    adaptive = runs["adaptive"]
     return {
         "continuous_share_of_bound": share,
         "continuous_vs_sync_b16": ratios(speeds["adaptive_small"], speeds["lockstep_small"]),
         "no_exit_overhead": excess(seconds_ratio),
-        "share_of_limit": spread([limit]),
+        "share_of_limit": ratios(slice_limits(sizes, adaptive, machines), [part.seconds for part in adaptive.slices]),
     }
 
 
@@ -185,19 +187,19 @@ def generate_ratios(ours: Run, theirs: Generated) -> dict[str, dict]:
     }
 
 
-def limit_figures(sizes: Sizes, run: Run, machine: Machine) -> dict[str, Any]:
+def limit_figures(sizes: Sizes, run: Run, machines: Sequence[tuple[float, Machine]]) -> dict[str, Any]:
     """What the limit was worked out from."""
-    costs = window_costs(sizes, run)
-    limit = window_limit(sizes, run, machine)
+    costs, limits = window_costs(sizes, run), slice_limits(sizes, run, machines)
+    best = reduce(Machine.better, (machine for _, machine in machines))
     return {
-        "read_bytes_per_second": machine.bytes_per_second,
-        "read_by": machine.how_read,
-        "gemm_flop_per_second": machine.flop_per_second,
-        "gemm_by": machine.how_multiplied,
+        "read_bytes_per_second": spread([machine.bytes_per_second for _, machine in machines]),
+        "read_by": best.how_read,
+        "gemm_flop_per_second": spread([machine.flop_per_second for _, machine in machines]),
+        "gemm_by": best.how_multiplied,
         "passes": len(costs),
         "mean_pass_bytes": sum(cost.bytes for cost in costs) / len(costs),
         "mean_pass_flop": sum(cost.flop for cost in costs) / len(costs),
-        "tokens_per_second": run.window_loops / run.mean_depth / limit,
+        "tokens_per_second": run.window_loops / run.mean_depth / sum(limits),
     }
 
 
