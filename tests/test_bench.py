@@ -251,7 +251,7 @@ def test_everyone_does_the_same_work(everything):
         "adaptive": (32, 80), "fixed": (32, 128), "adaptive_small": (16, 40), "lockstep_small": (16, 40),
         "fixed_small": (16, 64), "no_exit_small": (16, 64),
     }  # fmt: skip
-    assert (runs["generate"]["tokens"], runs["gate_small"]["tokens"]) == (32, 16)
+    assert [runs[name]["tokens"] for name in ("generate", "gate_small", "generate_bf16_small")] == [32, 16, 4]
     assert runs["lockstep_small"]["passes"] > runs["adaptive_small"]["passes"] == 20
     assert len({run["prompt_loops"] for name, run in runs.items() if "loops" in run and not name.endswith("_small")}) == 1
 
@@ -307,6 +307,7 @@ def test_ratios_follow_from_the_raw_figures(everything):
     assert results["adaptive_vs_generate"] == pytest.approx(ratio("adaptive", "generate"))
     whole = runs["adaptive"]["tokens_per_second"] / runs["generate"]["tokens_per_second"]
     assert results["adaptive_vs_generate_whole_call"] == pytest.approx(whole)
+    assert results["adaptive_vs_generate_bf16_b16"] > 0
     probe = results["rollout"]["generate"]
     assert probe["precision"] == min(probe["probe_seconds"], key=probe["probe_seconds"].get)
     whole = runs["adaptive"]["decode_tokens_per_second"] / results["rollout"]["limit"]["tokens_per_second"]

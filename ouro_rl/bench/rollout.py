@@ -6,14 +6,17 @@ All runs have the same model, prompts (as many different ones as samples) and nu
     fixed            the same engine, every token 4 loops
     generate         transformers' generate(), batch 64, greedy, 4 loops, on the same weights: in bf16, or cast to fp32 where a probe says that
                      this is the faster
+    generate_bf16_small   generate() at batch 16 in bf16, as a user calls it, for the first quarter of the tokens; where bf16 is the faster it is
+                     what `generate` is
     *_small          at batch 16: `adaptive_small`, `fixed_small`, and
     lockstep_small   synchronous compaction (`choose_rows=lockstep`), along the trace
     no_exit_small    the adaptive path (gate asked, depths drawn) with a gate that never says leave
     gate_small       depths drawn from a gate with random weights: they depend on the states, and the batch drains at the end
 
-The first three run together, and the small ones (see `clock`). Ratios are of tokens/s while decoding, slice by slice:
+The first three run together, and the others (see `clock`). Ratios are of tokens/s while decoding, slice by slice:
 
-    adaptive_vs_generate       adaptive / generate; of the whole call, prefill included: `adaptive_vs_generate_whole_call`
+    adaptive_vs_generate       adaptive / generate; of the whole call, prefill included: `adaptive_vs_generate_whole_call`; and
+                               adaptive_small / generate_bf16_small, both over that quarter: `adaptive_vs_generate_bf16_b16`
     continuous_share_of_bound  (adaptive / fixed) / (4 / mean depth)
     continuous_vs_sync_b16     adaptive_small / lockstep_small
     no_exit_overhead           seconds a loop of no_exit_small / those of fixed_small - 1
@@ -55,6 +58,8 @@ from rollout_workers.scheduler import SPARE_TOKENS
 GATE_SPREAD = 1.0
 """Standard deviation of the random gate's logits."""
 PROBE_SAMPLES, PROBE_TOKENS = 1, 2
+BF16_SHARE = 4
+"""One in so many of the tokens is made by `generate()` in bf16 too, which takes long where bf16 is emulated."""
 SAY_EVERY = 8
 """Tokens between two lines of progress."""
 
@@ -119,6 +124,16 @@ class Contestants:
         generated = run_generate(model, self.requests, self.sizes.tokens, between)
         return {name: call.result() for name, call in calls.items()}, generated, machines
 
+    def run_small(self) -> tuple[dict[str, Run], Generated]:
+        """The small runs, and `generate()` in bf16 beside their first quarter."""
+        calls, sizes = self.small(), self.sizes
+
+        def between(made: int) -> None:
+            keep_pace(list(calls.values()), made / sizes.tokens)
+
+        generated = run_generate(self.model, self.requests[: sizes.small_batch], sizes.tokens // BF16_SHARE, between)
+        return run_together(calls), generated
+
     def probe_generate(self) -> tuple[str, OuroForCausalLM, dict[str, float]]:
         """The precision in which `generate()` is the faster, the model in it, and what a short call took in each."""
         models = {"bf16": self.model, "fp32": bench_model(self.sizes).float()}
@@ -151,12 +166,14 @@ def bench_rollout(sizes: Sizes, say: Say) -> dict[str, Any]:
     precision, model, probe = contestants.probe_generate()
     runs, generated, machines = contestants.run_beside_generate(model, say)
     say(f"batch {sizes.small_batch}")
-    runs |= run_together(contestants.small())
+    small, generated_bf16 = contestants.run_small()
+    runs |= small
     contestants.check_same_work(runs)
     return {
-        "ratios": engine_ratios(sizes, runs, machines) | generate_ratios(runs["adaptive"], generated),
+        "ratios": engine_ratios(sizes, runs, machines) | generate_ratios(runs["adaptive"], generated)
+        | {"adaptive_vs_generate_bf16_b16": bf16_ratio(runs["adaptive_small"], generated_bf16)},
         "limit": limit_figures(sizes, runs["adaptive"], machines),
-        "runs": {name: figures(run) for name, run in (runs | {"generate": generated}).items()},
+        "runs": {name: figures(run) for name, run in (runs | {"generate": generated, "generate_bf16_small": generated_bf16}).items()},
         "generate": {"precision": precision, "probe_seconds": probe, "probe_samples": PROBE_SAMPLES, "probe_tokens": PROBE_TOKENS},
         "engine": contestants.model.model.row_ops(torch.bfloat16)[1],
     }
@@ -185,6 +202,13 @@ def generate_ratios(ours: Run, theirs: Generated) -> dict[str, dict]:
         "adaptive_vs_generate": ratios(ours.slice_speeds, theirs.slice_speeds),
         "adaptive_vs_generate_whole_call": spread([ours.tokens_per_second / theirs.tokens_per_second]),
     }
+
+
+def bf16_ratio(ours: Run, theirs: Generated) -> dict[str, float | int]:
+    """Tokens/s while decoding over the same first tokens."""
+    parts = [part for part in ours.slices if part.shares[1] <= 1 / BF16_SHARE]
+    speed = sum(part.loops for part in parts) / ours.mean_depth / sum(part.seconds for part in parts)
+    return spread([speed / theirs.decode_tokens_per_second])
 
 
 def limit_figures(sizes: Sizes, run: Run, machines: Sequence[tuple[float, Machine]]) -> dict[str, Any]:
