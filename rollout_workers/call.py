@@ -83,9 +83,7 @@ class Call:
         self.stats.peak_bytes = self.stats.peak_pages * self.cache.page_bytes
         if self.done and self.static:
             self.static.close()
-        if self.cache.references:  # left by an exception
-            self.cache.reset()
-            self.engine.static.forget()
+        self.engine.clear()
 
     @property
     def done(self) -> bool:

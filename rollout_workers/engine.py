@@ -106,7 +106,17 @@ class RolloutEngine:
             loops=params.depth_policy.max_loops(self.model.config.total_ut_steps),
             rule=params.depth_policy.kv_rule,
         )
-        return Call(self, requests, params, policy_version, on_rollout)
+        try:
+            return Call(self, requests, params, policy_version, on_rollout)
+        except BaseException:
+            self.clear()
+            raise
+
+    def clear(self) -> None:
+        """Forget what an unfinished call has left in the cache, if anything."""
+        if self.cache.references:
+            self.cache.reset()
+            self.static.forget()
 
     def _check(self, requests: Sequence[RolloutRequest], params: SamplingParams) -> None:
         limit = self.model.config.max_position_embeddings

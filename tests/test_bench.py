@@ -146,7 +146,7 @@ def test_each_call_is_timed_alone_and_prepared_before_each_pass(monkeypatch: pyt
 def test_a_call_that_has_not_ended_has_no_result():
     call = timed_call(BY_GATE)
     call.advance()
-    with pytest.raises(RunError, match="ended at"):
+    with pytest.raises(RunError, match="has not ended"):
         call.result()
 
 

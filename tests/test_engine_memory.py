@@ -131,6 +131,18 @@ def test_the_first_never_waits():
     assert ended.index(next(row for row in ended if row[0])) + 1 == sum(first.depths)
 
 
+def test_a_call_that_could_not_begin_leaves_nothing_behind(monkeypatch):
+    engine = RolloutEngine(calm_model(3), max_batch=2, static_passes=True)
+    requests, params = make_requests([4]), SamplingParams(max_new_tokens=3)
+    with monkeypatch.context() as patch:
+        patch.setattr("rollout_workers.call.Scheduler", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            engine.start(requests, params)
+    assert not engine.cache.references
+    assert len(engine.generate(requests, params)) == len(requests[0].seeds)
+    engine.cache.check_integrity()
+
+
 def test_a_request_that_can_never_fit_is_refused():
     model = calm_model()
     requests, params = make_requests([4, 30], group=1), SamplingParams(max_new_tokens=10)

@@ -152,7 +152,9 @@ class TimedCall:
         return self.call.tokens / self.wanted, len(self.looks)
 
     def advance(self) -> None:
-        """One pass."""
+        """One pass. Raises RunError where the samples have ended before they had their tokens."""
+        if self.call.done:
+            raise RunError(f"a call ended at {self.call.tokens} of {self.wanted} tokens")
         self.prepare()
         stats = self.call.stats
         started = time.perf_counter()
@@ -169,12 +171,12 @@ class TimedCall:
         """After the last pass."""
         with self.call:
             if not self.call.done:
-                raise RunError(f"a call ended at {self.call.tokens} of {self.wanted} tokens")
+                raise RunError(f"a call is at {self.call.tokens} of {self.wanted} tokens: it has not ended")
         return Run(looks=self.looks, peak_bytes=self.call.stats.peak_bytes, rollouts=self.call.rollouts)
 
 
 def keep_pace(calls: Sequence[TimedCall], share: float) -> None:
-    """Advance all to this share of their tokens (with 0: until their prompts are through), who is furthest behind first."""
+    """Advance all to this share of their tokens (with 0: until they have a token), who is furthest behind first."""
     while behind := [call for call in calls if call.progress[0] < share or (not share and not call.call.tokens)]:
         min(behind, key=lambda call: call.progress).advance()
 

@@ -6,7 +6,7 @@ replay is timed on one group and counted as often as groups make up the batch.
     exact_cost   (rollout + replay seconds with `model.model.exact` true) / (the same with false) - 1
 
 So rollout and replay weigh what they take. The rollouts run together (see `clock`), the replays take turns. Where the kernels compute each
-row by itself whatever is asked (see `paths`), both sides are one code, and what is left to see is the noise of measuring.
+row by itself whatever is asked (`one_path`), both sides are one code, and what is left to see is the noise of measuring.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from typing import Any
 
 import torch
 
+from ouro_rl import native
 from ouro_rl.bench.clock import Say, TimedCall, excess, ratios, run_together, spread, take_turns, warm_up
 from ouro_rl.bench.model import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.bench.replay import first_samples, group_batch, replay_once, trainer_model
+from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.ops import KernelOps
 from rollout_workers.engine import RolloutEngine
 
 GROUPS = 2
@@ -45,6 +48,11 @@ class Side:
         replay_once(self.trained, first_samples(batch), self.sizes.loops)
 
 
+def is_one_path(model: OuroForCausalLM) -> bool:
+    """Whether rows are computed alike with `exact` and without: by the C kernels, where bf16 products are not oneDNN's."""
+    return isinstance(model.model.row_ops(torch.bfloat16)[0], KernelOps) and not native.has_bf16_products()
+
+
 def bench_exact(sizes: Sizes, say: Say) -> dict[str, Any]:
     """The section `exact` of the JSON, with `ratios` by their top-level names."""
     sizes = replace(sizes, batch=GROUPS * sizes.group, tokens=sizes.curve_tokens)
@@ -65,7 +73,7 @@ def bench_exact(sizes: Sizes, say: Say) -> dict[str, Any]:
         "ratios": {"exact_cost": excess(spread([steps["exact"] / steps["plain"]]))},
         "rollout_cost": excess(ratios(runs["plain"].slice_speeds, runs["exact"].slice_speeds)),
         "replay_cost": excess(ratios(replays["exact"], replays["plain"])),
-        "paths": {name: type(side.model.model.row_ops(torch.bfloat16)[0]).__name__ for name, side in sides.items()},
+        "one_path": is_one_path(sides["exact"].model),
         "runs": {
             name: {
                 "rollout_seconds": runs[name].last.seconds,

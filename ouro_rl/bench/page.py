@@ -45,7 +45,7 @@ def markdown(results: Mapping[str, Any], machines: Sequence[str]) -> str:
     parts = [
         "# Performance",
         "Random weights, 97.5 M parameters in Ouro's form (hidden 768, 12 layers, intermediate 2048, 12 heads, vocabulary 8192, 4 loops), bf16, "
-        "prompt 64, 64 new tokens, batch 64. Everything is measured by one command, in one run:",
+        "prompt 64, 64 new tokens, batch 64. The figures come from one run of one command, the curves from one of another:",
         "```bash\nouro-rl bench all --json all.json        # under 10 minutes on 2 cores\n"
         "ouro-rl bench curves --json curves.json --plot docs/performance.png\n"
         "ouro-rl bench page all.json curves.json > docs/performance.md\n```",
@@ -139,13 +139,14 @@ def memory_and_replay(results: Mapping[str, Any]) -> list[str]:
     if "replay" in results and "exact" in results:
         replay, exact = results["replay"], results["exact"]
         sides = replay["runs"]
+        path = "one code path with and without, so this is noise" if exact["one_path"] else "two code paths"
         parts.append(
             "## Replay\n\n"
             f"Forward + backward of a group: {sides['mean_depth']['seconds']['median']:.2f} s at mean depth 2.5, "
             f"{sides['full_depth']['seconds']['median']:.2f} s at 4; rows alone would give {replay['row_ratio']:.3f}. Largest log-prob gap "
             f"between engine and replay: {sides['mean_depth']['largest_logprob_gap']:.1e} nats. `exact` costs "
             f"{100 * exact['rollout_cost']['median']:.1f} % of the rollout and {100 * exact['replay_cost']['median']:.1f} % of the replay "
-            f"({exact['paths']['exact']} against {exact['paths']['plain']})."
+            f"({path})."
         )
     if "cache" in results:
         cache = results["cache"]

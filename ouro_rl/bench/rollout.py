@@ -207,6 +207,8 @@ def generate_ratios(ours: Run, theirs: Generated) -> dict[str, dict]:
 def bf16_ratio(ours: Run, theirs: Generated) -> dict[str, float | int]:
     """Tokens/s while decoding over the same first tokens."""
     parts = [part for part in ours.slices if part.shares[1] <= 1 / BF16_SHARE]
+    if not parts:
+        raise RunError("the first quarter of the tokens is too short to time: the sizes of this run are too small")
     speed = sum(part.loops for part in parts) / ours.mean_depth / sum(part.seconds for part in parts)
     return spread([speed / theirs.decode_tokens_per_second])
 

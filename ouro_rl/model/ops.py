@@ -1,7 +1,7 @@
 """The operations of a layer on rows: in plain torch, or by kernels for single rows (`ouro_rl.row_kernels`).
 
 `KernelOps` computes each row by itself, so that a rollout worker (any batch) and the trainer's replay (another batch) get the same
-bits from the same inputs; its gradients are ordinary torch. `TorchOps` is what every device has.
+bits from the same inputs; products apart, its gradients are kernels too. `TorchOps` is what every device has.
 """
 
 from __future__ import annotations

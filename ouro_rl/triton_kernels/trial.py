@@ -1,6 +1,7 @@
-"""A small run of every kernel before a model relies on them: a compiler or a driver that does not fit shows here.
+"""A small run of the kernels before a model relies on them: a compiler or a driver that does not fit shows here.
 
-Compared is with plain torch in fp64 on the same device; and each row, to the bit, with itself in other company and elsewhere.
+Compared is with plain torch in fp64 on the same device; and each row, to the bit, with itself in other company and elsewhere. Gradients are
+only looked at for numbers: `tests/test_gpu.py` compares them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ READ = 100
 WIDTH = 96
 MANY = 1024
 """Rows that go in large tiles."""
+INPUTS = (1000, 1024)
+"""Widths of products: one with a rest behind the last whole step, one without. They are kernels of their own."""
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
@@ -30,11 +33,13 @@ def check(kernels: Any, device: torch.device, dtype: torch.dtype, *, heads: int,
         return torch.randn(shape, generator=generator).to(device, dtype)
 
     x, weights, norm = random(ROWS, WIDTH), random(3 * WIDTH, WIDTH), random(WIDTH)
+    whole, wide = random(ROWS, INPUTS[-1]), random(12, INPUTS[-1])
     for kind in {dtype, torch.float32}:  # the gate is read in fp32
-        for matrix in (weights.to(kind), weights[:1].to(kind)):
+        for rows, matrix in ((x, weights), (x, weights[:1]), (whole, wide), (whole, wide[:1])):
+            rows, matrix = rows.to(kind), matrix.to(kind)
             product = kernels.product([matrix], kind, exact=True, old=None)
-            wanted = F.linear(x.double(), matrix.double())
-            _agree("product", kind, product(x.to(kind)), wanted, product(x[OTHERS:].to(kind)))
+            wanted = F.linear(rows.double(), matrix.double())
+            _agree("product", kind, product(rows), wanted, product(rows[OTHERS:]))
     normed = F.rms_norm(x.double(), (WIDTH,), None, 1e-6) * norm.double()
     _agree("norm", dtype, kernels.rms_norm(x, norm, 1e-6), normed, kernels.rms_norm(x[OTHERS:], norm, 1e-6))
     mixed = F.silu(x.double()) * x.double()
@@ -73,16 +78,19 @@ def widen(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
         return ""  # has no large ones
     generator = torch.Generator().manual_seed(1)
     # Sums that cancel: another order of adding shows.
-    x, weights = (torch.randn(size, 1000, generator=generator).to(device, dtype) for size in (MANY, 200))
-    kernels.wide = False
-    small = kernels.product([weights], dtype, exact=True)(x)
-    kernels.wide = True
-    try:
-        if torch.equal(kernels.product([weights], dtype, exact=True)(x), small):
-            return ""
-        why = "larger ones add in another order here"
-    except Exception as error:  # a device with less shared memory, say
-        why = type(error).__name__
+    why = ""
+    for inputs in INPUTS:
+        x, weights = (torch.randn(size, inputs, generator=generator).to(device, dtype) for size in (MANY, 200))
+        kernels.wide = False
+        small = kernels.product([weights], dtype, exact=True)(x)
+        kernels.wide = True
+        try:
+            if not torch.equal(kernels.product([weights], dtype, exact=True)(x), small):
+                why = "larger ones add in another order here"
+        except Exception as error:  # a device with less shared memory, say
+            why = type(error).__name__
+    if not why:
+        return ""
     kernels.wide = False
     return f" (products of many rows in small tiles: {why})"
 

@@ -220,7 +220,7 @@ class Sandbox:
                 process.wait(timeout=1)
             if process.returncode is None:
                 for child in _children(process.pid):
-                    with contextlib.suppress(ProcessLookupError):
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(child, signal.SIGKILL)
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     process.wait(timeout=1)
