@@ -136,7 +136,7 @@ class TimedCall:
         self, engine: RolloutEngine, requests: Sequence[RolloutRequest], tokens: int, rule: ExitRule = BY_GATE,
         prepare: Callable[[], None] = lambda: None,
     ):  # fmt: skip
-        self.engine, self.prepare = engine, prepare
+        self.prepare = prepare
         engine.stats = EngineStats()
         gc.collect()
         prepare()

@@ -43,7 +43,7 @@ class Side:
         self.requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=sizes.group)
 
     def warm_up(self, batch: dict[str, torch.Tensor]) -> None:
-        """Pack weights, compile, grow the pools."""
+        """Compile and pack weights."""
         warm_up(self.engine, self.requests)
         replay_once(self.trained, first_samples(batch), self.sizes.loops)
 

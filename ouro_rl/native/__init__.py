@@ -6,13 +6,11 @@ import functools
 
 import torch
 
-from ouro_rl.native.build import cpu_flags, library
-from ouro_rl.native.kernels import LANES, Kernels, PackedWeights, PagedRows, has_bf16_products, onednn_product, pack
+from ouro_rl.native.build import library
+from ouro_rl.native.kernels import LANES, Kernels, has_bf16_products, onednn_product, pack
 from ouro_rl.row_kernels import SWITCH
 
-__all__ = [
-    "SWITCH", "Kernels", "PackedWeights", "PagedRows", "choose", "cpu_flags", "has_bf16_products", "load", "onednn_product", "pack",
-]  # fmt: skip
+__all__ = ["SWITCH", "Kernels", "choose", "has_bf16_products", "load", "onednn_product", "pack"]
 
 
 @functools.cache
