@@ -24,9 +24,32 @@ class Product:
     multiply: Callable[[Tensor], Tensor]
     copy: Tensor | None = None
     """What it reads in place of the matrices, if that is to be overwritten where it lies: a CUDA graph knows its address."""
+    packed: Any = None
+    """What a stack of these kernels reads in place of the matrices; None where no stack can have this product in it."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.multiply(x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerWeights:
+    """Of one layer: the products by its matrices, and its norms' weights in the order in which a row meets them."""
+
+    qkv: Product
+    out: Product
+    gate_up: Product
+    down: Product
+    norms: tuple[Tensor, Tensor, Tensor, Tensor]
+
+
+class Stack(Protocol):
+    """All layers and the norm behind them, in one call that gives the bits of the single ones."""
+
+    def __call__(
+        self, states: Tensor, rope: tuple[Tensor, Tensor], pages: Tensor, rows: Any, keys: Sequence[Tensor], values: Sequence[Tensor]
+    ) -> Tensor:
+        """states [n, hidden] -> [n, hidden]. Row r is turned by the angles cos and sin [n, dim / 2], writes page pages[r] of each layer's
+        keys and values [pages, kv heads, dim], and then reads what `plan_rows` has said of it."""
 
 
 class RowKernels(Protocol):
@@ -60,6 +83,12 @@ class RowKernels(Protocol):
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, rows: Any, scaling: float) -> Tensor:
         """Row r of q [n or more, heads, dim] over its pages of keys and values [pages, kv heads, dim]. Rows beyond n give zeros."""
+
+    def stack(
+        self, layers: Sequence[LayerWeights], norm: Tensor, eps: float, dtype: torch.dtype, *, heads: int, scaling: float
+    ) -> Stack | None:
+        """These layers of `heads` query heads, and the norm behind them, on rows of this precision. None where there is no such thing,
+        or not with these products."""
 
     def attend_gradient(
         self, grad: Tensor, q: Tensor, keys: Tensor, values: Tensor, rows: Any, scaling: float

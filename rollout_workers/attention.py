@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -62,9 +62,13 @@ class KernelAttention:
         self.cache, self.kernels = cache, kernels
         self.asks_the_host = kernels.asks_the_host
 
-    def plan(self, rows: Rows) -> Attend:
+    def paged(self, rows: Rows) -> Any:
+        """What `plan_rows` of the kernels says of them."""
         lines = self.cache.lines(rows.slots, rows.loops)
-        paged = self.kernels.plan_rows(self.cache.table, lines, rows.contexts, apart=rows.samples)
+        return self.kernels.plan_rows(self.cache.table, lines, rows.contexts, apart=rows.samples)
+
+    def plan(self, rows: Rows) -> Attend:
+        paged = self.paged(rows)
 
         def attend(q: Tensor, keys: Tensor, values: Tensor, scaling: float) -> Tensor:
             return self.kernels.attend(q, keys, values, paged, scaling)

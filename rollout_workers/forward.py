@@ -8,6 +8,8 @@ from torch import Tensor
 
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.model.layers import in_tiles
+from ouro_rl.model.ops import KernelOps
+from ouro_rl.model.stack import LayerStack
 from rollout_workers.attention import Rows, choose_attention
 from rollout_workers.kv_cache import KVCache
 
@@ -21,6 +23,7 @@ class Forward:
         self.ops, self.description = model.model.row_ops(self.dtype)
         """Which code runs, and why."""
         self.attention = choose_attention(cache, self.ops, model.config.num_attention_heads)
+        self.stack = LayerStack(model.model, self.ops, self.dtype) if isinstance(self.ops, KernelOps) else None
         self.rope: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, rows: Rows, pages: Tensor, states: Tensor) -> Tensor:
@@ -28,7 +31,11 @@ class Forward:
         hidden = in_tiles(states, self.ops)
         positions = F.pad(rows.positions, (0, len(hidden) - len(pages)))
         rope = tuple(part.index_select(0, positions) for part in self.angles())
-        attend_rows, cache = self.attention.plan(rows), self.cache
+        cache = self.cache
+        stack = None if self.stack is None else self.stack.current()
+        if stack is not None:
+            return stack(hidden, rope, pages, self.attention.paged(rows), cache.keys, cache.values)
+        attend_rows = self.attention.plan(rows)
 
         def attend(module, q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, None]:
             layer = module.layer_idx

@@ -100,11 +100,11 @@ class KernelOps:
         return self._multiply(x, weight)
 
     def _multiply(self, x: Tensor, *weights: Tensor) -> Tensor:
-        product = self._product(x.dtype, weights)
+        product = self.product_of(x.dtype, *weights)
         return _Linear.apply(x, product, *weights) if torch.is_grad_enabled() else product(x)
 
-    def _product(self, dtype: torch.dtype, weights: Sequence[Tensor]) -> Product:
-        """By these matrices [N, K] side by side, at their last version."""
+    def product_of(self, dtype: torch.dtype, *weights: Tensor) -> Product:
+        """By these matrices [N, K], one below the other, at their last version."""
         key = dtype, *map(id, weights)
         kept = self._kept.get(key)
         if kept is None or not kept.is_of(weights):
@@ -157,7 +157,7 @@ class _Kept:
         self.weights = [weakref.ref(reference(), forget) for reference in self.weights]
 
     def product(self, kernels: RowKernels, weights: Sequence[Tensor], dtype: torch.dtype, exact: bool) -> Product:
-        version = (optimizer_steps, *((weight._version, weight.data_ptr()) for weight in weights))
+        version = version_of(weights)
         if self._product is None or self._version != version:
             self._product = kernels.product(weights, dtype, exact=exact, old=self._product)
             self._version = version
@@ -168,6 +168,11 @@ TORCH_OPS = TorchOps()
 
 optimizer_steps = 0
 """Of all optimizers of this process: fused ones change weights without a new `_version`."""
+
+
+def version_of(weights: Sequence[Tensor]) -> tuple:
+    """Another one when any of these tensors has changed, or moved."""
+    return optimizer_steps, *((weight._version, weight.data_ptr()) for weight in weights)
 
 
 def _count_step(*_: object) -> None:

@@ -3,26 +3,17 @@
 
 #define CHUNK 16  // pages that all heads go through, each asking for its part of the next ones: a page lies in one piece, and comes whole
 
-typedef struct {
-    void *out;
-    const void *q, *keys, *values;
-    const int64_t *table, *lines, *contexts;
-    int64_t size, width;  // numbers of a page, entries of a line
-    int heads, share;     // query heads, and how many of them read one key-value head
-    float scaling;
-} Call;
-
 INLINE const void *part(const void *pool, int64_t at, const int half) {
     return half ? (const void *)((const uint16_t *)pool + at) : (const void *)((const float *)pool + at);
 }
 
 // All heads of the rows order[0 .. rows), which share their first `shared` pages. `work`: for each head a line of scores a row, then
 // their queries, then what is mixed.
-INLINE void attend_block(const Call *call, const int64_t *order, int64_t shared, int64_t following, const int dim,
+INLINE void attend_block(const Attention *call, const int64_t *order, int64_t shared, int64_t following, const int dim,
                          const int rows, float *work, const int half) {
-    const int parts = dim / LANES, heads = call->heads, share = call->share;
+    const int parts = dim / LANES, heads = call->heads, share = call->heads / call->kv_heads;
     const int64_t room = (call->width + 2 * LANES - 1) / LANES * LANES;  // `score` writes whole vectors, from anywhere
-    const int64_t line = rows * room, size = call->size, step = (int64_t)heads * dim;
+    const int64_t line = rows * room, size = (int64_t)call->kv_heads * dim, step = (int64_t)heads * dim;
     float *queries = work + heads * line, *mixed = queries + heads * rows * dim;
     for (int h = 0; h < heads; h++)
         for (int r = 0; r < rows; r++)
@@ -74,7 +65,7 @@ INLINE void attend_block(const Call *call, const int64_t *order, int64_t shared,
         return; \
     }
 #define BLOCKS(NAME, HALF) \
-    static __attribute__((noinline)) void NAME(const Call *call, const int64_t *order, int64_t shared, int64_t following, int dim, \
+    static __attribute__((noinline)) void NAME(const Attention *call, const int64_t *order, int64_t shared, int64_t following, int dim, \
                                                int rows, float *work) { \
         const int half = HALF; \
         /* Usual sizes compile to straight vector code. */ \
@@ -109,23 +100,25 @@ CALL int64_t blocks(int64_t *starts, int64_t *shared, const int64_t *order, cons
     return count;
 }
 
-// Row r = order[i] of q [rows, heads, dim] over pages table[lines[r]][0 .. contexts[r]) of keys and values [pages, kv heads, dim].
-// `half`: q, out, keys and values are bf16. Returns 0, or 1 without memory.
-CALL int attend(void *out, const void *q, const void *keys, const void *values, const int64_t *table, const int64_t *lines,
-                const int64_t *contexts, const int64_t *order, const int64_t *starts, const int64_t *shared, int64_t count,
-                int64_t width, int heads, int kv_heads, int dim, float scaling, int half, int threads) {
-    const Call call = {out, q, keys, values, table, lines, contexts, (int64_t)kv_heads * dim, width, heads, heads / kv_heads, scaling};
+int attend_rows(const Attention *call, int half) {
+    const int64_t count = call->count, *order = call->order, *starts = call->starts;
+    float *work = scratch(sizeof(float) * call->heads * TOGETHER * (call->width + 2 * LANES + 2 * call->dim));
+    int all = 1;
+#ifdef _OPENMP
+    all = omp_get_num_threads();
+#endif
+    // Neighbours go to one thread, which asks for the next one's pages in time, where there are enough for all threads.
+#pragma omp for schedule(dynamic, count >= 8 * all ? 4 : 1) nowait
+    for (int64_t b = 0; b < count; b++)
+        if (work)
+            (half ? block_half : block_full)(call, order + starts[b], call->shared[b], order[starts[b + 1 < count ? b + 1 : b]],
+                                             call->dim, (int)(starts[b + 1] - starts[b]), work);
+    return !work;
+}
+
+CALL int attend(const Attention *call, int half, int threads) {
     int failed = 0;
-#pragma omp parallel num_threads(threads)
-    {
-        float *work = scratch(sizeof(float) * heads * TOGETHER * (width + 2 * LANES + 2 * dim));
-        if (!work) failed = 1;
-        // Neighbours go to one thread, which asks for the next one's pages in time, where there are enough for all threads.
-#pragma omp for schedule(dynamic, count >= 8 * threads ? 4 : 1)
-        for (int64_t b = 0; b < count; b++)
-            if (work)
-                (half ? block_half : block_full)(&call, order + starts[b], shared[b], order[starts[b + 1 < count ? b + 1 : b]], dim,
-                                                 (int)(starts[b + 1] - starts[b]), work);
-    }
+#pragma omp parallel num_threads(threads) reduction(| : failed)
+    failed = attend_rows(call, half);
     return failed;
 }

@@ -83,27 +83,26 @@ INLINE void head(void *dq, float *dk, float *dv, const void *dout, const void *q
 HEADS(head_full, 0)
 HEADS(head_half, 1)
 
-// As `attend`; dout and dq are like q, dk and dv fp32 [pages, kv heads, dim], to be added to.
-CALL int attend_gradient(void *dq, float *dk, float *dv, const void *dout, const void *q, const void *keys, const void *values,
-                         const int64_t *table, const int64_t *lines, const int64_t *contexts, const int64_t *order,
-                         const int64_t *starts, const int64_t *shared, int64_t count, int64_t width, int heads, int kv_heads,
-                         int dim, float scaling, int half, int threads) {
-    const int share = heads / kv_heads;
+// As `attend`, of which this is the gradient: to call->out that of the queries; dout is like it, dk and dv fp32 [pages, kv heads, dim],
+// to be added to.
+CALL int attend_gradient(float *dk, float *dv, const void *dout, const Attention *call, int half, int threads) {
+    const int dim = call->dim, heads = call->heads, kv_heads = call->kv_heads, share = heads / kv_heads;
     int failed = 0;
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (int g = 0; g < kv_heads; g++) {
-        const int64_t offset = (int64_t)g * dim, bytes = offset * (half ? 2 : 4);
-        float *work = scratch(sizeof(float) * TOGETHER * (2 * (width + 2 * LANES) + 2 * dim));
+        const int64_t offset = (int64_t)g * dim, bytes = offset * (half ? 2 : 4), *starts = call->starts;
+        float *work = scratch(sizeof(float) * TOGETHER * (2 * (call->width + 2 * LANES) + 2 * dim));
         if (!work) {
             failed = 1;
             continue;
         }
-        for (int64_t b = 0; b < count; b++)
+        for (int64_t b = 0; b < call->count; b++)
             for (int h = g * share; h < (g + 1) * share; h++)
-                (half ? head_half : head_full)(dq, dk + offset, dv + offset, dout, q, (const char *)keys + bytes,
-                                               (const char *)values + bytes, table, lines, contexts, order + starts[b], shared[b],
-                                               (int64_t)kv_heads * dim, width, (int64_t)heads * dim, (int64_t)h * dim, dim,
-                                               (int)(starts[b + 1] - starts[b]), scaling, work);
+                (half ? head_half : head_full)(call->out, dk + offset, dv + offset, dout, call->q, (const char *)call->keys + bytes,
+                                               (const char *)call->values + bytes, call->table, call->lines, call->contexts,
+                                               call->order + starts[b], call->shared[b], (int64_t)kv_heads * dim, call->width,
+                                               (int64_t)heads * dim, (int64_t)h * dim, dim, (int)(starts[b + 1] - starts[b]),
+                                               call->scaling, work);
     }
     return failed;
 }

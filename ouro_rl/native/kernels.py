@@ -9,7 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -17,7 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ouro_rl.native.build import cpu_flags
-from ouro_rl.row_kernels import Product
+from ouro_rl.native.calling import PagedRows, declare, is_half, made, pointers, threads_for
+from ouro_rl.native.stack import NativeStack
+from ouro_rl.row_kernels import LayerWeights, Product
 
 PANEL = 32
 """Columns that `linear.c` computes together."""
@@ -25,8 +27,6 @@ LANES = 16
 """Rows of memory are a multiple of this many numbers."""
 NORM_PART = 64
 """Rows whose gradients of the norm's weight `rowwise.c` adds up before they are handed out."""
-WORK_PER_THREAD = 1 << 15
-"""Numbers read; less is not worth another thread."""
 ONEDNN_TILE = 64
 """Rows of a product by oneDNN when rows must not depend on their company: its results change with the number of rows."""
 
@@ -81,41 +81,22 @@ def rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
     return weight if weight.dtype == dtype == torch.float32 else weight.to(dtype).float()
 
 
-@dataclass(frozen=True, kw_only=True)
-class PagedRows:
-    """Which pages the rows of an attention read: row r the first contexts[r] of table[lines[r]]; see `plan_rows`."""
-
-    table: Tensor
-    """int64 [..., width]: its leading axes together are the lines."""
-    lines: Tensor
-    contexts: Tensor
-    """int64 [n]; at least 1."""
-    order: Tensor
-    starts: Tensor
-    shared: Tensor
-    count: int
-    """Blocks of rows that begin with the same pages: order[starts[b]:starts[b + 1]] share shared[b] pages."""
-    pages_read: int
-
-    def pointers(self) -> list[int]:
-        return _pointers(self.table, self.lines, self.contexts, self.order, self.starts, self.shared)
-
-
 class Kernels:
     """The functions of the library, as `ouro_rl.row_kernels.RowKernels` has them."""
 
     asks_the_host = True
 
     def __init__(self, library: ctypes.CDLL):
-        self._linear = _declare(library.linear, "pppiiinnn")
-        self._rms_norm = _declare(library.rms_norm, "pppiifnn")
-        self._rotate = _declare(library.rotate, "ppppiiiifnn")
-        self._silu_mul = _declare(library.silu_mul, "pppiiinn")
-        self._rms_norm_gradient = _declare(library.rms_norm_gradient, "pppppiifnn")
-        self._silu_mul_gradient = _declare(library.silu_mul_gradient, "pppppiiinn")
-        self._blocks = _declare(library.blocks, "ppppppii", ctypes.c_int64)
-        self._attend = _declare(library.attend, "ppppppppppiinnnfnn")
-        self._attend_gradient = _declare(library.attend_gradient, "pppp" + "ppppppppp" + "iinnnfnn")
+        self._linear = declare(library.linear, "pppiiinnn")
+        self._rms_norm = declare(library.rms_norm, "pppiifnn")
+        self._rotate = declare(library.rotate, "ppppiiiifnn")
+        self._silu_mul = declare(library.silu_mul, "pppiiinn")
+        self._rms_norm_gradient = declare(library.rms_norm_gradient, "pppppiifnn")
+        self._silu_mul_gradient = declare(library.silu_mul_gradient, "pppppiiinn")
+        self._blocks = declare(library.blocks, "ppppppii", ctypes.c_int64)
+        self._attend = declare(library.attend, "pnn")
+        self._attend_gradient = declare(library.attend_gradient, "ppppnn")
+        self._stack = declare(library.stack, "ppi" + "pppp" + "piiifnn")
 
     def product(self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None = None) -> Product:
         """x [n, K] -> [n, N] by these matrices, packed anew. bf16 goes through oneDNN where the CPU has instructions for it (AMX,
@@ -125,7 +106,7 @@ class Kernels:
         if dtype == torch.bfloat16 and has_bf16_products():
             return Product(multiply=onednn_product(matrix, tile=ONEDNN_TILE if exact else None))
         packed = pack(matrix)
-        return Product(multiply=lambda x: self.linear(x, packed))
+        return Product(multiply=lambda x: self.linear(x, packed), packed=packed)
 
     def linear(self, x: Tensor, weights: PackedWeights) -> Tensor:
         """x [M, K] -> [M, N]; an element is the sum over k in order."""
@@ -133,18 +114,18 @@ class Kernels:
         rows, outputs, inputs = len(x), weights.outputs, weights.inputs
         out = x.new_empty(rows, outputs)
         half = weights.panels.dtype == torch.bfloat16
-        threads = _threads(rows * outputs * inputs // 64)
+        threads = threads_for(rows * outputs * inputs // 64)
         failed = self._linear(
-            out.data_ptr(), x.data_ptr(), weights.panels.data_ptr(), rows, outputs, inputs, half, _half(x), threads
+            out.data_ptr(), x.data_ptr(), weights.panels.data_ptr(), rows, outputs, inputs, half, is_half(x), threads
         )
-        return _made(out, failed)
+        return made(out, failed)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """x [..., width] / rms * weight [width]."""
         x, weight = x.contiguous(), rounded(weight, x.dtype)
         out, width = torch.empty_like(x), x.shape[-1]
         self._rms_norm(
-            out.data_ptr(), x.data_ptr(), weight.data_ptr(), x.numel() // width, width, eps, _half(x), _threads(x.numel())
+            out.data_ptr(), x.data_ptr(), weight.data_ptr(), x.numel() // width, width, eps, is_half(x), threads_for(x.numel())
         )
         return out
 
@@ -155,7 +136,7 @@ class Kernels:
         rows = x.numel() // width
         grad_weight = torch.empty(-(-rows // NORM_PART), width)
         self._rms_norm_gradient(
-            *_pointers(grad_x, grad_weight, grad, x, weight), rows, width, eps, _half(x), _threads(x.numel())
+            *pointers(grad_x, grad_weight, grad, x, weight), rows, width, eps, is_half(x), threads_for(x.numel())
         )
         return grad_x, grad_weight.sum(0)
 
@@ -167,7 +148,7 @@ class Kernels:
         out = x.new_empty(x.shape)
         self._rotate(
             *(tensor.data_ptr() for tensor in (out, x, cosines, sines)),
-            *(rows, heads, dim, x.stride(0) if rows else 0, -1.0 if back else 1.0, _half(x), _threads(x.numel())),
+            *(rows, heads, dim, x.stride(0) if rows else 0, -1.0 if back else 1.0, is_half(x), threads_for(x.numel())),
         )
         return out
 
@@ -179,7 +160,7 @@ class Kernels:
         out = gate.new_empty(rows, width)
         stride = gate.stride(0) if rows else 0
         self._silu_mul(
-            out.data_ptr(), gate.data_ptr(), up.data_ptr(), rows, width, stride, _half(gate), _threads(gate.numel())
+            out.data_ptr(), gate.data_ptr(), up.data_ptr(), rows, width, stride, is_half(gate), threads_for(gate.numel())
         )
         return out
 
@@ -192,7 +173,7 @@ class Kernels:
         grad_gate, grad_up = torch.empty_like(grad), torch.empty_like(grad)
         pointers = (tensor.data_ptr() for tensor in (grad_gate, grad_up, grad, gate, up))
         stride = gate.stride(0) if rows else 0
-        self._silu_mul_gradient(*pointers, rows, width, stride, _half(grad), _threads(grad.numel()))
+        self._silu_mul_gradient(*pointers, rows, width, stride, is_half(grad), threads_for(grad.numel()))
         return grad_gate, grad_up
 
     def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor, *, apart: int = 0) -> PagedRows:
@@ -216,8 +197,8 @@ class Kernels:
         q = q.contiguous()
         mixed = torch.empty_like(q)
         mixed[len(rows.lines) :] = 0
-        failed = self._attend(*_pointers(mixed, q, keys, values), *rows.pointers(), *_sizes(q, keys, rows, scaling))
-        return _made(mixed, failed)
+        failed = self._attend(*attention(mixed, q, keys, values, rows, scaling))
+        return made(mixed, failed)
 
     def attend_gradient(
         self, grad: Tensor, q: Tensor, keys: Tensor, values: Tensor, rows: PagedRows, scaling: float
@@ -227,45 +208,26 @@ class Kernels:
         assert grad.dtype == q.dtype and len(q) == len(rows.lines)
         grad_q = torch.empty_like(q)
         grad_keys, grad_values = (torch.zeros(keys.shape, dtype=torch.float32) for _ in range(2))
-        failed = self._attend_gradient(
-            *_pointers(grad_q, grad_keys, grad_values, grad, q, keys, values),
-            *rows.pointers(),
-            *_sizes(q, keys, rows, scaling),
-        )
-        return _made(grad_q, failed), grad_keys.to(keys.dtype), grad_values.to(values.dtype)
+        call = attention(grad_q, q, keys, values, rows, scaling)
+        failed = self._attend_gradient(*pointers(grad_keys, grad_values, grad), *call)
+        return made(grad_q, failed), grad_keys.to(keys.dtype), grad_values.to(values.dtype)
+
+    def stack(
+        self, layers: Sequence[LayerWeights], norm: Tensor, eps: float, dtype: torch.dtype, *, heads: int, scaling: float
+    ) -> NativeStack | None:
+        """None with oneDNN's products, which the library cannot call."""
+        if any(layer.qkv.packed is None for layer in layers):
+            return None
+        layers = [replace(layer, norms=tuple(rounded(weight, dtype) for weight in layer.norms)) for layer in layers]
+        return NativeStack(self._stack, layers, rounded(norm, dtype), eps, heads=heads, scaling=scaling)
 
 
-_TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "n": ctypes.c_int, "f": ctypes.c_float}
-
-
-def _declare(function: Any, arguments: str, result: Any = ctypes.c_int) -> Any:
-    function.argtypes, function.restype = [_TYPES[kind] for kind in arguments], result
-    return function
-
-
-def _pointers(*tensors: Tensor) -> list[int]:
-    assert all(tensor.is_contiguous() for tensor in tensors)
-    return [tensor.data_ptr() for tensor in tensors]
-
-
-def _sizes(q: Tensor, keys: Tensor, rows: PagedRows, scaling: float) -> tuple:
+def attention(
+    out: Tensor, q: Tensor, keys: Tensor, values: Tensor, rows: PagedRows, scaling: float
+) -> tuple[Any, bool, int]:
     """What both attentions are told at the end."""
     _, heads, dim = q.shape
     assert q.dtype == keys.dtype
-    threads = _threads(rows.pages_read * heads * dim)
-    return rows.count, rows.table.shape[-1], heads, keys.shape[1], dim, scaling, _half(q), threads
-
-
-def _half(x: Tensor) -> bool:
-    assert x.dtype in (torch.bfloat16, torch.float32), x.dtype
-    return x.dtype == torch.bfloat16
-
-
-def _threads(work: int) -> int:
-    return max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
-
-
-def _made(out: Tensor, failed: int) -> Tensor:
-    if failed:
-        raise MemoryError("no memory for the scratch space of a C kernel")
-    return out
+    call = rows.attention(heads, keys.shape[1], dim, scaling)
+    call.out, call.q, call.keys, call.values = pointers(out, q, keys, values)
+    return ctypes.byref(call), is_half(q), threads_for(rows.pages_read * heads * dim)

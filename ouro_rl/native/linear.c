@@ -1,6 +1,6 @@
 // x [M, K] times weights [N, K] transposed -> [M, N]; products and sums in fp32, memory in fp32 or bf16.
 // An element is the sum over k = 0..K-1 in that order, whatever M and N are and however many threads run.
-#include "lanes.h"
+#include "stages.h"
 
 #define PANEL (2 * LANES)  // columns that are computed together
 #ifdef __AVX512F__
@@ -75,38 +75,49 @@ static void interleave(float *to, const void *x, int64_t first, int64_t rows, in
                     to[k * BLOCK + r] = ((const float *)x)[(first + r) * K + k];
 }
 
-// `half`: the weights are bf16; `half_rows`: x and out are. Returns 0, or 1 without memory.
-CALL int linear(void *out, const void *x, const void *weights, int64_t M, int64_t N, int64_t K, int half, int half_rows,
-                int threads) {
-    if (M == 0) return 0;
-    const int64_t panels = (N + PANEL - 1) / PANEL, panel_bytes = K * PANEL * (half ? 2 : 4), size = half_rows ? 2 : 4;
+// Parts of about the same height that x is gone through in.
+static int64_t parts_of(int64_t M, int64_t K) {
     const int64_t most = CACHED / (4 * K) < 4 * BLOCK ? 4 * BLOCK : CACHED / (4 * K);
-    const int64_t parts = (M + most - 1) / most;
-    float *work = scratch(sizeof(float) * K * BLOCK * ((M / parts) / BLOCK + 2));
-    if (!work) return 1;
-    for (int64_t part = 0; part < parts; part++) {
-        // Parts and blocks of about the same height: a low one would read all the weights for a few rows.
-        const int64_t start = M * part / parts, rows = M * (part + 1) / parts - start, blocks = (rows + BLOCK - 1) / BLOCK;
-#pragma omp parallel num_threads(threads)
-        {
-            int me = 0, all = 1;
+    return (M + most - 1) / most;
+}
+
+int64_t multiply_work(int64_t M, int64_t K) {
+    return M ? K * BLOCK * ((M / parts_of(M, K)) / BLOCK + 2) : 0;
+}
+
+void multiply(void *out, const void *x, const void *weights, float *work, int64_t M, int64_t N, int64_t K, int half, int half_rows) {
+    const int64_t panels = (N + PANEL - 1) / PANEL, panel_bytes = K * PANEL * (half ? 2 : 4), size = half_rows ? 2 : 4;
+    const int64_t parts = parts_of(M, K);
+    int me = 0, all = 1;
 #ifdef _OPENMP
-            me = omp_get_thread_num(), all = omp_get_num_threads();
+    me = omp_get_thread_num(), all = omp_get_num_threads();
 #endif
-            for (int64_t b = blocks * me / all; b < blocks * (me + 1) / all; b++) {
-                const int64_t first = rows * b / blocks;
-                interleave(work + b * K * BLOCK, x, start + first, rows * (b + 1) / blocks - first, K, half_rows);
+    for (int64_t part = 0; part < parts; part++) {
+        // Blocks of about the same height, too: a low one would read all the weights for a few rows.
+        const int64_t start = M * part / parts, rows = M * (part + 1) / parts - start, blocks = (rows + BLOCK - 1) / BLOCK;
+        for (int64_t b = blocks * me / all; b < blocks * (me + 1) / all; b++) {
+            const int64_t first = rows * b / blocks;
+            interleave(work + b * K * BLOCK, x, start + first, rows * (b + 1) / blocks - first, K, half_rows);
+        }
+#pragma omp barrier
+        for (int64_t p = panels * me / all; p < panels * (me + 1) / all; p++)
+            for (int64_t b = 0; b < blocks; b++) {
+                const int64_t first = rows * b / blocks, left = N - p * PANEL;
+                (half ? tile_half : tile_full)((char *)out + ((start + first) * N + p * PANEL) * size, work + b * K * BLOCK,
+                                               (const char *)weights + p * panel_bytes, K, N,
+                                               (int)(rows * (b + 1) / blocks - first), half_rows,
+                                               left < PANEL ? (int)left : PANEL);
             }
 #pragma omp barrier
-            for (int64_t p = panels * me / all; p < panels * (me + 1) / all; p++)
-                for (int64_t b = 0; b < blocks; b++) {
-                    const int64_t first = rows * b / blocks, left = N - p * PANEL;
-                    (half ? tile_half : tile_full)((char *)out + ((start + first) * N + p * PANEL) * size, work + b * K * BLOCK,
-                                                   (const char *)weights + p * panel_bytes, K, N,
-                                                   (int)(rows * (b + 1) / blocks - first), half_rows,
-                                                   left < PANEL ? (int)left : PANEL);
-                }
-        }
     }
+}
+
+// Returns 0, or 1 without memory.
+CALL int linear(void *out, const void *x, const void *weights, int64_t M, int64_t N, int64_t K, int half, int half_rows,
+                int threads) {
+    float *work = scratch(sizeof(float) * multiply_work(M, K));
+    if (!work && M) return 1;
+#pragma omp parallel num_threads(threads)
+    multiply(out, x, weights, work, M, N, K, half, half_rows);
     return 0;
 }

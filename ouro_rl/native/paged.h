@@ -1,7 +1,7 @@
 // The parts of an attention over paged keys and values: blocks of rows that begin with the same pages go through those together.
 // A score, a weight and a mixed value are the same sequence of operations in a block and alone.
 #pragma once
-#include "lanes.h"
+#include "stages.h"
 
 #define TOGETHER 4     // most rows of a block
 #define MOST_PARTS 16  // vectors of a head, at most

@@ -1,66 +1,91 @@
 // What happens to rows between the products: norms, rotation, the MLP's activation. `half`: the rows are bf16; sums are in fp32.
-#include "lanes.h"
+#include "stages.h"
 
-// out = x / rms(x) * weight; x, out [rows, width], weight fp32 [width]. In bf16 the normed row is rounded before it is weighted
-// and after, as the published model does.
-INLINE void normed(void *out, const void *x, const float *weight, int64_t rows, int64_t width, float eps, const int half,
-                   int threads) {
-#pragma omp parallel for num_threads(threads)
-    for (int64_t r = 0; r < rows; r++) {
-        lanes squares = {0};
-        for (int64_t i = 0; i < width; i += LANES) {
-            const lanes part = load(x, r * width + i, half);
-            squares += part * part;
-        }
-        const float scale = 1.0f / __builtin_sqrtf(sum_of(squares) / width + eps);
-        for (int64_t i = 0; i < width; i += LANES)
-            store(out, r * width + i, kept(load(x, r * width + i, half) * scale, half) * load(weight, i, 0), half);
+// x / rms(x) * weight for one row. In bf16 the normed row is rounded before it is weighted and after, as the published model does.
+INLINE void norm_row(void *out, const void *x, const float *weight, int64_t row, int64_t width, float eps, const int half) {
+    lanes squares = {0};
+    for (int64_t i = 0; i < width; i += LANES) {
+        const lanes part = load(x, row * width + i, half);
+        squares += part * part;
     }
+    const float scale = 1.0f / __builtin_sqrtf(sum_of(squares) / width + eps);
+    for (int64_t i = 0; i < width; i += LANES)
+        store(out, row * width + i, kept(load(x, row * width + i, half) * scale, half) * load(weight, i, 0), half);
+}
+
+void norm_rows(void *out, const void *x, const float *weight, int64_t rows, int64_t width, float eps, int half) {
+#pragma omp for schedule(static) nowait
+    for (int64_t r = 0; r < rows; r++)
+        if (half) norm_row(out, x, weight, r, width, eps, 1);
+        else norm_row(out, x, weight, r, width, eps, 0);
 }
 
 CALL void rms_norm(void *out, const void *x, const float *weight, int64_t rows, int64_t width, float eps, int half, int threads) {
-    if (half) normed(out, x, weight, rows, width, eps, 1, threads);
-    else normed(out, x, weight, rows, width, eps, 0, threads);
+#pragma omp parallel num_threads(threads)
+    norm_rows(out, x, weight, rows, width, eps, half);
 }
 
-// out = rotary embedding of x: heads of `width` by `angles` of the row, cos and sin fp32 [rows, width / 2].
-// x has `stride` elements from row to row, out is dense. `way` -1 turns back (the gradient).
-INLINE void turned(void *out, const void *x, const float *cosines, const float *sines, int64_t rows, int64_t heads, int64_t width,
-                   int64_t stride, float way, const int half, int threads) {
-    const int64_t middle = width / 2;
-#pragma omp parallel for num_threads(threads)
+void add_rows(void *to, const void *x, int64_t rows, int64_t width, int half) {
+#pragma omp for schedule(static) nowait
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t h = 0; h < heads; h++) {
-            const int64_t from = r * stride + h * width, to = (r * heads + h) * width;
-            for (int64_t i = 0; i < middle; i += LANES) {
-                const lanes first = load(x, from + i, half), second = load(x, from + middle + i, half);
-                const lanes c = load(cosines, r * middle + i, 0), s = load(sines, r * middle + i, 0) * way;
-                store(out, to + i, first * c - second * s, half);
-                store(out, to + middle + i, second * c + first * s, half);
-            }
+        for (int64_t i = r * width; i < (r + 1) * width; i += LANES)
+            if (half) store(to, i, load(to, i, 1) + load(x, i, 1), 1);
+            else store(to, i, load(to, i, 0) + load(x, i, 0), 0);
+}
+
+void put_rows(void *out, const int64_t *places, const void *x, int64_t rows, int64_t width, int64_t stride, int half) {
+    const int64_t size = half ? 2 : 4;
+#pragma omp for schedule(static) nowait
+    for (int64_t r = 0; r < rows; r++)
+        memcpy((char *)out + places[r] * width * size, (const char *)x + r * stride * size, width * size);
+}
+
+INLINE void rotate_row(void *out, int64_t to, const void *x, int64_t from, const float *cosines, const float *sines,
+                       int64_t heads, int64_t width, float way, const int half) {
+    const int64_t middle = width / 2;
+    for (int64_t h = 0; h < heads; h++, from += width, to += width)
+        for (int64_t i = 0; i < middle; i += LANES) {
+            const lanes first = load(x, from + i, half), second = load(x, from + middle + i, half);
+            const lanes c = load(cosines, i, 0), s = load(sines, i, 0) * way;
+            store(out, to + i, first * c - second * s, half);
+            store(out, to + middle + i, second * c + first * s, half);
         }
+}
+
+void rotate_rows(void *out, const int64_t *places, const void *x, const float *cosines, const float *sines, int64_t rows,
+                 int64_t heads, int64_t width, int64_t stride, float way, int half) {
+    const int64_t middle = width / 2;
+#pragma omp for schedule(static) nowait
+    for (int64_t r = 0; r < rows; r++) {
+        const int64_t to = (places ? places[r] : r) * heads * width;
+        if (half) rotate_row(out, to, x, r * stride, cosines + r * middle, sines + r * middle, heads, width, way, 1);
+        else rotate_row(out, to, x, r * stride, cosines + r * middle, sines + r * middle, heads, width, way, 0);
+    }
 }
 
 CALL void rotate(void *out, const void *x, const float *cosines, const float *sines, int64_t rows, int64_t heads, int64_t width,
                  int64_t stride, float way, int half, int threads) {
-    if (half) turned(out, x, cosines, sines, rows, heads, width, stride, way, 1, threads);
-    else turned(out, x, cosines, sines, rows, heads, width, stride, way, 0, threads);
+#pragma omp parallel num_threads(threads)
+    rotate_rows(out, 0, x, cosines, sines, rows, heads, width, stride, way, half);
 }
 
-// out = silu(gate) * up; [rows, width] each, gate and up with `stride` elements from row to row.
-INLINE void activated(void *out, const void *gate, const void *up, int64_t rows, int64_t width, int64_t stride, const int half,
-                      int threads) {
-#pragma omp parallel for num_threads(threads)
+INLINE void activate_row(void *out, const void *gate, const void *up, int64_t row, int64_t width, int64_t stride, const int half) {
+    for (int64_t i = 0; i < width; i += LANES) {
+        const lanes x = greater(load(gate, row * stride + i, half), (lanes){0} - 87.0f);  // where it is 0 already
+        store(out, row * width + i, x / (exponential(-x) + 1.0f) * load(up, row * stride + i, half), half);
+    }
+}
+
+void activate_rows(void *out, const void *gate, const void *up, int64_t rows, int64_t width, int64_t stride, int half) {
+#pragma omp for schedule(static) nowait
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < width; i += LANES) {
-            const lanes x = greater(load(gate, r * stride + i, half), (lanes){0} - 87.0f);  // where it is 0 already
-            store(out, r * width + i, x / (exponential(-x) + 1.0f) * load(up, r * stride + i, half), half);
-        }
+        if (half) activate_row(out, gate, up, r, width, stride, 1);
+        else activate_row(out, gate, up, r, width, stride, 0);
 }
 
 CALL void silu_mul(void *out, const void *gate, const void *up, int64_t rows, int64_t width, int64_t stride, int half, int threads) {
-    if (half) activated(out, gate, up, rows, width, stride, 1, threads);
-    else activated(out, gate, up, rows, width, stride, 0, threads);
+#pragma omp parallel num_threads(threads)
+    activate_rows(out, gate, up, rows, width, stride, half);
 }
 
 // Gradients of the norm: dx of each row; dw [ceil(rows / PART), width] in fp32, one line for every PART rows (to be added up).

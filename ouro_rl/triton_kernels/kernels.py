@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -42,6 +43,9 @@ class TritonKernels:
         return attention.tile_rows(table, lines, contexts, self.sharing, apart)
 
     attend = staticmethod(attention.attend)
+
+    def stack(self, *_: Any, **__: Any) -> None:
+        """None: a CUDA graph makes one launch of a pass."""
 
     def attend_gradient(
         self, grad: Tensor, q: Tensor, keys: Tensor, values: Tensor, rows: attention.PagedTiles, scaling: float

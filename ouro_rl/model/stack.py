@@ -1,0 +1,70 @@
+"""All layers in one call of the kernels, where they have that: for rollouts, which take no gradients.
+
+What lies between the single calls (Python, small tensors, threads that wait for each other) is a fifth of a pass at 64 rows, and half of
+it at one row. The bits are the same."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from ouro_rl.model.layers import OuroDecoderLayer
+from ouro_rl.model.ops import KernelOps, version_of
+from ouro_rl.row_kernels import LayerWeights, Stack
+
+if TYPE_CHECKING:
+    from ouro_rl.model.modeling_ouro import OuroModel
+
+
+class LayerStack:
+    """The stack of `model`'s layers and final norm, at the last version of the weights, for rows of `dtype`."""
+
+    def __init__(self, model: OuroModel, ops: KernelOps, dtype: torch.dtype):
+        self.model, self.ops, self.dtype = model, ops, dtype
+        self.modules = [module for layer in model.layers for module in (*matrices(layer), *norms(layer))] + [model.norm]
+        self._version: tuple = ()
+        self._weights: list[torch.Tensor] = []
+        """Kept, so that no other tensor gets their place unnoticed."""
+        self._stack: Stack | None = None
+
+    def current(self) -> Stack | None:
+        """None where the kernels have no such thing."""
+        weights = [module.weight for module in self.modules]
+        version = version_of(weights)
+        if self._version != version:
+            self._stack = None  # before there is another: it holds packed weights
+            self._stack = self._make()
+            self._version, self._weights = version, weights
+        return self._stack
+
+    def _make(self) -> Stack | None:
+        layers, attention = [], self.model.layers[0].self_attn
+        for layer in self.model.layers:
+            q, k, v, out, gate, up, down = (module.weight for module in matrices(layer))
+            products = {"qkv": (q, k, v), "out": (out,), "gate_up": (gate, up), "down": (down,)}
+            layers.append(
+                LayerWeights(
+                    **{name: self.ops.product_of(self.dtype, *weights) for name, weights in products.items()},
+                    norms=tuple(module.weight for module in norms(layer)),
+                )
+            )
+        config = self.model.config
+        return self.ops.kernels.stack(
+            layers, self.model.norm.weight, config.rms_norm_eps, self.dtype,
+            heads=config.num_attention_heads, scaling=attention.scaling,
+        )  # fmt: skip
+
+
+def matrices(layer: OuroDecoderLayer) -> tuple[torch.nn.Linear, ...]:
+    attention, mlp = layer.self_attn, layer.mlp
+    return (
+        attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj,
+    )  # fmt: skip
+
+
+def norms(layer: OuroDecoderLayer) -> tuple[torch.nn.Module, ...]:
+    """In the order in which a row meets them."""
+    return (
+        layer.input_layernorm, layer.input_layernorm_2, layer.post_attention_layernorm, layer.post_attention_layernorm_2,
+    )  # fmt: skip

@@ -1,0 +1,59 @@
+"""All layers of a model in one call of the C library."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from ouro_rl.native.calling import Layer, PagedRows, is_half, made, pointers, threads_for
+from ouro_rl.row_kernels import LayerWeights
+
+
+class NativeStack:
+    """`ouro_rl.row_kernels.Stack` by stack.c. The norms' weights are rounded, and in fp32: see `kernels.rounded`."""
+
+    def __init__(
+        self,
+        function: Callable[..., int],
+        layers: Sequence[LayerWeights],
+        norm: Tensor,
+        eps: float,
+        *,
+        heads: int,
+        scaling: float,
+    ):
+        self.function, self.weights, self.norm, self.eps = function, layers, norm, eps
+        self.heads, self.scaling = heads, scaling
+        self.layers = (Layer * len(layers))()
+        for layer, weights in zip(self.layers, layers, strict=True):
+            packed = (weights.qkv.packed, weights.out.packed, weights.gate_up.packed, weights.down.packed)
+            layer.qkv, layer.out, layer.gate_up, layer.down = pointers(*(matrix.panels for matrix in packed))
+            layer.norm_1, layer.norm_2, layer.norm_3, layer.norm_4 = pointers(*weights.norms)
+        self.middle = layers[0].down.packed.inputs
+        self.numbers = sum(matrix.inputs * matrix.outputs for matrix in packed)
+        """Of a layer's weights."""
+
+    def __call__(
+        self,
+        states: Tensor,
+        rope: tuple[Tensor, Tensor],
+        pages: Tensor,
+        rows: PagedRows,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
+    ) -> Tensor:
+        states = states.clone(memory_format=torch.contiguous_format)
+        n, hidden = states.shape
+        _, kv_heads, dim = keys[0].shape
+        assert n == len(pages) == len(rows.lines) and pages.dtype == torch.int64 and states.dtype == keys[0].dtype
+        for layer, key_pool, value_pool in zip(self.layers, keys, values, strict=True):
+            layer.keys, layer.values = pointers(key_pool, value_pool)
+        failed = self.function(
+            states.data_ptr(), self.layers, len(self.layers), *pointers(self.norm, pages, *rope),
+            ctypes.byref(rows.attention(self.heads, kv_heads, dim, self.scaling)),
+            n, hidden, self.middle, self.eps, is_half(states), threads_for(n * self.numbers // 256),
+        )  # fmt: skip
+        return made(states, failed)
