@@ -53,6 +53,30 @@ INLINE void store(void *to, int64_t at, lanes x, const int half) {
 // What `store` and `load` would make of it.
 INLINE lanes kept(lanes x, const int half) { return half ? widened(rounded(x)) : x; }
 
+#ifdef __clang__
+#define SHUFFLE(A, B, ...) __builtin_shufflevector(A, B, __VA_ARGS__)
+#else
+#define SHUFFLE(A, B, ...) __builtin_shuffle(A, B, (integers){__VA_ARGS__})
+#endif
+#define EACH(F, W) F(0, W), F(1, W), F(2, W), F(3, W), F(4, W), F(5, W), F(6, W), F(7, W), F(8, W), F(9, W), F(10, W), F(11, W), \
+                   F(12, W), F(13, W), F(14, W), F(15, W)
+// Two vectors are cut into pieces of W (8, 4, 2 or 1): the even pieces of both in turn, and the odd ones.
+#define EVEN_PIECES(A, B, W) SHUFFLE(A, B, EACH(EVEN_PIECE, W))
+#define ODD_PIECES(A, B, W) SHUFFLE(A, B, EACH(ODD_PIECE, W))
+#define EVEN_PIECE(I, W) ((I) & (W) ? (I) - (W) + LANES : (I))
+#define ODD_PIECE(I, W) ((I) & (W) ? (I) + LANES : (I) + (W))
+
+// 16 vectors as the rows of a matrix -> its columns, in place.
+INLINE void transpose(lanes *v) {
+#define TURN(W) \
+    for (int i = 0; i < LANES; i++) \
+        if (!(i & W)) { \
+            const lanes a = v[i], b = v[i + W]; \
+            v[i] = EVEN_PIECES(a, b, W), v[i + W] = ODD_PIECES(a, b, W); \
+        }
+    TURN(8) TURN(4) TURN(2) TURN(1)
+}
+
 INLINE float sum_of(lanes x) {
     float sum = 0;
     for (int width = LANES / 2; width; width /= 2)

@@ -15,9 +15,9 @@ CALL int stack(void *states, const Layer *layers, int64_t count, const float *la
     const int64_t heads = attention->heads, kv_heads = attention->kv_heads, dim = attention->dim, size = half ? 2 : 4;
     const int64_t all_q = heads * dim, all_kv = kv_heads * dim, qkv = all_q + 2 * all_kv;
     const int64_t wide = qkv > 2 * middle ? qkv : 2 * middle, inner = all_q > middle ? all_q : middle;
-    int64_t most = multiply_work(rows, hidden);
-    if (most < multiply_work(rows, all_q)) most = multiply_work(rows, all_q);
-    if (most < multiply_work(rows, middle)) most = multiply_work(rows, middle);
+    int64_t most = multiply_work(rows, hidden, threads);
+    if (most < multiply_work(rows, all_q, threads)) most = multiply_work(rows, all_q, threads);
+    if (most < multiply_work(rows, middle, threads)) most = multiply_work(rows, middle, threads);
     float *work = scratch(sizeof(float) * (most + rows * (wide + hidden + 2 * inner)));
     if (!work && rows) return 1;
     // `work` holds fp32 in any case; the others have room for it.

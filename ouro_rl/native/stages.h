@@ -5,8 +5,8 @@
 #include "lanes.h"
 
 // out [M, N] = x [M, K] times packed weights [N, K] transposed; `half`: the weights are bf16, `half_rows`: x and out are. `work` has
-// `multiply_work(M, K)` numbers. The threads wait for each other: out is whole afterwards.
-int64_t multiply_work(int64_t M, int64_t K);
+// `multiply_work` numbers for a team of `threads` at most. The threads wait for each other: out is whole afterwards.
+int64_t multiply_work(int64_t M, int64_t K, int threads);
 void multiply(void *out, const void *x, const void *weights, float *work, int64_t M, int64_t N, int64_t K, int half, int half_rows);
 
 // out = x / rms(x) * weight; x, out [rows, width], weight fp32 [width].
