@@ -1,0 +1,107 @@
+"""All layers in one call of the C library, against the single calls, to the bit, and against the slow sequential sampler."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ouro_rl import native
+from ouro_rl.kv_rules import KVRule
+from ouro_rl.types import DepthPolicy, ExitRule, SamplingParams
+from rollout_workers.engine import RolloutEngine
+from rollout_workers.forward import Forward
+from tests.sequential import sequential_rollouts
+from tests.test_engine import assert_same, calm_model, make_requests
+from tests.test_native import KERNELS, WHY, threads  # noqa: F401
+
+pytestmark = pytest.mark.skipif(
+    KERNELS is None or native.has_bf16_products(), reason=WHY if KERNELS is None else "oneDNN's products are not in the stack"
+)
+SHAPES = [
+    {"layers": 1, "heads": 1, "kv_heads": 1, "hidden": 32, "loops": 1},
+    {"layers": 3, "heads": 4, "kv_heads": 2, "hidden": 128, "loops": 4},
+    {"layers": 2, "heads": 3, "kv_heads": 3, "hidden": 192, "loops": 3},
+]
+PARAMS = SamplingParams(max_new_tokens=9, temperature=1.0, exit_rule=ExitRule(kind="sample"), stop_token_ids=(1,))
+
+
+def both_ways(monkeypatch) -> list[int]:
+    """From now on every pass is computed by the stack and by single calls: states, keys and values must be equal. Returns a list that
+    gets the number of rows of each pass."""
+    seen = []
+
+    def call(self: Forward, rows, pages, states):
+        def written() -> list[torch.Tensor]:
+            return [pool[pages].clone() for pool in (*self.cache.keys, *self.cache.values)]
+
+        whole, stack = forward(self, rows, pages, states), self.stack
+        assert stack.current() is not None
+        by_stack, self.stack = written(), None
+        single = forward(self, rows, pages, states)
+        self.stack = stack
+        assert torch.equal(whole, single) and all(map(torch.equal, by_stack, written()))
+        seen.append(len(pages))
+        return whole
+
+    forward = Forward.__call__
+    monkeypatch.setattr(Forward, "__call__", call)
+    return seen
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("rule", KVRule, ids=str)
+def test_gives_the_bits_of_the_single_calls(dtype, shape, rule, monkeypatch, threads):  # noqa: F811
+    """Decode, prompts in chunks and all at once, one thread and more than there are cores."""
+    model = calm_model(3, **shape).to(dtype)
+    params = replace(PARAMS, depth_policy=DepthPolicy(kv_rule=rule))
+    seen = both_ways(monkeypatch)
+    for workers, chunk in ((1, None), (3, 5)):
+        threads(workers)
+        monkeypatch.setattr("ouro_rl.native.calling.WORK_PER_THREAD", 1)
+        RolloutEngine(model, max_batch=20, prefill_rows=chunk).generate(make_requests([50, 1, 7, 61], group=6), params)
+    assert max(seen) > 60 and min(seen) < 14
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_agrees_with_the_sequential_sampler(shape):
+    model, requests = calm_model(1, **shape), make_requests([6, 1, 11, 2], group=2)
+    engine = RolloutEngine(model, max_batch=5)
+    assert engine.forward.stack.current() is not None
+    assert_same(engine.generate(requests, PARAMS), sequential_rollouts(model, requests, PARAMS))
+
+
+def test_follows_the_weights():
+    """Changed in place, by an optimizer that leaves no version, and moved; norms too."""
+    model, requests = calm_model(1, **SHAPES[1]), make_requests([6, 3], group=4)
+    engine = RolloutEngine(model, max_batch=8)
+
+    def check():
+        assert_same(engine.generate(requests, PARAMS), sequential_rollouts(model, requests, PARAMS), 1e-4)
+
+    check()
+    old = engine.forward.stack.current()
+    assert engine.forward.stack.current() is old
+    layer = model.model.layers[1]
+    with torch.no_grad():
+        layer.mlp.down_proj.weight.mul_(-1)
+        layer.input_layernorm_2.weight.mul_(2)
+    check()
+    assert engine.forward.stack.current() is not old
+    for weight in (layer.self_attn.k_proj.weight, model.model.norm.weight):
+        weight.grad = torch.randn_like(weight)
+        torch.optim.AdamW([weight], lr=0.1, fused=True).step()
+        check()
+    layer.self_attn.o_proj.weight.data = torch.randn(128, 128) * 0.1
+    check()
+
+
+def test_without_rows_nothing_happens():
+    model = calm_model(1, **SHAPES[1])
+    engine = RolloutEngine(model, max_batch=2)
+    engine.cache.reshape(32, loops=4)
+    none = torch.empty(0, dtype=torch.int64)
+    rows = KERNELS.plan_rows(engine.cache.table, none, none)
+    stack = engine.forward.stack.current()
+    angles = tuple(part[:0] for part in engine.forward.angles())
+    assert stack(torch.empty(0, 128), angles, none, rows, engine.cache.keys, engine.cache.values).shape == (0, 128)
