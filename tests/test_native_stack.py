@@ -7,6 +7,8 @@ import torch
 
 from ouro_rl import native
 from ouro_rl.kv_rules import KVRule
+from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.layers import OuroRMSNorm
 from ouro_rl.types import DepthPolicy, ExitRule, SamplingParams
 from rollout_workers.engine import RolloutEngine
 from rollout_workers.forward import Forward
@@ -23,6 +25,16 @@ SHAPES = [
     {"layers": 2, "heads": 3, "kv_heads": 3, "hidden": 192, "loops": 3},
 ]
 PARAMS = SamplingParams(max_new_tokens=9, temperature=1.0, exit_rule=ExitRule(kind="sample"), stop_token_ids=(1,))
+
+
+def model_of(seed: int, shape: dict[str, int]) -> OuroForCausalLM:
+    """No two norms have the same weights."""
+    model = calm_model(seed, **shape)
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, OuroRMSNorm):
+                module.weight.uniform_(0.5, 1.5)
+    return model
 
 
 def both_ways(monkeypatch) -> list[int]:
@@ -53,7 +65,7 @@ def both_ways(monkeypatch) -> list[int]:
 @pytest.mark.parametrize("rule", KVRule, ids=str)
 def test_gives_the_bits_of_the_single_calls(dtype, shape, rule, monkeypatch, threads):  # noqa: F811
     """Decode, prompts in chunks and all at once, one thread and more than there are cores."""
-    model = calm_model(3, **shape).to(dtype)
+    model = model_of(3, shape).to(dtype)
     params = replace(PARAMS, depth_policy=DepthPolicy(kv_rule=rule))
     seen = both_ways(monkeypatch)
     for workers, chunk in ((1, None), (3, 5)):
@@ -65,7 +77,7 @@ def test_gives_the_bits_of_the_single_calls(dtype, shape, rule, monkeypatch, thr
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_agrees_with_the_sequential_sampler(shape):
-    model, requests = calm_model(1, **shape), make_requests([6, 1, 11, 2], group=2)
+    model, requests = model_of(1, shape), make_requests([6, 1, 11, 2], group=2)
     engine = RolloutEngine(model, max_batch=5)
     assert engine.forward.stack.current() is not None
     assert_same(engine.generate(requests, PARAMS), sequential_rollouts(model, requests, PARAMS))
@@ -73,7 +85,7 @@ def test_agrees_with_the_sequential_sampler(shape):
 
 def test_follows_the_weights():
     """Changed in place, by an optimizer that leaves no version, and moved; norms too."""
-    model, requests = calm_model(1, **SHAPES[1]), make_requests([6, 3], group=4)
+    model, requests = model_of(1, SHAPES[1]), make_requests([6, 3], group=4)
     engine = RolloutEngine(model, max_batch=8)
 
     def check():
@@ -97,7 +109,7 @@ def test_follows_the_weights():
 
 
 def test_without_rows_nothing_happens():
-    model = calm_model(1, **SHAPES[1])
+    model = model_of(1, SHAPES[1])
     engine = RolloutEngine(model, max_batch=2)
     engine.cache.reshape(32, loops=4)
     none = torch.empty(0, dtype=torch.int64)
