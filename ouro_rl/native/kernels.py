@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ouro_rl.native.build import cpu_flags
-from ouro_rl.native.calling import PagedRows, declare, is_half, made, pointers, threads_for
+from ouro_rl.native.calling import PagedRows, declare, is_half, made, numbers_of_product, pointers, threads_for
 from ouro_rl.native.stack import NativeStack
 from ouro_rl.row_kernels import LayerWeights, Product
 
@@ -114,7 +114,7 @@ class Kernels:
         rows, outputs, inputs = len(x), weights.outputs, weights.inputs
         out = x.new_empty(rows, outputs)
         half = weights.panels.dtype == torch.bfloat16
-        threads = threads_for(rows * outputs * inputs // 64)
+        threads = threads_for(numbers_of_product(rows, outputs * inputs))
         failed = self._linear(
             out.data_ptr(), x.data_ptr(), weights.panels.data_ptr(), rows, outputs, inputs, half, is_half(x), threads
         )

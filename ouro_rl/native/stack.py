@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ouro_rl.native.calling import Layer, PagedRows, is_half, made, pointers, threads_for
+from ouro_rl.native.calling import Layer, PagedRows, is_half, made, numbers_of_product, pointers, threads_for
 from ouro_rl.row_kernels import LayerWeights
 
 
@@ -54,6 +54,6 @@ class NativeStack:
         failed = self.function(
             states.data_ptr(), self.layers, len(self.layers), *pointers(self.norm, pages, *rope),
             ctypes.byref(rows.attention(self.heads, kv_heads, dim, self.scaling)),
-            n, hidden, self.middle, self.eps, is_half(states), threads_for(n * self.numbers // 256),
+            n, hidden, self.middle, self.eps, is_half(states), threads_for(numbers_of_product(n, self.numbers // 4)),
         )  # fmt: skip
         return made(states, failed)
