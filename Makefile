@@ -1,4 +1,4 @@
-# make quickstart   set up .venv and run the main job (10 minutes on 2 cores)
+# make quickstart   set up .venv and run the main job (4 minutes on 2 cores)
 # make test         the tests
 # make sandbox      install bubblewrap, in which the reward `code` runs programs (Debian and its kin, as root or with sudo)
 # make lint         style and import rules

@@ -27,14 +27,19 @@ class LayerStack:
         self._weights: list[torch.Tensor] = []
         """Kept, so that no other tensor gets their place unnoticed."""
         self._stack: Stack | None = None
+        self._is_refused = False
+        """The kernels have none for this precision, whatever the weights."""
 
     def current(self) -> Stack | None:
         """None where the kernels have no such thing."""
+        if self._is_refused:
+            return None
         weights = [module.weight for module in self.modules]
         version = version_of(weights)
         if self._version != version:
             self._stack = None  # before there is another: it holds packed weights
             self._stack = self._make()
+            self._is_refused = self._stack is None
             self._version, self._weights = version, weights
         return self._stack
 

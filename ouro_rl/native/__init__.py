@@ -34,4 +34,6 @@ def choose(device: torch.device, dtype: torch.dtype, *, head_dim: int, width: in
         return None, f"plain torch (no C kernels for {dtype} on {device.type})"
     if head_dim % (2 * LANES) or head_dim > 16 * LANES or width % LANES:
         return None, f"plain torch (no C kernels for heads of {head_dim} in rows of {width})"
+    if dtype == torch.bfloat16 and has_bf16_products():
+        return kernels, f"{description}, products by oneDNN"
     return kernels, description

@@ -23,18 +23,19 @@ INLINE void attend_block(const Attention *call, const int64_t *order, int64_t sh
                 store(mixed, at, (lanes){0}, 0);
             }
     const int64_t *pages = call->table + call->lines[order[0]] * call->width;
-    const Next nothing = {0};
+    const Wanted rest = {.ahead = CHUNK, .last = shared};
     for (int64_t start = 0; start < shared; start += CHUNK)
         for (int h = 0; h < heads; h++)
             score(work + h * line, room, queries + h * rows * dim, part(call->keys, h / share * dim, half), pages, start,
-                  start + CHUNK < shared ? start + CHUNK : shared, CHUNK, shared, &nothing, size, dim, rows, half);
+                  start + CHUNK < shared ? start + CHUNK : shared, rest, size, dim, rows, half);
     for (int r = 0; r < rows; r++) {
         const int64_t context = call->contexts[order[r]], *own = call->table + call->lines[order[r]] * call->width;
         for (int64_t start = shared; start < context; start += CHUNK)
             for (int h = 0; h < heads; h++) {
-                const Next next = {part(call->values, h / share * dim, half), own, rows == 1 ? context : 0};
-                score(work + h * line + r * room, room, queries + (h * rows + r) * dim, part(call->keys, h / share * dim, half),
-                      own, start, start + CHUNK < context ? start + CHUNK : context, CHUNK, context, &next, size, dim, 1, half);
+                const int64_t at = h / share * dim;
+                const Wanted wanted = {CHUNK, context, part(call->values, at, half), own, rows == 1 ? context : 0};
+                score(work + h * line + r * room, room, queries + (h * rows + r) * dim, part(call->keys, at, half), own, start,
+                      start + CHUNK < context ? start + CHUNK : context, wanted, size, dim, 1, half);
             }
     }
     for (int h = 0; h < heads; h++)
@@ -42,16 +43,16 @@ INLINE void attend_block(const Attention *call, const int64_t *order, int64_t sh
     for (int64_t start = 0; start < shared; start += CHUNK)
         for (int h = 0; h < heads; h++)
             mix((lanes *)(mixed + h * rows * dim), work + h * line, room, part(call->values, h / share * dim, half), pages, start,
-                start + CHUNK < shared ? start + CHUNK : shared, CHUNK, shared, &nothing, size, dim, rows, half);
+                start + CHUNK < shared ? start + CHUNK : shared, rest, size, dim, rows, half);
     for (int r = 0; r < rows; r++) {
         const int64_t context = call->contexts[order[r]], *own = call->table + call->lines[order[r]] * call->width;
+        const int64_t *others = call->table + call->lines[following] * call->width;
         for (int64_t start = shared; start < context; start += CHUNK)
             for (int h = 0; h < heads; h++) {
-                const Next next = {part(call->keys, h / share * dim, half), call->table + call->lines[following] * call->width,
-                                   rows == 1 ? call->contexts[following] : 0};
-                mix((lanes *)(mixed + (h * rows + r) * dim), work + h * line + r * room, room,
-                    part(call->values, h / share * dim, half), own, start, start + CHUNK < context ? start + CHUNK : context,
-                    CHUNK, context, &next, size, dim, 1, half);
+                const int64_t at = h / share * dim;
+                const Wanted wanted = {CHUNK, context, part(call->keys, at, half), others, rows == 1 ? call->contexts[following] : 0};
+                mix((lanes *)(mixed + (h * rows + r) * dim), work + h * line + r * room, room, part(call->values, at, half), own, start,
+                    start + CHUNK < context ? start + CHUNK : context, wanted, size, dim, 1, half);
             }
         for (int h = 0; h < heads; h++)
             for (int p = 0; p < parts; p++)

@@ -35,15 +35,16 @@ INLINE void head(void *dq, float *dk, float *dv, const void *dout, const void *q
             store(grads, r * dim + d, load(dout, order[r] * step + at + d, half), 0);
         }
     const int64_t *pages = table + lines[order[0]] * width;
-    const Next nothing = {0};
-    score(weights, room, queries, keys, pages, 0, shared, AHEAD, shared, &nothing, size, dim, rows, half);
-    score(slopes, room, grads, values, pages, 0, shared, AHEAD, shared, &nothing, size, dim, rows, half);
+    const Wanted rest = {.ahead = AHEAD, .last = shared};
+    score(weights, room, queries, keys, pages, 0, shared, rest, size, dim, rows, half);
+    score(slopes, room, grads, values, pages, 0, shared, rest, size, dim, rows, half);
     for (int r = 0; r < rows; r++) {
         const int64_t row = order[r], context = contexts[row];
         const int64_t *own = table + lines[row] * width;
+        const Wanted wanted = {.ahead = AHEAD, .last = context};
         float *w = weights + r * room, *s = slopes + r * room;
-        score(w, room, queries + r * dim, keys, own, shared, context, AHEAD, context, &nothing, size, dim, 1, half);
-        score(s, room, grads + r * dim, values, own, shared, context, AHEAD, context, &nothing, size, dim, 1, half);
+        score(w, room, queries + r * dim, keys, own, shared, context, wanted, size, dim, 1, half);
+        score(s, room, grads + r * dim, values, own, shared, context, wanted, size, dim, 1, half);
         weigh(w, context);
         for (int64_t j = context; j % LANES; j++) s[j] = 0;
         lanes mean = {0};
@@ -53,11 +54,12 @@ INLINE void head(void *dq, float *dk, float *dv, const void *dout, const void *q
     }
     lanes mixed[TOGETHER * 16];
     for (int i = 0; i < rows * parts; i++) mixed[i] = (lanes){0};
-    mix(mixed, slopes, room, keys, pages, 0, shared, AHEAD, shared, &nothing, size, dim, rows, half);
+    mix(mixed, slopes, room, keys, pages, 0, shared, rest, size, dim, rows, half);
     spread(dk, dv, slopes, weights, room, queries, grads, pages, 0, shared, size, dim, rows);
     for (int r = 0; r < rows; r++) {
         const int64_t row = order[r], *own = table + lines[row] * width;
-        mix(mixed + r * parts, slopes + r * room, room, keys, own, shared, contexts[row], AHEAD, contexts[row], &nothing, size, dim, 1, half);
+        const Wanted wanted = {.ahead = AHEAD, .last = contexts[row]};
+        mix(mixed + r * parts, slopes + r * room, room, keys, own, shared, contexts[row], wanted, size, dim, 1, half);
         spread(dk, dv, slopes + r * room, weights + r * room, room, queries + r * dim, grads + r * dim, own, shared, contexts[row],
                size, dim, 1);
         for (int p = 0; p < parts; p++) store(dq, row * step + at + p * LANES, mixed[r * parts + p] * scaling, half);

@@ -14,35 +14,36 @@ INLINE lanes sums_of(lanes *v) {
     return v[0];
 }
 
-// What is read when the pages of a line are through: the first `count` of these.
+// What a walk over the pages of a line asks memory for: those that lie `ahead` of the one in hand, and when the line's `last` are through,
+// the first `count` of those of `pool` that `pages` names.
 typedef struct {
+    int64_t ahead, last;
     const void *pool;
     const int64_t *pages;
     int64_t count;
-} Next;
+} Wanted;
 
-// Ask for the part of `dim` numbers of page `at` of a line of `last`, or of what is next.
-INLINE void ask(const void *pool, const int64_t *pages, int64_t at, int64_t last, const Next *next, int64_t size, const int dim,
-                const int half) {
-    if (at >= last) {
-        at -= last, pool = next->pool, pages = next->pages;
-        if (at >= next->count) return;
+// Ask for the part of `dim` numbers that lies ahead of page `at`.
+INLINE void ask(const void *pool, const int64_t *pages, int64_t at, const Wanted wanted, int64_t size, const int dim, const int half) {
+    at += wanted.ahead;
+    if (at >= wanted.last) {
+        at -= wanted.last, pool = wanted.pool, pages = wanted.pages;
+        if (at >= wanted.count) return;
     }
     const char *from = (const char *)pool + pages[at] * size * (half ? 2 : 4);
     for (int byte = 0; byte < dim * (half ? 2 : 4); byte += 64) __builtin_prefetch(from + byte);
 }
 
-// Scores of `rows` queries [rows][dim] (fp32) with the keys in pages[start .. stop) of `last`; `scores` has a line of `width` a row. They
-// are written by whole vectors: up to 15 behind `stop` hold anything. Asks for the pages that lie `ahead`.
+// Scores of `rows` queries [rows][dim] (fp32) with the keys in pages[start .. stop); `scores` has a line of `width` a row. They are
+// written by whole vectors: up to 15 behind `stop` hold anything.
 INLINE void score(float *scores, int64_t width, const float *queries, const void *keys, const int64_t *pages, int64_t start,
-                  int64_t stop, const int ahead, int64_t last, const Next *next, int64_t size, const int dim, const int rows,
-                  const int half) {
+                  int64_t stop, const Wanted wanted, int64_t size, const int dim, const int rows, const int half) {
     const int parts = dim / LANES;
     for (int64_t j = start; j < stop; j += LANES) {
         lanes products[TOGETHER][LANES];
         for (int i = 0; i < LANES; i++) {
             const int64_t here = j + i < stop ? j + i : stop - 1;
-            ask(keys, pages, here + ahead, last, next, size, dim, half);
+            ask(keys, pages, here, wanted, size, dim, half);
             lanes sums[TOGETHER];
             for (int r = 0; r < rows; r++) sums[r] = (lanes){0};
             for (int p = 0; p < parts; p++) {
@@ -72,13 +73,12 @@ INLINE void weigh(float *scores, int64_t context) {
 
 // mixed [rows][dim / LANES] += weights of the pages[start .. stop) times their values.
 INLINE void mix(lanes *mixed, const float *weights, int64_t width, const void *values, const int64_t *pages, int64_t start,
-                int64_t stop, const int ahead, int64_t last, const Next *next, int64_t size, const int dim, const int rows,
-                const int half) {
+                int64_t stop, const Wanted wanted, int64_t size, const int dim, const int rows, const int half) {
     const int parts = dim / LANES;
     lanes sums[TOGETHER * MOST_PARTS];  // of its own, so that they stay in registers
     for (int i = 0; i < rows * parts; i++) sums[i] = mixed[i];
     for (int64_t j = start; j < stop; j++) {
-        ask(values, pages, j + ahead, last, next, size, dim, half);
+        ask(values, pages, j, wanted, size, dim, half);
         for (int p = 0; p < parts; p++) {
             const lanes value = load(values, pages[j] * size + p * LANES, half);
             for (int r = 0; r < rows; r++) sums[r * parts + p] += weights[r * width + j] * value;
