@@ -1,5 +1,6 @@
 """All layers in one call of the C library, against the single calls, to the bit, and against the slow sequential sampler."""
 
+import weakref
 from dataclasses import replace
 
 import pytest
@@ -106,6 +107,9 @@ def test_follows_the_weights():
         check()
     layer.self_attn.o_proj.weight.data = torch.randn(128, 128) * 0.1
     check()
+    old, gone = engine.forward.stack.current(), weakref.ref(layer.mlp.up_proj.weight)
+    layer.mlp.up_proj.weight = torch.nn.Parameter(layer.mlp.up_proj.weight.data)  # in the same memory, of the same version
+    assert gone() is None and engine.forward.stack.current() is not old
 
 
 def test_without_rows_nothing_happens():

@@ -145,7 +145,7 @@ class _Kept:
         self._product: Product | None = None
 
     def is_of(self, weights: Sequence[Tensor]) -> bool:
-        return all(reference() is weight for reference, weight in zip(self.weights, weights, strict=True))
+        return refer_to(self.weights, weights)
 
     def forget_with(self, kept: dict[tuple, _Kept], key: tuple) -> None:
         """Leave `kept` with the first of the weights that goes."""
@@ -173,6 +173,11 @@ optimizer_steps = 0
 def version_of(weights: Sequence[Tensor]) -> tuple:
     """Another one when any of these tensors has changed, or moved."""
     return optimizer_steps, *((weight._version, weight.data_ptr()) for weight in weights)
+
+
+def refer_to(references: Sequence[weakref.ref], tensors: Sequence[Tensor]) -> bool:
+    """Whether these are references to these very tensors."""
+    return all(reference() is tensor for reference, tensor in zip(references, tensors, strict=True))
 
 
 def _count_step(*_: object) -> None:

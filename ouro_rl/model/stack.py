@@ -5,12 +5,13 @@ it at one row. The bits are the same."""
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING
 
 import torch
 
 from ouro_rl.model.layers import OuroDecoderLayer
-from ouro_rl.model.ops import KernelOps, version_of
+from ouro_rl.model.ops import KernelOps, refer_to, version_of
 from ouro_rl.row_kernels import LayerWeights, Stack
 
 if TYPE_CHECKING:
@@ -24,8 +25,8 @@ class LayerStack:
         self.model, self.ops, self.dtype = model, ops, dtype
         self.modules = [module for layer in model.layers for module in (*matrices(layer), *norms(layer))] + [model.norm]
         self._version: tuple = ()
-        self._weights: list[torch.Tensor] = []
-        """Kept, so that no other tensor gets their place unnoticed."""
+        self._references = [weakref.ref(module.weight) for module in self.modules]
+        """Another tensor may have got a dead one's place, and look like the same version."""
         self._stack: Stack | None = None
         self._is_refused = False
         """The kernels have none for this precision, whatever the weights."""
@@ -36,11 +37,11 @@ class LayerStack:
             return None
         weights = [module.weight for module in self.modules]
         version = version_of(weights)
-        if self._version != version:
+        if self._version != version or not refer_to(self._references, weights):
             self._stack = None  # before there is another: it holds packed weights
             self._stack = self._make()
             self._is_refused = self._stack is None
-            self._version, self._weights = version, weights
+            self._version, self._references = version, [weakref.ref(weight) for weight in weights]
         return self._stack
 
     def _make(self) -> Stack | None:
