@@ -1,12 +1,15 @@
 """Where the C kernels are compiled and kept, and that nothing is left behind."""
 
 import contextlib
+import ctypes
 import os
 import platform
+import shutil
 import subprocess
 import sys
 
 import pytest
+import torch
 
 from ouro_rl import native
 from ouro_rl.native import build
@@ -62,3 +65,28 @@ def test_leftovers_of_killed_compilers_are_removed(monkeypatch, tmp_path):
         assert len([*cache.glob("building-*")]) == 3, "who cannot lock does not know who is at work"
     path = build._build("cc", contextlib.ExitStack())
     assert sorted(one.name for one in cache.iterdir()) == ["building", "building-elsewhere-at-work", path.name]
+
+
+@pytest.mark.skipif("avx512f" not in build.cpu_flags().split(), reason="this CPU runs the other code in all tests")
+def test_the_code_for_cpus_without_avx512_gives_the_same_bits(monkeypatch, tmp_path):
+    """Other vectors, other blocks of rows, the same sums."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-mno-avx512f"))
+    with contextlib.ExitStack() as temporary:
+        path = build._build(shutil.which("cc") or shutil.which("gcc"), temporary)
+        other = native.Kernels(ctypes.CDLL(str(path)))
+    disassembled = subprocess.run(["objdump", "-d", str(path)], capture_output=True, text=True).stdout
+    assert "%ymm" in disassembled and "%zmm" not in disassembled
+    torch.manual_seed(0)
+    for dtype in (torch.float32, torch.bfloat16):
+        for rows, outputs, inputs in ((1, 40, 32), (7, 70, 75), (64, 96, 768), (150, 33, 2048)):
+            x, packed = torch.randn(rows, inputs).to(dtype), native.pack(torch.randn(outputs, inputs).to(dtype))
+            assert torch.equal(other.linear(x, packed), KERNELS.linear(x, packed))
+        x, up, weight = torch.randn(20, 96).to(dtype), torch.randn(20, 96).to(dtype), torch.rand(96)
+        assert torch.equal(other.rms_norm(x, weight, 1e-6), KERNELS.rms_norm(x, weight, 1e-6))
+        assert torch.equal(other.silu_mul(x, up), KERNELS.silu_mul(x, up))
+        q, keys, values = (torch.randn(n, heads, 64).to(dtype) for n, heads in ((20, 4), (90, 2), (90, 2)))
+        table, contexts = torch.randint(90, (10, 50)), torch.randint(1, 51, (20,))
+        rows_of = KERNELS.plan_rows(table, torch.arange(20) // 2, contexts)
+        mixed = KERNELS.attend(q, keys, values, rows_of, 0.125)
+        assert torch.equal(other.attend(q, keys, values, rows_of, 0.125), mixed)

@@ -8,7 +8,7 @@ import torch
 
 from ouro_rl import native
 from ouro_rl.kv_rules import KVRule
-from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model import OuroConfig, OuroForCausalLM
 from ouro_rl.model.layers import OuroRMSNorm
 from ouro_rl.types import DepthPolicy, ExitRule, SamplingParams
 from rollout_workers.engine import RolloutEngine
@@ -17,9 +17,14 @@ from tests.sequential import sequential_rollouts
 from tests.test_engine import assert_same, calm_model, make_requests
 from tests.test_native import KERNELS, WHY, threads  # noqa: F401
 
-pytestmark = pytest.mark.skipif(
-    KERNELS is None or native.has_bf16_products(), reason=WHY if KERNELS is None else "oneDNN's products are not in the stack"
-)
+pytestmark = pytest.mark.skipif(KERNELS is None, reason=WHY)
+DTYPES = [
+    torch.float32,
+    pytest.param(
+        torch.bfloat16,
+        marks=pytest.mark.skipif(native.has_bf16_products(), reason="oneDNN's products are not in the stack"),
+    ),
+]
 SHAPES = [
     {"layers": 1, "heads": 1, "kv_heads": 1, "hidden": 32, "loops": 1},
     {"layers": 3, "heads": 4, "kv_heads": 2, "hidden": 128, "loops": 4},
@@ -61,7 +66,7 @@ def both_ways(monkeypatch) -> list[int]:
     return seen
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("rule", KVRule, ids=str)
 def test_gives_the_bits_of_the_single_calls(dtype, shape, rule, monkeypatch, threads):  # noqa: F811
@@ -84,32 +89,57 @@ def test_agrees_with_the_sequential_sampler(shape):
     assert_same(engine.generate(requests, PARAMS), sequential_rollouts(model, requests, PARAMS))
 
 
-def test_follows_the_weights():
-    """Changed in place, by an optimizer that leaves no version, and moved; norms too."""
-    model, requests = model_of(1, SHAPES[1]), make_requests([6, 3], group=4)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("static", [False, True])
+def test_heads_that_are_wider_than_the_rows_and_many_rows(dtype, static, monkeypatch):
+    """More rows than a product takes at once; static passes, in which idle rows share a page."""
+    torch.manual_seed(0)
+    config = OuroConfig(
+        hidden_size=64, intermediate_size=4096, head_dim=128, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=2,
+        vocab_size=41, total_ut_steps=3, initializer_range=0.1,
+    )  # fmt: skip
+    seen = both_ways(monkeypatch)
+    engine = RolloutEngine(OuroForCausalLM(config).to(dtype).eval(), max_batch=11, static_passes=static)
+    engine.generate(make_requests([150, 9], group=6), PARAMS)
+    assert max(seen) > 2 * 64
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_follows_the_weights(dtype):
+    """Changed in place, by an optimizer that leaves no version, moved, or replaced; norms too, of which bf16 has copies."""
+    model, requests = model_of(1, SHAPES[1]).to(dtype), make_requests([6, 3], group=4)
     engine = RolloutEngine(model, max_batch=8)
+    layer, stack = model.model.layers[1], engine.forward.stack
 
-    def check():
-        assert_same(engine.generate(requests, PARAMS), sequential_rollouts(model, requests, PARAMS), 1e-4)
-
-    check()
-    old = engine.forward.stack.current()
-    assert engine.forward.stack.current() is old
-    layer = model.model.layers[1]
-    with torch.no_grad():
-        layer.mlp.down_proj.weight.mul_(-1)
-        layer.input_layernorm_2.weight.mul_(2)
-    check()
-    assert engine.forward.stack.current() is not old
-    for weight in (layer.self_attn.k_proj.weight, model.model.norm.weight):
+    def step(weight: torch.nn.Parameter) -> None:
         weight.grad = torch.randn_like(weight)
         torch.optim.AdamW([weight], lr=0.1, fused=True).step()
-        check()
-    layer.self_attn.o_proj.weight.data = torch.randn(128, 128) * 0.1
-    check()
-    old, gone = engine.forward.stack.current(), weakref.ref(layer.mlp.up_proj.weight)
+
+    def move(weight: torch.nn.Parameter) -> None:
+        weight.data = torch.rand_like(weight) * 0.1
+
+    for change in (lambda weight: weight.mul_(-1), step, move):
+        for weight in (layer.mlp.down_proj.weight, layer.input_layernorm_2.weight, model.model.norm.weight, layer.self_attn.k_proj.weight):
+            old = stack.current()
+            assert stack.current() is old
+            with torch.no_grad():
+                change(weight)
+            got, engine.forward.stack = engine.generate(requests, PARAMS), None
+            assert stack.current() is not old
+            assert_same(got, engine.generate(requests, PARAMS), 0)
+            engine.forward.stack = stack
+    old, gone = stack.current(), weakref.ref(layer.mlp.up_proj.weight)
     layer.mlp.up_proj.weight = torch.nn.Parameter(layer.mlp.up_proj.weight.data)  # in the same memory, of the same version
-    assert gone() is None and engine.forward.stack.current() is not old
+    assert gone() is None and stack.current() is not old
+
+
+def test_takes_threads_for_long_contexts(monkeypatch):
+    """A few rows of a narrow model read many pages."""
+    model = model_of(1, SHAPES[1])
+    engine, asked = RolloutEngine(model, max_batch=1), []
+    monkeypatch.setattr("ouro_rl.native.stack.threads_for", lambda work: asked.append(work) or 1)
+    engine.generate(make_requests([3, 200], group=1), PARAMS)
+    assert max(asked) > 200 * 200 / 2 * 128 > 8 * min(asked)
 
 
 def test_without_rows_nothing_happens():

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class LayerStack:
-    """The stack of `model`'s layers and final norm, at the last version of the weights, for rows of `dtype`."""
+    """The stack of `model`'s layers and final norm, at the last version of the weights, for rows of `dtype`. Weights may change or be
+    replaced (what was packed of the old ones goes with the next `current`), but not modules."""
 
     def __init__(self, model: OuroModel, ops: KernelOps, dtype: torch.dtype):
         self.model, self.ops, self.dtype = model, ops, dtype

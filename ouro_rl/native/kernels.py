@@ -171,9 +171,9 @@ class Kernels:
         grad = grad.contiguous()
         rows, width = grad.shape
         grad_gate, grad_up = torch.empty_like(grad), torch.empty_like(grad)
-        pointers = (tensor.data_ptr() for tensor in (grad_gate, grad_up, grad, gate, up))
+        dense = pointers(grad_gate, grad_up, grad)
         stride = gate.stride(0) if rows else 0
-        self._silu_mul_gradient(*pointers, rows, width, stride, is_half(grad), threads_for(grad.numel()))
+        self._silu_mul_gradient(*dense, gate.data_ptr(), up.data_ptr(), rows, width, stride, is_half(grad), threads_for(grad.numel()))
         return grad_gate, grad_up
 
     def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor, *, apart: int = 0) -> PagedRows:

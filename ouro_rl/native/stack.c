@@ -18,12 +18,12 @@ CALL int stack(void *states, const Layer *layers, int64_t count, const float *la
     int64_t most = multiply_work(rows, hidden, threads);
     if (most < multiply_work(rows, all_q, threads)) most = multiply_work(rows, all_q, threads);
     if (most < multiply_work(rows, middle, threads)) most = multiply_work(rows, middle, threads);
-    float *work = scratch(sizeof(float) * (most + rows * (wide + hidden + 2 * inner)));
-    if (!work && rows) return 1;
-    // `work` holds fp32 in any case; the others have room for it.
-    float *left = work + most, *right = left + rows * wide, *q = right + rows * hidden;
-    float *mixed = q + rows * inner;
-    const char *k = (char *)left + all_q * size, *v = k + all_kv * size, *up = (char *)left + middle * size;
+    char *room = scratch(sizeof(float) * most + size * rows * (wide + hidden + inner + all_q));
+    if (!room && rows) return 1;
+    float *work = (float *)room;
+    char *left = room + sizeof(float) * most, *right = left + size * rows * wide, *mixed = right + size * rows * hidden;
+    char *q = mixed + size * rows * inner;
+    const char *k = left + size * all_q, *v = k + size * all_kv, *up = left + size * middle;
     int failed = 0;
 #pragma omp parallel num_threads(threads) reduction(| : failed)
     {
@@ -35,7 +35,7 @@ CALL int stack(void *states, const Layer *layers, int64_t count, const float *la
             multiply(left, right, layer->qkv, work, rows, qkv, hidden, half, half);
             rotate_rows(q, 0, left, cosines, sines, rows, heads, dim, qkv, 1, half);
             rotate_rows(layer->keys, pages, k, cosines, sines, rows, kv_heads, dim, qkv, 1, half);
-            put_rows(layer->values, pages, v, rows, all_kv, qkv, half);
+            put_rows(layer->values, pages, v, rows, all_kv, qkv, half);  // rows with one page all write the same
             reads.keys = layer->keys, reads.values = layer->values;
 #pragma omp barrier
             failed |= attend_rows(&reads, half);

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ouro_rl.native.calling import Layer, PagedRows, is_half, made, numbers_of_product, pointers, threads_for
 from ouro_rl.row_kernels import LayerWeights
+
+if TYPE_CHECKING:
+    from ouro_rl.native.kernels import PackedWeights
 
 
 class NativeStack:
@@ -29,12 +33,12 @@ class NativeStack:
         self.heads, self.scaling = heads, scaling
         self.layers = (Layer * len(layers))()
         for layer, weights in zip(self.layers, layers, strict=True):
-            packed = (weights.qkv.packed, weights.out.packed, weights.gate_up.packed, weights.down.packed)
-            layer.qkv, layer.out, layer.gate_up, layer.down = pointers(*(matrix.panels for matrix in packed))
+            layer.qkv, layer.out, layer.gate_up, layer.down = pointers(*(matrix.panels for matrix in packed_of(weights)))
             layer.norm_1, layer.norm_2, layer.norm_3, layer.norm_4 = pointers(*weights.norms)
-        self.middle = layers[0].down.packed.inputs
-        self.numbers = sum(matrix.inputs * matrix.outputs for matrix in packed)
-        """Of a layer's weights."""
+        matrices = packed_of(layers[0])
+        self.middle = matrices[-1].inputs
+        self.numbers = sum(matrix.inputs * matrix.outputs for matrix in matrices) // len(matrices)
+        """Of a matrix, on average."""
 
     def __call__(
         self,
@@ -54,6 +58,12 @@ class NativeStack:
         failed = self.function(
             states.data_ptr(), self.layers, len(self.layers), *pointers(self.norm, pages, *rope),
             ctypes.byref(rows.attention(self.heads, kv_heads, dim, self.scaling)),
-            n, hidden, self.middle, self.eps, is_half(states), threads_for(numbers_of_product(n, self.numbers // 4)),
+            n, hidden, self.middle, self.eps, is_half(states),
+            threads_for(max(numbers_of_product(n, self.numbers), rows.pages_read * self.heads * dim)),
         )  # fmt: skip
         return made(states, failed)
+
+
+def packed_of(weights: LayerWeights) -> list[PackedWeights]:
+    """The matrices of a layer, in the order in which a row meets them."""
+    return [product.packed for product in (weights.qkv, weights.out, weights.gate_up, weights.down)]

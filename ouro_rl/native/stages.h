@@ -1,5 +1,5 @@
 // What a layer does to its rows, stage by stage. All threads of a team call a stage together, each takes its part, and none waits at the
-// end: who needs the result puts a barrier there. Outside a team one thread does it all.
+// end (but in `multiply`): who needs the result puts a barrier there. Outside a team one thread does it all.
 // `half`: rows in memory are bf16, and else fp32.
 #pragma once
 #include "lanes.h"
