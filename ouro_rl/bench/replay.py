@@ -29,7 +29,7 @@ from ouro_rl.token_head import token_reader
 from ouro_rl.types import ExitRule, TokenFilters
 from rollout_workers.engine import RolloutEngine
 
-ROUNDS = 5
+ROUNDS = 3
 CLIP = 0.2
 PRICE = 0.01
 """Of a loop, in the gate's returns: any figure costs the same time."""
