@@ -1,7 +1,7 @@
 """All layers in one call of the kernels, where they have that: for rollouts, which take no gradients.
 
-What lies between the single calls (Python, small tensors, threads that wait for each other) is a fifth of a pass at 64 rows, and half of
-it at one row. The bits are the same."""
+What lies between the single calls (Python, small tensors, threads that wait for each other) took 16 % of a pass at 64 rows, and 30 % at 16
+(the benchmark's model, 2 cores). The bits are the same."""
 
 from __future__ import annotations
 
