@@ -30,13 +30,6 @@ def near(got: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
     assert (got.double() - expected).abs().max().item() <= scale * (2e-6 if dtype == torch.float32 else 2**-7)
 
 
-@pytest.fixture
-def threads():
-    before = torch.get_num_threads()
-    yield torch.set_num_threads
-    torch.set_num_threads(before)
-
-
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("rows, outputs, inputs", [(1, 1, 1), (3, 33, 7), (70, 96, 48), (400, 40, 768), (13, 300, 2100), (0, 5, 3)])
 def test_linear(dtype, rows, outputs, inputs, threads):

@@ -70,7 +70,7 @@ def test_leftovers_of_killed_compilers_are_removed(monkeypatch, tmp_path):
 def test_the_code_for_cpus_without_avx512_gives_the_same_bits(monkeypatch, tmp_path):
     """Other vectors, other blocks of rows, the same sums. Built by a compiler whose assembler knows less."""
     compiler = tmp_path / "cc"
-    compiler.write_text(f'#!/bin/sh\ncase "$*" in *-Wa,*) exit 1;; esac\nexec {build.library()[1].split()[-1].rstrip(")")} "$@"\n')
+    compiler.write_text(f'#!/bin/sh\ncase "$*" in *-Wa,*) exit 1;; esac\nexec {build.find_compiler()} "$@"\n')
     compiler.chmod(0o755)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-mno-avx512f"))

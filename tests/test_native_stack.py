@@ -15,7 +15,7 @@ from rollout_workers.engine import RolloutEngine
 from rollout_workers.forward import Forward
 from tests.sequential import sequential_rollouts
 from tests.test_engine import assert_same, calm_model, make_requests
-from tests.test_native import KERNELS, WHY, threads  # noqa: F401
+from tests.test_native import KERNELS, WHY
 
 pytestmark = pytest.mark.skipif(KERNELS is None, reason=WHY)
 DTYPES = [
@@ -69,7 +69,7 @@ def both_ways(monkeypatch) -> list[int]:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("rule", KVRule, ids=str)
-def test_gives_the_bits_of_the_single_calls(dtype, shape, rule, monkeypatch, threads):  # noqa: F811
+def test_gives_the_bits_of_the_single_calls(dtype, shape, rule, monkeypatch, threads):
     """Decode, prompts in chunks and all at once, one thread and more than there are cores."""
     model = model_of(3, shape).to(dtype)
     params = replace(PARAMS, depth_policy=DepthPolicy(kv_rule=rule))

@@ -35,7 +35,7 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     """(the library or None, one line that says what runs and why)."""
     if os.environ.get(SWITCH) == "torch":
         return None, f"plain torch ({SWITCH}=torch)"
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    compiler = find_compiler()
     if compiler is None:
         return None, "plain torch (no C compiler found: cc, gcc or clang would make rollouts several times faster)"
     try:
@@ -43,6 +43,11 @@ def library() -> tuple[ctypes.CDLL | None, str]:
             return ctypes.CDLL(str(_build(compiler, temporary))), f"C kernels (built with {compiler})"
     except (OSError, subprocess.SubprocessError, RuntimeError) as error:  # no home folder: RuntimeError
         return None, f"plain torch (the C kernels could not be built: {_reason(error)})"
+
+
+def find_compiler() -> str | None:
+    """Path of the C compiler that is used."""
+    return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 
 
 def _reason(error: Exception) -> str:
