@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -28,23 +27,24 @@ from ouro_rl.kv_rules import KVRule
 from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
 from ouro_rl.model.ops import TORCH_OPS, KernelOps, Ops
 from ouro_rl.model.replay import replay
+from ouro_rl.model.transformers_seams import CACHE_NAMES, given_cache, model_output, named
 from ouro_rl.row_kernels import RowKernels
 
 
-@dataclass
+@model_output
 class OuroModelOutput(ModelOutput):
     """States of a forward; T is the number of loops that were run."""
 
     last_hidden_state: Tensor | None = None
     """[B, S, hidden]: after the last loop, or at each token's own depth when depths were given."""
-    past_key_values: Cache | None = None
+    cache: Cache | None = None
     loop_states: tuple[Tensor, ...] | None = None
     """T tensors [B, S, hidden], the normed state after each loop; None in a replay."""
     gate_logits: Tensor | None = None
     """fp32 [T, B, S]; see `ouro_rl.exit_gate` for the exit distribution."""
 
 
-@dataclass
+@model_output
 class OuroCausalLMOutput(ModelOutput):
     """`OuroModelOutput` with logits [B, kept, vocab] of `last_hidden_state`, and the loss when labels were given."""
 
@@ -52,7 +52,7 @@ class OuroCausalLMOutput(ModelOutput):
     logits: Tensor | None = None
     reading: Any = None
     """What `read_head` gave, in place of logits."""
-    past_key_values: Cache | None = None
+    cache: Cache | None = None
     loop_states: tuple[Tensor, ...] | None = None
     gate_logits: Tensor | None = None
 
@@ -62,7 +62,7 @@ class OuroPreTrainedModel(PreTrainedModel):
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["OuroDecoderLayer"]
-    _skip_keys_device_placement = ["past_key_values"]
+    _skip_keys_device_placement = list(CACHE_NAMES)
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_attention_backend = True
@@ -127,17 +127,20 @@ class OuroModel(OuroPreTrainedModel):
         depths: Tensor | None = None,
         owners: Tensor | None = None,
         kv_rule: KVRule = KVRule.LAST_EXITED,
+        cache: Cache | None = None,
         **kwargs,
     ) -> OuroModelOutput:
         """`num_loops` fixes the loops of every token (default: the config's); `depths` [B, S] replays a depth for each token, of
-        `num_loops` at most, under `kv_rule`, with `owners` [B, S] where rows share their beginning (see `replay`)."""
+        `num_loops` at most, under `kv_rule`, with `owners` [B, S] where rows share their beginning (see `replay`). The cache may be given and
+        is returned as `cache` and as `past_key_values`."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
         embeds = embeds.to(self.compute_dtype or embeds.dtype)
         loops = self.config.total_ut_steps if num_loops is None else num_loops
+        cache = given_cache(cache, past_key_values)
         if depths is not None:
-            if past_key_values is not None or use_cache:
+            if cache is not None or use_cache:
                 raise ValueError("a replay (depths=...) runs whole sequences: it takes and gives no cache")
             if position_ids is None:
                 position_ids = positions_of((depths > 0).long())
@@ -148,21 +151,21 @@ class OuroModel(OuroPreTrainedModel):
         if self.training and self.gradient_checkpointing:
             use_cache = False
         if use_cache:
-            past_key_values = looped_cache(past_key_values, loops * len(self.layers))
-        seen = past_key_values.get_seq_length() if past_key_values is not None else 0
+            cache = looped_cache(cache, loops * len(self.layers))
+        seen = cache.get_seq_length() if cache is not None else 0
         if position_ids is None:
             position_ids = self._positions(attention_mask, embeds, seen)
         mask = create_causal_mask(
             config=self.config,
             inputs_embeds=embeds,
             attention_mask=attention_mask,
-            past_key_values=past_key_values,
             position_ids=position_ids,
+            **named(cache),
         )
         rope = TORCH_OPS.rope(self.rotary_emb, position_ids, embeds.dtype)
         hidden, states, gates = embeds, [], []
         for loop in range(loops):
-            attend = partial(attend_dense, mask=mask, cache=past_key_values if use_cache else None, loop=loop)
+            attend = partial(attend_dense, mask=mask, cache=cache if use_cache else None, loop=loop)
             for layer in self.layers:
                 hidden, _ = layer(hidden, rope, attend)
             hidden = self.norm(hidden)
@@ -170,9 +173,9 @@ class OuroModel(OuroPreTrainedModel):
             gates.append(self.gate_logits(hidden))
         return OuroModelOutput(
             last_hidden_state=hidden,
-            past_key_values=past_key_values if use_cache else None,
             loop_states=tuple(states),
             gate_logits=torch.stack(gates),
+            **named(cache if use_cache else None),
         )
 
     def _positions(self, attention_mask: Tensor | None, embeds: Tensor, seen: int) -> Tensor:
@@ -212,6 +215,7 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
         owners: Tensor | None = None,
         kv_rule: KVRule = KVRule.LAST_EXITED,
         read_head: Callable[[OuroForCausalLM, Tensor], Any] | None = None,
+        cache: Cache | None = None,
         **kwargs,
     ) -> OuroCausalLMOutput:
         """See `OuroModel.forward`. `labels` gives the next-token loss of the last loop; training of all loops is in
@@ -221,7 +225,7 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
             input_ids=input_ids,
             attention_mask=attention_mask,
             position_ids=position_ids,
-            past_key_values=past_key_values,
+            cache=given_cache(cache, past_key_values),
             inputs_embeds=inputs_embeds,
             use_cache=use_cache,
             num_loops=num_loops,
@@ -239,9 +243,9 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
         return OuroCausalLMOutput(
             loss=loss,
             logits=logits,
-            past_key_values=output.past_key_values,
             loop_states=output.loop_states,
             gate_logits=output.gate_logits,
+            **named(output.cache),
         )
 
 

@@ -1,0 +1,47 @@
+"""What differs between releases of transformers, in one place: the name of the key-value cache.
+
+Up to 5.23 model outputs, `create_causal_mask` and `generate()` call it `past_key_values`, as the published Ouro code does; from 5.24 on they
+call it `cache`. Our models take and return it under both names in every release.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from transformers.cache_utils import Cache
+from transformers.masking_utils import create_causal_mask
+
+CACHE_NAMES = ("cache", "past_key_values")
+CACHE = next((name for name in CACHE_NAMES if name in inspect.signature(create_causal_mask).parameters), None)
+"""The installed transformers' own name for it."""
+if CACHE is None:
+    raise ImportError(
+        f"this release of transformers names the key-value cache neither of {CACHE_NAMES} in create_causal_mask; "
+        "install one that pyproject.toml allows"
+    )
+
+Output = TypeVar("Output", bound=type)
+
+
+def model_output(cls: Output) -> Output:
+    """A dataclass for a `ModelOutput` that declares a field `cache`: renamed to what this release reads, in its place, and readable as
+    both. (From 5.24 on `ModelOutput` itself has the older name as a property.)"""
+    if CACHE != "cache":
+        cls.__annotations__ = {CACHE if name == "cache" else name: kind for name, kind in cls.__annotations__.items()}
+        setattr(cls, CACHE, cls.cache)
+        cls.cache = property(lambda output: getattr(output, CACHE))
+    return dataclass(cls)
+
+
+def named(cache: Cache | None) -> dict[str, Any]:
+    """The cache as a keyword argument of this release."""
+    return {CACHE: cache}
+
+
+def given_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
+    """The cache of a call that may give it under either name. Raises ValueError when it gives both."""
+    if cache is not None and past_key_values is not None:
+        raise ValueError("give the cache once: as `cache` or as `past_key_values`")
+    return past_key_values if cache is None else cache
