@@ -18,6 +18,7 @@ from pydantic_core import ErrorDetails
 
 from ouro_rl.config import Section, TrainConfig
 from ouro_rl.errors import UserError
+from ouro_rl.packaged_configs import find_config, packaged_configs
 from ouro_rl.plain_yaml import parse_yaml, to_yaml
 from ouro_rl.sizes import derived_sizes
 
@@ -33,8 +34,9 @@ def load_config(cls: type[Config], paths: Sequence[str | Path], overrides: Seque
     """
     values: dict[str, Any] = {}
     sources: dict[Key, str] = {}
+    paths = [find_config(path) for path in paths]
     for path in paths:
-        _merge(values, _read(Path(path)), str(path), sources)
+        _merge(values, _read(path), str(path), sources)
     values.pop("about", None)  # what a run notes below its own config.yaml: versions and commit, no settings
     for override in overrides:
         _merge(values, _parse_override(override), f"override {override}", sources)
@@ -72,10 +74,14 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _neighbours(path: Path) -> str:
-    """The config files that stand where one was looked for, nearest name first."""
+    """The nearest name of a config file that there is: where one was looked for, or packaged; else all that stand there."""
     names = sorted(file.name for file in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5) or names[:5]
-    return f"; there is {', '.join(str(path.parent / name) for name in near)}" if near else ""
+    near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
+    packaged = difflib.get_close_matches(path.name.removesuffix(".yaml"), packaged_configs(), n=1)
+    if packaged and not near:
+        return f"; there is the packaged {packaged[0]}"
+    there = ", ".join(str(path.parent / name) for name in near or names[:5])
+    return f"; there is {there}" if there else "; `ouro-rl configs` lists those that come with ouro-rl"
 
 
 def _parse_override(override: str) -> dict[str, Any]:

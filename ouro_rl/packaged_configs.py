@@ -1,0 +1,73 @@
+"""The configs that come with ouro-rl, found by name from any folder: `quickstart` is `configs/quickstart.yaml` of this installation."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ouro_rl.errors import UserError
+from ouro_rl.plain_yaml import parse_yaml
+
+
+def config_folder() -> Path:
+    """An installed package holds the configs; a source tree has them beside the package."""
+    package = Path(str(resources.files("ouro_rl")))
+    return package / "configs" if (package / "configs").is_dir() else package.parent / "configs"
+
+
+def packaged_configs() -> dict[str, Path]:
+    """Every packaged config by its name, such as `quickstart`."""
+    return {file.stem: file for file in sorted(config_folder().glob("*.yaml"))}
+
+
+def find_config(text: str | Path) -> Path:
+    """The config file that an argument names: a file of the user's, else a packaged one, as `quickstart`, `quickstart.yaml` or
+    `configs/quickstart.yaml`. What is neither comes back as it is, for whoever reads it to complain about."""
+    path = Path(text).expanduser()
+    if path.exists() and not path.is_dir():
+        return path
+    name = path.name if path.parent == Path("configs") else str(path)
+    return packaged_configs().get(name.removesuffix(".yaml"), path)
+
+
+def summary_of(file: Path) -> str:
+    """What a config is for: the first line of the comment that it begins with."""
+    with file.open(encoding="utf-8") as lines:
+        return next(lines).strip("#.: \n")
+
+
+def copy_config(name: str, folder: Path) -> list[Path]:
+    """Copy a packaged config, and the files beside it that it names, so that the copy runs. Returns what was written.
+
+    Raises UserError, before anything is written, when there is no such config or something of the same name is in the way."""
+    source = packaged_configs().get(name.removesuffix(".yaml"))
+    if source is None:
+        raise UserError(f"no packaged config {name!r}; there are {', '.join(packaged_configs())}")
+    pairs = [(path, folder / path.relative_to(source.parent)) for path in [source, *files_of(source)]]
+    for _, target in pairs:
+        if target.exists():
+            raise UserError(f"{target} is there already; give another folder with --to DIR, or move it away")
+    try:
+        for path, target in pairs:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (shutil.copytree if path.is_dir() else shutil.copy)(path, target)
+    except OSError as error:
+        raise UserError(f"--to {folder}: cannot be written ({error.strerror}); give a folder that can") from error
+    return [target for _, target in pairs]
+
+
+def files_of(config: Path) -> list[Path]:
+    """Files and folders beside a config that its values name; of `file.py:function`, the file."""
+    named = {config.parent / text.partition(":")[0] for text in _texts(parse_yaml(config.read_text(encoding="utf-8"))) if text}
+    return sorted(path for path in named if path != config.parent and path.exists())
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _texts(item)
