@@ -12,6 +12,7 @@ import pytest
 from ouro_rl.function_tasks import all_tasks, demonstration, main, tasks
 from rewards.code_reward import CodeReward
 from rewards.sandbox import ladder
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -64,7 +65,7 @@ def test_it_trains_with_ray(tmp_path):
         pytest.skip(f"NOT TESTED, no sandbox: {reason}")
     command = [sys.executable, "-m", "ouro_rl", "train", "configs/code_example.yaml", f"run.dir={tmp_path / 'run'}"]
     command += ["trainer.steps=3", "trainer.prompts_per_step=4", "trainer.micro_batch=32"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=2 * HANG_S)
     assert run.returncode == 0, run.stderr[-2000:]
     assert "sandbox: " in run.stderr
     steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

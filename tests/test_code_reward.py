@@ -14,6 +14,7 @@ from rewards.code_tasks import TestsUnusable, read_tests
 from rewards.sandbox import ladder
 from rewards.sandbox.inside import wire
 from tests.code_cheats import CHEATS, SCRIPT_CHEATS
+from tests.patience import HANG_S, comes_true
 
 ASSERTS = ["assert triple(1) == 3", "assert triple(14) == 42", "assert [triple(x) for x in (0, -2)] == [0, -6]"]
 CASES = {"entry_point": "triple", "cases": [{"args": [1], "expected": 3}, {"args": [14], "expected": 42}]}
@@ -135,10 +136,10 @@ def test_partial_credit_and_all_or_nothing(code, rung, monkeypatch):
     assert (
         verdict(code, half.replace("14", "1").replace("42", "3"), None, test=CHECK, entry_point="triple").value == 0.5
     )
-    slow = "import time\ndef triple(x):\n    time.sleep(5 * (x == 1)); return 3 * x"
+    slow = f"import time\ndef triple(x):\n    time.sleep({2 * HANG_S} * (x == 1)); return 3 * x"
     started = time.monotonic()
     result = verdict(code, slow, CASES)
-    assert result.value == 0.5 and "timed out" in result.detail and time.monotonic() - started < 3
+    assert result.value == 0.5 and "timed out" in result.detail and time.monotonic() - started < HANG_S
     monkeypatch.setattr("rewards.code_reward.choose_rung", lambda **_: ladder.command(rung))
     strict = CodeReward(all_or_nothing=True)
     assert [strict([text], tests=[CASES])[0] for text in (half, GOOD)] == [0.0, 1.0]
@@ -194,7 +195,7 @@ def test_infrastructure_is_never_the_models_fault(code, rung, monkeypatch):
     assert reward([GOOD], tests=[ASSERTS]) == [1.0]
     [worker] = reward._pool._all
     worker.signal_kill()
-    time.sleep(0.1)
+    assert comes_true(lambda: not worker.alive())
     assert reward([GOOD + "#"], tests=[ASSERTS]) == [1.0]  # the pool notices, and starts another
     reward.close()
 
@@ -299,26 +300,33 @@ def test_copies_of_a_program_are_run_once(code):
 
 
 class _Starved:
-    """A child that has had `share` of the processor."""
+    """A child that has had `share` of the processor, on a clock of its own."""
 
     def __init__(self, share: float) -> None:
-        self.started, self.share = time.monotonic(), share
+        self.started = self.now = 1000.0
+        self.share = share
+
+    def monotonic(self) -> float:
+        return self.now
 
     def processor_s(self) -> float:
-        return self.share * (time.monotonic() - self.started)
+        return self.share * (self.now - self.started)
 
 
 @pytest.mark.parametrize(("share", "waited"), [(1.0, 0.2), (0.5, 0.4), (0.01, 0.2), (0.12, 1.0)])
-def test_time_does_not_run_out_for_lack_of_a_processor(share, waited):
+def test_time_does_not_run_out_for_lack_of_a_processor(share, waited, monkeypatch):
+    child = _Starved(share)
+    monkeypatch.setattr("rewards.code_budget.time", child)
+
     def never(deadline: float) -> None:
-        time.sleep(max(0.0, deadline - time.monotonic()))
+        child.now = max(child.now, deadline)
         raise TimeoutError
 
-    budget, started = Budget(Times(test_s=0.2, program_s=0.2)), time.monotonic()
+    budget = Budget(Times(test_s=0.2, program_s=0.2))
     budget.next_test()
     with pytest.raises(TimeoutError):
-        budget.wait(_Starved(share), never)
-    assert waited - 0.05 < time.monotonic() - started < waited + 0.15
+        budget.wait(child, never)
+    assert child.now - child.started == pytest.approx(waited, abs=0.1)
 
 
 # --- without a sandbox -------------------------------------------------------------------------------------------------
@@ -343,10 +351,10 @@ def test_extraction(text, code):
 
 
 def test_extraction_is_linear():
-    started = time.monotonic()
+    started = time.process_time()
     for text in ("```\n" * 50_000, "```" * 100_000, "`" * 300_000, "~~~\n```\n" * 40_000, " " * 300_000):
         extract_code(text)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_program_without_a_code_prompt():

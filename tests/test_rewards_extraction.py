@@ -76,7 +76,7 @@ def test_megabytes_take_a_moment(completion, answer):
     text = completion()
     started = time.process_time()
     verdict = grade_strings(text, "42")
-    assert time.process_time() - started < 0.9  # about 0.2 s, where nobody else is at work; it was 3 to 5 s, or minutes
+    assert time.process_time() - started < 1.5  # about 0.2 s, where nobody else is at work; it was 3 to 5 s, or minutes
     assert verdict.status == {None: "no_answer", "42": "correct", "too long": "policy"}[answer]
 
 

@@ -18,6 +18,7 @@ from rewards.math_reward import MathReward
 from rewards.process_pool import ProcessPool
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer, check_reward
+from tests.patience import HANG_S
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -122,12 +123,12 @@ def test_completion_ids_are_passed_as_trl_passes_them(plugin):
 
 
 def test_the_early_check_has_a_deadline_and_does_not_import_here(plugin, tmp_path):
-    (tmp_path / "sleepy.py").write_text("import time; time.sleep(60)\n")
+    (tmp_path / "sleepy.py").write_text(f"import time; time.sleep({2 * HANG_S})\n")
     (tmp_path / "dead.py").write_text("import os; os._exit(0)\n")
     started = time.monotonic()
     with pytest.raises(UserError, match="sleepy.py:f.*not ready after 1 s"):
         check_reward("sleepy.py:f", timeout_s=1.0)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < HANG_S
     with pytest.raises(UserError, match="dead.py:f.*exited with status 0"):
         check_reward("dead.py:f")
     check_reward(f"{plugin}:plain")

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import HANG_S
+
 ROOT = Path(__file__).resolve().parent.parent
 
 ACTORS = """
-import asyncio, sys, threading, time
+import asyncio, sys
 sys.path.insert(0, ROOT)
 import ray
 ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": ROOT}})
@@ -36,9 +38,7 @@ for kind, options in ((Sync, {}), (Sync, {"max_concurrency": 4}), (Async, {}), (
     actor = ray.remote(num_cpus=0.2, **options)(kind).remote()
     ray.get(actor.score.remote("\\\\boxed{x+1}", "1+x"))
     values = ray.get([actor.score.remote("\\\\boxed{x+%d}" % i, "2+x") for i in range(4)])
-    started = time.monotonic()
-    hung = ray.get(actor.score.remote(*HANG))
-    print(kind.__name__, values, time.monotonic() - started < 2.5 + SLACK)
+    print(kind.__name__, values, ray.get(actor.score.remote(*HANG)))
     ray.kill(actor)
 """
 
@@ -66,10 +66,8 @@ math.close()
 
 
 def run(code, tmp_path):
-    head = f"ROOT, SLACK = {str(ROOT)!r}, 1.0\n"
-    return subprocess.run(
-        [sys.executable, "-c", head + code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300
-    )
+    command = [sys.executable, "-c", f"ROOT = {str(ROOT)!r}\n{code}"]
+    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=2 * HANG_S)
 
 
 @pytest.mark.slow
@@ -77,7 +75,7 @@ def test_in_actors_of_every_kind(tmp_path):
     done = run(ACTORS, tmp_path)
     assert done.returncode == 0, done.stderr
     kinds = ["Sync", "Sync", "Async", "Polite"]
-    assert done.stdout.splitlines() == [f"{kind} [0.0, 0.0, 1.0, 0.0] True" for kind in kinds]
+    assert done.stdout.splitlines() == [f"{kind} [0.0, 0.0, 1.0, 0.0] None" for kind in kinds]
 
 
 def test_after_a_parent_that_must_not_be_forked(tmp_path):

@@ -1,6 +1,5 @@
 """The built-in rewards that look at the text: format, length, exact, regex."""
 
-import time
 
 import pytest
 
@@ -78,10 +77,8 @@ def test_regex():
 def test_a_pattern_that_backtracks_for_ever_is_killed():
     reward = load_reward(RewardSpec("regex", kwargs={"pattern": "(a+)+$"}, timeout_s=1.0))
     reward(["warm"])
-    started = time.monotonic()
     first, second = reward.verdicts(["a" * 60 + "b", "aaa"], {})
     assert (first.value, first.status, second.value) == (None, "timeout", 1.0)
-    assert time.monotonic() - started < 5
     reward.close()
 
 

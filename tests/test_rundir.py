@@ -6,6 +6,7 @@ import pytest
 
 from ouro_rl.errors import UserError
 from ouro_rl.rundir import RunDir
+from tests.patience import HANG_S
 
 
 @pytest.fixture
@@ -153,4 +154,4 @@ def test_no_torch_is_needed():
         "import sys, ouro_rl.rundir, ouro_rl.metrics, ouro_rl.report\n"
         "assert not {'torch', 'matplotlib'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=HANG_S)

@@ -16,9 +16,10 @@ from rewards.sandbox import ladder
 from rewards.sandbox.host import ChildGone, Sandbox, SandboxError
 from rewards.sandbox.inside import wire
 from rewards.sandbox.inside.confine import Limits
+from tests.patience import HANG_S, comes_true
 from tests.sandbox_attacks import ATTACKS, ENDINGS
 
-LIMITS = Limits(memory_mb=256, seconds=5, tasks=64, tmp_mb=16)
+LIMITS = Limits(memory_mb=256, seconds=1000, tasks=64, tmp_mb=16)
 RUNGS = ["bubblewrap", "landlock"]
 
 
@@ -41,9 +42,10 @@ def folder(tmp_path):
     return tmp_path
 
 
-def ask(sandbox: Sandbox, program: str, function: str, *arguments, seconds: float = 5.0):
-    """The value that a program's function returns in a new child; ("error", ...) when it raised or ended."""
-    deadline = time.monotonic() + seconds
+def ask(sandbox: Sandbox, program: str, function: str, *arguments, seconds: float = HANG_S):
+    """The value that a program's function returns in a new child, for which it has `seconds`; ("error", ...) when it raised or
+    ended."""
+    deadline = time.monotonic() + HANG_S
     with sandbox.child("candidate") as child:
         try:
             child.send({"nonce": "1", "program": program, "script": False}, deadline)
@@ -51,7 +53,7 @@ def ask(sandbox: Sandbox, program: str, function: str, *arguments, seconds: floa
             assert "ok" in loaded, loaded
             arguments = [wire.encode(argument) for argument in arguments]
             child.send({"nonce": "2", "name": function, "args": arguments, "kwargs": {}}, deadline)
-            answer = child.receive(deadline)
+            answer = child.receive(time.monotonic() + seconds)
         except (ChildGone, TimeoutError) as end:
             return "error", type(end).__name__
     return wire.decode(answer["ok"]) if "ok" in answer else ("error", *answer["error"])
@@ -101,7 +103,7 @@ def test_programs_do_not_see_one_another(sandbox):
     leave = "import builtins, json, os, sys\njson.dumps = builtins.len = None\nsys.modules['mark'] = 1\n"
     leave += "try: open('/tmp/mark', 'w').write('x')\nexcept OSError: pass\n"
     with sandbox.child("candidate") as other:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + HANG_S
         other.send({"nonce": "1", "program": leave + "def f(): pass", "script": False}, deadline)
         with pytest.raises(ChildGone):  # it has broken its own driver
             other.receive(deadline)
@@ -214,9 +216,9 @@ def test_a_server_that_dies_is_noticed_and_replaced(rung):
         for pid in processes() - before:
             with contextlib.suppress(ProcessLookupError):  # gone with another
                 os.kill(pid, signal.SIGKILL)
-        time.sleep(0.2)
+        assert comes_true(lambda: sandbox._process.poll() is not None)
         with pytest.raises(SandboxError):
-            sandbox.start() if sandbox._process.poll() is None else sandbox.exchange({"end": 0})
+            sandbox.exchange({"end": 0})
         assert ask(sandbox, "def double(x): return 2 * x", "double", 21) == 42
     assert processes() <= before
 
@@ -232,10 +234,10 @@ from rewards.sandbox.host import Sandbox
 from tests.test_sandbox import LIMITS, processes
 sandbox = Sandbox(ladder.command({rung!r}), LIMITS)
 child = sandbox.child("candidate")
-child.send({{"nonce": "1", "program": "while True: pass", "script": False}}, time.monotonic() + 5)
-time.sleep(0.3)
+child.send({{"nonce": "1", "program": "while True: pass", "script": False}}, time.monotonic() + {HANG_S})
+child.wait_until_confined()
 print(*processes(), flush=True)
-time.sleep(60)
+time.sleep({HANG_S})
 """
     host = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     started = [int(pid) for pid in host.stdout.readline().split()]
@@ -243,10 +245,7 @@ time.sleep(60)
     host.wait()
     host.stdout.close()
     assert len(started) >= 2
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline and any(alive(pid) for pid in started):
-        time.sleep(0.05)
-    assert not [pid for pid in started if alive(pid)]
+    assert comes_true(lambda: not any(alive(pid) for pid in started))
 
 
 def alive(pid: int) -> bool:
@@ -269,10 +268,9 @@ def test_the_unsafe_rung_runs_programs_and_cleans_up():
     with Sandbox(ladder.command("none"), LIMITS) as sandbox:
         assert ask(sandbox, "def double(x): return 2 * x", "double", 21) == 42
         before = processes()
-        program = "import subprocess\ndef f():\n    subprocess.Popen(['sleep', '60'])\n    while True: pass"
+        program = "import subprocess\ndef f():\n    subprocess.Popen(['sleep', '1000'])\n    while True: pass"
         assert ask(sandbox, program, "f", seconds=0.7)[0] == "error"
-        time.sleep(0.1)
-        assert not [pid for pid in processes() - before if alive(pid)]
+        assert comes_true(lambda: not any(alive(pid) for pid in processes() - before))
 
 
 def test_a_broken_bubblewrap_is_an_unavailable_rung(monkeypatch, tmp_path):
@@ -297,6 +295,7 @@ def test_no_ended_process_is_left_for_process_1_to_collect(rung):
 import ctypes, os, signal, time
 from rewards.sandbox import ladder
 from rewards.sandbox.host import Sandbox, _children
+from tests.patience import comes_true
 from tests.test_sandbox import LIMITS, ask, processes
 PR_SET_CHILD_SUBREAPER = 36
 assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
@@ -309,7 +308,7 @@ for stopped in (False, False, True):
         if stopped:
             for pid in _children(sandbox._process.pid):
                 os.kill(pid, signal.SIGSTOP)
-    time.sleep(0.2)
+    comes_true(lambda: not processes())
     left.append(len(processes()))
 print(left)
 """

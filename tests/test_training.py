@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from ouro_rl.launch import run_training
 from ouro_rl.preflight import run_check
 from ouro_rl.tiny_tokenizer import make_tokenizer
 from tests.models import random_model
+from tests.patience import HANG_S, comes_true
 
 STEP_METRICS = {
     "step", "reward/mean", "reward/math", "reward/unscored", "depth/mean", "depth/p1", "depth/p2", "depth/p3", "logp_gap/max",
@@ -277,17 +277,15 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(checkpoint, tmp_path, number
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     command = [sys.executable, "-m", "ouro_rl", "train", str(path)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
-    deadline = time.monotonic() + 120
-    while not (folder / "metrics.jsonl").exists() and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.1)
+    assert comes_true(lambda: (folder / "metrics.jsonl").exists() or process.poll() is not None)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 128 + number, output
     assert f"is complete. Go on with --resume run.dir={folder}" in output
     steps = len(metrics_of(folder))
     assert (folder / "checkpoints" / f"step-{steps}" / "trainer_state.json").exists()
     done = subprocess.run(
-        [*command, "--resume", f"trainer.steps={steps + 1}"], capture_output=True, text=True, timeout=120, check=False
+        [*command, "--resume", f"trainer.steps={steps + 1}"], capture_output=True, text=True, timeout=HANG_S, check=False
     )
     assert done.returncode == 0, done.stderr
     assert len(metrics_of(folder)) == steps + 1
@@ -301,7 +299,7 @@ def test_two_processes_train_the_same_policy_as_one(finished, checkpoint, tmp_pa
     path.write_text(yaml.safe_dump(config_of(checkpoint, folder).model_dump(mode="json")))
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
     command = [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "ouro_rl", "train", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * HANG_S, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     for two, one in zip(metrics_of(folder), metrics_of(finished), strict=True):
         for name in ("reward/mean", "depth/mean", "gate/price", "completion/length_mean"):
