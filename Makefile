@@ -2,6 +2,8 @@
 # make test         the tests
 # make sandbox      install bubblewrap, in which the reward `code` runs programs (Debian and its kin, as root or with sudo)
 # make lint         style and import rules
+# make lock         write the exact versions that all of this installs anew: the newest that pyproject.toml allows
+# make test-latest  the quick tests with the newest of everything, whatever the bounds, in .venv-latest; says what is newer
 # make clean        remove caches and build leftovers (never .venv or runs/)
 #
 # All that is needed is Python >= 3.11 and make. `make quickstart PYTHON=/path/to/python3.12` chooses the interpreter.
@@ -15,10 +17,31 @@ READY_DEV := $(VENV)/.ready-dev
 NEW_ENOUGH := -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
+# Constraints, not requirements: what nobody asks for, such as the CUDA companions of a CPU build of torch, is not installed.
+LOCK := ouro_rl/requirements.lock
+UV := uv==0.13.9
+# By its public version, which builds for a CPU and for CUDA share. `make test-latest TORCH=torch` takes the newest one.
+TORCH := torch==2.13.0
+LATEST := .venv-latest
+# Those that notice a library's new ways: a few minutes.
+QUICK := $(addprefix tests/test_, lock trl_seams transformers_seams model model_parity checkpoints tokenizer data config policy \
+	losses sampling_replay rewards_math)
+
+define choose_python
+for candidate in $(CANDIDATES); do \
+	if $$candidate $(NEW_ENOUGH) >/dev/null 2>&1; then python=$$candidate; break; fi; \
+done; \
+if [ -z "$$python" ]; then \
+	echo "No Python >= 3.11 with venv among: $(CANDIDATES)." >&2; \
+	echo "Install one (on Debian: python3 python3-venv), or give it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+	exit 1; \
+fi
+endef
+
 # A .venv that was moved, or whose interpreter is gone, counts as unfinished.
 $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python -c '' 2>/dev/null || rm -f $(READY) $(READY_DEV))
 
-.PHONY: help quickstart test sandbox lint clean
+.PHONY: help quickstart test test-latest sandbox lint lock clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -46,30 +69,46 @@ lint: $(READY_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 
+lock:
+	@$(choose_python); set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \
+	$$python -m venv "$$tools"; "$$tools/bin/python" -m pip install --disable-pip-version-check --quiet '$(UV)'; \
+	"$$tools/bin/python" .ci/requirements.py build '$(TORCH)' > "$$tools/more.in"; \
+	"$$tools/bin/uv" pip compile --quiet --universal --python-version 3.11 --upgrade --extra dev --no-header --no-annotate \
+		--output-file "$$tools/lock.txt" pyproject.toml "$$tools/more.in"; \
+	{ echo "# Made by \`make lock\` from pyproject.toml: what is tested together. For pip's --constraint."; \
+		cat "$$tools/lock.txt"; } > $(LOCK)
+	@echo "$(LOCK): $$(grep -c == $(LOCK)) versions"
+
+# Not our upper bounds, but everybody else's: pip takes the newest that fit together.
+test-latest:
+	@$(choose_python); $$python -m venv --clear $(LATEST)
+	$(LATEST)/bin/python .ci/requirements.py newest '$(TORCH)' > $(LATEST)/requirements.txt
+	$(LATEST)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $(LATEST)/requirements.txt
+	@$(LATEST)/bin/python -m ouro_rl.lock
+	$(LATEST)/bin/python -m pytest $(QUICK:=.py)
+
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './$(LATEST)/*' -prune -exec rm -rf {} +
 
-# An installation that was interrupted may look whole to pip, so everything unfinished starts from an empty folder.
-$(READY): pyproject.toml
-	@if [ ! -e $(READY) ]; then \
-		for candidate in $(CANDIDATES); do \
-			if $$candidate $(NEW_ENOUGH) >/dev/null 2>&1; then python=$$candidate; break; fi; \
-		done; \
-		if [ -z "$$python" ]; then \
-			echo "No Python >= 3.11 with venv among: $(CANDIDATES)." >&2; \
-			echo "Install one (on Debian: python3 python3-venv), or give it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
-			exit 1; \
-		fi; \
+# pip's own build environment would fetch a setuptools of the day: the locked one is installed first. An installation that was
+# interrupted may look whole to pip, so everything unfinished starts from an empty folder.
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint $(LOCK)
+$(READY): pyproject.toml $(LOCK)
+	@if [ -e $(READY) ]; then \
+		echo "pyproject.toml or $(LOCK) has changed: $(VENV) follows."; \
+	else \
+		$(choose_python); \
 		echo "Setting up $(VENV) with $$($$python --version): this takes some minutes, once."; \
 		$$python -m venv --clear $(VENV); \
 	fi
 	@rm -f $(READY) $(READY_DEV)
-	$(BIN)/python -m pip install --disable-pip-version-check --editable .
+	$(INSTALL) --quiet setuptools
+	$(INSTALL) --no-build-isolation --editable .
 	@echo "$(CURDIR)" > $(READY)
 
 $(READY_DEV): $(READY)
 	@rm -f $(READY) $(READY_DEV)
-	$(BIN)/python -m pip install --disable-pip-version-check --editable '.[dev]'
+	$(INSTALL) --no-build-isolation --editable '.[dev]'
 	@echo "$(CURDIR)" > $(READY)
 	@echo "$(CURDIR)" > $(READY_DEV)

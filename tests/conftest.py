@@ -6,6 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from ouro_rl.lock import describe_differences
+
+
+def pytest_report_header() -> str:
+    """A failure may be a library's: the first line to read is whether it is the one that was tested."""
+    return f"packages: {describe_differences()}"
+
 
 @pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
