@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ouro_rl.errors import UserError
+from ouro_rl.paths import is_local
 
-_HUB_MODEL = re.compile(r"[\w.-]+/[\w.-]+")
 _LONGEST_HEADER = 100 * 2**20
 """Bytes; the safetensors format allows no more."""
 
 
-def is_local(path: str) -> bool:
-    """Is this a folder rather than a hub id `org/name`? `configs/x` is local wherever there is a folder `configs`."""
-    return Path(path).expanduser().exists() or not _HUB_MODEL.fullmatch(path) or Path(path).parent.is_dir()
-
-
 def check_model(path: str, *, key: str) -> None:
     """A local checkpoint is whole: config, weights of the shapes that it says, tokenizer. A hub id passes unseen."""
-    folder = Path(path).expanduser()
+    folder = Path(path)
     if not is_local(path):
         return
     if not folder.exists():

@@ -12,26 +12,19 @@ import re
 import select
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NoReturn
 
 import ouro_rl
 from ouro_rl.bench.arguments import add_bench_arguments, bench
-from ouro_rl.checkpoint_files import check_model
 from ouro_rl.config import TrainConfig, WarmstartConfig
 from ouro_rl.config_loader import dump_config, load_config
 from ouro_rl.errors import RunError, UserError
-from ouro_rl.kv_rules import KVRule
-from ouro_rl.preflight_files import (
-    check_benchmark,
-    check_reward,
-    check_train_files,
-)
+from ouro_rl.eval_command import add_eval_arguments, evaluate
+from ouro_rl.paths import expand, path_option
+from ouro_rl.preflight_files import check_reward, check_train_files
 from ouro_rl.reward_commands import add_reward_commands
 from ouro_rl.run_folder import open_run_folder
-from ouro_rl.sampling_options import add_sampling_options, filters_of, stops_of
 from ouro_rl.sizes import derived_sizes
-from ouro_rl.types import DepthPolicy
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=", re.ASCII)
 MESSAGE_LINES = 3
@@ -94,7 +87,7 @@ def _complain(error: Exception, status: int) -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
-    config = load_config(TrainConfig, *_split(arguments.configs))
+    config = load_config(TrainConfig, *_split(arguments.configs), must_exist=not arguments.dry_run)
     if arguments.dry_run:
         return _dry_run(config)
     check_train_files(config)
@@ -106,7 +99,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
-    config = load_config(TrainConfig, *_split(arguments.configs))
+    config = load_config(TrainConfig, *_split(arguments.configs), must_exist=True)
     check_train_files(config)
     from ouro_rl.preflight import run_check
 
@@ -120,41 +113,6 @@ def warmstart(arguments: argparse.Namespace) -> int:
     from ouro_rl.warmstart import run_warmstart
 
     print(f"checkpoint: {run_warmstart(config)}")
-    return 0
-
-
-def evaluate(arguments: argparse.Namespace) -> int:
-    check_model(arguments.model, key="--model")
-    check_benchmark(arguments.benchmark, arguments.data, key="--benchmark")
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise UserError(f"--out {arguments.out}: is a file; give a folder")
-    from ouro_rl.evaluate import EvalRequest, run_eval
-
-    request = EvalRequest(
-        model=arguments.model,
-        benchmark=arguments.benchmark,
-        data_file=arguments.data,
-        depths=arguments.depth,
-        thresholds=arguments.exit_threshold,
-        sample_gate=arguments.sample_gate,
-        depth_policy=DepthPolicy(
-            kv_rule=KVRule(arguments.kv_rule),
-            min_depth=arguments.min_depth,
-            max_depth=arguments.max_depth,
-            gate_temperature=arguments.gate_temperature,
-        ),
-        samples=arguments.samples,
-        temperature=arguments.temperature,
-        filters=filters_of(arguments),
-        stop_strings=stops_of(arguments),
-        stop_token_ids=tuple(arguments.stop_id),
-        limit=arguments.limit,
-        max_new_tokens=arguments.max_new_tokens,
-        assistant_prefix=arguments.assistant_prefix.replace("\\n", "\n"),  # a shell passes the two characters
-        workers=arguments.workers,
-        out=arguments.out,
-    )
-    print(f"results: {run_eval(request)}")
     return 0
 
 
@@ -224,21 +182,21 @@ def make_parser() -> argparse.ArgumentParser:
     _add_configs(command, dry_run=True)
     command.add_argument("--resume", action="store_true", help="go on from the last checkpoint in run.dir")
 
-    _add_eval(add("eval", evaluate, "accuracy and depth of a checkpoint on a benchmark"))
+    add_eval_arguments(add("eval", evaluate, "accuracy and depth of a checkpoint on a benchmark"))
 
     command = add("grade", grade, "score saved completions with a reward")
-    command.add_argument("file", type=Path, metavar="FILE.jsonl", help="rows with `completion` and `answer`")
+    command.add_argument("file", type=path_option, metavar="FILE.jsonl", help="rows with `completion` and `answer`")
     command.add_argument(
-        "--reward", required=True, metavar="NAME", help="a built-in, module.path:function or file.py:function"
+        "--reward", type=expand, required=True, metavar="NAME", help="a built-in, module.path:function or file.py:function"
     )
-    command.add_argument("--out", type=Path, metavar="FILE", help="where the scored rows go (default: stdout)")
+    command.add_argument("--out", type=path_option, metavar="FILE", help="where the scored rows go (default: stdout)")
 
     add_reward_commands(commands)
     _add_configs(add("check", check, "preflight: would this training config run, and run right?"), dry_run=False)
     _add_configs(add("warmstart", warmstart, "a small looped model from scratch (Stage I and II)"), dry_run=True)
 
     command = add("report", report, "one self-contained HTML page about a run")
-    command.add_argument("run_dir", type=Path, metavar="RUN_DIR")
+    command.add_argument("run_dir", type=path_option, metavar="RUN_DIR")
 
     add_bench_arguments(add("bench", bench, "side-by-side benchmarks of this machine"))
     return parser
@@ -253,68 +211,3 @@ def _add_configs(command: argparse.ArgumentParser, *, dry_run: bool) -> None:
     )
     if dry_run:
         command.add_argument("--dry-run", action="store_true", help="print the resolved config and its sizes, and stop")
-
-
-def _add_eval(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--model", required=True, metavar="PATH_OR_HUB_ID")
-    command.add_argument(
-        "--benchmark", required=True, metavar="NAME_OR_FILE", help="arithmetic, math500, or a .jsonl file"
-    )
-    command.add_argument("--data", type=Path, metavar="FILE", help="the benchmark's problems from a .jsonl file")
-    command.add_argument("--depth", type=_list_of(_count), default=(), metavar="1,2,...", help="fixed numbers of loops")
-    command.add_argument(
-        "--exit-threshold",
-        type=_list_of(_share),
-        default=(),
-        metavar="0.5,...",
-        help="exit when the gate's CDF reaches it",
-    )
-    command.add_argument("--sample-gate", action="store_true", help="draw every depth from the gate")
-    command.add_argument(
-        "--kv-rule", choices=list(KVRule), default=KVRule.LAST_EXITED, help="what is read of tokens that left early"
-    )
-    command.add_argument(
-        "--min-depth", type=_count, default=1, metavar="N", help="the gate is not asked before this loop"
-    )
-    command.add_argument("--max-depth", type=_count, metavar="N", help="most loops of a token (default: the model's)")
-    command.add_argument("--samples", type=_count, default=1, metavar="K", help="1: greedy; more: at temperature 1")
-    add_sampling_options(command)
-    command.add_argument("--limit", type=_count, metavar="N", help="at most this many problems")
-    command.add_argument("--max-new-tokens", type=_count, metavar="N", help="default: 64 for arithmetic, else 2048")
-    command.add_argument(
-        "--assistant-prefix",
-        default="",
-        metavar="TEXT",
-        help="start of every answer, such as '<think>\\n' (\\n is a line break)",
-    )
-    command.add_argument(
-        "--workers", type=_count_or_zero, default=0, metavar="N", help="Ray rollout actors; 0: in process"
-    )
-    command.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for eval.json")
-
-
-def _list_of(item: Callable[[str], float]) -> Callable[[str], tuple[float, ...]]:
-    def parse(text: str) -> tuple[float, ...]:
-        return tuple(item(part) for part in text.split(","))
-
-    return parse
-
-
-def _count(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
-    return int(text)
-
-
-def _count_or_zero(text: str) -> int:
-    return 0 if text == "0" else _count(text)
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number in (0, 1]")
-    return value

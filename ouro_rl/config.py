@@ -13,6 +13,9 @@ from pydantic import Field, model_validator
 
 from ouro_rl.rollout_config import ExitRuleConfig, RolloutConfig, Rule, Section
 
+LARGEST_SEED = 2**31 - 1
+"""numpy takes no more than 32 bits, and each training process adds its number."""
+Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Operations = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 
@@ -164,7 +167,7 @@ class EvalConfig(Section):
 class RunConfig(Section):
     dir: Path = Path("runs/run")
     """Where the run is written; when that is taken, the next free one of `dir-2`, `dir-3`, ... (not with `--resume`)."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0
 
 
 class TrainConfig(Section):
@@ -268,4 +271,4 @@ class WarmstartConfig(Section):
     eval_problems: int = Field(default=500, ge=1)
     output: Path
     """Folder of the checkpoint."""
-    seed: int = Field(default=0, ge=0)
+    seed: Seed = 0

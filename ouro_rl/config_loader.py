@@ -19,15 +19,18 @@ from pydantic_core import ErrorDetails
 from ouro_rl.config import Section, TrainConfig
 from ouro_rl.errors import UserError
 from ouro_rl.packaged_configs import find_config, packaged_configs
+from ouro_rl.paths import Key, Kind, kind_of, locate, put, texts_in
 from ouro_rl.plain_yaml import parse_yaml, to_yaml
 from ouro_rl.sizes import derived_sizes
 
 Config = TypeVar("Config", bound=Section)
-Key = tuple[str | int, ...]
 
 
-def load_config(cls: type[Config], paths: Sequence[str | Path], overrides: Sequence[str] = ()) -> Config:
-    """Compose `paths` and `overrides` into a `cls`.
+def load_config(
+    cls: type[Config], paths: Sequence[str | Path], overrides: Sequence[str] = (), *, must_exist: bool = False
+) -> Config:
+    """Compose `paths` and `overrides` into a `cls`. Relative paths of what is read become absolute where they are found: beside the
+    file that set them, then in the working directory. With `must_exist`, one that a file set and that is in neither is an error.
 
     Raises UserError, of at most three lines, naming the file or override, the dotted key and the mend: for a file that is
     missing or not YAML, an unknown key, a wrong type, a value out of range, a missing key, or values that do not fit together.
@@ -41,6 +44,7 @@ def load_config(cls: type[Config], paths: Sequence[str | Path], overrides: Seque
     for override in overrides:
         _merge(values, _parse_override(override), f"override {override}", sources)
     files = " + ".join(str(path) for path in paths)
+    _find_files(values, sources, {str(path): Path(path).parent for path in paths}, must_exist)
     try:
         # JSON mode is what takes a list for a tuple and a text for a Path, yet converts nothing else.
         config = cls.model_validate_json(json.dumps(values))
@@ -125,6 +129,20 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any], source: str, sources: d
             _merge(into[name], value, source, sources, key)
         else:
             into[name] = value
+
+
+def _find_files(values: dict[str, Any], sources: dict[Key, str], folders: Mapping[str, Path], must_exist: bool) -> None:
+    """Put the place of every path that is read into `values`. `folders`: where each config file stands."""
+    for key, text in list(texts_in(values)):
+        kind, source = kind_of(key), _source(key, sources, "")
+        if kind is None or not text:
+            continue
+        beside = [folders[source]] if source in folders else []
+        found, missing = locate(kind, text, [*beside, Path()])
+        put(values, key, found)
+        if missing and beside and must_exist:
+            hub = ";\n  give its path, or a hub id such as ByteDance/Ouro-1.4B" if kind is Kind.MODEL else ";\n  correct the path"
+            raise UserError(f"{source}: {_dotted(key)} {text}: there is no {' and no '.join(map(str, missing))}{hub}")
 
 
 # --- explaining --------------------------------------------------------------------------------------------------------

@@ -156,7 +156,7 @@ def read_rows(config: DataConfig, *, seed: int) -> Iterable[Row]:
     if config.source == "arithmetic":
         return arithmetic_rows(seed, config.operations, config.limit or ARITHMETIC_LIMIT, held_out=False)
     if config.source.endswith(".jsonl"):
-        return itertools.islice(read_jsonl(Path(config.source).expanduser()), config.limit)
+        return itertools.islice(read_jsonl(Path(config.source)), config.limit)
     return read_hub(config.source, config.name, config.split, config.limit)
 
 

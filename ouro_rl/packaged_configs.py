@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from ouro_rl.errors import UserError
+from ouro_rl.paths import expand, texts_in
 from ouro_rl.plain_yaml import parse_yaml
 
 
@@ -26,7 +25,7 @@ def packaged_configs() -> dict[str, Path]:
 def find_config(text: str | Path) -> Path:
     """The config file that an argument names: a file of the user's, else a packaged one, as `quickstart`, `quickstart.yaml` or
     `configs/quickstart.yaml`. What is neither comes back as it is, for whoever reads it to complain about."""
-    path = Path(text).expanduser()
+    path = Path(expand(str(text)))
     if path.exists() and not path.is_dir():
         return path
     name = path.name if path.parent == Path("configs") else str(path)
@@ -61,13 +60,5 @@ def copy_config(name: str, folder: Path) -> list[Path]:
 
 def files_of(config: Path) -> list[Path]:
     """Files and folders beside a config that its values name; of `file.py:function`, the file."""
-    named = {config.parent / text.partition(":")[0] for text in _texts(parse_yaml(config.read_text(encoding="utf-8"))) if text}
+    named = {config.parent / text.partition(":")[0] for _, text in texts_in(parse_yaml(config.read_text(encoding="utf-8"))) if text}
     return sorted(path for path in named if path != config.parent and path.exists())
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, dict | list):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from _texts(item)

@@ -59,7 +59,7 @@ def check_reward(spec: Any) -> None:
 
 def check_data(source: str, columns: dict[str, str | None]) -> None:
     """A .jsonl file is there, holds rows, and its first row has the columns (by what they are for, `question` or `answer`)."""
-    path, name = Path(source).expanduser(), f"data.source {source}"
+    path, name = Path(source), f"data.source {source}"
     if source.endswith(".jsonl"):
         row = first_row(path, name)
         for use, column in columns.items():

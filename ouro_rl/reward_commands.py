@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from ouro_rl.errors import UserError
+from ouro_rl.paths import expand, path_option
 from ouro_rl.preflight_files import check_reward
 
 
@@ -18,8 +18,8 @@ def add_reward_commands(commands: Any) -> None:
     text = "one reward on a file: verdict, status and time of every item"
     command = inner.add_parser("test", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.set_defaults(run=run_test)
-    command.add_argument("name", metavar="NAME", help="a built-in, module.path:function or file.py:function")
-    command.add_argument("file", type=Path, metavar="FILE.jsonl", help="rows with `completion`, and what the reward needs")
+    command.add_argument("name", type=expand, metavar="NAME", help="a built-in, module.path:function or file.py:function")
+    command.add_argument("file", type=path_option, metavar="FILE.jsonl", help="rows with `completion`, and what the reward needs")
     command.add_argument("--kwargs", default="{}", metavar="'{name: value}'", help="options of the reward, as in a config")
     command.add_argument("--adapter", choices=("auto", "trl", "verl", "plain"), default="auto", help="how a function is called")
     command.add_argument("--batch", type=_count, default=1, metavar="N", help="items in a call, where it takes a batch")
@@ -30,7 +30,7 @@ def add_reward_commands(commands: Any) -> None:
     command = inner.add_parser("bench", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.set_defaults(run=run_bench)
     command.add_argument(
-        "files", nargs="+", type=Path, metavar="FILE.jsonl", help="rows with `gold`, `prediction`, `expected_equal`"
+        "files", nargs="+", type=path_option, metavar="FILE.jsonl", help="rows with `gold`, `prediction`, `expected_equal`"
     )
     command.add_argument("--workers", type=_count, default=2, metavar="N", help="processes")
 

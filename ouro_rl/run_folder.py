@@ -10,6 +10,7 @@ from pathlib import Path
 import ouro_rl
 from ouro_rl.config import TrainConfig
 from ouro_rl.errors import UserError
+from ouro_rl.paths import kind_of, put, same_place, texts_in
 from ouro_rl.plain_yaml import parse_yaml, to_yaml
 from ouro_rl.rundir import RunDir, write_atomically
 
@@ -52,18 +53,29 @@ def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path 
 def record_of(config: TrainConfig) -> dict:
     """What `config.yaml` holds: the whole configuration, and under `about` where it ran."""
     packages = ("torch", "transformers", "trl", "accelerate", "ray", "math-verify")
-    commit = subprocess.run(
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, check=False
-    )
     versions = {"ouro-rl": ouro_rl.__version__, "python": platform.python_version()}
     versions |= {package: version(package) for package in packages}
-    return {**config.model_dump(mode="json"), "about": {"versions": versions, "commit": commit.stdout.strip() or None}}
+    return {**config.model_dump(mode="json"), "about": {"versions": versions, "commit": own_commit()}}
+
+
+def own_commit() -> str | None:
+    """The commit of this code; None where it stands in no repository, or there is no git."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
+    except FileNotFoundError:
+        return None
 
 
 def refuse_other_config(run_dir: RunDir, config: TrainConfig) -> None:
     """UserError, naming the first key, unless the run began with this configuration."""
-    recorded = parse_yaml(run_dir.config_path.read_text())
-    for section, values in config.model_dump(mode="json").items():
+    recorded, asked = parse_yaml(run_dir.config_path.read_text(encoding="utf-8")), config.model_dump(mode="json")
+    known = dict(texts_in(recorded))
+    for at, text in texts_in(asked):
+        kind = kind_of(at)
+        if kind is not None and at in known and same_place(kind, known[at], text):
+            put(recorded, at, text)
+    for section, values in asked.items():
         for key, value in values.items():
             before = recorded.get(section, {}).get(key)
             if before != value and (section, key) not in MAY_CHANGE:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from ouro_rl.paths import expand
 from ouro_rl.rollout_config import function_name
 from ouro_rl.types import TokenFilters
 
@@ -68,6 +69,6 @@ def whole(text: str) -> int:
 
 def _function(text: str) -> str:
     try:
-        return function_name(text)
+        return function_name(expand(text))
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error

@@ -134,6 +134,8 @@ def test_a_run_can_be_repeated_from_its_own_config(minimal: Path) -> None:
         ("rollout.logit_processors=[mine]", ["rollout.logit_processors.0", "'mine' names no function; write module.path:function"]),
         ("data.operations=[0]", ["data.operations.0 must be greater than or equal to 1"]),
         ("rollout.exit_rule={kind: fixed, value: 1.5}", ["rollout.exit_rule", "whole number of loops"]),
+        ("run.seed=4294967296", ["run.seed must be less than or equal to 2147483647"]),
+        ("run.seed=-1", ["run.seed must be greater than or equal to 0"]),
         ("trainer.steps=[1", ["not YAML"]),
         ("trainer={steps: 1, steps: 2}", ["'steps' is set twice"]),
     ],

@@ -7,14 +7,15 @@ from pathlib import Path
 
 from ouro_rl.bench import BENCHMARKS, PAGE, check_name
 from ouro_rl.errors import UserError
+from ouro_rl.paths import path_option
 
 
 def add_bench_arguments(command: argparse.ArgumentParser) -> None:
     names = "; ".join(f"{name}: {what}" for name, what in BENCHMARKS.items())
     command.add_argument("name", metavar="NAME", help=f"{names}; {PAGE}: print JSON files as a Markdown page")
-    command.add_argument("files", nargs="*", type=Path, metavar="FILE", help=f"for {PAGE}: what --json wrote")
-    command.add_argument("--json", type=Path, metavar="FILE", help="where all figures go")
-    command.add_argument("--plot", type=Path, metavar="FILE.png", help="where the plot of curves goes")
+    command.add_argument("files", nargs="*", type=path_option, metavar="FILE", help=f"for {PAGE}: what --json wrote")
+    command.add_argument("--json", type=path_option, metavar="FILE", help="where all figures go")
+    command.add_argument("--plot", type=path_option, metavar="FILE.png", help="where the plot of curves goes")
     command.add_argument("--quick", action="store_true", help="a tiny model, to try the command: no figures to quote")
 
 

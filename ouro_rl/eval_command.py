@@ -1,0 +1,114 @@
+"""`ouro-rl eval`: its arguments, looked at before anything heavy is imported."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+
+from ouro_rl.checkpoint_files import check_model
+from ouro_rl.errors import UserError
+from ouro_rl.kv_rules import KVRule
+from ouro_rl.paths import expand, path_option
+from ouro_rl.preflight_files import check_benchmark
+from ouro_rl.sampling_options import add_sampling_options, filters_of, stops_of
+from ouro_rl.types import DepthPolicy
+
+
+def add_eval_arguments(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--model", type=expand, required=True, metavar="PATH_OR_HUB_ID")
+    command.add_argument(
+        "--benchmark", type=expand, required=True, metavar="NAME_OR_FILE", help="arithmetic, math500, or a .jsonl file"
+    )
+    command.add_argument("--data", type=path_option, metavar="FILE", help="the benchmark's problems from a .jsonl file")
+    command.add_argument("--depth", type=_list_of(_count), default=(), metavar="1,2,...", help="fixed numbers of loops")
+    command.add_argument(
+        "--exit-threshold",
+        type=_list_of(_share),
+        default=(),
+        metavar="0.5,...",
+        help="exit when the gate's CDF reaches it",
+    )
+    command.add_argument("--sample-gate", action="store_true", help="draw every depth from the gate")
+    command.add_argument(
+        "--kv-rule", choices=list(KVRule), default=KVRule.LAST_EXITED, help="what is read of tokens that left early"
+    )
+    command.add_argument(
+        "--min-depth", type=_count, default=1, metavar="N", help="the gate is not asked before this loop"
+    )
+    command.add_argument("--max-depth", type=_count, metavar="N", help="most loops of a token (default: the model's)")
+    command.add_argument("--samples", type=_count, default=1, metavar="K", help="1: greedy; more: at temperature 1")
+    add_sampling_options(command)
+    command.add_argument("--limit", type=_count, metavar="N", help="at most this many problems")
+    command.add_argument("--max-new-tokens", type=_count, metavar="N", help="default: 64 for arithmetic, else 2048")
+    command.add_argument(
+        "--assistant-prefix",
+        default="",
+        metavar="TEXT",
+        help="start of every answer, such as '<think>\\n' (\\n is a line break)",
+    )
+    command.add_argument(
+        "--workers", type=_count_or_zero, default=0, metavar="N", help="Ray rollout actors; 0: in process"
+    )
+    command.add_argument("--out", type=path_option, required=True, metavar="DIR", help="folder for eval.json")
+
+
+def _list_of(item: Callable[[str], float]) -> Callable[[str], tuple[float, ...]]:
+    def parse(text: str) -> tuple[float, ...]:
+        return tuple(item(part) for part in text.split(","))
+
+    return parse
+
+
+def _count(text: str) -> int:
+    if not text.strip().isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
+    return int(text)
+
+
+def _count_or_zero(text: str) -> int:
+    return 0 if text == "0" else _count(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number in (0, 1]")
+    return value
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    check_model(arguments.model, key="--model")
+    check_benchmark(arguments.benchmark, arguments.data, key="--benchmark")
+    if arguments.out.exists() and not arguments.out.is_dir():
+        raise UserError(f"--out {arguments.out}: is a file; give a folder")
+    from ouro_rl.evaluate import EvalRequest, run_eval
+
+    request = EvalRequest(
+        model=arguments.model,
+        benchmark=arguments.benchmark,
+        data_file=arguments.data,
+        depths=arguments.depth,
+        thresholds=arguments.exit_threshold,
+        sample_gate=arguments.sample_gate,
+        depth_policy=DepthPolicy(
+            kv_rule=KVRule(arguments.kv_rule),
+            min_depth=arguments.min_depth,
+            max_depth=arguments.max_depth,
+            gate_temperature=arguments.gate_temperature,
+        ),
+        samples=arguments.samples,
+        temperature=arguments.temperature,
+        filters=filters_of(arguments),
+        stop_strings=stops_of(arguments),
+        stop_token_ids=tuple(arguments.stop_id),
+        limit=arguments.limit,
+        max_new_tokens=arguments.max_new_tokens,
+        assistant_prefix=arguments.assistant_prefix.replace("\\n", "\n"),  # a shell passes the two characters
+        workers=arguments.workers,
+        out=arguments.out,
+    )
+    print(f"results: {run_eval(request)}")
+    return 0

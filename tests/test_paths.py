@@ -1,0 +1,212 @@
+"""Where the paths of a config and of the command line lead."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ouro_rl import cli
+from ouro_rl.config import TrainConfig, WarmstartConfig
+from ouro_rl.config_loader import dump_config, load_config
+from ouro_rl.errors import UserError
+from ouro_rl.paths import KEYS, Kind, expand
+from ouro_rl.plain_yaml import to_yaml
+from ouro_rl.preflight_files import check_train_files
+from ouro_rl.run_folder import own_commit, refuse_other_config
+from ouro_rl.rundir import RunDir
+
+REPOSITORY = Path(__file__).parent.parent
+CONFIGS = REPOSITORY / "configs"
+EVERY_KIND = """
+model: {path: here/model}
+data: {source: here/rows.jsonl}
+rollout:
+  logit_processors: [here/f.py:f, my.module:g]
+  early_stop: {hook: here/f.py:g}
+rewards:
+  functions: [{name: math}, {name: here/f.py:f}, {name: my.module:h}]
+trainer: {steps: 1}
+eval: {source: here/rows.jsonl}
+"""
+
+
+@pytest.fixture
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """The folder of a config, and another one, which is the working directory; their names are not plain."""
+    beside, elsewhere = tmp_path / "my configs ü", tmp_path / "else where"
+    for folder in (beside, elsewhere):
+        (folder / "here" / "model").mkdir(parents=True)
+        (folder / "here" / "rows.jsonl").write_text("{}\n")
+        (folder / "here" / "f.py").write_text("f = g = len\n")
+    (beside / "job.yaml").write_text(EVERY_KIND)
+    monkeypatch.chdir(elsewhere)
+    return beside, elsewhere
+
+
+def paths_of(config: TrainConfig) -> list[str]:
+    """All that `EVERY_KIND` reads."""
+    rollout = config.rollout
+    functions = [*rollout.logit_processors, rollout.early_stop.hook, *(reward.name for reward in config.rewards.functions)]
+    return [config.model.path, config.data.source, config.eval.source, *functions]
+
+
+def expected(folder: Path) -> list[str]:
+    here = folder / "here"
+    rows, f, g = str(here / "rows.jsonl"), f"{here / 'f.py'}:f", f"{here / 'f.py'}:g"
+    return [str(here / "model"), rows, rows, f, "my.module:g", g, "math", f, "my.module:h"]
+
+
+def test_what_is_read_is_looked_for_beside_the_file_and_then_in_the_working_directory(folders) -> None:
+    beside, elsewhere = folders
+    assert paths_of(load_config(TrainConfig, [beside / "job.yaml"], must_exist=True)) == expected(beside)
+    shutil.rmtree(beside / "here")
+    assert paths_of(load_config(TrainConfig, [beside / "job.yaml"], must_exist=True)) == expected(elsewhere)
+
+
+def test_of_several_files_the_one_that_set_the_key_counts_and_an_override_is_no_file(folders) -> None:
+    beside, elsewhere = folders
+    shutil.rmtree(elsewhere / "here")
+    (elsewhere / "near").mkdir()
+    (elsewhere / "overlay.yaml").write_text("data: {source: here/rows.jsonl}\n")
+    with pytest.raises(UserError, match=r"overlay\.yaml: data\.source here/rows\.jsonl: there is no ") as caught:
+        load_config(TrainConfig, [beside / "job.yaml", elsewhere / "overlay.yaml"], must_exist=True)
+    assert str(elsewhere / "here/rows.jsonl") in str(caught.value) and str(beside) not in str(caught.value)
+    files = [beside / "job.yaml"]
+    assert load_config(TrainConfig, files, ["model.path=near"]).model.path == str(elsewhere / "near")
+    assert load_config(TrainConfig, files, ["model.path=here/model"], must_exist=True).model.path == "here/model"
+
+
+def test_what_is_in_neither_place_is_an_error_that_names_both(folders) -> None:
+    beside, elsewhere = folders
+    for folder in folders:
+        (folder / "here" / "f.py").unlink()
+    with pytest.raises(UserError) as caught:
+        load_config(TrainConfig, [beside / "job.yaml"], must_exist=True)
+    text = str(caught.value)
+    assert f"{beside / 'here/f.py'} and no {elsewhere / 'here/f.py'}" in text and len(text.splitlines()) == 2
+    assert load_config(TrainConfig, [beside / "job.yaml"]).rollout.early_stop.hook == "here/f.py:g"  # as a dry run
+
+
+def test_hub_ids_and_names_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "arithmetic").mkdir()
+    job = tmp_path / "job.yaml"
+    job.write_text(
+        "model: {path: ByteDance/Ouro-1.4B}\ndata: {source: open-r1/DAPO}\neval: {source: arithmetic}\ntrainer: {steps: 1}\n"
+    )
+    config = load_config(TrainConfig, [job], must_exist=True)
+    assert (config.model.path, config.data.source, config.eval.source) == ("ByteDance/Ouro-1.4B", "open-r1/DAPO", "arithmetic")
+
+
+def test_a_tilde_is_the_home_folder_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    job = tmp_path / "job.yaml"
+    job.write_text(EVERY_KIND.replace("here/", "~/here/") + "run: {dir: ~/runs/x}\n")
+    config = load_config(TrainConfig, [job], ["data.source=~/other.jsonl"])
+    wanted = expected(tmp_path / "home")
+    wanted[1] = str(tmp_path / "home/other.jsonl")
+    assert paths_of(config) == wanted and config.run.dir == tmp_path / "home/runs/x"
+    job.write_text("stage_one: {steps: 1}\nstage_two: {steps: 1}\noutput: ~/out\n")
+    assert load_config(WarmstartConfig, [job]).output == tmp_path / "home/out"
+    with pytest.raises(UserError, match="no home folder is known for ~nobody-of-this-name"):
+        expand("~nobody-of-this-name/x")
+
+
+OPTIONS = {
+    "eval": ("eval --model ~/a --benchmark ~/a.jsonl --data ~/a --out ~/a --logit-processor ~/a.py:f", 5),
+    "grade": ("grade ~/a --reward ~/a.py:f --out ~/a", 3),
+    "report": ("report ~/a", 1),
+    "reward test": ("reward test ~/a.py:f ~/a", 2),
+    "reward bench": ("reward bench ~/a ~/a", 2),
+    "bench": ("bench page ~/a --json ~/a --plot ~/a", 3),
+}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_a_tilde_is_the_home_folder_in_options_too(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/the/home")
+    text, count = OPTIONS[command]
+    values = str(vars(cli.parse(text.split())))
+    assert values.count("/the/home/a") == count and "~" not in values
+
+
+def strings(cls, at=()):
+    """Keys of every text and path of a config's sections."""
+    for name, field in cls.model_fields.items():
+        kind = str(field.annotation)
+        if "Config" in kind:
+            inner = next(part for part in _parts(field.annotation) if hasattr(part, "model_fields"))
+            yield from strings(inner, (*at, name, "*") if "tuple" in kind else (*at, name))
+        elif "path" in kind.lower() or "str" in kind:
+            yield (*at, name)
+
+
+def _parts(annotation):
+    from typing import get_args
+
+    return [annotation, *(part for inner in get_args(annotation) for part in _parts(inner))]
+
+
+def test_every_key_with_a_path_is_known() -> None:
+    """A new key of type text must be put here or into the table."""
+    texts = ("name", "split", "question_column", "answer_column", "system_prompt", "prompt_suffix", "assistant_prefix")
+    no_paths = {("data", name) for name in texts} | {
+        ("rollout", "stop_strings"), ("eval", "kv_rule"), ("rewards", "functions", "*", "kwargs")
+    }  # fmt: skip
+    known = {key[:-1] if key[-1] == "*" else key for key in KEYS}
+    assert {*strings(TrainConfig), *strings(WarmstartConfig)} == known | no_paths
+    assert [key for key, kind in KEYS.items() if kind is Kind.OUTPUT] == [("run", "dir"), ("output",)]
+
+
+@pytest.mark.parametrize("name", ["quickstart", "math_example", "code_example"])
+def test_our_configs_find_their_files_from_any_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load_config(TrainConfig, [CONFIGS / f"{name}.yaml"], must_exist=True)
+    functions = [reward for reward in config.rewards.functions if reward.name != "code"]  # which asks for a sandbox
+    if functions:
+        check_train_files(config.model_copy(update={"rewards": config.rewards.model_copy(update={"functions": (*functions,)})}))
+    assert Path(config.model.path).parent == CONFIGS
+
+
+# --- going on with a run -----------------------------------------------------------------------------------------------
+
+
+def recorded(config: TrainConfig, folder: Path) -> RunDir:
+    run = RunDir(folder / "run")
+    run.config_path.parent.mkdir(exist_ok=True)
+    run.config_path.write_text(dump_config(config), encoding="utf-8")
+    return run
+
+
+def test_a_run_goes_on_from_another_folder_and_after_it_was_moved(folders, tmp_path: Path, monkeypatch) -> None:
+    beside, elsewhere = folders
+    job, moved = beside / "job.yaml", tmp_path / "moved"
+    run = recorded(load_config(TrainConfig, [job]), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    refuse_other_config(run, load_config(TrainConfig, [job]))
+    other = load_config(TrainConfig, [job], [f"model.path={elsewhere / 'here/model'}"])
+    with pytest.raises(UserError, match=r"model\.path is .*else where.*but the run in .* began with"):
+        refuse_other_config(run, other)
+    with pytest.raises(UserError, match=r"rewards\.functions is "):
+        refuse_other_config(run, load_config(TrainConfig, [job], ["rewards.functions=[{name: math}, {name: my.module:h}]"]))
+    beside.rename(moved)
+    refuse_other_config(run, load_config(TrainConfig, [moved / "job.yaml"]))
+
+
+def test_a_run_whose_record_has_relative_paths_goes_on(folders, tmp_path: Path) -> None:
+    """As they were written before paths were made absolute."""
+    _, elsewhere = folders
+    config = load_config(TrainConfig, [], ["model.path=here/model", "trainer.steps=1"])
+    values = json.loads(config.model_dump_json())
+    values["model"]["path"] = "here/model"
+    run = recorded(config, tmp_path)
+    run.config_path.write_text(to_yaml(values))
+    refuse_other_config(run, config)
+
+
+def test_without_git_the_commit_is_not_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert own_commit() is None
