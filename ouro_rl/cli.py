@@ -16,8 +16,10 @@ from typing import NoReturn
 
 import ouro_rl
 from ouro_rl.bench.arguments import add_bench_arguments, bench
+from ouro_rl.catalog import add_catalog_commands
 from ouro_rl.config import TrainConfig, WarmstartConfig
 from ouro_rl.config_loader import dump_config, load_config
+from ouro_rl.doctor import add_doctor_command
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.eval_command import add_eval_arguments, evaluate
 from ouro_rl.paths import expand, path_option
@@ -198,6 +200,8 @@ def make_parser() -> argparse.ArgumentParser:
     command = add("report", report, "one self-contained HTML page about a run")
     command.add_argument("run_dir", type=path_option, metavar="RUN_DIR")
 
+    add_catalog_commands(commands)
+    add_doctor_command(commands)
     add_bench_arguments(add("bench", bench, "side-by-side benchmarks of this machine"))
     return parser
 

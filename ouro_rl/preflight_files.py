@@ -16,7 +16,10 @@ from ouro_rl.errors import UserError
 from ouro_rl.jsonl import dotted_value, first_row, no_column
 from ouro_rl.user_functions import load_function
 
-BENCHMARKS = ("arithmetic", "math500")
+BENCHMARKS = {
+    "arithmetic": "integer arithmetic, made here; held out of every training and warm start",
+    "math500": "500 problems of MATH, from the hub",
+}
 _HUB_DATA = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 

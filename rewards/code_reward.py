@@ -31,7 +31,9 @@ _CACHE_SIZE = 4096
 
 
 class CodeReward:
-    """Callable with TRL's signature: the share of tests that the completion's program passes, None = not scorable."""
+    """The share of tests that the completion's program passes, run in a sandbox.
+
+    Callable with TRL's signature; None = not scorable."""
 
     __name__ = "code"
     wants = ("prompts",)

@@ -53,7 +53,9 @@ def address_space() -> int:
 
 
 class MathReward:
-    """Callable with TRL's signature: 1.0 = the final answer equals the gold answer, 0.0 = not, None = not scorable."""
+    """1 when the final answer is the gold answer in any spelling, else 0.
+
+    Callable with TRL's signature; None = not scorable."""
 
     __name__ = "math"
     OPTIONS = ("workers", "timeout_s", "accept", "thinking", *POLICY_NAMES)
