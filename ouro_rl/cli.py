@@ -22,6 +22,7 @@ from ouro_rl.config_loader import dump_config, load_config
 from ouro_rl.doctor import add_doctor_command
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.eval_command import add_eval_arguments, evaluate
+from ouro_rl.own_names import pin_own_packages
 from ouro_rl.paths import expand, path_option
 from ouro_rl.preflight_files import check_reward, check_train_files
 from ouro_rl.reward_commands import add_reward_commands
@@ -46,6 +47,7 @@ QUIET = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; `argv` without the program's name (default: the process's own). Returns the exit status."""
+    pin_own_packages()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from ouro_rl.errors import UserError
+from ouro_rl.own_names import refuse_clash
 
 FORMS = "name it as module.path:function or path/to/file.py:function"
 
@@ -26,9 +27,12 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
     source, _, attribute = name.rpartition(":")
     if not source or not attribute:
         raise UserError(f"{key}: {name!r} names no {'function' if source else 'module'}; {FORMS}")
+    if not source.endswith(".py"):
+        refuse_clash(source, f"{key}: {name!r}")
     try:
         module = _file(Path(source)) if source.endswith(".py") else import_module(source)
     except (Exception, SystemExit) as error:  # a user's module may raise anything
+        explain_clash(error, f"{key}: {name!r}")
         what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
         raise UserError(f"{key}: {name!r} cannot be imported ({what});\n  {FORMS}") from error
     function = getattr(module, attribute, None)
@@ -38,6 +42,12 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
         hint = f"did you mean {near[0]!r}?" if near else "check the name after the colon"
         raise UserError(f"{key}: {source} has no function {attribute!r}; {hint}")
     return function
+
+
+def explain_clash(error: BaseException, where: str) -> None:
+    """UserError when an import failed because it asked for a module of the user's by a name that is ours."""
+    if isinstance(error, ImportError) and error.name:
+        refuse_clash(error.name, where)
 
 
 def import_module(source: str) -> ModuleType:

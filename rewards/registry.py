@@ -13,6 +13,7 @@ from typing import Any
 
 from ouro_rl import user_functions
 from ouro_rl.errors import UserError
+from ouro_rl.own_names import refuse_clash
 from rewards.adapters import Adapter
 from rewards.code_reward import CodeReward
 from rewards.math_reward import MathReward
@@ -94,9 +95,11 @@ def load_function(name: str) -> Callable[..., Any]:
 
 
 def _load_module(name: str, source: str) -> Any:
+    refuse_clash(source, f"reward {name!r}")
     try:
         return user_functions.import_module(source)
     except (Exception, SystemExit) as error:  # a user's module may raise anything
+        user_functions.explain_clash(error, f"reward {name!r}")
         missing = isinstance(error, ModuleNotFoundError) and source.startswith(error.name or "\0")
         mend = (
             f"run from the folder that holds {source.split('.')[0]}, or name the file: path/to/file.py:function."
@@ -112,6 +115,7 @@ def _load_file(name: str, path: Path) -> Any:
     try:
         return user_functions.execute_file(path)
     except (Exception, SystemExit) as error:
+        user_functions.explain_clash(error, f"reward {name!r}")
         raise UserError(
             f"reward {name!r} cannot be imported: {_describe(error)}\nmend {path.name} so that `python {path.name}` works."
         ) from error

@@ -20,6 +20,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from ouro_rl.own_names import pin_own_packages
+
 HEADER = struct.Struct(">Q")
 """Every message is its length in bytes, then its body."""
 NONCE_BYTES = 8
@@ -45,6 +47,7 @@ def main(read_fd: int, write_fd: int, parent: int) -> None:
 
 def _start(request: dict[str, Any]) -> tuple[Callable[[Any], Any] | None, dict[str, Any]]:
     """Build the handler that the first message names; its memory limit holds from here on."""
+    pin_own_packages()
     sys.path[:] = request["path"]
     if request["memory_mb"]:
         limit = request["memory_mb"] * 2**20

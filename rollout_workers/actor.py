@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from ouro_rl.errors import OuroRLError, RunError, UserError
+from ouro_rl.own_names import pinning_hook, working_directory_clashes
 from rollout_workers.worker import RolloutWorker
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,11 @@ def start_ray(workers: int, cpus: float, gpus: float) -> bool:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     address = os.environ.get("RAY_ADDRESS")
     local = {} if address else {"num_cpus": max(os.cpu_count() or 1, math.ceil(workers * cpus))}
-    ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, **local)
+    # Ray puts the working directory first on the workers' search path.
+    environment = {"worker_process_setup_hook": pinning_hook()} if working_directory_clashes() else None
+    ray.init(
+        address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment, **local
+    )  # fmt: skip
     if not address and ray.cluster_resources().get("GPU", 0) < workers * gpus:
         found = ray.cluster_resources().get("GPU", 0)
         ray.shutdown()
