@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from ouro_rl.lock import describe_differences
+
+# Before torch is imported, for this process and those that tests start: models this small gain nothing by more threads, and
+# threads that wait for each other take a busy machine many times as long. Tests of several threads ask for them.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_report_header() -> str:

@@ -14,6 +14,7 @@ from rewards.math_answers import grade_answer, grade_strings
 from rewards.math_reward import MathReward
 from rewards.normalise import canonical, integer, normalise, rational
 from rewards.verdict import Verdict
+from tests.patience import processor_time
 
 DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
 
@@ -181,12 +182,13 @@ def test_hacks_that_do_not_depend_on_policy():
 
 
 def test_math500_golds_equal_themselves():
-    times = []
+    times, started = [], time.process_time()
     for row in rows("math500"):
         answer = row["answer"]
         for completion, gold in ((f"\\boxed{{{answer}}}", answer), (row["solution"], answer), (row["solution"],) * 2):
             verdict = grade_answer(completion, gold)
-            times.append(verdict.ms)
+            times.append(1000 * (time.process_time() - started))
+            started = time.process_time()
             assert verdict.value == 1.0, (answer, verdict)
     times.sort()
     assert statistics.median(times) <= 3 and times[len(times) * 99 // 100] <= 200
@@ -214,14 +216,15 @@ def test_a_thousand_completions_on_two_workers():
     reward = MathReward(workers=2)
     reward(["\\boxed{x+1}"] * 2, answer=["1+x", "2+x"])  # the workers are up
     started = time.perf_counter()
-    values = reward(completions, answer=golds, prompts=questions)
-    seconds = time.perf_counter() - started
-    reward.close()
+    with processor_time() as spent:
+        values = reward(completions, answer=golds, prompts=questions)
+        seconds = time.perf_counter() - started
+        reward.close()
     print(f"\n1,000 completions in {seconds:.1f} s")
     assert values[:500] == [1.0] * 500
     same = {"5", "7", "3", "0"}  # neighbours with one and the same answer
     assert all(gold in same for gold, value in zip(golds[500:], values[500:], strict=True) if value)
-    assert seconds < 10
+    assert spent.seconds < 20  # of both workers, and their start
 
 
 @pytest.mark.slow

@@ -17,8 +17,12 @@ from typing import Any, Self
 from rewards.sandbox.inside import wire
 from rewards.sandbox.inside.confine import Limits
 
-_START_S = 20.0
-"""Seconds for a fork server to come up, or to do as it is told."""
+_START_S = 60.0
+"""Seconds for a fork server to come up, or to do as it is told: far more than it takes, however busy the machine."""
+_END_S = 5.0
+"""Seconds for a fork server to end by itself."""
+_KILL_S = 5.0
+"""Seconds for what is outside of a fork server that was killed to notice."""
 
 
 class SandboxError(Exception):
@@ -217,13 +221,13 @@ class Sandbox:
             # By itself, from the inside out, so that every process is collected by the one that started it: bubblewrap, killed
             # first, would leave its child to process 1 of the container, which may collect nothing.
             with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(timeout=1)
+                process.wait(timeout=_END_S)
             if process.returncode is None:
                 for child in _children(process.pid):
                     with contextlib.suppress(ProcessLookupError, PermissionError):
                         os.kill(child, signal.SIGKILL)
                 with contextlib.suppress(subprocess.TimeoutExpired):
-                    process.wait(timeout=1)
+                    process.wait(timeout=_KILL_S)
             process.kill()
             process.wait()
 

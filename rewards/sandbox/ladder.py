@@ -61,6 +61,8 @@ def probe(folder):
     }
 """
 PROBE_LIMITS = Limits(memory_mb=256, seconds=10, tasks=32, tmp_mb=1)
+_PROBE_S = 60.0
+"""Seconds of wall time for the trial: a rung must not be given up for a worse one because the machine is busy."""
 
 
 def choose_rung(*, allow_unsafe_code: bool = False) -> Command:
@@ -98,7 +100,7 @@ def unavailable(rung: str) -> str:
         return "the kernel has no Landlock, or it is switched off"
     try:
         with Sandbox(command(rung), PROBE_LIMITS) as sandbox, sandbox.child("candidate") as child:
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + _PROBE_S
             child.send({"nonce": 0, "program": _PROBE, "script": False}, deadline)
             loaded = child.receive(deadline)
             call = {"nonce": 0, "name": "probe", "args": [str(_INSIDE.parent.parent)], "kwargs": {}}
