@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.errors import UserError
+from ouro_rl.hub import check_on_hub
 from ouro_rl.paths import is_local
 
 _LONGEST_HEADER = 100 * 2**20
@@ -16,10 +17,11 @@ _LONGEST_HEADER = 100 * 2**20
 
 
 def check_model(path: str, *, key: str) -> None:
-    """A local checkpoint is whole: config, weights of the shapes that it says, tokenizer. A hub id passes unseen."""
-    folder = Path(path)
+    """A local checkpoint is whole: config, weights of the shapes that it says, tokenizer. A hub id is one of the hub's."""
     if not is_local(path):
+        check_on_hub(path, "model", key)
         return
+    folder = Path(path)
     if not folder.exists():
         raise UserError(
             f"{key} {path}: no such folder; give the folder of a checkpoint, or a hub id such as ByteDance/Ouro-1.4B"

@@ -14,6 +14,7 @@ from jinja2 import TemplateError
 from ouro_rl.arithmetic import distinct, problems
 from ouro_rl.config import DataConfig
 from ouro_rl.errors import UserError
+from ouro_rl.hub import MATH500
 from ouro_rl.jsonl import Row, dotted_value, first_row, no_column, read_jsonl
 from ouro_rl.types import Prompt, Rollout
 
@@ -24,7 +25,6 @@ ARITHMETIC_LIMIT = 20_000
 HELD_OUT_LIMIT = 500
 HELD_OUT_SEED = 2510
 """Fixed, so that every evaluation asks the same held-out problems."""
-MATH500 = "HuggingFaceH4/MATH-500"
 BOX_REQUEST = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 _QUESTIONS, _ANSWERS = ("problem", "question", "prompt"), ("answer", "solution")
 _RESERVED = {"prompt", "prompts", "completion", "completions", "completion_ids"}

@@ -38,11 +38,6 @@ def run_training(config: TrainConfig, resume: bool) -> int:
     transformers_logging.disable_progress_bar()
     processes = PartialState(timeout=LONGEST_WAIT)
     with ExitStack() as cleanup:
-        opened = [open_run_folder(config, resume=resume)] if processes.is_main_process else [None]
-        run_dir, checkpoint = broadcast_object_list(opened)[0]
-        pool = cleanup.enter_context(make_pool(config)) if processes.is_main_process else None
-        # Ray has a handler of its own. Outside the updates there is nothing to save: end at once, the workers too.
-        signal.signal(signal.SIGTERM, _interrupt)
         model, tokenizer = load_policy(config.model.path, torch.float32)
         prompts = training_prompts(config, tokenizer)
         if len(prompts) < config.trainer.prompts_per_step:
@@ -50,6 +45,12 @@ def run_training(config: TrainConfig, resume: bool) -> int:
                 f"data.source {config.data.source}: {len(prompts)} usable prompts, but trainer.prompts_per_step is "
                 f"{config.trainer.prompts_per_step}.\nGive more data, or make a step smaller."
             )
+        # From here on the run is there: what cannot be loaded leaves no folder behind, and has started no workers.
+        opened = [open_run_folder(config, resume=resume)] if processes.is_main_process else [None]
+        run_dir, checkpoint = broadcast_object_list(opened)[0]
+        pool = cleanup.enter_context(make_pool(config)) if processes.is_main_process else None
+        # Ray has a handler of its own. Outside the updates there is nothing to save: end at once, the workers too.
+        signal.signal(signal.SIGTERM, _interrupt)
         examine, sampler, summary = None, None, {}
         if processes.is_main_process:
             sampler = GroupSampler(config, pool, cleanup.enter_context(make_scorer(config)), tokenizer)

@@ -13,7 +13,7 @@ from transformers.trainer_utils import SaveStrategy
 from ouro_rl.checkpoints import load_policy
 from ouro_rl.config import TrainConfig
 from ouro_rl.data import load_prompts, stop_token_ids
-from ouro_rl.errors import OuroRLError
+from ouro_rl.errors import RunError
 from ouro_rl.rundir import RunDir
 from ouro_rl.sampling import GroupSampler, make_pool, make_scorer
 from ouro_rl.trainer import OuroGRPOTrainer, gap_limit
@@ -30,13 +30,13 @@ class Finding:
 
 
 def run_check(config: TrainConfig) -> int:
-    """Run every check, print a line for each. Returns 0 when all pass, else 1."""
+    """Run every check, print a line for each. Returns 0 when all pass, else 1. UserError for what cannot be loaded."""
     passed = True
     try:
         for finding in findings(config):
             print(f"{'ok  ' if finding.passed else 'FAIL'}  {finding.name}: {finding.detail}", flush=True)
             passed &= finding.passed
-    except OuroRLError as error:
+    except RunError as error:
         print(f"FAIL  {error}")
         passed = False
     print("Ready to train." if passed else "Not ready: mend what failed above.")

@@ -1,11 +1,12 @@
 """Is what a config names really there? Checks that need no torch, so that a mistake is told before anything heavy is imported.
 
-Every check raises UserError of at most three lines and says nothing when all is well. What can only be known later (a hub id that
-does not exist, a broken row) is told by whoever reads it.
+Every check raises UserError of at most three lines and says nothing when all is well. What can only be known later (a broken row)
+is told by whoever reads it.
 """
 
 from __future__ import annotations
 
+import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from ouro_rl.checkpoint_files import check_model
 from ouro_rl.config import TrainConfig
 from ouro_rl.errors import UserError
+from ouro_rl.hub import MATH500, check_on_hub
 from ouro_rl.jsonl import dotted_value, first_row, no_column
 from ouro_rl.user_functions import load_function
 
@@ -20,6 +22,8 @@ BENCHMARKS = {
     "arithmetic": "integer arithmetic, made here; held out of every training and warm start",
     "math500": "500 problems of MATH, from the hub",
 }
+LIKE = 0.8
+"""A name that is so much like `arithmetic` is a misspelling of it."""
 _HUB_DATA = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -68,8 +72,14 @@ def check_data(source: str, columns: dict[str, str | None]) -> None:
         for use, column in columns.items():
             if column is not None and dotted_value(row, column) is None:
                 raise UserError(no_column(name, column, row, use))
-    elif source != "arithmetic" and (path.exists() or not _HUB_DATA.fullmatch(source)):
+    elif source == "arithmetic":
+        return
+    elif path.exists() or not _HUB_DATA.fullmatch(source):
         raise UserError(f"{name}: must be `arithmetic`, a .jsonl file, or a hub data set id such as org/name")
+    elif difflib.get_close_matches(source, ["arithmetic"], cutoff=LIKE):
+        raise UserError(f"{name}: did you mean `arithmetic`? A hub data set has an id such as org/name")
+    else:
+        check_on_hub(source, "data set", "data.source")
 
 
 def check_benchmark(name: str, data_file: Path | None, *, key: str) -> None:
@@ -80,3 +90,5 @@ def check_benchmark(name: str, data_file: Path | None, *, key: str) -> None:
         first_row(Path(name), f"{key} {name}")
     if name not in BENCHMARKS and not name.endswith(".jsonl"):
         raise UserError(f"{key} {name}: unknown benchmark; there are {' and '.join(BENCHMARKS)}, or give a .jsonl file")
+    if name == "math500" and data_file is None:
+        check_on_hub(MATH500, "data set", key)

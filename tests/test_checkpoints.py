@@ -138,4 +138,3 @@ def test_hub_ids(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         and is_local("/no/such")
         and is_local("a/b/c")
     )
-    check_model("ByteDance/Ouro-1.4B", key="model.path")

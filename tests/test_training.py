@@ -267,6 +267,7 @@ def test_a_reward_that_breaks_later_leaves_an_intact_checkpoint(checkpoint, tmp_
 def test_fewer_prompts_than_a_step_needs(checkpoint, tmp_path):
     with pytest.raises(UserError, match="prompts_per_step"):
         run_training(config_of(checkpoint, tmp_path / "run", data__limit=3), resume=False)
+    assert not (tmp_path / "run").exists()  # so that the next try gets the folder that it asks for
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

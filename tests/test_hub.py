@@ -1,0 +1,104 @@
+"""What the hub does not have, or does not answer: told at once, wherever an id may stand."""
+
+from __future__ import annotations
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+from ouro_rl import cli
+from ouro_rl.config import TrainConfig
+from ouro_rl.config_loader import load_config
+from ouro_rl.errors import UserError
+from ouro_rl.hub import check_on_hub
+from ouro_rl.preflight_files import check_benchmark, check_train_files
+
+NOBODY = "http://127.0.0.1:9"
+"""A port where nothing listens."""
+
+
+class Hub(BaseHTTPRequestHandler):
+    """A hub with a model, a gated one, and a data set."""
+
+    def do_GET(self) -> None:
+        gated = self.path.endswith("/org/gated")
+        there = self.path in ("/api/models/org/there", "/api/datasets/org/there")
+        self.send_response(200 if there else 403 if gated else 404)
+        if not there:
+            self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
+        self.end_headers()
+        self.wfile.write(json.dumps({"id": "org/there", "siblings": [], "tags": []}).encode())
+
+    def log_message(self, *_) -> None:
+        pass
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """`huggingface_hub` with an empty cache, which asks a hub here."""
+    server = HTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    for name in ("HF_HOME", "HF_HUB_CACHE"):
+        monkeypatch.setattr(constants, name, str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
+    yield tmp_path / "cache"
+    server.shutdown()
+    server.server_close()
+
+
+def refusal(name: str, kind: str = "model") -> str:
+    with pytest.raises(UserError) as caught:
+        check_on_hub(name, kind, "model.path")
+    assert len(str(caught.value).splitlines()) == 2
+    return str(caught.value)
+
+
+def test_what_is_there_passes_and_what_is_not_is_named(hub: Path) -> None:
+    check_on_hub("org/there", "model", "model.path")
+    check_on_hub("org/there", "data set", "data.source")
+    assert "model.path org/gone: the hub has no such model, or it is private" in refusal("org/gone")
+    assert "the hub has no such data set" in refusal("org/gone", "data set")
+    assert "needs a permission" in refusal("org/gated")
+
+
+def test_no_network(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", NOBODY)
+    assert f"{NOBODY} does not answer" in refusal("org/there")
+
+
+def test_what_was_downloaded_passes_unasked(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert "HF_HUB_OFFLINE is set, and this model was not downloaded before" in refusal("org/there")
+    assert "this data set was not downloaded" in refusal("org/there", "data set")
+    (hub / "models--org--there" / "snapshots").mkdir(parents=True)
+    check_on_hub("org/there", "model", "model.path")
+    (hub / "datasets" / "org___there").mkdir(parents=True)
+    check_on_hub("org/there", "data set", "data.source")
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_the_commands_ask_before_anything_starts(command, workers, hub: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "job.yaml").write_text(f"model: {{path: org/gone}}\nrollout: {{workers: {workers}}}\ntrainer: {{steps: 1}}\n")
+    assert cli.main([command, "job.yaml"]) == 2
+    assert capsys.readouterr().err.startswith("ouro-rl: model.path org/gone: the hub has no such model")
+    assert [path.name for path in tmp_path.iterdir()] == ["job.yaml"]
+
+
+def test_eval_and_data_sets_are_asked_for_too(hub: Path, tmp_path: Path, random_checkpoint: Path, capsys) -> None:
+    out = ["--out", str(tmp_path / "out")]
+    assert cli.main(["eval", "--model", "org/gone", "--benchmark", "arithmetic", *out]) == 2
+    assert "--model org/gone: the hub has no such model" in capsys.readouterr().err
+    with pytest.raises(UserError, match="--benchmark HuggingFaceH4/MATH-500: the hub has no such data set"):
+        check_benchmark("math500", None, key="--benchmark")
+    for source, text in {"org/gone": "the hub has no such data set", "arithmatic": "did you mean `arithmetic`"}.items():
+        config = load_config(TrainConfig, [], [f"model.path={random_checkpoint}", "trainer.steps=1", f"data.source={source}"])
+        with pytest.raises(UserError, match=f"data.source {source}: {text}"):
+            check_train_files(config)
