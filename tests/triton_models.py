@@ -9,6 +9,7 @@ import torch
 from ouro_rl import native
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.triton_kernels import attention, linear
+from ouro_rl.triton_kernels import trial as trial_module
 from ouro_rl.triton_kernels.kernels import TritonKernels
 from ouro_rl.triton_kernels.trial import MANY, check, widen
 from ouro_rl.types import NO_DEPTH, DepthPolicy, SamplingParams
@@ -39,10 +40,11 @@ def trial():
     check(kernels, torch.device("cpu"), torch.bfloat16, heads=2, kv_heads=1, head_dim=24)
     assert MANY >= linear.WIDE_FROM
     adding_alike = linear.linear
-    with mock.patch.object(linear, "linear", lambda x, weights, wide: adding_alike(x, weights)):
-        assert widen(kernels, torch.device("cpu"), torch.bfloat16) == "" and kernels.wide
-    with mock.patch.object(linear, "linear", lambda x, weights, wide: adding_alike(x, weights) * (1.01 if wide else 1)):
-        assert "another order" in widen(kernels, torch.device("cpu"), torch.bfloat16) and not kernels.wide
+    with mock.patch.object(trial_module, "MANY", 70):  # the interpreter takes long
+        with mock.patch.object(linear, "linear", lambda x, weights, wide: adding_alike(x, weights)):
+            assert widen(kernels, torch.device("cpu"), torch.bfloat16) == "" and kernels.wide
+        with mock.patch.object(linear, "linear", lambda x, weights, wide: adding_alike(x, weights) * (1.01 if wide else 1)):
+            assert "another order" in widen(kernels, torch.device("cpu"), torch.bfloat16) and not kernels.wide
     for name, what in [("rms_norm", "norm"), ("attend", "attention")]:
         broken = TritonKernels(sharing=2)
         right = getattr(broken, name)
@@ -70,7 +72,7 @@ def exact():
             model = small(dtype=dtype)
             engine = RolloutEngine(model, max_batch=3, static_passes=static)
             assert isinstance(engine.forward.attention, KernelAttention) and not engine.forward.attention.asks_the_host
-            params = SamplingParams(max_new_tokens=5, depth_policy=DepthPolicy(kv_rule=rule))
+            params = SamplingParams(max_new_tokens=3, depth_policy=DepthPolicy(kv_rule=rule))
             rollouts = engine.generate(make_requests([1, 5, 19], group=1), params)
             assert len({depth for rollout in rollouts for depth in rollout.depths}) == 2
             with mock.patch.object(model, "forward", functools.partial(model.forward, kv_rule=rule)):
