@@ -27,7 +27,7 @@ from ouro_rl.paths import expand, path_option
 from ouro_rl.preflight_files import check_reward, check_train_files
 from ouro_rl.reward_commands import add_reward_commands
 from ouro_rl.run_folder import open_run_folder
-from ouro_rl.sizes import derived_sizes
+from ouro_rl.sizes import check_launcher, derived_sizes
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=", re.ASCII)
 MESSAGE_LINES = 3
@@ -91,6 +91,8 @@ def _complain(error: Exception, status: int) -> int:
 
 
 def train(arguments: argparse.Namespace) -> int:
+    if not arguments.dry_run:
+        check_launcher()
     config = load_config(TrainConfig, *_split(arguments.configs), must_exist=not arguments.dry_run)
     if arguments.dry_run:
         return _dry_run(config)
@@ -103,6 +105,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 
 def check(arguments: argparse.Namespace) -> int:
+    check_launcher()
     config = load_config(TrainConfig, *_split(arguments.configs), must_exist=True)
     check_train_files(config)
     from ouro_rl.preflight import run_check

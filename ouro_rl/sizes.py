@@ -7,6 +7,9 @@ import os
 from ouro_rl.config import TrainConfig, WarmstartConfig, largest_divisor
 from ouro_rl.errors import UserError
 
+LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+"""What torchrun and accelerate tell each of several processes."""
+
 
 def world_size() -> int:
     """Training processes, one a device: WORLD_SIZE, as torchrun and accelerate set it; 1 without. UserError if it is no number."""
@@ -16,6 +19,17 @@ def world_size() -> int:
             f"environment variable WORLD_SIZE must be a whole number of processes, but is {text!r}; unset it"
         )
     return int(text)
+
+
+def check_launcher() -> None:
+    """UserError when the environment speaks of several processes that nobody has started: as a shell of Slurm or MPI does."""
+    claims = [f"{name}={os.environ[name]}" for name in ("WORLD_SIZE", "LOCAL_RANK") if name in os.environ]
+    missing = [name for name in LAUNCHER if not os.environ.get(name)]
+    if missing and (world_size() > 1 or "LOCAL_RANK" in os.environ):
+        raise UserError(
+            f"the environment has {' and '.join(claims)}, but no {' and no '.join(missing)}: not from accelerate or torchrun;\n"
+            "  train in one process with `env -u WORLD_SIZE -u RANK -u LOCAL_RANK ouro-rl ...`, or start it with `accelerate launch`"
+        )
 
 
 def derived_sizes(config: TrainConfig | WarmstartConfig) -> dict[str, int]:

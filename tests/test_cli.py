@@ -213,6 +213,14 @@ def test_help_and_version(folder: Path) -> None:
     assert ouro_rl("--version", cwd=folder).stdout.strip()
 
 
+@pytest.mark.parametrize("command", ["train", "check"])
+def test_a_foreign_world_size_is_told_first(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("WORLD_SIZE", "7")
+    assert cli.main([command, "good.yaml"]) == 2
+    assert "ouro-rl: the environment has WORLD_SIZE=7, but no" in capsys.readouterr().err
+
+
 # --- in process: what is hard to provoke from outside ------------------------------------------------------------------
 
 

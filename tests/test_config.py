@@ -10,7 +10,7 @@ from ouro_rl.config import TrainConfig, WarmstartConfig
 from ouro_rl.config_loader import dump_config, load_config
 from ouro_rl.errors import UserError
 from ouro_rl.plain_yaml import parse_yaml, to_yaml
-from ouro_rl.sizes import derived_sizes
+from ouro_rl.sizes import LAUNCHER, check_launcher, derived_sizes
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 MINIMAL = "model: {path: somewhere}\ntrainer: {steps: 5}\n"
@@ -205,6 +205,28 @@ def test_sizes(minimal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_batches_divide_among_processes(minimal: Path, monkeypatch: pytest.MonkeyPatch, world: str, part: str) -> None:
     monkeypatch.setenv("WORLD_SIZE", world)
     assert part in refusal(minimal)
+
+
+@pytest.mark.parametrize(
+    ("environment", "claim"),
+    [
+        ({"WORLD_SIZE": "4", "RANK": "1"}, "WORLD_SIZE=4"),
+        ({"LOCAL_RANK": "0"}, "LOCAL_RANK=0"),
+        ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": "1"}, "WORLD_SIZE=1 and LOCAL_RANK=0"),
+    ],
+)
+def test_processes_that_nobody_started(environment, claim, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in LAUNCHER:
+        monkeypatch.delenv(name, raising=False)
+    check_launcher()
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match=f"has {claim}, but no .*MASTER_ADDR") as caught:
+        check_launcher()
+    assert len(str(caught.value).splitlines()) == 2
+    for name in LAUNCHER:  # as torchrun does
+        monkeypatch.setenv(name, "2")
+    check_launcher()
 
 
 # --- the configs in the repository -------------------------------------------------------------------------------------
