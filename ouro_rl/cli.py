@@ -15,14 +15,16 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import ouro_rl
+from ouro_rl.aliases import argument_hint, option_hint
 from ouro_rl.bench.arguments import add_bench_arguments, bench
 from ouro_rl.catalog import add_catalog_commands
 from ouro_rl.config import TrainConfig, WarmstartConfig
-from ouro_rl.config_loader import dump_config, load_config
+from ouro_rl.config_loader import dump_config, known_keys, load_config
 from ouro_rl.doctor import add_doctor_command
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.eval_command import add_eval_arguments, evaluate
 from ouro_rl.own_names import pin_own_packages
+from ouro_rl.packaged_configs import find_config
 from ouro_rl.paths import expand, path_option
 from ouro_rl.preflight_files import check_reward, check_train_files
 from ouro_rl.reward_commands import add_reward_commands
@@ -93,7 +95,7 @@ def _complain(error: Exception, status: int) -> int:
 def train(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         check_launcher()
-    config = load_config(TrainConfig, *_split(arguments.configs), must_exist=not arguments.dry_run)
+    config = load_config(TrainConfig, *_split(arguments.configs, TrainConfig), must_exist=not arguments.dry_run)
     if arguments.dry_run:
         return _dry_run(config)
     check_train_files(config)
@@ -106,7 +108,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     check_launcher()
-    config = load_config(TrainConfig, *_split(arguments.configs), must_exist=True)
+    config = load_config(TrainConfig, *_split(arguments.configs, TrainConfig), must_exist=True)
     check_train_files(config)
     from ouro_rl.preflight import run_check
 
@@ -114,7 +116,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def warmstart(arguments: argparse.Namespace) -> int:
-    config = load_config(WarmstartConfig, *_split(arguments.configs))
+    config = load_config(WarmstartConfig, *_split(arguments.configs, WarmstartConfig))
     if arguments.dry_run:
         return _dry_run(config)
     from ouro_rl.warmstart import run_warmstart
@@ -139,10 +141,15 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _split(configs: list[str]) -> tuple[list[str], list[str]]:
-    """Config files and overrides, each in their order."""
+def _split(configs: list[str], cls: type[TrainConfig] | type[WarmstartConfig]) -> tuple[list[str], list[str]]:
+    """Config files and overrides, each in their order. UserError for what is neither, but an override as other systems have it."""
     overrides = [text for text in configs if OVERRIDE.match(text)]
-    return [text for text in configs if text not in overrides], overrides
+    files = [text for text in configs if text not in overrides]
+    for text in files:
+        hint = argument_hint(configs, configs.index(text), known_keys(cls))
+        if hint and not find_config(text).exists():
+            raise UserError(hint)
+    return files, overrides
 
 
 def _dry_run(config: TrainConfig | WarmstartConfig) -> int:
@@ -167,10 +174,22 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and (any(text.startswith("-") for text in rest) or not hasattr(arguments, "configs")):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{_hint(rest, sys.argv[1:] if argv is None else argv, arguments)}")
     if rest:
         arguments.configs += rest
     return arguments
+
+
+def _hint(rest: Sequence[str], argv: Sequence[str], arguments: argparse.Namespace) -> str:
+    """What to write for the first option that the command has not, on a line of its own."""
+    text = next((text for text in rest if text.startswith("-")), None)
+    if text is None:
+        return ""
+    following = next(iter(argv[list(argv).index(text) + 1 :]), None)
+    options = [f"--{name.replace('_', '-')}" for name in vars(arguments) if name not in ("run", "configs")]
+    keys = known_keys(WarmstartConfig if arguments.run is warmstart else TrainConfig) if hasattr(arguments, "configs") else []
+    hint = option_hint(text, following, options, keys)
+    return hint and f"\n  {hint}"
 
 
 def make_parser() -> argparse.ArgumentParser:

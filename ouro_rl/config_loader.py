@@ -16,6 +16,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from ouro_rl.aliases import meaning
 from ouro_rl.config import Section, TrainConfig
 from ouro_rl.errors import UserError
 from ouro_rl.packaged_configs import find_config, packaged_configs
@@ -155,7 +156,7 @@ def _explain(cls: type[Section], errors: Sequence[ErrorDetails], sources: dict[K
     key, kind = error["loc"], error["type"]
     name = _dotted(key)
     if kind == "extra_forbidden":
-        text = f"{_source(key, sources, files)}: unknown key {name}{_nearest(cls, key)}"
+        text = f"{_source(key, sources, files)}: unknown key {name}{_nearest(cls, key, _deepest(key, sources))}"
     elif kind == "missing":
         text = f"{files or 'config'}: {name} is missing; {_how_to_set(cls, key)}"
     elif kind == "value_error":  # raised by a validator of ours, whose text already has the mend
@@ -200,17 +201,30 @@ def _source(key: Key, sources: dict[Key, str], files: str) -> str:
     return files or "config"
 
 
-def _nearest(cls: type[Section], key: Key) -> str:
-    """The known key that looks most like an unknown one: as it is spelt, in any section."""
-    known = [path for path, _ in _known_keys(cls)]
+def _deepest(key: Key, sources: dict[Key, str]) -> Key:
+    """The key that stands deepest under an unknown one: what was meant to be set, where it is the section that is not known."""
+    return max((other for other in sources if other[: len(key)] == key), key=len, default=key)
+
+
+def _nearest(cls: type[Section], key: Key, deepest: Key) -> str:
+    """What an unknown key may mean: a name of another system, the right word in the wrong section, or a misspelling."""
+    known = known_keys(cls)
     name = _dotted(part for part in key if isinstance(part, str))
-    near = difflib.get_close_matches(name, [path for path in known if not name.startswith(f"{path}.")], n=1, cutoff=0.6)
-    if not near:  # the right word in the wrong section
-        near = [path for path in known if path.rpartition(".")[2] == key[-1]][:1]
+    if cls is TrainConfig and (here := meaning(_dotted(deepest))):
+        return f"; here it is {here}" if here in known else f"; {here}"
+    near = [path for path in known if path.rpartition(".")[2] == key[-1]]
+    if not near:
+        others = [path for path in known if not name.startswith(f"{path}.")]
+        near = difflib.get_close_matches(name, others, n=1, cutoff=0.6)
     if near:
-        return f"; did you mean {near[0]}?"
+        return f"; did you mean {' or '.join(near)}?"
     siblings = [path for path in known if path.rpartition(".")[0] == name.rpartition(".")[0]]
     return f"; known here: {', '.join(siblings)}" if siblings else ""
+
+
+def known_keys(cls: type[Section]) -> list[str]:
+    """Every dotted key under `cls`."""
+    return [path for path, _ in _known_keys(cls)]
 
 
 def _known_keys(cls: type[Section], at: str = "") -> Iterator[tuple[str, str]]:

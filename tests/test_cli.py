@@ -68,10 +68,17 @@ def folder(tmp_path: Path, random_checkpoint: Path) -> Path:
     return tmp_path
 
 
+EVAL = ["--model", "good", "--benchmark", "arithmetic", "--out", "o"]
 MISTAKES = {
     "no command": ([], ["COMMAND"]),
     "unknown command": (["trian"], ["trian", "train"]),
     "unknown option": (["train", "good.yaml", "--dryrun"], ["--dryrun"]),
+    "option of a key": (["train", "good.yaml", "--trainer.steps", "3"], ["key, written without dashes: trainer.steps=3"]),
+    "option of another system": (["train", "good.yaml", "--resume_from_checkpoint"], ["the option --resume"]),
+    "option of another spelling": (["eval", *EVAL, "--max_new_tokens", "3"], ["did you mean --max-new-tokens?"]),
+    "override with a plus": (["train", "good.yaml", "+trainer.steps=3"], ["written without +: trainer.steps=3"]),
+    "override without =": (["train", "good.yaml", "trainer.steps", "3"], ["with =, as trainer.steps=3"]),
+    "key of another system": (["train", "good.yaml", "num_generations=8"], ["here it is trainer.group_size"]),
     "no config": (["train"], ["CONFIG"]),
     "missing config": (["train", "god.yaml"], ["god.yaml", "there is good.yaml"]),
     "broken config": (["train", "broken.yaml"], ["broken.yaml", "not YAML"]),
