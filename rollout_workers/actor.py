@@ -14,6 +14,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from ouro_rl.errors import OuroRLError, RunError, UserError
 from ouro_rl.own_names import pinning_hook, working_directory_clashes
+from rollout_workers.stats import Progress
 from rollout_workers.worker import RolloutWorker
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class ActorWorkers:
         self,
         method: str,
         arguments: Sequence[tuple],
-        on_progress: Callable[[int, int], None] | None = None,
+        on_progress: Progress | None = None,
         on_finished: Callable[[int, list], None] | None = None,
     ) -> list[Any]:
         """Call `method` on the first len(arguments) workers at once; answers in order. While they work: `on_progress` gets the
@@ -135,7 +136,7 @@ class _Watch:
     def __init__(
         self,
         count: int,
-        on_progress: Callable[[int, int], None] | None,
+        on_progress: Progress | None,
         on_finished: Callable[[int, list], None] | None,
     ):
         self._on_progress, self._on_finished = on_progress, on_finished

@@ -4,47 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
+from ouro_rl.model import OuroForCausalLM
 from ouro_rl.types import Rollout, RolloutRequest, SamplingParams
 from rollout_workers.attention import Rows
+from rollout_workers.forward import Forward
+from rollout_workers.kv_cache import KVCache
 from rollout_workers.prefill import PrefillQueue
 from rollout_workers.sampler import Sampler
 from rollout_workers.scheduler import Admission, Sample, Scheduler
+from rollout_workers.static_passes import StaticChoice
+from rollout_workers.stats import EngineStats, OnRollout, Progress
 
-if TYPE_CHECKING:
-    from rollout_workers.engine import RolloutEngine
-
-Progress = Callable[[int, int], None]
-"""Called now and then with (completion tokens so far, finished samples so far)."""
-OnRollout = Callable[[int, Rollout], None]
-"""Called with every finished rollout at once, and its place in what `generate` will return."""
 PROGRESS_PASSES = 16
 """Passes between two calls when nothing finishes."""
 
 
-@dataclass(kw_only=True)
-class EngineStats:
-    """Counters since the engine was made (or since they were reset by assigning a fresh one)."""
+@dataclass(frozen=True, kw_only=True)
+class EngineParts:
+    """What a call runs on: the engine's parts, which outlive the call, and its limits."""
 
-    passes: int = 0
-    rows: int = 0
-    """Sample rows of all passes: the loops run for completion tokens."""
-    prefill_rows: int = 0
-    """Prompt rows of all passes."""
-    tokens: int = 0
-    finished: int = 0
-    cancelled: int = 0
-    preemptions: int = 0
-    """Samples that gave their pages back, to be computed again: often means that the memory limit is low for `max_batch`."""
-    prefix_hits: int = 0
-    """Prompt positions that samples found in the cache: their group's, or a beginning in common with other prompts."""
-    peak_pages: int = 0
-    peak_bytes: int = 0
-    """Keys and values alive at once, at most."""
+    model: OuroForCausalLM
+    cache: KVCache
+    forward: Forward
+    static: StaticChoice
+    stats: EngineStats
+    max_batch: int
+    """Most samples alive at once."""
+    prefill_rows: int | None
+    """Most prompt positions in a pass; None: all that wait."""
+    share_prompts: bool
+    choose_rows: Callable[[Tensor, Tensor], Tensor]
+    """Slots of the live samples [n], loops of the next pass by slot -> slots of the pass."""
+    clear: Callable[[], None]
+    """Called when the call is left: forgets what it has left in the cache."""
 
 
 class Call:
@@ -52,24 +49,23 @@ class Call:
 
     def __init__(
         self,
-        engine: RolloutEngine,
+        parts: EngineParts,
         requests: Sequence[RolloutRequest],
         params: SamplingParams,
         policy_version: int,
         on_rollout: OnRollout | None = None,
     ):
-        self.engine, self.params, self.policy_version, self.on_rollout = engine, params, policy_version, on_rollout
-        self.model, self.cache, self.stats = engine.model, engine.cache, engine.stats
+        self.params, self.policy_version, self.on_rollout = params, policy_version, on_rollout
+        self.cache, self.forward, self.stats = parts.cache, parts.forward, parts.stats
+        self.choose_rows, self.clear = parts.choose_rows, parts.clear
         self.prefill = PrefillQueue(
-            self.model.model.embed_tokens, engine.prefill_rows, leaves_gaps=engine.cache.rule.leaves_gaps
+            parts.model.model.embed_tokens, parts.prefill_rows, leaves_gaps=parts.cache.rule.leaves_gaps
         )
-        self.static = engine.static.open(params)
-        self.scheduler = Scheduler(
-            requests, engine.cache, self.prefill, engine.max_batch, share=engine.share_prompts
-        )
-        self.sampler = self.static.sampler if self.static else Sampler(engine.model, params, engine.max_batch)
+        self.static = parts.static.open(params)
+        self.scheduler = Scheduler(requests, parts.cache, self.prefill, parts.max_batch, share=parts.share_prompts)
+        self.sampler = self.static.sampler if self.static else Sampler(parts.model, params, parts.max_batch)
         self.rollouts: list[Rollout | None] = [None] * len(self.scheduler.waiting)
-        self.device = engine.cache.table.device
+        self.device = parts.cache.table.device
         self.live = torch.empty(0, dtype=torch.int64, device=self.device)
         """Slots of the samples that run: not those that wait for their prompt to start."""
         self.tokens = self.finished = 0
@@ -83,7 +79,7 @@ class Call:
         self.stats.peak_bytes = self.stats.peak_pages * self.cache.page_bytes
         if self.done and self.static:
             self.static.close()
-        self.engine.clear()
+        self.clear()
 
     @property
     def done(self) -> bool:
@@ -103,11 +99,11 @@ class Call:
     def advance(self) -> int:
         """One pass, or a few static ones. Returns the number of samples that ended."""
         self._admit()
-        rows = self.engine.choose_rows(self.live, self.sampler.loops)
+        rows = self.choose_rows(self.live, self.sampler.loops)
         while self.cache.available < len(rows):
             if not self.scheduler.evict():
                 self._preempt(self.scheduler.youngest())
-                rows = self.engine.choose_rows(self.live, self.sampler.loops)
+                rows = self.choose_rows(self.live, self.sampler.loops)
         is_static = self.static and len(rows) and not self.prefill.running
         ended = self._static_steps(rows) if is_static else self._step(rows)
         if ended:
@@ -174,7 +170,7 @@ class Call:
 
     def _step(self, slots: Tensor) -> list[int]:
         """One pass over the samples in `slots` [n] and the prompts on their way. Returns the slots of the samples that ended."""
-        states = self.engine.forward(*self._gather_rows(slots))
+        states = self.forward(*self._gather_rows(slots))
         prefill_rows = sum(len(prefill) for prefill in self.prefill.running)
         if prefill_rows:
             self.prefill.advance(states[len(slots) : len(slots) + prefill_rows])

@@ -18,11 +18,12 @@ from ouro_rl.exit_gate import check_depth_policy
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.types import Rollout, RolloutRequest, SamplingParams
 from rollout_workers.attention import padded_lengths
-from rollout_workers.call import Call, EngineStats, OnRollout, Progress
+from rollout_workers.call import Call, EngineParts
 from rollout_workers.forward import Forward
 from rollout_workers.kv_cache import KVCache, page_bytes
 from rollout_workers.scheduler import SPARE_LENDERS
 from rollout_workers.static_passes import StaticChoice
+from rollout_workers.stats import EngineStats, OnRollout, Progress
 
 
 def all_rows(live: Tensor, loops: Tensor) -> Tensor:
@@ -107,10 +108,17 @@ class RolloutEngine:
             rule=params.depth_policy.kv_rule,
         )
         try:
-            return Call(self, requests, params, policy_version, on_rollout)
+            return Call(self._parts(), requests, params, policy_version, on_rollout)
         except BaseException:
             self.clear()
             raise
+
+    def _parts(self) -> EngineParts:
+        return EngineParts(
+            model=self.model, cache=self.cache, forward=self.forward, static=self.static, stats=self.stats,
+            max_batch=self.max_batch, prefill_rows=self.prefill_rows, share_prompts=self.share_prompts,
+            choose_rows=self.choose_rows, clear=self.clear,
+        )  # fmt: skip
 
     def clear(self) -> None:
         """Forget what an unfinished call has left in the cache, if anything."""

@@ -6,20 +6,16 @@ import itertools
 import json
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from ouro_rl.types import Rollout, RolloutRequest, SamplingParams
+from rollout_workers.stats import OnRollout, Progress
 from rollout_workers.worker import RolloutWorker
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-OnRollout = Callable[[int, Rollout], None]
-"""Called with a finished rollout and its place in what `rollout` will return."""
-Progress = Callable[[int, int], None]
-"""Called now and then with (completion tokens so far, finished samples so far)."""
 
 
 class RolloutPool:

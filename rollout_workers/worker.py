@@ -6,11 +6,12 @@ torch and transformers are imported when a worker is made: whoever starts actors
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ouro_rl.errors import RunError
 from ouro_rl.types import Rollout, RolloutRequest, SamplingParams
+from rollout_workers.stats import OnRollout, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,8 +70,8 @@ class RolloutWorker:
         self,
         requests: Sequence[RolloutRequest],
         params: SamplingParams,
-        on_progress: Callable[[int, int], None] | None = None,
-        on_rollout: Callable[[int, Rollout], None] | None = None,
+        on_progress: Progress | None = None,
+        on_rollout: OnRollout | None = None,
     ) -> list[Rollout]:
         """`RolloutEngine.generate`, marked with the version of the weights."""
         if self.version is None:

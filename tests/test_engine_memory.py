@@ -12,10 +12,10 @@ from ouro_rl.errors import UserError
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.types import DepthPolicy, ExitRule, Prompt, RolloutRequest, SamplingParams
 from rollout_workers import scheduler
-from rollout_workers.call import EngineStats
 from rollout_workers.engine import RolloutEngine, lockstep
 from rollout_workers.kv_cache import page_bytes
 from rollout_workers.pool import RolloutPool
+from rollout_workers.stats import EngineStats
 from tests.sequential import sequential_rollouts
 from tests.test_engine import VOCAB, assert_same, calm_model, make_requests
 

@@ -27,8 +27,8 @@ from transformers.generation.streamers import BaseStreamer
 from ouro_rl.errors import RunError
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.types import ExitRule, Rollout, RolloutRequest, SamplingParams
-from rollout_workers.call import EngineStats
 from rollout_workers.engine import RolloutEngine
+from rollout_workers.stats import EngineStats
 
 T = TypeVar("T")
 Say = Callable[[str], None]

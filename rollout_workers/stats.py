@@ -1,0 +1,34 @@
+"""What an engine counts, and what it reports while it works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ouro_rl.types import Rollout
+
+Progress = Callable[[int, int], None]
+"""Called now and then with (completion tokens so far, finished samples so far)."""
+OnRollout = Callable[[int, Rollout], None]
+"""Called with every finished rollout at once, and its place in what `generate` will return."""
+
+
+@dataclass(kw_only=True)
+class EngineStats:
+    """Counters since the engine was made (or since they were reset by assigning a fresh one)."""
+
+    passes: int = 0
+    rows: int = 0
+    """Sample rows of all passes: the loops run for completion tokens."""
+    prefill_rows: int = 0
+    """Prompt rows of all passes."""
+    tokens: int = 0
+    finished: int = 0
+    cancelled: int = 0
+    preemptions: int = 0
+    """Samples that gave their pages back, to be computed again: often means that the memory limit is low for `max_batch`."""
+    prefix_hits: int = 0
+    """Prompt positions that samples found in the cache: their group's, or a beginning in common with other prompts."""
+    peak_pages: int = 0
+    peak_bytes: int = 0
+    """Keys and values alive at once, at most."""
