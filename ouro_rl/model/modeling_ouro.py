@@ -26,7 +26,7 @@ from ouro_rl.configuration_ouro import OuroConfig
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
 from ouro_rl.model.ops import TORCH_OPS, KernelOps, Ops
-from ouro_rl.model.replay import replay
+from ouro_rl.model.replay import LoopedParts, replay
 from ouro_rl.model.transformers_seams import CACHE_NAMES, given_cache, model_output, named
 from ouro_rl.row_kernels import RowKernels
 
@@ -144,7 +144,11 @@ class OuroModel(OuroPreTrainedModel):
                 raise ValueError("a replay (depths=...) runs whole sequences: it takes and gives no cache")
             if position_ids is None:
                 position_ids = positions_of((depths > 0).long())
-            states, gates = replay(self, embeds, position_ids, depths, owners, max_loops=loops, rule=kv_rule)
+            ops, _ = self.row_ops(embeds.dtype)
+            parts = LoopedParts(
+                layers=self.layers, norm=self.norm, rotary_emb=self.rotary_emb, gate_logits=self.gate_logits, ops=ops
+            )
+            states, gates = replay(parts, embeds, position_ids, depths, owners, max_loops=loops, rule=kv_rule)
             return OuroModelOutput(last_hidden_state=states, gate_logits=gates)
 
         use_cache = self.config.use_cache if use_cache is None else use_cache

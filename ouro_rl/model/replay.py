@@ -10,26 +10,36 @@ run a loop are put through the layers' projections and MLPs there, so most of th
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ouro_rl.kv_rules import KVRule
-from ouro_rl.model.layers import in_tiles
-from ouro_rl.model.ops import KernelOps
+from ouro_rl.model.layers import OuroDecoderLayer, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
+from ouro_rl.model.ops import KernelOps, Ops
 from ouro_rl.row_kernels import RowKernels
 from ouro_rl.types import NO_DEPTH
 
-if TYPE_CHECKING:
-    from ouro_rl.model.modeling_ouro import OuroModel
+
+@dataclass(frozen=True, kw_only=True)
+class LoopedParts:
+    """What one loop runs: the parts of a model, and the operations that compute them."""
+
+    layers: Sequence[OuroDecoderLayer]
+    norm: OuroRMSNorm
+    rotary_emb: OuroRotaryEmbedding
+    gate_logits: Callable[[Tensor, Ops], Tensor]
+    """Normed states [n, hidden] -> fp32 [n]."""
+    ops: Ops
 
 
 def replay(
-    model: OuroModel,
+    parts: LoopedParts,
     embeds: Tensor,
     position_ids: Tensor,
     depths: Tensor,
@@ -51,13 +61,13 @@ def replay(
     packing = pack(valid, owners)
     leaves = depths.flatten()[packing.places]
     runs = torch.full_like(leaves, max_loops) if rule.runs_all_loops else leaves
-    ops, _ = model.row_ops(embeds.dtype)
+    ops = parts.ops
     kernels = ops.kernels if isinstance(ops, KernelOps) else None
     layout = lay_out(valid, packing, masked=kernels is None)
-    rope = ops.rope(model.rotary_emb, position_ids.flatten()[packing.places], embeds.dtype)
+    rope = ops.rope(parts.rotary_emb, position_ids.flatten()[packing.places], embeds.dtype)
     states = embeds.flatten(0, 1)[packing.places]
     chosen = torch.zeros_like(states)
-    memory: list[tuple[Tensor | None, Tensor | None]] = [(None, None)] * len(model.layers)
+    memory: list[tuple[Tensor | None, Tensor | None]] = [(None, None)] * len(parts.layers)
     gates = embeds.new_zeros(max_loops, len(states), dtype=torch.float32)
     for loop in range(1, max_loops + 1):
         rows = (runs >= loop).nonzero().squeeze(1)
@@ -69,10 +79,10 @@ def replay(
         tiled = in_tiles(rows, ops)  # what fills the last tile is computed and dropped
         rows_rope = (rope[0][tiled], rope[1][tiled])
         hidden = states[tiled]
-        for index, layer in enumerate(model.layers):
+        for index, layer in enumerate(parts.layers):
             hidden, memory[index] = layer(hidden, rows_rope, attend, *memory[index], ops=ops)
-        hidden = ops.norm(model.norm, hidden)
-        gate = model.gate_logits(hidden, ops)[: len(rows)]
+        hidden = ops.norm(parts.norm, hidden)
+        gate = parts.gate_logits(hidden, ops)[: len(rows)]
         hidden = hidden[: len(rows)]
         states = states.index_copy(0, rows, hidden)
         if rule.runs_all_loops:
