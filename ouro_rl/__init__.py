@@ -8,7 +8,11 @@ from typing import Any
 
 import wrapt
 
+from ouro_rl.thread_waits import wait_passively
+
 __version__ = "0.1.0"
+
+wait_passively()  # before torch is loaded
 
 
 @wrapt.when_imported("transformers.models.auto.configuration_auto")

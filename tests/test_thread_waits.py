@@ -1,0 +1,28 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ouro_rl.thread_waits import SETTINGS, WAITS, wait_passively
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_what_the_user_has_set_stays(name):
+    environment = {name: "7"}
+    wait_passively(environment)
+    assert environment == {name: "7"}
+
+
+def test_torchs_threads_are_told_when_the_package_comes_first():
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS} | {"OMP_DISPLAY_ENV": "verbose"}
+    done = subprocess.run(
+        [sys.executable, "-c", "import os, ouro_rl, torch; print({**os.environ})"],
+        env=environment, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert all(f"'{name}': '{value}'" in done.stdout for name, value in WAITS.items()), "children would not inherit it"
+    if "GOMP_SPINCOUNT" not in done.stderr:
+        pytest.skip("torch's threads are not those of GNU OpenMP here")
+    assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
+    assert f"GOMP_SPINCOUNT = '{WAITS['GOMP_SPINCOUNT']}'" in done.stderr
