@@ -44,12 +44,12 @@ class Forward:
 
         for layer in self.model.model.layers:
             hidden, _ = layer(hidden, rope, attend, ops=self.ops)
-        return self.ops.norm(self.model.model.norm, hidden)[: len(states)]
+        return self.model.model.norm(hidden, self.ops)[: len(states)]
 
     def angles(self) -> tuple[Tensor, Tensor]:
         """By position, as many as the cache's table has."""
         width = self.cache.table.shape[2]
         if self.rope is None or len(self.rope[0]) < width:
             positions = torch.arange(width, device=self.cache.table.device)
-            self.rope = self.ops.rope(self.model.model.rotary_emb, positions, self.dtype)
+            self.rope = self.model.model.rotary_emb(positions, self.dtype, self.ops)
         return self.rope

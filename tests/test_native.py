@@ -193,8 +193,8 @@ def test_operations_by_kernels_have_the_gradients_of_torch():
     for way in (ops, TORCH_OPS):
         model.zero_grad()
         x = torch.randn(10, 64, generator=torch.Generator().manual_seed(0), requires_grad=True)
-        rope = way.rope(model.model.rotary_emb, positions, torch.float32)
-        q, k, v = attention.project(way.norm(layer.input_layernorm, x), rope, way)
+        rope = model.model.rotary_emb(positions, torch.float32, way)
+        q, k, v = attention.project(layer.input_layernorm(x, way), rope, way)
         out = layer.mlp(x, way).sum() + (q.flatten(1).tanh().sum(1) * k.flatten(1).tanh().sum(1)).sum() + v.square().sum()
         out = out + way.product(x, model.lm_head.weight).square().mean()
         out.backward()
@@ -260,10 +260,10 @@ def test_a_model_that_has_packed_weights_can_be_copied():
 def test_gradient_of_the_activation_is_rounded_once():
     """bf16: of silu as near to fp64 as torch's own."""
     torch.manual_seed(0)
-    ops, mlp = KernelOps(KERNELS, exact=True), small().model.layers[0].mlp
+    ops = KernelOps(KERNELS, exact=True)
     gate, up, grad = (torch.randn(64, 96) * 3 for _ in range(3))
     halves = [x.bfloat16().requires_grad_() for x in (gate, up)]
-    ops.activate(mlp, *halves).backward(grad.bfloat16())
+    ops.activate(*halves).backward(grad.bfloat16())
     wide = [x.detach().double().requires_grad_() for x in halves]
     (F.silu(wide[0]) * wide[1]).backward(grad.bfloat16().double())
     for half, exact in zip(halves, wide, strict=True):

@@ -19,7 +19,7 @@ import torch
 from ouro_rl.bench.clock import Run
 from ouro_rl.bench.model import QUICK, Sizes, bench_model
 from ouro_rl.errors import RunError
-from ouro_rl.model.ops import TORCH_OPS, has_bf16_products
+from ouro_rl.model.ops import KernelOps, has_bf16_products
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +86,7 @@ def _products(size: int) -> dict[str, Callable[[], object]]:
         if dtype == torch.float32 or has_bf16_products():
             runs[f"torch, {name}, {size}^3"] = partial(torch.matmul, a, b)
         ops, _ = model.row_ops(dtype)
-        if ops is not TORCH_OPS:
+        if isinstance(ops, KernelOps):
             runs[f"the engine's, {name}, {size}^3"] = partial(ops.product, a, b)
     return runs
 

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers.activations import ACT2FN
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ouro_rl.configuration_ouro import OuroConfig
@@ -47,12 +46,8 @@ class OuroRMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(hidden_size))
         self.eps = eps
 
-    def forward(self, hidden: Tensor) -> Tensor:
-        if hidden.dtype in (torch.float32, torch.float64):
-            return F.rms_norm(hidden, self.weight.shape, self.weight.to(hidden.dtype), self.eps)
-        # The published code rounds to bf16 before it multiplies by the weight; the fused kernel does not.
-        normed = F.rms_norm(hidden.float(), self.weight.shape, None, self.eps).to(hidden.dtype)
-        return self.weight.to(hidden.dtype) * normed
+    def forward(self, hidden: Tensor, ops: Ops = TORCH_OPS) -> Tensor:
+        return ops.norm(hidden, self.weight, self.eps)
 
 
 class OuroMLP(nn.Module):
@@ -61,10 +56,9 @@ class OuroMLP(nn.Module):
         self.gate_proj = OuroLinear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = OuroLinear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = OuroLinear(config.intermediate_size, config.hidden_size, bias=False)
-        self.act_fn = ACT2FN[config.hidden_act]
 
     def forward(self, hidden: Tensor, ops: Ops = TORCH_OPS) -> Tensor:
-        mixed = ops.activate(self, *ops.linear(hidden, self.gate_proj, self.up_proj))
+        mixed = ops.activate(*ops.linear(hidden, self.gate_proj, self.up_proj))
         return ops.linear(mixed, self.down_proj)[0]
 
 
@@ -109,12 +103,12 @@ class OuroDecoderLayer(GradientCheckpointingLayer):
         self, hidden: Tensor, rope: Rope, attend: Attend, *extra: Tensor | None, ops: Ops = TORCH_OPS
     ) -> tuple[Tensor, Any]:
         """One layer over `hidden` [..., hidden]; `extra` goes to `attend` and what it returns beside the values comes back."""
-        q, k, v = self.self_attn.project(ops.norm(self.input_layernorm, hidden), rope, ops)
+        q, k, v = self.self_attn.project(self.input_layernorm(hidden, ops), rope, ops)
         mixed, kept = attend(self.self_attn, q, k, v, *extra)
         (mixed,) = ops.linear(mixed.flatten(-2), self.self_attn.o_proj)
-        hidden = hidden + ops.norm(self.input_layernorm_2, mixed)
-        mixed = self.mlp(ops.norm(self.post_attention_layernorm, hidden), ops)
-        return hidden + ops.norm(self.post_attention_layernorm_2, mixed), kept
+        hidden = hidden + self.input_layernorm_2(mixed, ops)
+        mixed = self.mlp(self.post_attention_layernorm(hidden, ops), ops)
+        return hidden + self.post_attention_layernorm_2(mixed, ops), kept
 
 
 class OuroRotaryEmbedding(nn.Module):
@@ -124,7 +118,5 @@ class OuroRotaryEmbedding(nn.Module):
         super().__init__()
         self.head_dim, self.theta = config.head_dim, float(config.rope_theta)
 
-    def angles(self, position_ids: Tensor) -> Tensor:
-        """Positions [...] -> fp32 [..., dim / 2]."""
-        exponents = torch.arange(0, self.head_dim, 2, dtype=torch.float32, device=position_ids.device) / self.head_dim
-        return position_ids[..., None].float() * (1.0 / self.theta**exponents)
+    def forward(self, position_ids: Tensor, dtype: torch.dtype, ops: Ops = TORCH_OPS) -> Rope:
+        return ops.rope(position_ids, self.theta, self.head_dim, dtype)

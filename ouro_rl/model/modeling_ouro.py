@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import ModelOutput
@@ -25,7 +26,7 @@ from ouro_rl import native, triton_kernels
 from ouro_rl.configuration_ouro import OuroConfig
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
-from ouro_rl.model.ops import TORCH_OPS, KernelOps, Ops
+from ouro_rl.model.ops import TORCH_OPS, KernelOps, Ops, TorchOps
 from ouro_rl.model.replay import LoopedParts, replay
 from ouro_rl.model.transformers_seams import CACHE_NAMES, given_cache, model_output, named
 from ouro_rl.row_kernels import RowKernels
@@ -81,6 +82,7 @@ class OuroModel(OuroPreTrainedModel):
         """Precision of the forward when it is not that of the weights (a trainer's master weights are fp32)."""
         self.exact = True
         """Whether a row's result may not depend on its company, so that workers and replay agree to the bit. See `KernelOps`."""
+        self.torch_ops = TORCH_OPS if config.hidden_act == "silu" else TorchOps(ACT2FN[config.hidden_act])
         self._row_ops: dict[tuple, tuple[Ops, str]] = {}
         self.post_init()
 
@@ -95,7 +97,7 @@ class OuroModel(OuroPreTrainedModel):
         key = device, dtype, self.exact
         if key not in self._row_ops:
             kernels, why = self._choose_kernels(device, dtype)
-            self._row_ops[key] = (TORCH_OPS if kernels is None else KernelOps(kernels, exact=self.exact)), why
+            self._row_ops[key] = (self.torch_ops if kernels is None else KernelOps(kernels, exact=self.exact)), why
         return self._row_ops[key]
 
     def _choose_kernels(self, device: torch.device, dtype: torch.dtype) -> tuple[RowKernels | None, str]:
@@ -166,12 +168,12 @@ class OuroModel(OuroPreTrainedModel):
             position_ids=position_ids,
             **named(cache),
         )
-        rope = TORCH_OPS.rope(self.rotary_emb, position_ids, embeds.dtype)
+        rope = self.rotary_emb(position_ids, embeds.dtype)
         hidden, states, gates = embeds, [], []
         for loop in range(loops):
             attend = partial(attend_dense, mask=mask, cache=cache if use_cache else None, loop=loop)
             for layer in self.layers:
-                hidden, _ = layer(hidden, rope, attend)
+                hidden, _ = layer(hidden, rope, attend, ops=self.torch_ops)
             hidden = self.norm(hidden)
             states.append(hidden)
             gates.append(self.gate_logits(hidden))

@@ -7,8 +7,8 @@ bits from the same inputs; products apart, its gradients are kernels too. `Torch
 from __future__ import annotations
 
 import weakref
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,9 +17,6 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ouro_rl.native import has_bf16_products
 from ouro_rl.row_kernels import Product, RowKernels
-
-if TYPE_CHECKING:
-    from ouro_rl.model.layers import OuroMLP, OuroRMSNorm, OuroRotaryEmbedding
 
 Rope = tuple[Tensor, Tensor]
 """What `Ops.rope` gives: two tensors by row, for `Ops.rotate`."""
@@ -35,14 +32,14 @@ class Ops(Protocol):
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """x [n, K] by one matrix [N, K], in the precision of x."""
 
-    def norm(self, module: OuroRMSNorm, x: Tensor) -> Tensor:
-        """RMS norm of x [..., hidden]."""
+    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        """RMS norm of x [..., hidden], weight [hidden]: x / rms(x) * weight, the mean of squares in fp32."""
 
-    def activate(self, mlp: OuroMLP, gate: Tensor, up: Tensor) -> Tensor:
+    def activate(self, gate: Tensor, up: Tensor) -> Tensor:
         """act(gate) * up."""
 
-    def rope(self, embedding: OuroRotaryEmbedding, positions: Tensor, dtype: torch.dtype) -> Rope:
-        """Angles by position, for `rotate`."""
+    def rope(self, positions: Tensor, theta: float, dim: int, dtype: torch.dtype) -> Rope:
+        """Angles of heads of `dim` numbers by position, for `rotate`."""
 
     def rotate(self, x: Tensor, rope: Rope) -> Tensor:
         """Rotary embedding of x [..., heads, dim]."""
@@ -55,20 +52,27 @@ class TorchOps:
     tile = 16
     """fp32 MKL has other code below 16 rows, and for the remainder of a matrix-vector product."""
 
+    def __init__(self, activation: Callable[[Tensor], Tensor] = F.silu):
+        self.activation = activation
+
     def linear(self, x: Tensor, *modules: nn.Linear) -> tuple[Tensor, ...]:
         return tuple(module(x) for module in modules)
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         return F.linear(x, weight.to(x.dtype))
 
-    def norm(self, module: OuroRMSNorm, x: Tensor) -> Tensor:
-        return module(x)
+    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
+        if x.dtype in (torch.float32, torch.float64):
+            return F.rms_norm(x, weight.shape, weight.to(x.dtype), eps)
+        # The published code rounds to bf16 before it multiplies by the weight; the fused kernel does not.
+        normed = F.rms_norm(x.float(), weight.shape, None, eps).to(x.dtype)
+        return weight.to(x.dtype) * normed
 
-    def activate(self, mlp: OuroMLP, gate: Tensor, up: Tensor) -> Tensor:
-        return mlp.act_fn(gate) * up
+    def activate(self, gate: Tensor, up: Tensor) -> Tensor:
+        return self.activation(gate) * up
 
-    def rope(self, embedding: OuroRotaryEmbedding, positions: Tensor, dtype: torch.dtype) -> Rope:
-        angles = embedding.angles(positions)
+    def rope(self, positions: Tensor, theta: float, dim: int, dtype: torch.dtype) -> Rope:
+        angles = rope_angles(positions, theta, dim)
         angles = torch.cat([angles, angles], dim=-1).unsqueeze(-2)
         return angles.cos().to(dtype), angles.sin().to(dtype)
 
@@ -79,6 +83,12 @@ class TorchOps:
 
     def refresh(self) -> list[Tensor]:
         return []
+
+
+def rope_angles(positions: Tensor, theta: float, dim: int) -> Tensor:
+    """Positions [...] -> fp32 [..., dim / 2], the same in every loop."""
+    exponents = torch.arange(0, dim, 2, dtype=torch.float32, device=positions.device) / dim
+    return positions[..., None].float() * (1.0 / theta**exponents)
 
 
 class KernelOps:
@@ -120,16 +130,16 @@ class KernelOps:
                 copies.append(kept.product(self.kernels, weights, dtype, self.exact).copy)
         return [copy for copy in copies if copy is not None]
 
-    def norm(self, module: OuroRMSNorm, x: Tensor) -> Tensor:
+    def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         if torch.is_grad_enabled():
-            return _RMSNorm.apply(self.kernels, x, module.weight, module.eps)
-        return self.kernels.rms_norm(x, module.weight, module.eps)
+            return _RMSNorm.apply(self.kernels, x, weight, eps)
+        return self.kernels.rms_norm(x, weight, eps)
 
-    def activate(self, mlp: OuroMLP, gate: Tensor, up: Tensor) -> Tensor:
+    def activate(self, gate: Tensor, up: Tensor) -> Tensor:
         return _SiluMul.apply(self.kernels, gate, up) if torch.is_grad_enabled() else self.kernels.silu_mul(gate, up)
 
-    def rope(self, embedding: OuroRotaryEmbedding, positions: Tensor, dtype: torch.dtype) -> Rope:
-        angles = embedding.angles(positions)
+    def rope(self, positions: Tensor, theta: float, dim: int, dtype: torch.dtype) -> Rope:
+        angles = rope_angles(positions, theta, dim)
         return angles.cos(), angles.sin()
 
     def rotate(self, x: Tensor, rope: Rope) -> Tensor:

@@ -64,7 +64,7 @@ def replay(
     ops = parts.ops
     kernels = ops.kernels if isinstance(ops, KernelOps) else None
     layout = lay_out(valid, packing, masked=kernels is None)
-    rope = ops.rope(parts.rotary_emb, position_ids.flatten()[packing.places], embeds.dtype)
+    rope = parts.rotary_emb(position_ids.flatten()[packing.places], embeds.dtype, ops)
     states = embeds.flatten(0, 1)[packing.places]
     chosen = torch.zeros_like(states)
     memory: list[tuple[Tensor | None, Tensor | None]] = [(None, None)] * len(parts.layers)
@@ -81,7 +81,7 @@ def replay(
         hidden = states[tiled]
         for index, layer in enumerate(parts.layers):
             hidden, memory[index] = layer(hidden, rows_rope, attend, *memory[index], ops=ops)
-        hidden = ops.norm(parts.norm, hidden)
+        hidden = parts.norm(hidden, ops)
         gate = parts.gate_logits(hidden, ops)[: len(rows)]
         hidden = hidden[: len(rows)]
         states = states.index_copy(0, rows, hidden)
