@@ -53,7 +53,8 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         signal.signal(signal.SIGTERM, _interrupt)
         examine, sampler, summary = None, None, {}
         if processes.is_main_process:
-            sampler = GroupSampler(config, pool, cleanup.enter_context(make_scorer(config)), tokenizer)
+            scorer = cleanup.enter_context(make_scorer(config))
+            sampler = GroupSampler(config, sampling_params(config.rollout, tokenizer), pool, scorer, tokenizer)
             examine = make_examiner(config, pool, tokenizer)
             summary = (run_dir.read_summary() or {}) if resume else {}
             print(f"Rollouts by {pool.description()}")

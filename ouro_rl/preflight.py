@@ -15,7 +15,7 @@ from ouro_rl.config import TrainConfig
 from ouro_rl.data import load_prompts, stop_token_ids
 from ouro_rl.errors import RunError
 from ouro_rl.rundir import RunDir
-from ouro_rl.sampling import GroupSampler, make_pool, make_scorer
+from ouro_rl.sampling import GroupSampler, make_pool, make_scorer, sampling_params
 from ouro_rl.trainer import OuroGRPOTrainer, gap_limit
 from rewards.grade import check_golds
 
@@ -68,7 +68,7 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
             if len(set(prints)) == 1 else f"differ between rollout engines: {prints}",
         )  # fmt: skip
         small = small_and_still(config)
-        sampler = GroupSampler(small, pool, scorer, tokenizer)
+        sampler = GroupSampler(small, sampling_params(small.rollout, tokenizer), pool, scorer, tokenizer)
         yield from idle_step(small, model, tokenizer, prompts, sampler, pool.publish, gap_limit(config))
 
 

@@ -71,9 +71,8 @@ def sampling_params(rollout: RolloutConfig, tokenizer) -> SamplingParams:
 class GroupSampler:
     """Samples and scores the groups of one update; deterministic in (seed, step), whatever the number of workers."""
 
-    def __init__(self, config: TrainConfig, pool: RolloutPool, scorer: Scorer, tokenizer):
-        self.config, self.pool, self.scorer, self.tokenizer = config, pool, scorer, tokenizer
-        self.params = sampling_params(config.rollout, tokenizer)
+    def __init__(self, config: TrainConfig, params: SamplingParams, pool: RolloutPool, scorer: Scorer, tokenizer):
+        self.config, self.params, self.pool, self.scorer, self.tokenizer = config, params, pool, scorer, tokenizer
 
     def __call__(self, prompts: Sequence[Prompt], step: int) -> tuple[list[ScoredRollout], dict[str, float]]:
         """Scored rollouts, group by group, and timings by metric name. `time/reward_s` is the part of the scoring that
