@@ -27,6 +27,7 @@ from ouro_rl.own_names import pin_own_packages
 from ouro_rl.packaged_configs import find_config
 from ouro_rl.paths import expand, path_option
 from ouro_rl.preflight_files import check_reward, check_train_files
+from ouro_rl.progress import say
 from ouro_rl.reward_commands import add_reward_commands
 from ouro_rl.run_folder import open_run_folder
 from ouro_rl.sizes import check_launcher, derived_sizes
@@ -101,6 +102,7 @@ def train(arguments: argparse.Namespace) -> int:
     check_train_files(config)
     if arguments.resume:
         open_run_folder(config, resume=True)  # refuses a run that is not there or began otherwise; touches nothing
+    say("Importing torch, transformers and TRL")
     from ouro_rl.launch import run_training
 
     return run_training(config, arguments.resume)
@@ -110,6 +112,7 @@ def check(arguments: argparse.Namespace) -> int:
     check_launcher()
     config = load_config(TrainConfig, *_split(arguments.configs, TrainConfig), must_exist=True)
     check_train_files(config)
+    say("Importing torch, transformers and TRL")
     from ouro_rl.preflight import run_check
 
     return run_check(config)
@@ -119,6 +122,7 @@ def warmstart(arguments: argparse.Namespace) -> int:
     config = load_config(WarmstartConfig, *_split(arguments.configs, WarmstartConfig))
     if arguments.dry_run:
         return _dry_run(config)
+    say("Importing torch and transformers")
     from ouro_rl.warmstart import run_warmstart
 
     print(f"checkpoint: {run_warmstart(config)}")

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ouro_rl
+from ouro_rl.cpus import available_cpus
 from ouro_rl.errors import UserError
 from ouro_rl.lock import differences, installed_version
 from ouro_rl.paths import path_option
@@ -161,9 +162,8 @@ def memory() -> Finding:
 def cores() -> Finding:
     import torch
 
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     load = f"; load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
-    return Finding(f"{allowed} of {os.cpu_count()}; torch uses {torch.get_num_threads()} threads{load}")
+    return Finding(f"{available_cpus():g} of {os.cpu_count()}; torch uses {torch.get_num_threads()} threads{load}")
 
 
 def environment() -> Finding:

@@ -20,13 +20,14 @@ from ouro_rl.data import ChatFormat, completion_texts, load_benchmark, stop_toke
 from ouro_rl.errors import RunError
 from ouro_rl.exit_gate import check_depth_policy
 from ouro_rl.metrics import mean_depth, wilson_interval
+from ouro_rl.progress import say
 from ouro_rl.rundir import write_atomically
 from ouro_rl.token_pieces import stop_strings_of
 from ouro_rl.types import DepthPolicy, ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams, TokenFilters
 from rewards.grade import keep_gradable
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
-from rollout_workers.pool import RolloutPool
+from rollout_workers.pool import RolloutPool, describe_start
 from rollout_workers.seeds import sample_seed
 
 SHORT_ANSWER, LONG_ANSWER = 64, 2048
@@ -149,6 +150,7 @@ def run_eval(request: EvalRequest) -> Path:
     """
     cuda = torch.cuda.is_available()
     dtype = "bfloat16" if cuda else "float32"
+    say(f"Loading the model {request.model}")
     model, tokenizer = load_policy(request.model, getattr(torch, dtype))
     for rule in request.rules():
         check_depth_policy(request.policy(rule), rule, model.config.total_ut_steps)
@@ -160,6 +162,7 @@ def run_eval(request: EvalRequest) -> Path:
         pool = cleanup.enter_context(
             RolloutPool(request.workers, request.model, dtype=dtype, max_batch=MAX_BATCH, cpus=1, gpus=gpus)
         )
+        say(describe_start(request.workers))
         pool.publish(model.state_dict(), 0)
         del model  # the pool has its own
         scorer = cleanup.enter_context(math_scorer(tokenizer, prompts))

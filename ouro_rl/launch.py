@@ -19,12 +19,14 @@ from ouro_rl.config import TrainConfig
 from ouro_rl.data import ChatFormat, load_benchmark
 from ouro_rl.errors import UserError
 from ouro_rl.evaluate import EvalRow, evaluate
+from ouro_rl.progress import say
 from ouro_rl.report import write_report
 from ouro_rl.run_folder import open_run_folder
 from ouro_rl.rundir import RunDir
 from ouro_rl.sampling import GroupSampler, make_pool, make_scorer, sampling_params, training_prompts
 from ouro_rl.trainer import OuroGRPOTrainer
 from rewards.grade import keep_gradable
+from rollout_workers.pool import describe_start
 
 LONGEST_WAIT = timedelta(days=1)
 """The other processes wait for the first one's rollouts and evaluations."""
@@ -38,7 +40,9 @@ def run_training(config: TrainConfig, resume: bool) -> int:
     transformers_logging.disable_progress_bar()
     processes = PartialState(timeout=LONGEST_WAIT)
     with ExitStack() as cleanup:
+        say(f"Loading the model {config.model.path}")
         model, tokenizer = load_policy(config.model.path, torch.float32)
+        say(f"Reading the prompts from {config.data.source}")
         prompts = training_prompts(config, tokenizer)
         if len(prompts) < config.trainer.prompts_per_step:
             raise UserError(
@@ -57,6 +61,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
             sampler = GroupSampler(config, sampling_params(config.rollout, tokenizer), pool, scorer, tokenizer)
             examine = make_examiner(config, pool, tokenizer)
             summary = (run_dir.read_summary() or {}) if resume else {}
+            say(describe_start(config.rollout.workers))
             print(f"Rollouts by {pool.description()}")
         if examine and "accuracy_before" not in summary:
             pool.publish(model.state_dict(), 0)

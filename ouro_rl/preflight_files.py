@@ -7,21 +7,28 @@ is told by whoever reads it.
 from __future__ import annotations
 
 import difflib
+import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ouro_rl.checkpoint_files import check_model
 from ouro_rl.config import TrainConfig
+from ouro_rl.cpus import available_cpus
 from ouro_rl.errors import UserError
 from ouro_rl.hub import MATH500, check_on_hub
 from ouro_rl.jsonl import dotted_value, first_row, no_column
 from ouro_rl.user_functions import load_function
 
+logger = logging.getLogger(__name__)
+
 BENCHMARKS = {
     "arithmetic": "integer arithmetic, made here; held out of every training and warm start",
     "math500": "500 problems of MATH, from the hub",
 }
+MOST_LOAD = 4
+"""Rollout workers' CPUs for each CPU: so many only take longer, more bring a small machine to a halt."""
 LIKE = 0.8
 """A name that is so much like `arithmetic` is a misspelling of it."""
 _HUB_DATA = re.compile(r"[\w.-]+(/[\w.-]+)?")
@@ -34,8 +41,22 @@ def check_train_files(config: TrainConfig) -> None:
     check_data(data.source, {"question": data.question_column, "answer": data.answer_column})
     if config.eval.source is not None:
         check_benchmark(config.eval.source, None, key="eval.source")
+    check_workers(config.rollout.workers, config.rollout.worker_cpus, key="rollout.workers")
     check_rewards(config)
     check_functions(config)
+
+
+def check_workers(workers: int, cpus: float, *, key: str) -> None:
+    """A warning when rollout workers share CPUs, UserError when there are so many that nothing would move. A Ray cluster that
+    RAY_ADDRESS names has CPUs of its own."""
+    have = available_cpus()
+    if os.environ.get("RAY_ADDRESS") or workers * cpus <= have:
+        return
+    text = f"{key} {workers}: {workers} rollout workers of {cpus:g} CPUs each, but {have:g} CPUs are available here"
+    mend = f"{max(1, int(have / cpus))} would fit, and sample the same"
+    if workers * cpus > MOST_LOAD * have:
+        raise UserError(f"{text};\n  {mend}; for a Ray cluster set RAY_ADDRESS")
+    logger.warning("%s: slower than need be; %s", text, mend)
 
 
 def check_functions(config: TrainConfig) -> None:

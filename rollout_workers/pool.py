@@ -122,6 +122,13 @@ class RolloutPool:
         self.close()
 
 
+def describe_start(workers: int) -> str:
+    """What is waited for when a pool is first asked for something."""
+    if not workers:
+        return "Preparing the rollout engine"
+    return f"Starting {workers} rollout worker{'s' if workers > 1 else ''} with Ray; the first time they also compile their kernels"
+
+
 def deal(sizes: Sequence[int], hands: int) -> list[list[int]]:
     """Share items out so that the hands' sizes are nearly equal: the largest first, always to the smallest hand."""
     loads, dealt = [0] * hands, [[] for _ in range(hands)]

@@ -76,6 +76,8 @@ MISTAKES = {
     "option of a key": (["train", "good.yaml", "--trainer.steps", "3"], ["key, written without dashes: trainer.steps=3"]),
     "option of another system": (["train", "good.yaml", "--resume_from_checkpoint"], ["the option --resume"]),
     "option of another spelling": (["eval", *EVAL, "--max_new_tokens", "3"], ["did you mean --max-new-tokens?"]),
+    "more workers than CPUs": (["train", "good.yaml", "rollout.workers=5000"], ["5000 rollout workers of 1 CPUs each", "would fit"]),
+    "more workers for eval": (["eval", *EVAL, "--workers", "5000"], ["--workers 5000", "would fit"]),
     "override with a plus": (["train", "good.yaml", "+trainer.steps=3"], ["written without +: trainer.steps=3"]),
     "override without =": (["train", "good.yaml", "trainer.steps", "3"], ["with =, as trainer.steps=3"]),
     "key of another system": (["train", "good.yaml", "num_generations=8"], ["here it is trainer.group_size"]),
@@ -252,7 +254,7 @@ def test_exit_status(error, status, text, folder, monkeypatch, capsys) -> None:
     monkeypatch.setattr(ouro_rl.preflight, "run_check", failing(error))
     assert cli.main(["check", "good.yaml"]) == status
     stderr = capsys.readouterr().err
-    assert stderr.startswith(text) and len(stderr.splitlines()) <= 3
+    assert stderr.startswith("Importing torch, transformers and TRL ...\n" + text) and len(stderr.splitlines()) <= 4
 
 
 def test_a_bug_is_not_swallowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ouro_rl.progress import say
 from ouro_rl.row_kernels import SWITCH
 
 FOLDER = Path(__file__).parent
@@ -109,6 +110,7 @@ def _remove_leftovers(cache: Path) -> None:
 
 
 def _compile(compiler: str, flags: tuple[str, ...], sources: list[Path], folder: Path) -> None:
+    say("Compiling the C kernels, once for this machine")
     # Threads come from OpenMP, torch's own (the process has loaded it by then); not every compiler has its headers, or such an assembler.
     plain = tuple(flag for flag in flags if not flag.startswith("-Wa"))
     attempts = ((*flags, "-fopenmp"), (*plain, "-fopenmp"), (*plain, "-Wno-unknown-pragmas"))
