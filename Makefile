@@ -50,7 +50,7 @@ quickstart: $(READY)
 	@echo "Report: $(CURDIR)/$$(ls -t runs/quickstart*/report.html | head -n 1)"
 
 test: $(READY_DEV)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile  # two processes: many tests wait, and a file's tests share what they start
 
 sandbox:
 	@if command -v bwrap >/dev/null; then echo "Already there: $$(bwrap --version)"; exit 0; fi; \
