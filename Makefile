@@ -23,9 +23,8 @@ UV := uv==0.13.9
 # By its public version, which builds for a CPU and for CUDA share. `make test-latest TORCH=torch` takes the newest one.
 TORCH := torch==2.13.0
 LATEST := .venv-latest
-# Those that notice a library's new ways: a few minutes.
-QUICK := $(addprefix tests/test_, lock trl_seams transformers_seams model model_parity checkpoints tokenizer data config policy \
-	losses sampling_replay rewards_math)
+# Those that notice a library's new ways, before two updates of the main job: a few minutes.
+QUICK := $(addprefix tests/test_, lock trl_seams transformers_seams model model_parity checkpoints tokenizer data config rewards_math)
 
 define choose_python
 for candidate in $(CANDIDATES); do \
@@ -86,6 +85,8 @@ test-latest:
 	$(LATEST)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $(LATEST)/requirements.txt
 	@$(LATEST)/bin/python -m ouro_rl.lock
 	$(LATEST)/bin/python -m pytest $(QUICK:=.py)
+	CUDA_VISIBLE_DEVICES= $(LATEST)/bin/python -m ouro_rl train quickstart trainer.steps=2 eval.source=null run.dir=$(LATEST)/run
+	@$(LATEST)/bin/python -m ouro_rl.lock
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
