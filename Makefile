@@ -83,10 +83,10 @@ test-latest:
 	@$(choose_python); $$python -m venv --clear $(LATEST)
 	$(LATEST)/bin/python .ci/requirements.py newest '$(TORCH)' > $(LATEST)/requirements.txt
 	$(LATEST)/bin/python -m pip install --disable-pip-version-check --quiet --requirement $(LATEST)/requirements.txt
-	@$(LATEST)/bin/python -m ouro_rl.lock
-	$(LATEST)/bin/python -m pytest $(QUICK:=.py)
-	CUDA_VISIBLE_DEVICES= $(LATEST)/bin/python -m ouro_rl train quickstart trainer.steps=2 eval.source=null run.dir=$(LATEST)/run
-	@$(LATEST)/bin/python -m ouro_rl.lock
+	@status=0; $(LATEST)/bin/python -m pytest $(QUICK:=.py) || status=1; \
+	CUDA_VISIBLE_DEVICES= $(LATEST)/bin/python -m ouro_rl train quickstart trainer.steps=2 eval.source=null \
+		run.dir=$(LATEST)/run || status=1; \
+	$(LATEST)/bin/python -m ouro_rl.lock; exit $$status
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
