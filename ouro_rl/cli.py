@@ -25,7 +25,7 @@ from ouro_rl.errors import RunError, UserError
 from ouro_rl.eval_command import add_eval_arguments, evaluate
 from ouro_rl.own_names import pin_own_packages
 from ouro_rl.packaged_configs import find_config
-from ouro_rl.paths import expand, path_option
+from ouro_rl.paths import check_writable, expand, path_option
 from ouro_rl.preflight_files import check_reward, check_train_files
 from ouro_rl.progress import say
 from ouro_rl.reward_commands import add_reward_commands
@@ -99,6 +99,7 @@ def train(arguments: argparse.Namespace) -> int:
     config = load_config(TrainConfig, *_split(arguments.configs, TrainConfig), must_exist=not arguments.dry_run)
     if arguments.dry_run:
         return _dry_run(config)
+    check_writable(config.run.dir, "run.dir")
     check_train_files(config)
     if arguments.resume:
         open_run_folder(config, resume=True)  # refuses a run that is not there or began otherwise; touches nothing
@@ -122,6 +123,7 @@ def warmstart(arguments: argparse.Namespace) -> int:
     config = load_config(WarmstartConfig, *_split(arguments.configs, WarmstartConfig))
     if arguments.dry_run:
         return _dry_run(config)
+    check_writable(config.output, "output")
     say("Importing torch and transformers")
     from ouro_rl.warmstart import run_warmstart
 

@@ -6,9 +6,8 @@ import argparse
 from collections.abc import Callable
 
 from ouro_rl.checkpoint_files import check_model
-from ouro_rl.errors import UserError
 from ouro_rl.kv_rules import KVRule
-from ouro_rl.paths import expand, path_option
+from ouro_rl.paths import check_writable, expand, path_option
 from ouro_rl.preflight_files import check_benchmark, check_workers
 from ouro_rl.progress import say
 from ouro_rl.sampling_options import add_sampling_options, filters_of, stops_of
@@ -83,8 +82,7 @@ def _share(text: str) -> float:
 def evaluate(arguments: argparse.Namespace) -> int:
     check_model(arguments.model, key="--model")
     check_benchmark(arguments.benchmark, arguments.data, key="--benchmark")
-    if arguments.out.exists() and not arguments.out.is_dir():
-        raise UserError(f"--out {arguments.out}: is a file; give a folder")
+    check_writable(arguments.out, "--out")
     check_workers(arguments.workers, 1, key="--workers")
     say("Importing torch and transformers")
     from ouro_rl.evaluate import EvalRequest, run_eval

@@ -54,6 +54,15 @@ def path_option(text: str) -> Path:
     return Path(expand(text))
 
 
+def check_writable(folder: Path, key: str) -> None:
+    """UserError unless a folder, which need not be there yet, can be written into: told before the work whose results it is for."""
+    place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
+    if not place.is_dir():
+        raise UserError(f"{key} {folder}: {place} is a file; give a folder, new or not")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise UserError(f"{key} {folder}: cannot be written (no permission in {place}); give a folder that can")
+
+
 def is_local(path: str, folders: Sequence[Path] = (Path(),)) -> bool:
     """Is this a folder rather than a hub id `org/name`? `configs/x` is local wherever there is a folder `configs`."""
     if not HUB_ID.fullmatch(path):

@@ -10,7 +10,7 @@ from pathlib import Path
 import ouro_rl
 from ouro_rl.config import TrainConfig
 from ouro_rl.errors import UserError
-from ouro_rl.paths import kind_of, put, same_place, texts_in
+from ouro_rl.paths import check_writable, kind_of, put, same_place, texts_in
 from ouro_rl.plain_yaml import parse_yaml, to_yaml
 from ouro_rl.rundir import RunDir, write_atomically
 
@@ -34,8 +34,7 @@ def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path 
             raise UserError(f"--resume: {run_dir.path} holds no run.\nStart without --resume, or set run.dir to the run's folder.")
         refuse_other_config(run_dir, config)
         return run_dir, run_dir.latest_checkpoint()
-    if config.run.dir.exists() and not config.run.dir.is_dir():
-        raise UserError(f"run.dir: {config.run.dir} is a file.\nGive the name of a folder, new or not.")
+    check_writable(config.run.dir, "run.dir")
     path, number = config.run.dir, 1
     while path.exists() and any(path.iterdir()):
         number += 1

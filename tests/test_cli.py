@@ -68,6 +68,13 @@ def folder(tmp_path: Path, random_checkpoint: Path) -> Path:
     return tmp_path
 
 
+BARE = """
+model: {path: "modèl 1"}
+data: {source: "röws 1.jsonl"}
+rollout: {max_new_tokens: 8}
+rewards: {functions: [{name: "bewertung ä.py:f"}]}
+trainer: {steps: 1, prompts_per_step: 2, group_size: 2, micro_batch: 4}
+"""
 EVAL = ["--model", "good", "--benchmark", "arithmetic", "--out", "o"]
 MISTAKES = {
     "no command": ([], ["COMMAND"]),
@@ -120,6 +127,7 @@ MISTAKES = {
     ),
     "same reward twice": (["train", "good.yaml", "rewards.functions=[{name: math}, {name: math}]"], ["two rewards"]),
     "unknown benchmark for eval": (["train", "good.yaml", "eval.source=aime"], ["eval.source aime", "math500"]),
+    "run into a file": (["train", "good.yaml", "run.dir=good.yaml/x"], ["run.dir good.yaml/x", "is a file"]),
     "nothing to resume": (["train", "good.yaml", "--resume", "run.dir=runs/x"], ["--resume", "runs/x"]),
     "check": (["check", "good.yaml", "model.path=no_weights"], ["no_weights"]),
     "warmstart": (["warmstart", "warm.yaml", "stage_one.lr=0"], ["stage_one.lr"]),
@@ -214,6 +222,23 @@ def test_grade_scores_every_line(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     (row,) = [json.loads(line) for line in (folder / "graded.jsonl").read_text().splitlines()]
     assert row["value"] == 1.0 and row["status"] == "correct" and row["problem"] == "1+1"
+
+
+def test_it_trains_in_a_bare_environment(tmp_path: Path, random_checkpoint: Path) -> None:
+    """No HOME, no git, no compiler; spaces and letters beyond ASCII in every path; started from another folder."""
+    place = tmp_path / "mein Prüfstand"
+    shutil.copytree(random_checkpoint, place / "modèl 1")
+    (place / "bewertung ä.py").write_text("def f(completion, answer):\n    return float(len(completion))\n")
+    rows = [json.dumps({"problem": f"{number}+1", "answer": str(number + 1)}) for number in range(4)]
+    (place / "röws 1.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    (place / "jöb 1.yaml").write_text(BARE, encoding="utf-8")
+    bare = {"PATH": str(tmp_path), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "ouro_rl", "train", str(place / "jöb 1.yaml"), f"run.dir={place / 'läufe' / 'x 1'}"]
+    done = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "no C compiler found" in done.stdout
+    record = (place / "läufe" / "x 1" / "config.yaml").read_text(encoding="utf-8")
+    assert "commit: null" in record and "bewertung ä.py:f" in record
 
 
 def test_help_and_version(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from ouro_rl import cli
 from ouro_rl.config import TrainConfig, WarmstartConfig
 from ouro_rl.config_loader import dump_config, load_config
 from ouro_rl.errors import UserError
-from ouro_rl.paths import KEYS, Kind, expand
+from ouro_rl.paths import KEYS, Kind, check_writable, expand
 from ouro_rl.plain_yaml import to_yaml
 from ouro_rl.preflight_files import check_train_files
 from ouro_rl.run_folder import own_commit, refuse_other_config
@@ -113,6 +114,18 @@ def test_a_tilde_is_the_home_folder_everywhere(tmp_path: Path, monkeypatch: pyte
     assert load_config(WarmstartConfig, [job]).output == tmp_path / "home/out"
     with pytest.raises(UserError, match="no home folder is known for ~nobody-of-this-name"):
         expand("~nobody-of-this-name/x")
+
+
+def test_where_results_go_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    check_writable(tmp_path / "new" / "run", "run.dir")
+    check_writable(Path("new"), "run.dir")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UserError, match="file is a file; give a folder"):
+            check_writable(path, "run.dir")
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # root may write everywhere
+    with pytest.raises(UserError, match=r"run.dir .*new: cannot be written \(no permission in "):
+        check_writable(tmp_path / "new", "run.dir")
 
 
 OPTIONS = {
