@@ -90,14 +90,19 @@ def meaning(key: str) -> str | None:
     return next((MEANINGS[part] for part in reversed(parts) if part in MEANINGS), None)
 
 
+def _here(name: str, keys: Iterable[str]) -> str | None:
+    """What a name without its section, or one of another system, is here."""
+    word = name.replace("-", "_")
+    return meaning(name) or " or ".join(key for key in keys if key.rpartition(".")[2] == word) or None
+
+
 def option_hint(text: str, following: str | None, options: Iterable[str], keys: Iterable[str]) -> str:
     """What to write for an option that no command has. `following`: the argument after it. `options`: what the command has; `keys`:
     those of its config, if it takes one."""
     name, equals, value = text.lstrip("-").partition("=")
-    keys = list(keys)
-    if name in keys:
+    if name in (keys := list(keys)):
         return f"{name} is a key, written without dashes: {name}={value if equals else following or '...'}"
-    if keys and (here := meaning(name)):
+    if keys and (here := _here(name, keys)):
         return f"{name}: here {here}"
     near = difflib.get_close_matches("--" + name.replace("_", "-"), list(options), n=1)
     return f"did you mean {near[0]}?" if near else ""
@@ -110,8 +115,8 @@ def argument_hint(arguments: Sequence[str], at: int, keys: Iterable[str]) -> str
     if text.startswith("+") and equals:
         return f"{text}: an override is written without +: {name}={value}"
     following = arguments[at + 1] if at + 1 < len(arguments) and "=" not in arguments[at + 1] else "..."
-    if not equals and name in keys:
+    if not equals and name in (keys := list(keys)):
         return f"{text}: is a key; give its value with =, as {name}={following}"
-    if not equals and (here := meaning(name)):
-        return f"{text}: is no config file; what other systems call so is here {here}"
+    if not equals and (here := _here(name, keys)):
+        return f"{text}: is no config file; as a setting: {here}"
     return None

@@ -49,6 +49,8 @@ def test_meanings_are_found_in_dotted_keys_and_options() -> None:
         ("--trainer.steps", "3", "trainer.steps is a key, written without dashes: trainer.steps=3"),
         ("--trainer.steps", None, "trainer.steps is a key, written without dashes: trainer.steps=..."),
         ("--report-to", "wandb", "report-to: here there is no tracker"),
+        ("--seed", "3", "seed: here run.seed"),
+        ("--max-new-tokens=3", None, "max-new-tokens: here rollout.max_new_tokens or eval.max_new_tokens"),
         ("--dryrun", None, "did you mean --dry-run?"),
         ("--zzz", None, ""),
     ],
@@ -69,7 +71,8 @@ def test_options_of_a_command_without_a_config() -> None:
         (["++x.y=3"], "++x.y=3: an override is written without +: x.y=3"),
         (["trainer.steps", "3"], "trainer.steps: is a key; give its value with =, as trainer.steps=3"),
         (["trainer.steps"], "trainer.steps: is a key; give its value with =, as trainer.steps=..."),
-        (["num_generations", "8"], "num_generations: is no config file; what other systems call so is here trainer.group_size"),
+        (["num_generations", "8"], "num_generations: is no config file; as a setting: trainer.group_size"),
+        (["seed", "3"], "seed: is no config file; as a setting: run.seed"),
         (["job.yaml"], None),
     ],
 )
