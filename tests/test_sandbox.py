@@ -7,6 +7,7 @@ import subprocess
 import sys
 import sysconfig
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,16 +18,21 @@ from rewards.sandbox.host import ChildGone, Sandbox, SandboxError
 from rewards.sandbox.inside import wire
 from rewards.sandbox.inside.confine import Limits
 from tests.patience import HANG_S, comes_true
+from tests.process_table import alive, processes
 from tests.sandbox_attacks import ATTACKS, ENDINGS
 
 LIMITS = Limits(memory_mb=256, seconds=1000, tasks=64, tmp_mb=16)
 RUNGS = ["bubblewrap", "landlock"]
 
 
+def needs(rung: str) -> None:
+    if reason := ladder.unavailable(rung):
+        pytest.skip(f"NOT TESTED, rung {rung}: {reason}")
+
+
 @pytest.fixture(scope="module", params=RUNGS)
 def sandbox(request):
-    if reason := ladder.unavailable(request.param):
-        pytest.skip(f"NOT TESTED, rung {request.param}: {reason}")
+    needs(request.param)
     os.environ["OURO_SECRET"] = "in the environment"
     with Sandbox(ladder.command(request.param), LIMITS) as sandbox:
         sandbox.start()
@@ -57,22 +63,6 @@ def ask(sandbox: Sandbox, program: str, function: str, *arguments, seconds: floa
         except (ChildGone, TimeoutError) as end:
             return "error", type(end).__name__
     return wire.decode(answer["ok"]) if "ok" in answer else ("error", *answer["error"])
-
-
-def processes() -> set[int]:
-    """Every process below this one."""
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(") ")[2].split()
-            parents[int(entry.parent.name)] = int(fields[1])
-        except OSError:
-            continue
-    found, size = {os.getpid()}, 0
-    while size != len(found):
-        size = len(found)
-        found |= {pid for pid, parent in parents.items() if parent in found}
-    return found - {os.getpid()}
 
 
 def mounts() -> int:
@@ -171,8 +161,7 @@ def test_the_library_cannot_be_written(sandbox):
 @pytest.mark.parametrize("rung", RUNGS)
 def test_a_program_has_its_channel_and_nothing_else_open(rung):
     """Whatever number the host's own descriptors have, such as one that the server uses."""
-    if reason := ladder.unavailable(rung):
-        pytest.skip(f"NOT TESTED, rung {rung}: {reason}")
+    needs(rung)
     program = """
 import os
 def f():
@@ -193,8 +182,7 @@ def f():
 
 
 def test_a_small_tmp_of_its_own():
-    if reason := ladder.unavailable("bubblewrap"):
-        pytest.skip(f"NOT TESTED, rung bubblewrap: {reason}")
+    needs("bubblewrap")
     program = "def f():\n    open('/tmp/x', 'x').write('kept'); return open('/tmp/x').read()"
     with Sandbox(ladder.command("bubblewrap"), LIMITS) as sandbox:
         assert [ask(sandbox, program, "f") for _ in range(2)] == ["kept", "kept"]
@@ -207,9 +195,15 @@ def test_memory_is_limited(sandbox):
 
 
 @pytest.mark.parametrize("rung", RUNGS)
+def test_processor_time_is_limited(rung):
+    needs(rung)
+    with Sandbox(ladder.command(rung), replace(LIMITS, seconds=1)) as sandbox:
+        assert ask(sandbox, "def f():\n    while True: pass", "f") == ("error", "ChildGone")
+
+
+@pytest.mark.parametrize("rung", RUNGS)
 def test_a_server_that_dies_is_noticed_and_replaced(rung):
-    if reason := ladder.unavailable(rung):
-        pytest.skip(f"NOT TESTED, rung {rung}: {reason}")
+    needs(rung)
     before = processes()
     with Sandbox(ladder.command(rung), LIMITS) as sandbox:
         sandbox.start()
@@ -225,13 +219,13 @@ def test_a_server_that_dies_is_noticed_and_replaced(rung):
 
 @pytest.mark.parametrize("rung", RUNGS)
 def test_a_sandbox_ends_with_its_host(rung):
-    if reason := ladder.unavailable(rung):
-        pytest.skip(f"NOT TESTED, rung {rung}: {reason}")
+    needs(rung)
     code = f"""
 import time, sys
 from rewards.sandbox import ladder
 from rewards.sandbox.host import Sandbox
-from tests.test_sandbox import LIMITS, processes
+from tests.process_table import processes
+from tests.test_sandbox import LIMITS
 sandbox = Sandbox(ladder.command({rung!r}), LIMITS)
 child = sandbox.child("candidate")
 child.send({{"nonce": "1", "program": "while True: pass", "script": False}}, time.monotonic() + {HANG_S})
@@ -246,13 +240,6 @@ time.sleep({HANG_S})
     host.stdout.close()
     assert len(started) >= 2
     assert comes_true(lambda: not any(alive(pid) for pid in started))
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
-    except OSError:
-        return False
 
 
 def test_without_a_sandbox_the_reward_refuses(monkeypatch, capsys):
@@ -296,7 +283,8 @@ import ctypes, os, signal, time
 from rewards.sandbox import host, ladder
 from rewards.sandbox.host import Sandbox, _children
 from tests.patience import comes_true
-from tests.test_sandbox import LIMITS, ask, processes
+from tests.process_table import processes
+from tests.test_sandbox import LIMITS, ask
 PR_SET_CHILD_SUBREAPER = 36
 assert ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 left = []

@@ -1,0 +1,27 @@
+"""Which processes there are (Linux)."""
+
+import os
+from pathlib import Path
+
+
+def processes() -> set[int]:
+    """Every process below this one."""
+    parents = {}
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = entry.read_text().rpartition(") ")[2].split()
+            parents[int(entry.parent.name)] = int(fields[1])
+        except OSError:
+            continue
+    found, size = {os.getpid()}, 0
+    while size != len(found):
+        size = len(found)
+        found |= {pid for pid, parent in parents.items() if parent in found}
+    return found - {os.getpid()}
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
