@@ -1,5 +1,6 @@
 # make quickstart   set up .venv and run the main job (4 minutes on 2 cores)
 # make test         the tests
+# make test-levels  the tests of invariance as on older processors: at each level that this machine has
 # make sandbox      install bubblewrap, in which the reward `code` runs programs (Debian and its kin, as root or with sudo)
 # make lint         style and import rules
 # make lock         write the exact versions that all of this installs anew: the newest that pyproject.toml allows
@@ -40,7 +41,7 @@ endef
 # A .venv that was moved, or whose interpreter is gone, counts as unfinished.
 $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python -c '' 2>/dev/null || rm -f $(READY) $(READY_DEV))
 
-.PHONY: help quickstart test test-latest sandbox lint lock clean
+.PHONY: help quickstart test test-levels test-latest sandbox lint lock clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -50,6 +51,9 @@ quickstart: $(READY)
 
 test: $(READY_DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile  # two processes: many tests wait, and a file's tests share what they start
+
+test-levels: $(READY_DEV)
+	$(BIN)/python -m pytest -m slow tests/test_levels.py
 
 sandbox:
 	@if command -v bwrap >/dev/null; then echo "Already there: $$(bwrap --version)"; exit 0; fi; \

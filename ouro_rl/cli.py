@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import ouro_rl
+from ouro_rl import processor
 from ouro_rl.aliases import argument_hint, option_hint
 from ouro_rl.bench.arguments import add_bench_arguments, bench
 from ouro_rl.catalog import add_catalog_commands
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")  # models and plug-ins say what no encoding holds
     try:
         arguments = parse(argv)
+        processor.level()  # a level that is not there is refused before anything is imported
         status = arguments.run(arguments)
         sys.stdout.flush()
         return status

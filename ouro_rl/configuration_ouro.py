@@ -52,6 +52,8 @@ class OuroConfig(PreTrainedConfig):
                 f"num_attention_heads ({self.num_attention_heads}) must be a multiple of "
                 f"num_key_value_heads ({self.num_key_value_heads})"
             )
+        if self.head_dim % 2:
+            raise ValueError(f"head_dim must be even, not {self.head_dim}: rotary embedding turns pairs of numbers")
         if self.rope_scaling is not None:
             raise ValueError("rope_scaling is not supported: published Ouro checkpoints use plain RoPE")
         if self.use_sliding_window:

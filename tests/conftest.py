@@ -46,6 +46,16 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(params=["kernels", "torch"])
+def compute(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The test runs by the C kernels, where there are any, and in plain torch."""
+    from ouro_rl import native
+
+    if request.param == "torch":
+        monkeypatch.setattr(native, "load", lambda: (None, "plain torch (asked for by a test)"))
+    return request.param
+
+
 @pytest.fixture
 def threads():
     """Sets the number of torch's threads, until the test ends."""

@@ -2,7 +2,24 @@
 
 import torch
 
+from ouro_rl import native
 from ouro_rl.model import OuroConfig, OuroForCausalLM
+
+FP32_UNIT = 2.0**-24
+"""Rounding of one operation, relative to what it gives."""
+
+
+def rounding(model: OuroForCausalLM) -> float:
+    """What two ways of computing this model's log-probs in fp32 may differ by: every sum rounds once a term, and passes that on from
+    layer to layer and from loop to loop. States, logits and gates are of the order of 1."""
+    config = model.config
+    terms = max(config.hidden_size, config.intermediate_size)
+    return FP32_UNIT * terms * (config.num_hidden_layers * config.total_ut_steps + 1)
+
+
+def in_company(model: OuroForCausalLM) -> float:
+    """What a sample's log-probs may differ by in other company: nothing with the C kernels, the rounding of plain torch elsewhere."""
+    return 0.0 if native.load()[0] is not None else rounding(model)
 
 
 def random_model(seed=0, *, layers=2, heads=4, kv_heads=None, loops=4, hidden=32, vocab=41, gate_scale=8.0):

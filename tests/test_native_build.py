@@ -12,21 +12,43 @@ import torch
 
 from ouro_rl import native
 from ouro_rl.native import build
+from ouro_rl.processor import LEVEL, levels
 
 KERNELS, WHY = native.load()
 pytestmark = pytest.mark.skipif(KERNELS is None, reason=WHY)
 
 
-def test_a_built_library_is_found_where_nothing_can_be_written(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(build, "_compile", lambda *arguments: (arguments[-1] / "kernels.so").write_bytes(b"library"))
+@pytest.fixture
+def built(monkeypatch, tmp_path):
+    """Nothing is compiled, and what is kept lies below tmp_path: in home/ouro-rl, or else in temporary/ouro-rl-<user>."""
+    made = []
 
+    def compile(*arguments):
+        made.append(arguments)
+        (arguments[-1] / "kernels.so").write_bytes(b"library")
+
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(build, "_compile", compile)
+    return made
+
+
+def no_home(monkeypatch, tmp_path, how):
+    if how == "unset":
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        monkeypatch.setattr("pathlib.Path.home", lambda: exec("raise RuntimeError"))
+    else:
+        (tmp_path / "home").write_text("no folder")
+
+
+def test_a_built_library_is_found_where_nothing_can_be_written(monkeypatch, tmp_path, built):
     def refuse(*_, **__):
         raise PermissionError(13, "Permission denied")
 
     temporary = contextlib.ExitStack()
     path = build._build("cc", temporary)
-    assert path.parent == tmp_path / "ouro-rl" and path.read_bytes() == b"library"
+    assert path.parent == tmp_path / "home" / "ouro-rl" and path.read_bytes() == b"library"
     with monkeypatch.context() as sealed:
         sealed.setattr("tempfile.TemporaryFile", refuse)
         assert build._build("cc", temporary) == path
@@ -37,27 +59,58 @@ def test_a_built_library_is_found_where_nothing_can_be_written(monkeypatch, tmp_
     assert not elsewhere.parent.exists()
 
 
+@pytest.mark.parametrize("how", ["unset", "read-only"])
+def test_without_a_home_folder_all_processes_of_a_user_share_one_library(how, monkeypatch, tmp_path, built):
+    no_home(monkeypatch, tmp_path, how)
+    with contextlib.ExitStack() as temporary:
+        path = build._build("cc", temporary)
+        assert build._build("cc", temporary) == path and len(built) == 1
+    folder = tmp_path / "temporary" / f"ouro-rl-{os.getuid()}"
+    assert path.parent == folder and path.exists()
+    assert folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("whose", ["anybody's", "a link", "somebody's"])
+def test_nothing_is_loaded_from_a_folder_that_others_can_write(whose, monkeypatch, tmp_path, built):
+    no_home(monkeypatch, tmp_path, "read-only")
+    folder = tmp_path / "temporary" / f"ouro-rl-{os.getuid()}"
+    with contextlib.ExitStack() as temporary:
+        path = build._build("cc", temporary)
+        if whose == "anybody's":
+            folder.chmod(0o777)
+        elif whose == "a link":
+            folder.rename(tmp_path / "other")
+            folder.symlink_to(tmp_path / "other")
+        else:
+            monkeypatch.setattr("os.getuid", lambda owner=os.getuid(): owner + 1)
+            folder.rename(folder.with_name(f"ouro-rl-{os.getuid()}"))
+        path = build._build("cc", temporary)
+        assert path.exists() and len(built) == 2 and not path.parent.name.endswith(str(os.getuid()))
+
+
 def test_a_library_that_cannot_be_kept_leaves_nothing_behind(tmp_path):
     """Nothing to be removed at exit either: workers are killed."""
     (tmp_path / "home").write_text("no folder")
     (tmp_path / "tmp").mkdir()
+    anybodys = tmp_path / "tmp" / f"ouro-rl-{os.getuid()}"
+    anybodys.mkdir()
+    anybodys.chmod(0o777)
     code = "import os, torch\nfrom ouro_rl.native.build import library\nprint(library()[1], flush=True)\nos._exit(0)"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
     environment.pop(native.SWITCH, None)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "C kernels" in done.stdout, done
-    assert not [one.name for one in (tmp_path / "tmp").iterdir() if one.name.startswith("ouro-rl-")]
+    assert [one.name for one in (tmp_path / "tmp").iterdir() if one.name.startswith("ouro-rl-")] == [anybodys.name]
+    assert not [*anybodys.iterdir()]
 
 
-def test_leftovers_of_killed_compilers_are_removed(monkeypatch, tmp_path):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    cache = tmp_path / "ouro-rl"
+def test_leftovers_of_killed_compilers_are_removed(monkeypatch, tmp_path, built):
+    cache = tmp_path / "home" / "ouro-rl"
     for name in (f"building-{platform.node()}-killed", "building-elsewhere-at-work", "building-elsewhere-killed", "tmpkilled"):
         (cache / name).mkdir(parents=True)
         (cache / name / "linear.o").write_bytes(b"half")
     for name in ("building-elsewhere-killed", "tmpkilled"):
         os.utime(cache / name, (0, 0))
-    monkeypatch.setattr(build, "_compile", lambda *arguments: (arguments[-1] / "kernels.so").write_bytes(b"library"))
     with monkeypatch.context() as unlocked, contextlib.ExitStack() as temporary:
         unlocked.setattr("fcntl.flock", lambda *_: exec("raise OSError"))
         build._build("cc", temporary).unlink()
@@ -66,14 +119,14 @@ def test_leftovers_of_killed_compilers_are_removed(monkeypatch, tmp_path):
     assert sorted(one.name for one in cache.iterdir()) == ["building", "building-elsewhere-at-work", path.name]
 
 
-@pytest.mark.skipif("avx512f" not in build.cpu_flags().split(), reason="this CPU runs the other code in all tests")
+@pytest.mark.skipif("avx512" not in levels(), reason="this CPU runs the other code in all tests")
 def test_the_code_for_cpus_without_avx512_gives_the_same_bits(monkeypatch, tmp_path):
     """Other vectors, other blocks of rows, the same sums. Built by a compiler whose assembler knows less."""
     compiler = tmp_path / "cc"
     compiler.write_text(f'#!/bin/sh\ncase "$*" in *-Wa,*) exit 1;; esac\nexec {build.find_compiler()} "$@"\n')
     compiler.chmod(0o755)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(build, "FLAGS", (*build.FLAGS, "-mno-avx512f"))
+    monkeypatch.setenv(LEVEL, "avx2")
     with contextlib.ExitStack() as temporary:
         path = build._build(str(compiler), temporary)
         other = native.Kernels(ctypes.CDLL(str(path)))
@@ -87,8 +140,9 @@ def test_the_code_for_cpus_without_avx512_gives_the_same_bits(monkeypatch, tmp_p
         x, up, weight = torch.randn(20, 96).to(dtype), torch.randn(20, 96).to(dtype), torch.rand(96)
         assert torch.equal(other.rms_norm(x, weight, 1e-6), KERNELS.rms_norm(x, weight, 1e-6))
         assert torch.equal(other.silu_mul(x, up), KERNELS.silu_mul(x, up))
-        q, keys, values = (torch.randn(n, heads, 64).to(dtype) for n, heads in ((20, 4), (90, 2), (90, 2)))
         table, contexts = torch.randint(90, (10, 50)), torch.randint(1, 51, (20,))
         rows_of = KERNELS.plan_rows(table, torch.arange(20) // 2, contexts)
-        mixed = KERNELS.attend(q, keys, values, rows_of, 0.125)
-        assert torch.equal(other.attend(q, keys, values, rows_of, 0.125), mixed)
+        for dim in (64, 24, 300):
+            q, keys, values = (torch.randn(n, heads, dim).to(dtype) for n, heads in ((20, 4), (90, 2), (90, 2)))
+            mixed = KERNELS.attend(q, keys, values, rows_of, 0.125)
+            assert torch.equal(other.attend(q, keys, values, rows_of, 0.125), mixed)

@@ -13,6 +13,7 @@ from ouro_rl.model.layers import OuroRMSNorm
 from ouro_rl.types import DepthPolicy, ExitRule, SamplingParams
 from rollout_workers.engine import RolloutEngine
 from rollout_workers.forward import Forward
+from tests.models import rounding
 from tests.sequential import sequential_rollouts
 from tests.test_engine import assert_same, calm_model, make_requests
 from tests.test_native import KERNELS, WHY
@@ -86,7 +87,7 @@ def test_agrees_with_the_sequential_sampler(shape):
     model, requests = model_of(1, shape), make_requests([6, 1, 11, 2], group=2)
     engine = RolloutEngine(model, max_batch=5)
     assert engine.forward.stack.current() is not None
-    assert_same(engine.generate(requests, PARAMS), sequential_rollouts(model, requests, PARAMS))
+    assert_same(engine.generate(requests, PARAMS), sequential_rollouts(model, requests, PARAMS), rounding(model))
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

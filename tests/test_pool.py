@@ -12,7 +12,7 @@ from ouro_rl.types import SamplingParams
 from rollout_workers import actor
 from rollout_workers.pool import RolloutPool, deal
 from rollout_workers.seeds import sample_seed
-from tests.models import random_model
+from tests.models import in_company, random_model
 from tests.test_engine import assert_same, make_requests
 
 PARAMS = SamplingParams(max_new_tokens=8, stop_token_ids=(2,))
@@ -53,7 +53,7 @@ def test_rollouts_carry_the_version_of_their_weights(model, expected):
         assert (first_version, version) == (1, 2) and digest != first_digest
         pool.publish(model.state_dict(), 3)
         assert pool.fingerprints() == [(3, first_digest)]
-        assert_same(pool.rollout(REQUESTS, PARAMS), expected)
+        assert_same(pool.rollout(REQUESTS, PARAMS), expected, in_company(model))
 
 
 def test_weights_that_do_not_fit(model):
@@ -74,12 +74,12 @@ def test_reads_the_shape_from_a_folder_and_casts_weights(model, tmp_path):
 def test_two_actors_give_the_same_rollouts(expected, actors):
     progress = []
     rollouts = actors.rollout(REQUESTS, PARAMS, on_progress=lambda *now: progress.append(now))
-    assert_same(rollouts, expected, tolerance=1e-6)
+    assert_same(rollouts, expected, in_company(model))
     assert {rollout.policy_version for rollout in rollouts} == {5}
     assert progress == sorted(progress)
     prints = actors.fingerprints()
     assert len(prints) == 2 and prints[0] == prints[1] and prints[0][0] == 5
-    assert_same(actors.rollout(REQUESTS[:1], PARAMS), expected[:3], tolerance=1e-6)
+    assert_same(actors.rollout(REQUESTS[:1], PARAMS), expected[:3], in_company(model))
     assert actors.rollout([], PARAMS) == []
 
 
@@ -87,8 +87,8 @@ def test_rollouts_are_told_of_while_others_run(model, expected, actors, monkeypa
     told = {}
     with RolloutPool(0, model.config.to_dict(), max_batch=4) as pool:
         pool.publish(model.state_dict(), 5)
-        assert_same(pool.rollout(REQUESTS, PARAMS, on_rollout=lambda place, one: told.update({place: one})), expected)
-    assert_same([told[place] for place in range(len(expected))], expected)
+        assert_same(pool.rollout(REQUESTS, PARAMS, on_rollout=lambda place, one: told.update({place: one})), expected, in_company(model))
+    assert_same([told[place] for place in range(len(expected))], expected, in_company(model))
     monkeypatch.setattr(actor, "POLL_SECONDS", 0.001)
     heard = []
     rollouts = actors.rollout(REQUESTS, PARAMS, on_rollout=lambda place, one: heard.append((place, one)))
@@ -102,7 +102,7 @@ def test_one_actor_gives_the_same_rollouts(model, expected, actors):
     """Joins the Ray that is there, and leaves it running."""
     with RolloutPool(1, model.config.to_dict(), max_batch=2, device="cpu", cpus=0.25) as pool:
         pool.publish(model.state_dict(), 5)
-        assert_same(pool.rollout(REQUESTS, PARAMS), expected, tolerance=1e-6)
+        assert_same(pool.rollout(REQUESTS, PARAMS), expected, in_company(model))
     assert len(actors.fingerprints()) == 2
 
 
@@ -117,7 +117,7 @@ def test_a_dead_actor_is_started_again(expected, actors):
     victim = actors.remote.actors[1]
     pid = ray.get(victim.__ray_call__.remote(lambda worker: os.getpid()))
     os.kill(pid, signal.SIGKILL)
-    assert_same(actors.rollout(REQUESTS, PARAMS), expected, tolerance=1e-6)
+    assert_same(actors.rollout(REQUESTS, PARAMS), expected, in_company(model))
     assert actors.remote.actors[1] is not victim
 
 
@@ -136,7 +136,7 @@ def test_progress_goes_on_when_an_actor_has_died(model, actors, monkeypatch, cap
             ray.kill(actors.remote.actors[1])
 
     rollouts = actors.rollout(REQUESTS, long, kill_at_work, lambda place, one: heard.append((place, one)))
-    assert_same(rollouts, expected, tolerance=1e-6)
+    assert_same(rollouts, expected, in_company(model))
     [(shown, told)] = killed
     total = sum(len(rollout.completion_ids) for rollout in rollouts)
     assert progress == sorted(progress) and progress[-1][0] > 0.6 * total and len(progress) > shown + 1

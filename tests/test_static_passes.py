@@ -13,12 +13,15 @@ from rollout_workers import scheduler, static_passes
 from rollout_workers.engine import RolloutEngine, lockstep
 from rollout_workers.static_passes import StaticPasses
 from rollout_workers.weight_sync import load_state
+from tests.models import FP32_UNIT, in_company
 from tests.static_stand_ins import PlainKernels, RecordedPass, WholeLines, move_to_meta
 from tests.test_engine import VOCAB, calm_model, make_requests
 from tests.test_engine_memory import gib_for, most_pages
 
 STOP = StopStrings(strings=("ab", "c"), pieces=tuple(bytes([97 + token % 26]) for token in range(VOCAB)))
 FLOATS = ("token_logprobs", "depth_logprobs")
+LOGARITHMS = 3 * 16 * FP32_UNIT
+"""Three, each of less than 16."""
 ASKED = [
     SamplingParams(max_new_tokens=17, stop_token_ids=(3, 7)),
     SamplingParams(max_new_tokens=9, depth_policy=DepthPolicy(kv_rule=KVRule.FULL), stop_token_ids=(5,)),
@@ -30,13 +33,15 @@ ASKED = [
 ]
 
 
-def assert_equal(got, expected):
-    """Every field of every rollout; log-probs within 1e-6."""
+def assert_equal(got, expected, model):
+    """Every field of every rollout; log-probs within the rounding of what the model computes otherwise, and of a few logarithms that
+    are added up in another order."""
+    tolerance = max(in_company(model), LOGARITHMS)
     assert len(got) == len(expected)
     for ours, theirs in zip(got, expected, strict=True):
         for field in fields(theirs):
             mine, other = getattr(ours, field.name), getattr(theirs, field.name)
-            assert mine == (pytest.approx(other, abs=1e-6) if field.name in FLOATS else other), field.name
+            assert mine == (pytest.approx(other, abs=tolerance) if field.name in FLOATS else other), field.name
 
 
 @pytest.fixture
@@ -54,16 +59,15 @@ def checked(monkeypatch):
     return runs
 
 
-@pytest.mark.parametrize("hidden", [32, 64], ids=["torch", "kernels"])
 @pytest.mark.parametrize("params", ASKED, ids=range(len(ASKED)))
-def test_same_rollouts_as_by_ordinary_passes(params, hidden, checked):
+def test_same_rollouts_as_by_ordinary_passes(params, compute, checked):
     """Ragged prompts, groups, early ends, more samples than slots, chunked prefill; twice, with the same tensors."""
-    model = calm_model(7, hidden=hidden, kv_heads=2)
+    model = calm_model(7, kv_heads=2)
     requests = make_requests([1, 9, 33, 2, 40, 5])
     expected = RolloutEngine(model, max_batch=11, prefill_rows=30).generate(requests, params)
     engine = RolloutEngine(model, max_batch=11, prefill_rows=30, static_passes=True)
     for _ in range(2):
-        assert_equal(engine.generate(requests, params), expected)
+        assert_equal(engine.generate(requests, params), expected, model)
         engine.cache.check_integrity()
         assert engine.cache.owned == 0
     assert len(checked) > 4 and engine.stats.finished == 36
@@ -78,7 +82,7 @@ def test_whenever_the_host_looks(look_every, monkeypatch, checked):
     model, requests = calm_model(8), make_requests([4, 20, 7], group=4)
     params = SamplingParams(max_new_tokens=10, stop_token_ids=(3, 7))
     expected = RolloutEngine(model, max_batch=3).generate(requests, params)
-    assert_equal(RolloutEngine(model, max_batch=3, static_passes=True).generate(requests, params), expected)
+    assert_equal(RolloutEngine(model, max_batch=3, static_passes=True).generate(requests, params), expected, model)
     assert max(checked) == look_every
 
 
@@ -91,7 +95,7 @@ def test_under_a_memory_limit(rule, monkeypatch, checked):
     expected = RolloutEngine(model, max_batch=6).generate(requests, params)
     needed = most_pages(requests, params, loops=4)
     engine = RolloutEngine(model, max_batch=6, kv_memory_gib=gib_for(model, needed + 1), static_passes=True)
-    assert_equal(engine.generate(requests, params), expected)
+    assert_equal(engine.generate(requests, params), expected, model)
     engine.cache.check_integrity()
     assert engine.stats.preemptions and engine.stats.peak_pages <= needed + 1 and engine.cache.owned == 0
     assert min(checked) < static_passes.LOOK_EVERY
@@ -106,7 +110,7 @@ def test_pools_grow_under_samples_that_decode(checked):
     params = SamplingParams(max_new_tokens=50, exit_rule=ExitRule(kind="fixed", value=4))
     expected = RolloutEngine(model, max_batch=20).generate(requests, params)
     engine = RolloutEngine(model, max_batch=20, static_passes=True)
-    assert_equal(engine.generate(requests, params), expected)
+    assert_equal(engine.generate(requests, params), expected, model)
     assert engine.cache.pages == 4096 and engine.stats.peak_pages > 2048
 
 
@@ -144,7 +148,7 @@ def test_a_repeated_pass_is_a_pass(params, monkeypatch):
     monkeypatch.setattr(RecordedPass, "replays", 0)
     model, requests = calm_model(10, kv_heads=2), make_requests([1, 9, 33, 2, 5])
     expected = with_stand_ins(model, 20, static=False).generate(requests, params)
-    assert_equal(with_stand_ins(model, 20).generate(requests, params), expected)
+    assert_equal(with_stand_ins(model, 20).generate(requests, params), expected, model)
     assert RecordedPass.replays > 10
 
 
@@ -167,7 +171,7 @@ def test_graphs_last_as_long_as_their_tensors_stay(monkeypatch):
     def graphs_for(requests):
         before = RecordedPass.made
         got = engine.generate(requests, params)
-        assert_equal(got, with_stand_ins(model, 6, static=False).generate(requests, params))
+        assert_equal(got, with_stand_ins(model, 6, static=False).generate(requests, params), model)
         return RecordedPass.made - before
 
     assert graphs_for(requests) == 1
@@ -197,7 +201,7 @@ def test_graphs_see_new_weights_through_copies(monkeypatch):
         before, replays = RecordedPass.made, RecordedPass.replays
         got = engine.generate(requests, params)
         assert RecordedPass.replays > replays
-        assert_equal(got, with_stand_ins(model, 6, static=False).generate(requests, params))
+        assert_equal(got, with_stand_ins(model, 6, static=False).generate(requests, params), model)
         return RecordedPass.made - before
 
     assert graphs_for_the_same(engine) == 1
@@ -245,7 +249,7 @@ def test_calls_that_need_the_host_say_so_and_run_ordinary_passes():
         with pytest.warns(UserWarning, match=f"ordinary passes.*{why}"):
             rollouts = engine.generate(requests, params)
         assert not engine.static.known
-        assert_equal(rollouts, RolloutEngine(model, max_batch=6).generate(requests, params))
+        assert_equal(rollouts, RolloutEngine(model, max_batch=6).generate(requests, params), model)
 
 
 def test_which_engines_run_them():
@@ -267,4 +271,4 @@ def test_an_exception_leaves_nothing_behind(monkeypatch):
         patch.setattr(StaticPasses, "_take_pages", fails)
         engine.generate(requests, params)
     assert not engine.static.known and engine.cache.owned == 0
-    assert_equal(engine.generate(requests, params), RolloutEngine(model, max_batch=6).generate(requests, params))
+    assert_equal(engine.generate(requests, params), RolloutEngine(model, max_batch=6).generate(requests, params), model)

@@ -18,12 +18,12 @@ from typing import Any
 
 import torch
 
-from ouro_rl import native
 from ouro_rl.bench.clock import Say, TimedCall, excess, ratios, run_together, spread, take_turns, warm_up
 from ouro_rl.bench.model import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.bench.replay import first_samples, group_batch, replay_once, trainer_model
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.model.ops import KernelOps
+from ouro_rl.processor import has_bf16_products
 from rollout_workers.engine import RolloutEngine
 
 GROUPS = 2
@@ -50,7 +50,7 @@ class Side:
 
 def is_one_path(model: OuroForCausalLM) -> bool:
     """Whether rows are computed alike with `exact` and without: by the C kernels, where bf16 products are not oneDNN's."""
-    return isinstance(model.model.row_ops(torch.bfloat16)[0], KernelOps) and not native.has_bf16_products()
+    return isinstance(model.model.row_ops(torch.bfloat16)[0], KernelOps) and not has_bf16_products()
 
 
 def bench_exact(sizes: Sizes, say: Say) -> dict[str, Any]:

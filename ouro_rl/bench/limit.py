@@ -19,7 +19,8 @@ import torch
 from ouro_rl.bench.clock import Run
 from ouro_rl.bench.model import QUICK, Sizes, bench_model
 from ouro_rl.errors import RunError
-from ouro_rl.model.ops import KernelOps, has_bf16_products
+from ouro_rl.model.ops import KernelOps
+from ouro_rl.processor import has_bf16_products
 
 
 @dataclass(frozen=True, kw_only=True)

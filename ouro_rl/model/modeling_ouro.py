@@ -7,7 +7,6 @@ token lives in the rollout engine; its replay is `forward(depths=...)`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -105,8 +104,7 @@ class OuroModel(OuroPreTrainedModel):
         if config.hidden_act != "silu":
             return None, f"plain torch (no kernel for the activation {config.hidden_act})"
         if device.type != "cuda":
-            widths = math.gcd(config.hidden_size, config.intermediate_size)
-            return native.choose(device, dtype, head_dim=config.head_dim, width=widths)
+            return native.choose(device, dtype)
         kernels, why = triton_kernels.choose(
             device, dtype, heads=config.num_attention_heads, kv_heads=config.num_key_value_heads, head_dim=config.head_dim
         )

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ouro_rl.native import has_bf16_products
+from ouro_rl.processor import has_bf16_products
 from ouro_rl.row_kernels import Product, RowKernels
 
 Rope = tuple[Tensor, Tensor]

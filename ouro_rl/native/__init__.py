@@ -7,7 +7,8 @@ import functools
 import torch
 
 from ouro_rl.native.build import library
-from ouro_rl.native.kernels import LANES, Kernels, has_bf16_products, onednn_product, pack
+from ouro_rl.native.kernels import Kernels, onednn_product, pack
+from ouro_rl.processor import has_bf16_products
 from ouro_rl.row_kernels import SWITCH
 
 __all__ = ["SWITCH", "Kernels", "choose", "has_bf16_products", "load", "onednn_product", "pack"]
@@ -25,15 +26,13 @@ def load() -> tuple[Kernels | None, str]:
         return None, f"plain torch (the C kernels are not whole: {error})"
 
 
-def choose(device: torch.device, dtype: torch.dtype, *, head_dim: int, width: int = LANES) -> tuple[Kernels | None, str]:
-    """As `load`, for tensors of this device and type, heads of `head_dim` and rows of a multiple of `width` numbers."""
+def choose(device: torch.device, dtype: torch.dtype) -> tuple[Kernels | None, str]:
+    """As `load`, for tensors of this device and type."""
     kernels, description = load()
     if kernels is None:
         return None, description
     if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
         return None, f"plain torch (no C kernels for {dtype} on {device.type})"
-    if head_dim % (2 * LANES) or head_dim > 16 * LANES or width % LANES:
-        return None, f"plain torch (no C kernels for heads of {head_dim} in rows of {width})"
     if dtype == torch.bfloat16 and has_bf16_products():
         return kernels, f"{description}, products by oneDNN"
     return kernels, description

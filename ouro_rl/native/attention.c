@@ -11,22 +11,18 @@ INLINE const void *part(const void *pool, int64_t at, const int half) {
 // their queries, then what is mixed.
 INLINE void attend_block(const Attention *call, const int64_t *order, int64_t shared, int64_t following, const int dim,
                          const int rows, float *work, const int half) {
-    const int parts = dim / LANES, heads = call->heads, share = call->heads / call->kv_heads;
-    const int64_t room = (call->width + 2 * LANES - 1) / LANES * LANES;  // `score` writes whole vectors, from anywhere
-    const int64_t line = rows * room, size = (int64_t)call->kv_heads * dim, step = (int64_t)heads * dim;
-    float *queries = work + heads * line, *mixed = queries + heads * rows * dim;
+    const int heads = call->heads, share = call->heads / call->kv_heads;
+    const int64_t room = line_of(call->width), line = rows * room, head = padded(dim);
+    const int64_t size = (int64_t)call->kv_heads * dim, step = (int64_t)heads * dim;
+    float *queries = work + heads * line, *mixed = queries + heads * rows * head;
     for (int h = 0; h < heads; h++)
-        for (int r = 0; r < rows; r++)
-            for (int d = 0; d < dim; d += LANES) {
-                const int64_t at = (h * rows + r) * dim + d;
-                store(queries, at, load(call->q, order[r] * step + h * dim + d, half) * call->scaling, 0);
-                store(mixed, at, (lanes){0}, 0);
-            }
+        for (int r = 0; r < rows; r++) fill(queries + (h * rows + r) * head, call->q, order[r] * step + h * dim, call->scaling, dim, half);
+    memset(mixed, 0, sizeof(float) * heads * rows * head);
     const int64_t *pages = call->table + call->lines[order[0]] * call->width;
     const Wanted rest = {.ahead = CHUNK, .last = shared};
     for (int64_t start = 0; start < shared; start += CHUNK)
         for (int h = 0; h < heads; h++)
-            score(work + h * line, room, queries + h * rows * dim, part(call->keys, h / share * dim, half), pages, start,
+            score(work + h * line, room, queries + h * rows * head, part(call->keys, h / share * dim, half), pages, start,
                   start + CHUNK < shared ? start + CHUNK : shared, rest, size, dim, rows, half);
     for (int r = 0; r < rows; r++) {
         const int64_t context = call->contexts[order[r]], *own = call->table + call->lines[order[r]] * call->width;
@@ -34,7 +30,7 @@ INLINE void attend_block(const Attention *call, const int64_t *order, int64_t sh
             for (int h = 0; h < heads; h++) {
                 const int64_t at = h / share * dim;
                 const Wanted wanted = {CHUNK, context, part(call->values, at, half), own, rows == 1 ? context : 0};
-                score(work + h * line + r * room, room, queries + (h * rows + r) * dim, part(call->keys, at, half), own, start,
+                score(work + h * line + r * room, room, queries + (h * rows + r) * head, part(call->keys, at, half), own, start,
                       start + CHUNK < context ? start + CHUNK : context, wanted, size, dim, 1, half);
             }
     }
@@ -42,7 +38,7 @@ INLINE void attend_block(const Attention *call, const int64_t *order, int64_t sh
         for (int r = 0; r < rows; r++) weigh(work + h * line + r * room, call->contexts[order[r]]);
     for (int64_t start = 0; start < shared; start += CHUNK)
         for (int h = 0; h < heads; h++)
-            mix((lanes *)(mixed + h * rows * dim), work + h * line, room, part(call->values, h / share * dim, half), pages, start,
+            mix(mixed + h * rows * head, work + h * line, room, part(call->values, h / share * dim, half), pages, start,
                 start + CHUNK < shared ? start + CHUNK : shared, rest, size, dim, rows, half);
     for (int r = 0; r < rows; r++) {
         const int64_t context = call->contexts[order[r]], *own = call->table + call->lines[order[r]] * call->width;
@@ -51,12 +47,11 @@ INLINE void attend_block(const Attention *call, const int64_t *order, int64_t sh
             for (int h = 0; h < heads; h++) {
                 const int64_t at = h / share * dim;
                 const Wanted wanted = {CHUNK, context, part(call->keys, at, half), others, rows == 1 ? call->contexts[following] : 0};
-                mix((lanes *)(mixed + (h * rows + r) * dim), work + h * line + r * room, room, part(call->values, at, half), own, start,
+                mix(mixed + (h * rows + r) * head, work + h * line + r * room, room, part(call->values, at, half), own, start,
                     start + CHUNK < context ? start + CHUNK : context, wanted, size, dim, 1, half);
             }
         for (int h = 0; h < heads; h++)
-            for (int p = 0; p < parts; p++)
-                store(call->out, order[r] * step + h * dim + p * LANES, load(mixed, (h * rows + r) * dim + p * LANES, 0), half);
+            VECTORS(dim, store(call->out, order[r] * step + h * dim + i, vector(mixed, (h * rows + r) * head + i), n, half););
     }
 }
 
@@ -103,7 +98,7 @@ CALL int64_t blocks(int64_t *starts, int64_t *shared, const int64_t *order, cons
 
 int attend_rows(const Attention *call, int half) {
     const int64_t count = call->count, *order = call->order, *starts = call->starts;
-    float *work = scratch(sizeof(float) * call->heads * TOGETHER * (call->width + 2 * LANES + 2 * call->dim));
+    float *work = scratch(sizeof(float) * call->heads * TOGETHER * (line_of(call->width) + 2 * padded(call->dim)));
     int all = 1;
 #ifdef _OPENMP
     all = omp_get_num_threads();

@@ -9,31 +9,30 @@ INLINE void spread(float *dk, float *dv, const float *slopes, const float *weigh
                    const float *grads, const int64_t *pages, int64_t start, int64_t stop, int64_t size, const int dim,
                    const int rows) {
     for (int64_t j = start; j < stop; j++)
-        for (int d = 0; d < dim; d += LANES) {
-            const int64_t at = pages[j] * size + d;
-            lanes key = load(dk, at, 0), value = load(dv, at, 0);
+        VECTORS(dim, {
+            const int64_t at = pages[j] * size + i;
+            lanes key = load(dk, at, n, 0), value = load(dv, at, n, 0);
             for (int r = 0; r < rows; r++) {
-                key += slopes[r * width + j] * load(queries, r * dim + d, 0);
-                value += weights[r * width + j] * load(grads, r * dim + d, 0);
+                key += slopes[r * width + j] * vector(queries, r * padded(dim) + i);
+                value += weights[r * width + j] * vector(grads, r * padded(dim) + i);
             }
-            store(dk, at, key, 0), store(dv, at, value, 0);
-        }
+            store(dk, at, key, n, 0), store(dv, at, value, n, 0);
+        });
 }
 
-// One head of the rows order[0 .. rows), which share their first `shared` pages. `work` has two lines a row, then room for their queries
-// and gradients.
+// One head of the rows order[0 .. rows), which share their first `shared` pages. `work` has two lines a row, then room for their queries,
+// gradients and what is mixed.
 INLINE void head(void *dq, float *dk, float *dv, const void *dout, const void *q, const void *keys, const void *values,
                  const int64_t *table, const int64_t *lines, const int64_t *contexts, const int64_t *order, int64_t shared,
                  int64_t size, int64_t width, int64_t step, int64_t at, const int dim, const int rows, float scaling, float *work,
                  const int half) {
-    const int parts = dim / LANES;
-    const int64_t room = (width + 2 * LANES - 1) / LANES * LANES;
-    float *weights = work, *slopes = work + rows * room, *queries = slopes + rows * room, *grads = queries + rows * dim;
-    for (int r = 0; r < rows; r++)
-        for (int d = 0; d < dim; d += LANES) {
-            store(queries, r * dim + d, load(q, order[r] * step + at + d, half) * scaling, 0);
-            store(grads, r * dim + d, load(dout, order[r] * step + at + d, half), 0);
-        }
+    const int64_t room = line_of(width), one = padded(dim);
+    float *weights = work, *slopes = work + rows * room;
+    float *queries = slopes + rows * room, *grads = queries + rows * one, *mixed = grads + rows * one;
+    for (int r = 0; r < rows; r++) {
+        fill(queries + r * one, q, order[r] * step + at, scaling, dim, half);
+        fill(grads + r * one, dout, order[r] * step + at, 1, dim, half);
+    }
     const int64_t *pages = table + lines[order[0]] * width;
     const Wanted rest = {.ahead = AHEAD, .last = shared};
     score(weights, room, queries, keys, pages, 0, shared, rest, size, dim, rows, half);
@@ -43,26 +42,26 @@ INLINE void head(void *dq, float *dk, float *dv, const void *dout, const void *q
         const int64_t *own = table + lines[row] * width;
         const Wanted wanted = {.ahead = AHEAD, .last = context};
         float *w = weights + r * room, *s = slopes + r * room;
-        score(w, room, queries + r * dim, keys, own, shared, context, wanted, size, dim, 1, half);
-        score(s, room, grads + r * dim, values, own, shared, context, wanted, size, dim, 1, half);
+        score(w, room, queries + r * one, keys, own, shared, context, wanted, size, dim, 1, half);
+        score(s, room, grads + r * one, values, own, shared, context, wanted, size, dim, 1, half);
         weigh(w, context);
-        for (int64_t j = context; j % LANES; j++) s[j] = 0;
-        lanes mean = {0};
-        for (int64_t j = 0; j < context; j += LANES) mean += load(w, j, 0) * load(s, j, 0);
+        pad(s, context, 0);
+        lanes mean[PIECES] = {0};
+        for (int64_t j = 0; j < context; j += LANES)
+            for (int c = 0; c < PIECES; c++) mean[c] += vector(w, j + c * WIDTH) * vector(s, j + c * WIDTH);
         const float all = sum_of(mean);
-        for (int64_t j = 0; j < context; j += LANES) store(s, j, load(w, j, 0) * (load(s, j, 0) - all), 0);
+        for (int64_t j = 0; j < context; j += WIDTH) put(s, j, vector(w, j) * (vector(s, j) - all));
     }
-    lanes mixed[TOGETHER * 16];
-    for (int i = 0; i < rows * parts; i++) mixed[i] = (lanes){0};
+    memset(mixed, 0, sizeof(float) * rows * one);
     mix(mixed, slopes, room, keys, pages, 0, shared, rest, size, dim, rows, half);
     spread(dk, dv, slopes, weights, room, queries, grads, pages, 0, shared, size, dim, rows);
     for (int r = 0; r < rows; r++) {
         const int64_t row = order[r], *own = table + lines[row] * width;
         const Wanted wanted = {.ahead = AHEAD, .last = contexts[row]};
-        mix(mixed + r * parts, slopes + r * room, room, keys, own, shared, contexts[row], wanted, size, dim, 1, half);
-        spread(dk, dv, slopes + r * room, weights + r * room, room, queries + r * dim, grads + r * dim, own, shared, contexts[row],
+        mix(mixed + r * one, slopes + r * room, room, keys, own, shared, contexts[row], wanted, size, dim, 1, half);
+        spread(dk, dv, slopes + r * room, weights + r * room, room, queries + r * one, grads + r * one, own, shared, contexts[row],
                size, dim, 1);
-        for (int p = 0; p < parts; p++) store(dq, row * step + at + p * LANES, mixed[r * parts + p] * scaling, half);
+        VECTORS(dim, store(dq, row * step + at + i, vector(mixed, r * one + i) * scaling, n, half););
     }
 }
 
@@ -93,7 +92,7 @@ CALL int attend_gradient(float *dk, float *dv, const void *dout, const Attention
 #pragma omp parallel for num_threads(threads) schedule(dynamic, 1)
     for (int g = 0; g < kv_heads; g++) {
         const int64_t offset = (int64_t)g * dim, bytes = offset * (half ? 2 : 4), *starts = call->starts;
-        float *work = scratch(sizeof(float) * TOGETHER * (2 * (call->width + 2 * LANES) + 2 * dim));
+        float *work = scratch(sizeof(float) * TOGETHER * (2 * line_of(call->width) + 3 * padded(dim)));
         if (!work) {
             failed = 1;
             continue;

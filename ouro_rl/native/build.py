@@ -1,4 +1,5 @@
-"""Compiles the C files of this folder into one shared library, at first use, and keeps it in the user's cache folder.
+"""Compiles the C files of this folder into one shared library, at first use, and keeps it in the user's cache folder, or among the
+temporary files.
 
 Without a compiler, or where anything else is odd, `library` says why and plain torch is used: that costs speed, never function.
 """
@@ -12,6 +13,7 @@ import hashlib
 import os
 import platform
 import shutil
+import stat
 import subprocess
 import tempfile
 import time
@@ -19,13 +21,14 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ouro_rl.processor import LEVELS, NATIVE, cpu_flags, is_x86, level, levels
 from ouro_rl.progress import say
 from ouro_rl.row_kernels import SWITCH
 
 FOLDER = Path(__file__).parent
 FLAGS = ("-O3", "-fPIC", "-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math")
-X86_FLAGS = ("-march=native", "-Wa,-mbranches-within-32B-boundaries")
-"""The second: on Intel's processors of 2015 to 2020 products are a tenth slower when the jump of their loop happens to lie across such a
+BRANCHES = "-Wa,-mbranches-within-32B-boundaries"
+"""On Intel's processors of 2015 to 2020 products are a tenth slower when the jump of their loop happens to lie across such a
 boundary, for what lies there is not kept decoded."""
 _OLD_S = 24 * 3600.0
 """No compiler runs that long."""
@@ -36,14 +39,16 @@ def library() -> tuple[ctypes.CDLL | None, str]:
     """(the library or None, one line that says what runs and why)."""
     if os.environ.get(SWITCH) == "torch":
         return None, f"plain torch ({SWITCH}=torch)"
-    compiler = find_compiler()
+    asked, compiler = level(), find_compiler()
     if compiler is None:
         return None, "plain torch (no C compiler found: cc, gcc or clang would make rollouts several times faster)"
     try:
         with contextlib.ExitStack() as temporary:  # a library that is loaded needs its file no more
-            return ctypes.CDLL(str(_build(compiler, temporary))), f"C kernels (built with {compiler})"
-    except (OSError, subprocess.SubprocessError, RuntimeError) as error:  # no home folder: RuntimeError
+            found = ctypes.CDLL(str(_build(compiler, temporary)))
+    except (OSError, subprocess.SubprocessError) as error:
         return None, f"plain torch (the C kernels could not be built: {_reason(error)})"
+    has = levels()[-1] if levels() else platform.machine()
+    return found, f"C kernels ({f'{NATIVE}: {has}' if asked == NATIVE else asked}, built with {compiler})"
 
 
 def find_compiler() -> str | None:
@@ -59,20 +64,19 @@ def _reason(error: Exception) -> str:
 def _build(compiler: str, temporary: contextlib.ExitStack) -> Path:
     """The shared library for these sources and this kind of CPU; built under another name and moved, so that many may try.
     Where it cannot be kept, it ends with `temporary`: now, since a worker that is killed would never come to remove it."""
-    flags = (*FLAGS, *X86_FLAGS) if platform.machine() in ("x86_64", "AMD64") else FLAGS
+    flags = flags_for(level())
     sources = sorted(FOLDER.glob("*.c"))
     text = b"".join(path.read_bytes() for path in [*sources, *sorted(FOLDER.glob("*.h"))])
     name = hashlib.blake2b(text + repr((flags, compiler, cpu_flags())).encode(), digest_size=8).hexdigest()
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ouro-rl"
-    path = cache / f"kernels-{name}.so"
-    if os.path.exists(path):  # filled before, maybe by somebody else: it need not be for us to write in
-        return path
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=cache).close()
-    except OSError:
+    file = f"kernels-{name}.so"
+    homes = cache_folders()
+    for home in homes:
+        if os.path.exists(home / file) and _is_safe(home):  # filled before: it need not be for us to write in
+            return home / file
+    cache = next((home for home in homes if _can_be_written(home) and _is_safe(home)), None)
+    if cache is None:
         cache = Path(temporary.enter_context(tempfile.TemporaryDirectory(prefix="ouro-rl-", ignore_cleanup_errors=True)))
-        path = cache / path.name
+    path = cache / file
     with _alone(cache / "building") as alone:
         if not path.exists():
             if alone:
@@ -81,6 +85,38 @@ def _build(compiler: str, temporary: contextlib.ExitStack) -> Path:
                 _compile(compiler, flags, sources, Path(folder))
                 os.replace(Path(folder) / "kernels.so", path)
     return path
+
+
+def flags_for(asked: str) -> tuple[str, ...]:
+    """Of the compiler, for a level of `processor.LEVELS` or `native`. ARM's vectors need none."""
+    return (*FLAGS, f"-march={LEVELS.get(asked, asked)}", BRANCHES) if is_x86() else FLAGS
+
+
+def cache_folders() -> list[Path]:
+    """Where the library may be kept, the best first: all processes of this user look there."""
+    folders = []
+    with contextlib.suppress(RuntimeError):  # no home folder
+        folders.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ouro-rl")
+    if hasattr(os, "getuid"):
+        folders.append(Path(tempfile.gettempdir()) / f"ouro-rl-{os.getuid()}")
+    return folders
+
+
+def _is_safe(folder: Path) -> bool:
+    """Among the temporary files anybody can make a folder: it must be this user's own, and nobody else may write in it."""
+    if folder.parent != Path(tempfile.gettempdir()):
+        return True
+    found, others = folder.lstat(), stat.S_IWGRP | stat.S_IWOTH
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and not found.st_mode & others
+
+
+def _can_be_written(folder: Path) -> bool:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextlib.contextmanager
@@ -128,11 +164,3 @@ def _compile(compiler: str, flags: tuple[str, ...], sources: list[Path], folder:
             if attempt == attempts[-1]:
                 raise
 
-
-def cpu_flags() -> str:
-    """What the CPU can do: a home folder may be shared by different machines."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line for line in lines if line.startswith(("flags", "Features"))), "")

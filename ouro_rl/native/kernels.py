@@ -7,7 +7,6 @@ however many threads run. Sums are in fp32.
 from __future__ import annotations
 
 import ctypes
-import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,15 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ouro_rl.native.build import cpu_flags
 from ouro_rl.native.calling import PagedRows, declare, is_half, made, numbers_of_product, pointers, threads_for
 from ouro_rl.native.stack import NativeStack
+from ouro_rl.processor import has_bf16_products
 from ouro_rl.row_kernels import LayerWeights, Product
 
 PANEL = 32
 """Columns that `linear.c` computes together."""
 LANES = 16
-"""Rows of memory are a multiple of this many numbers."""
+"""Columns of bf16 that lie side by side in a panel."""
 NORM_PART = 64
 """Rows whose gradients of the norm's weight `rowwise.c` adds up before they are handed out."""
 ONEDNN_TILE = 64
@@ -52,13 +51,6 @@ def pack(weights: Tensor) -> PackedWeights:
     if weights.dtype == torch.bfloat16:
         panels = panels.unflatten(2, (2, LANES)).transpose(2, 3)
     return PackedWeights(panels=panels.contiguous(), outputs=outputs)
-
-
-@functools.cache
-def has_bf16_products() -> bool:
-    """Whether oneDNN's bf16 products are instructions here; elsewhere they are emulated, at a fifth of fp32's speed."""
-    flags = cpu_flags().split()
-    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 def onednn_product(weights: Tensor, tile: int | None) -> Callable[[Tensor], Tensor]:

@@ -1,4 +1,4 @@
-// Vectors of 16 numbers in fp32, read from and written to fp32 or bf16 memory. The compiler maps them to what the CPU has.
+// Vectors as wide as the processor's registers, in fp32, read from and written to fp32 or bf16 memory.
 // Everything here is a fixed sequence of operations on one row: a row's result does not depend on its company.
 #pragma once
 #include <stdint.h>
@@ -7,26 +7,47 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
-#ifdef __AVX512F__
+#ifdef __AVX2__
 #include <immintrin.h>
 #endif
 
-#define LANES 16
+// Numbers in a vector. Wider ones than the registers would go through memory.
+#if defined __AVX512F__
+#define WIDTH 16
+#elif defined __AVX2__
+#define WIDTH 8
+#else
+#define WIDTH 4
+#endif
+#define LANES 16  // partial sums that a sum over a row is made of, whatever the registers: all widths add up in one order
+#define PIECES (LANES / WIDTH)
+// Sums that stay in registers while something else is read.
+#if defined __AVX512F__ || defined __aarch64__
+#define SUMS 16
+#else
+#define SUMS 8
+#endif
 #define INLINE static inline __attribute__((always_inline))
 #define CALL __attribute__((visibility("default")))
 
-typedef float lanes __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef int32_t integers __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef uint32_t words __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-typedef uint16_t halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));
+typedef float lanes __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+typedef int32_t integers __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+typedef uint32_t words __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
+typedef uint16_t halves __attribute__((vector_size(2 * WIDTH), aligned(2), may_alias));
 
 INLINE lanes as_lanes(words x) { union { words w; lanes f; } same = {x}; return same.f; }
 INLINE words as_words(lanes x) { union { lanes f; words w; } same = {x}; return same.w; }
 
-// Words of 16 bits and of 32. GCC takes a vector apart for what is one instruction of AVX-512.
-#ifdef __AVX512F__
+// Words of 16 bits and of 32. GCC takes a vector apart for what is one instruction or two.
+#if WIDTH == 16
 INLINE halves narrowed(words x) { return (halves)_mm512_cvtepi32_epi16((__m512i)x); }
 INLINE words spread_out(halves x) { return (words)_mm512_cvtepu16_epi32((__m256i)x); }
+#elif WIDTH == 8
+INLINE halves narrowed(words x) {
+    const __m256i twice = _mm256_packus_epi32((__m256i)x, (__m256i)x);  // both halves of the register by themselves
+    return (halves)_mm256_castsi256_si128(_mm256_permute4x64_epi64(twice, 0x08));
+}
+INLINE words spread_out(halves x) { return (words)_mm256_cvtepu16_epi32((__m128i)x); }
 #else
 INLINE halves narrowed(words x) { return __builtin_convertvector(x, halves); }
 INLINE words spread_out(halves x) { return __builtin_convertvector(x, words); }
@@ -40,15 +61,46 @@ INLINE halves rounded(lanes x) {
 
 INLINE lanes widened(halves x) { return as_lanes(spread_out(x) << 16); }
 
-// Element `at` and the 15 behind it. `half`: the memory holds bf16.
-INLINE lanes load(const void *from, int64_t at, const int half) {
-    return half ? widened(*(const halves *)((const uint16_t *)from + at)) : *(const lanes *)((const float *)from + at);
+// Element `at` and those behind it, `n` of them (at most WIDTH) and zeros. `half`: the memory holds bf16.
+INLINE lanes load(const void *from, int64_t at, const int n, const int half) {
+    const void *first = half ? (const void *)((const uint16_t *)from + at) : (const void *)((const float *)from + at);
+    if (n == WIDTH) return half ? widened(*(const halves *)first) : *(const lanes *)first;
+    lanes some = {0};
+    halves some_halves = {0};
+    if (half) memcpy(&some_halves, first, sizeof(uint16_t) * n);
+    else memcpy(&some, first, sizeof(float) * n);
+    return half ? widened(some_halves) : some;
 }
 
-INLINE void store(void *to, int64_t at, lanes x, const int half) {
-    if (half) *(halves *)((uint16_t *)to + at) = rounded(x);
-    else *(lanes *)((float *)to + at) = x;
+INLINE void store(void *to, int64_t at, lanes x, const int n, const int half) {
+    void *first = half ? (void *)((uint16_t *)to + at) : (void *)((float *)to + at);
+    const halves in_half = rounded(x);
+    if (n < WIDTH) memcpy(first, half ? (const void *)&in_half : (const void *)&x, (half ? sizeof(uint16_t) : sizeof(float)) * n);
+    else if (half) *(halves *)first = in_half;
+    else *(lanes *)first = x;
 }
+
+// A vector of fp32 memory, whole.
+INLINE lanes vector(const float *from, int64_t at) { return *(const lanes *)(from + at); }
+INLINE void put(float *to, int64_t at, lanes x) { *(lanes *)(to + at) = x; }
+
+// The code for each vector of a row of COUNT numbers: it begins at `i`, has `n` numbers (WIDTH but for the last), and is piece `c` of
+// the LANES that it is part of.
+#define VECTORS(COUNT, ...) \
+    do { \
+        const int64_t count_ = (COUNT), whole_ = count_ / LANES * LANES; \
+        for (int64_t start_ = 0; start_ < whole_; start_ += LANES) \
+            for (int c = 0; c < PIECES; c++) { \
+                const int64_t i = start_ + c * WIDTH; \
+                const int n = WIDTH; \
+                __VA_ARGS__ \
+            } \
+        for (int c = 0; c < PIECES; c++) { \
+            const int64_t i = whole_ + c * WIDTH; \
+            const int n = count_ - i < WIDTH ? (int)(count_ - i) : WIDTH; \
+            if (n > 0) { __VA_ARGS__ } \
+        } \
+    } while (0)
 
 // What `store` and `load` would make of it.
 INLINE lanes kept(lanes x, const int half) { return half ? widened(rounded(x)) : x; }
@@ -58,31 +110,59 @@ INLINE lanes kept(lanes x, const int half) { return half ? widened(rounded(x)) :
 #else
 #define SHUFFLE(A, B, ...) __builtin_shuffle(A, B, (integers){__VA_ARGS__})
 #endif
-#define EACH(F, W) F(0, W), F(1, W), F(2, W), F(3, W), F(4, W), F(5, W), F(6, W), F(7, W), F(8, W), F(9, W), F(10, W), F(11, W), \
-                   F(12, W), F(13, W), F(14, W), F(15, W)
-// Two vectors are cut into pieces of W (8, 4, 2 or 1): the even pieces of both in turn, and the odd ones.
+// Indices of a shuffle; and a step for pieces of each size that a vector can be cut into.
+#define EACH_4(F, I, W) F(I, W), F(I + 1, W), F(I + 2, W), F(I + 3, W)
+#if WIDTH == 16
+#define EACH(F, W) EACH_4(F, 0, W), EACH_4(F, 4, W), EACH_4(F, 8, W), EACH_4(F, 12, W)
+#define STEPS(STEP) STEP(8) STEP(4) STEP(2) STEP(1)
+#elif WIDTH == 8
+#define EACH(F, W) EACH_4(F, 0, W), EACH_4(F, 4, W)
+#define STEPS(STEP) STEP(4) STEP(2) STEP(1)
+#else
+#define EACH(F, W) EACH_4(F, 0, W)
+#define STEPS(STEP) STEP(2) STEP(1)
+#endif
+// Two vectors are cut into pieces of W: the even pieces of both in turn, and the odd ones.
 #define EVEN_PIECES(A, B, W) SHUFFLE(A, B, EACH(EVEN_PIECE, W))
 #define ODD_PIECES(A, B, W) SHUFFLE(A, B, EACH(ODD_PIECE, W))
-#define EVEN_PIECE(I, W) ((I) & (W) ? (I) - (W) + LANES : (I))
-#define ODD_PIECE(I, W) ((I) & (W) ? (I) + LANES : (I) + (W))
+#define EVEN_PIECE(I, W) ((I) & (W) ? (I) - (W) + WIDTH : (I))
+#define ODD_PIECE(I, W) ((I) & (W) ? (I) + WIDTH : (I) + (W))
 
-// 16 vectors as the rows of a matrix -> its columns, in place.
+// WIDTH vectors as the rows of a matrix -> its columns, in place.
 INLINE void transpose(lanes *v) {
 #define TURN(W) \
-    for (int i = 0; i < LANES; i++) \
+    for (int i = 0; i < WIDTH; i++) \
         if (!(i & W)) { \
             const lanes a = v[i], b = v[i + W]; \
             v[i] = EVEN_PIECES(a, b, W), v[i + W] = ODD_PIECES(a, b, W); \
         }
-    TURN(8) TURN(4) TURN(2) TURN(1)
+    STEPS(TURN)
 }
 
-INLINE float sum_of(lanes x) {
-    float sum = 0;
-    for (int width = LANES / 2; width; width /= 2)
+// LANES partial sums -> WIDTH: by halves, as `sum_of` goes on with them, and `sums_of`.
+INLINE lanes folded(const lanes *sums) {
+#if PIECES == 1
+    return sums[0];
+#elif PIECES == 2
+    return sums[0] + sums[1];
+#else
+    return (sums[0] + sums[2]) + (sums[1] + sums[3]);
+#endif
+}
+
+INLINE float sum_of(const lanes *sums) {
+    lanes x = folded(sums);
+    for (int width = WIDTH / 2; width; width /= 2)
         for (int i = 0; i < width; i++) x[i] += x[i + width];
-    sum = x[0];
-    return sum;
+    return x[0];
+}
+
+// The sums of WIDTH vectors' elements.
+INLINE lanes sums_of(lanes *v) {
+#define FOLD(W) \
+    for (int i = 0; i < W; i++) v[i] = EVEN_PIECES(v[i], v[i + W], W) + ODD_PIECES(v[i], v[i + W], W);
+    STEPS(FOLD)
+    return v[0];
 }
 
 INLINE lanes chosen(integers where, lanes x, lanes y) {

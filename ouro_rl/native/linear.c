@@ -3,17 +3,13 @@
 #include "stages.h"
 
 #define PANEL (2 * LANES)  // columns that are computed together
-// `BLOCK` rows are computed together, in vectors of `WIDTH`: GCC takes wider ones than the CPU has through memory.
-#ifdef __AVX512F__
-#define WIDTH 16
+#define ACROSS (PANEL / WIDTH)
+// Rows that are computed together.
+#if WIDTH == 16
 #define BLOCK 14  // 28 sums, 2 weights and a factor fit the 32 registers
 #else
-#define WIDTH 8
-#define BLOCK 3  // 12 sums and 4 weights fit the 16
+#define BLOCK 3  // with 8 numbers in each of 16 registers, 12 sums and 4 weights fit
 #endif
-#define PIECES (PANEL / WIDTH)
-typedef float piece __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
-typedef uint32_t word_piece __attribute__((vector_size(4 * WIDTH), aligned(4), may_alias));
 #define CACHED (1 << 20)  // bytes of x in fp32 that are gone through at once: what stays in the second-level cache
 #define SOON 8            // steps of k between asking the second-level cache for weights and using them; rows are asked for at twice that
 #define AHEAD 48          // the same of memory, where there is one block alone
@@ -34,21 +30,21 @@ INLINE void tile(const Tile *t, const int rows, const int half, float *unpacked)
     const float *a = t->rows;
     const void *panel = t->panel, *next = t->next;
     const int64_t K = t->K, step = t->step, stride = t->stride;
-    piece sums[BLOCK][PIECES];
+    lanes sums[BLOCK][ACROSS];
     for (int r = 0; r < rows; r++)
-        for (int c = 0; c < PIECES; c++) sums[r][c] = (piece){0};
+        for (int c = 0; c < ACROSS; c++) sums[r][c] = (lanes){0};
     for (int64_t k = 0; k < K; k++) {
-        piece weights[PIECES];
+        lanes weights[ACROSS];
         if (half) {
-            for (int c = 0; c < PIECES / 2; c++) {
-                const word_piece both = *(const word_piece *)((const uint32_t *)panel + k * LANES + c * WIDTH);
-                weights[c] = (piece)(both << 16), weights[PIECES / 2 + c] = (piece)(both & 0xffff0000u);
+            for (int c = 0; c < ACROSS / 2; c++) {
+                const words both = *(const words *)((const uint32_t *)panel + k * LANES + c * WIDTH);
+                weights[c] = as_lanes(both << 16), weights[ACROSS / 2 + c] = as_lanes(both & 0xffff0000u);
             }
             __builtin_prefetch((const uint32_t *)panel + (k + SOON) * LANES);
             if (unpacked)
-                for (int c = 0; c < PIECES; c++) *(piece *)(unpacked + k * PANEL + c * WIDTH) = weights[c];
+                for (int c = 0; c < ACROSS; c++) put(unpacked, k * PANEL + c * WIDTH, weights[c]);
         } else {
-            for (int c = 0; c < PIECES; c++) weights[c] = *(const piece *)((const float *)panel + k * PANEL + c * WIDTH);
+            for (int c = 0; c < ACROSS; c++) weights[c] = vector(panel, k * PANEL + c * WIDTH);
             __builtin_prefetch((const float *)panel + (k + SOON) * PANEL);
             __builtin_prefetch((const float *)panel + (k + SOON) * PANEL + LANES);
         }
@@ -56,22 +52,15 @@ INLINE void tile(const Tile *t, const int rows, const int half, float *unpacked)
         __builtin_prefetch((const char *)next + k * step);
         for (int r = 0; r < rows; r++) {
             const float factor = a[k * BLOCK + r];
-            for (int c = 0; c < PIECES; c++) sums[r][c] += factor * weights[c];
+            for (int c = 0; c < ACROSS; c++) sums[r][c] += factor * weights[c];
         }
     }
-    for (int r = 0; r < rows; r++) {
-        lanes sides[2];
-        memcpy(sides, sums[r], sizeof(sides));
-        if (t->columns == PANEL) {
-            store(t->out, r * stride, sides[0], t->half_out);
-            store(t->out, r * stride + LANES, sides[1], t->half_out);
-        } else
-            for (int c = 0; c < t->columns; c++) {
-                const lanes sum = sides[c / LANES];
-                if (t->half_out) ((uint16_t *)t->out)[r * stride + c] = rounded(sum)[c % LANES];
-                else ((float *)t->out)[r * stride + c] = sum[c % LANES];
-            }
-    }
+    for (int r = 0; r < rows; r++)
+        for (int c = 0; c < ACROSS; c++) {
+            const int left = t->columns - c * WIDTH;
+            if (left >= WIDTH) store(t->out, r * stride + c * WIDTH, sums[r][c], WIDTH, t->half_out);
+            else if (left > 0) store(t->out, r * stride + c * WIDTH, sums[r][c], left, t->half_out);
+        }
 }
 
 // The compiler keeps the sums in registers when it knows how many there are.
@@ -96,11 +85,11 @@ TILES(tile_half_first, 1, t->room)
 // `rows` rows of x, in fp32 and interleaved: to [K][BLOCK], and what may be behind it.
 static void interleave(float *to, const void *x, int64_t first, int64_t rows, int64_t K, int half) {
     int64_t k = 0;
-    for (; BLOCK > LANES / 2 && k + LANES <= K; k += LANES) {
-        lanes v[LANES] = {0};
-        for (int r = 0; r < rows; r++) v[r] = half ? load(x, (first + r) * K + k, 1) : load(x, (first + r) * K + k, 0);
+    for (; BLOCK > WIDTH / 2 && k + WIDTH <= K; k += WIDTH) {
+        lanes v[WIDTH] = {0};
+        for (int r = 0; r < rows; r++) v[r] = half ? load(x, (first + r) * K + k, WIDTH, 1) : load(x, (first + r) * K + k, WIDTH, 0);
         transpose(v);
-        for (int i = 0; i < LANES; i++) store(to, (k + i) * BLOCK, v[i], 0);  // the next one overwrites what is too much
+        for (int i = 0; i < WIDTH; i++) put(to, (k + i) * BLOCK, v[i]);  // the next one overwrites what is too much
     }
     for (; k < K; k++)
         for (int64_t r = 0; r < rows; r++) {

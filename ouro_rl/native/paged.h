@@ -4,16 +4,6 @@
 #include "stages.h"
 
 #define TOGETHER 4     // most rows of a block
-#define MOST_PARTS 16  // vectors of a head, at most
-
-// The sums of 16 vectors' elements, by halves as `sum_of` adds them.
-INLINE lanes sums_of(lanes *v) {
-#define FOLD(W) \
-    for (int i = 0; i < W; i++) v[i] = EVEN_PIECES(v[i], v[i + W], W) + ODD_PIECES(v[i], v[i + W], W);
-    FOLD(8) FOLD(4) FOLD(2) FOLD(1)
-    return v[0];
-}
-
 // What a walk over the pages of a line asks memory for: those that lie `ahead` of the one in hand, and when the line's `last` are through,
 // the first `count` of those of `pool` that `pages` names.
 typedef struct {
@@ -34,55 +24,78 @@ INLINE void ask(const void *pool, const int64_t *pages, int64_t at, const Wanted
     for (int byte = 0; byte < dim * (half ? 2 : 4); byte += 64) __builtin_prefetch(from + byte);
 }
 
-// Scores of `rows` queries [rows][dim] (fp32) with the keys in pages[start .. stop); `scores` has a line of `width` a row. They are
-// written by whole vectors: up to 15 behind `stop` hold anything.
+// A head of `dim` numbers in scratch memory: zeros behind it, so that vectors of it are whole.
+INLINE int64_t padded(int64_t dim) { return (dim + LANES - 1) / LANES * LANES; }
+
+// A line of scores by page, in whole vectors; `score` writes such from anywhere.
+INLINE int64_t line_of(int64_t width) { return padded(width) + LANES; }
+
+// `to` [padded(dim)] = the head x [dim] from `at` on, times `factor`.
+INLINE void fill(float *to, const void *x, int64_t at, float factor, const int dim, const int half) {
+    VECTORS(dim, put(to, i, load(x, at + i, n, half) * factor););
+}
+
+// Scores of `rows` queries [rows][padded(dim)] with the keys in pages[start .. stop); `scores` has a line of `width` a row. They are
+// written by whole vectors: some behind `stop` hold anything.
 INLINE void score(float *scores, int64_t width, const float *queries, const void *keys, const int64_t *pages, int64_t start,
                   int64_t stop, const Wanted wanted, int64_t size, const int dim, const int rows, const int half) {
-    const int parts = dim / LANES;
-    for (int64_t j = start; j < stop; j += LANES) {
-        lanes products[TOGETHER][LANES];
-        for (int i = 0; i < LANES; i++) {
-            const int64_t here = j + i < stop ? j + i : stop - 1;
+    for (int64_t j = start; j < stop; j += WIDTH) {
+        lanes products[TOGETHER][WIDTH];
+        for (int k = 0; k < WIDTH; k++) {
+            const int64_t here = j + k < stop ? j + k : stop - 1;
             ask(keys, pages, here, wanted, size, dim, half);
-            lanes sums[TOGETHER];
-            for (int r = 0; r < rows; r++) sums[r] = (lanes){0};
-            for (int p = 0; p < parts; p++) {
-                const lanes key = load(keys, pages[here] * size + p * LANES, half);
-                for (int r = 0; r < rows; r++) sums[r] += load(queries, r * dim + p * LANES, 0) * key;
-            }
-            for (int r = 0; r < rows; r++) products[r][i] = sums[r];
+            lanes sums[TOGETHER][PIECES];
+            for (int r = 0; r < rows; r++)
+                for (int c = 0; c < PIECES; c++) sums[r][c] = (lanes){0};
+            VECTORS(dim, {
+                const lanes key = load(keys, pages[here] * size + i, n, half);
+                for (int r = 0; r < rows; r++) sums[r][c] += vector(queries, r * padded(dim) + i) * key;
+            });
+            for (int r = 0; r < rows; r++) products[r][k] = folded(sums[r]);
         }
-        for (int r = 0; r < rows; r++) store(scores, r * width + j, sums_of(products[r]), 0);
+        for (int r = 0; r < rows; r++) put(scores, r * width + j, sums_of(products[r]));
     }
+}
+
+// x[from .. ] up to a whole number of vectors = value.
+INLINE void pad(float *x, int64_t from, float value) {
+    for (int64_t j = from; j % LANES; j++) x[j] = value;
 }
 
 // Scores of one row -> weights that sum to 1; those behind `context` become 0.
 INLINE void weigh(float *scores, int64_t context) {
-    lanes highest = {0}, total = {0};
+    lanes highest = {0}, total[PIECES] = {0};
     highest -= 3.0e38f;
-    for (int64_t j = context; j % LANES; j++) scores[j] = -3.0e38f;
-    for (int64_t j = 0; j < context; j += LANES) highest = greater(highest, load(scores, j, 0));
+    pad(scores, context, -3.0e38f);
+    for (int64_t j = 0; j < context; j += WIDTH) highest = greater(highest, vector(scores, j));
     float top = highest[0];
-    for (int i = 1; i < LANES; i++) top = highest[i] > top ? highest[i] : top;
-    for (int64_t j = 0; j < context; j += LANES) store(scores, j, exponential(load(scores, j, 0) - top), 0);
-    for (int64_t j = context; j % LANES; j++) scores[j] = 0;
-    for (int64_t j = 0; j < context; j += LANES) total += load(scores, j, 0);
+    for (int i = 1; i < WIDTH; i++) top = highest[i] > top ? highest[i] : top;
+    for (int64_t j = 0; j < context; j += WIDTH) put(scores, j, exponential(vector(scores, j) - top));
+    pad(scores, context, 0);
+    for (int64_t j = 0; j < context; j += LANES)
+        for (int c = 0; c < PIECES; c++) total[c] += vector(scores, j + c * WIDTH);
     const float scale = 1.0f / sum_of(total);
-    for (int64_t j = 0; j < context; j += LANES) store(scores, j, load(scores, j, 0) * scale, 0);
+    for (int64_t j = 0; j < context; j += WIDTH) put(scores, j, vector(scores, j) * scale);
 }
 
-// mixed [rows][dim / LANES] += weights of the pages[start .. stop) times their values.
-INLINE void mix(lanes *mixed, const float *weights, int64_t width, const void *values, const int64_t *pages, int64_t start,
+// mixed [rows][padded(dim)] += weights of the pages[start .. stop) times their values, as many vectors at a time as stay in registers.
+INLINE void mix(float *mixed, const float *weights, int64_t width, const void *values, const int64_t *pages, int64_t start,
                 int64_t stop, const Wanted wanted, int64_t size, const int dim, const int rows, const int half) {
-    const int parts = dim / LANES;
-    lanes sums[TOGETHER * MOST_PARTS];  // of its own, so that they stay in registers
-    for (int i = 0; i < rows * parts; i++) sums[i] = mixed[i];
-    for (int64_t j = start; j < stop; j++) {
-        ask(values, pages, j, wanted, size, dim, half);
-        for (int p = 0; p < parts; p++) {
-            const lanes value = load(values, pages[j] * size + p * LANES, half);
-            for (int r = 0; r < rows; r++) sums[r * parts + p] += weights[r * width + j] * value;
+    const int parts = (dim + WIDTH - 1) / WIDTH, most = SUMS / rows;
+    for (int first = 0; first < parts; first += most) {
+        const int count = parts - first < most ? parts - first : most;
+        lanes sums[SUMS];
+        for (int r = 0; r < rows; r++)
+            for (int p = 0; p < count; p++) sums[r * most + p] = vector(mixed, r * padded(dim) + (first + p) * WIDTH);
+        for (int64_t j = start; j < stop; j++) {
+            if (!first) ask(values, pages, j, wanted, size, dim, half);
+            for (int p = 0; p < count; p++) {
+                const int at = (first + p) * WIDTH;
+                const lanes value = load(values, pages[j] * size + at, dim - at < WIDTH ? dim - at : WIDTH, half);
+                for (int r = 0; r < rows; r++) sums[r * most + p] += weights[r * width + j] * value;
+            }
         }
+        for (int r = 0; r < rows; r++)
+            for (int p = 0; p < count; p++) put(mixed, r * padded(dim) + (first + p) * WIDTH, sums[r * most + p]);
     }
-    for (int i = 0; i < rows * parts; i++) mixed[i] = sums[i];
 }

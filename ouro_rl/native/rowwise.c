@@ -3,14 +3,16 @@
 
 // x / rms(x) * weight for one row. In bf16 the normed row is rounded before it is weighted and after, as the published model does.
 INLINE void norm_row(void *out, const void *x, const float *weight, int64_t row, int64_t width, float eps, const int half) {
-    lanes squares = {0};
-    for (int64_t i = 0; i < width; i += LANES) {
-        const lanes part = load(x, row * width + i, half);
-        squares += part * part;
-    }
+    lanes squares[PIECES] = {0};
+    VECTORS(width, {
+        const lanes part = load(x, row * width + i, n, half);
+        squares[c] += part * part;
+    });
     const float scale = 1.0f / __builtin_sqrtf(sum_of(squares) / width + eps);
-    for (int64_t i = 0; i < width; i += LANES)
-        store(out, row * width + i, kept(load(x, row * width + i, half) * scale, half) * load(weight, i, 0), half);
+    VECTORS(width, {
+        const lanes normed = kept(load(x, row * width + i, n, half) * scale, half);
+        store(out, row * width + i, normed * load(weight, i, n, 0), n, half);
+    });
 }
 
 void norm_rows(void *out, const void *x, const float *weight, int64_t rows, int64_t width, float eps, int half) {
@@ -25,12 +27,15 @@ CALL void rms_norm(void *out, const void *x, const float *weight, int64_t rows, 
     norm_rows(out, x, weight, rows, width, eps, half);
 }
 
+INLINE void add_row(void *to, const void *x, int64_t at, int64_t width, const int half) {
+    VECTORS(width, store(to, at + i, load(to, at + i, n, half) + load(x, at + i, n, half), n, half););
+}
+
 void add_rows(void *to, const void *x, int64_t rows, int64_t width, int half) {
 #pragma omp for schedule(static) nowait
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = r * width; i < (r + 1) * width; i += LANES)
-            if (half) store(to, i, load(to, i, 1) + load(x, i, 1), 1);
-            else store(to, i, load(to, i, 0) + load(x, i, 0), 0);
+        if (half) add_row(to, x, r * width, width, 1);
+        else add_row(to, x, r * width, width, 0);
 }
 
 void put_rows(void *out, const int64_t *places, const void *x, int64_t rows, int64_t width, int64_t stride, int half) {
@@ -44,12 +49,12 @@ INLINE void rotate_row(void *out, int64_t to, const void *x, int64_t from, const
                        int64_t heads, int64_t width, float way, const int half) {
     const int64_t middle = width / 2;
     for (int64_t h = 0; h < heads; h++, from += width, to += width)
-        for (int64_t i = 0; i < middle; i += LANES) {
-            const lanes first = load(x, from + i, half), second = load(x, from + middle + i, half);
-            const lanes c = load(cosines, i, 0), s = load(sines, i, 0) * way;
-            store(out, to + i, first * c - second * s, half);
-            store(out, to + middle + i, second * c + first * s, half);
-        }
+        VECTORS(middle, {
+            const lanes first = load(x, from + i, n, half), second = load(x, from + middle + i, n, half);
+            const lanes cosine = load(cosines, i, n, 0), sine = load(sines, i, n, 0) * way;
+            store(out, to + i, first * cosine - second * sine, n, half);
+            store(out, to + middle + i, second * cosine + first * sine, n, half);
+        });
 }
 
 void rotate_rows(void *out, const int64_t *places, const void *x, const float *cosines, const float *sines, int64_t rows,
@@ -70,10 +75,10 @@ CALL void rotate(void *out, const void *x, const float *cosines, const float *si
 }
 
 INLINE void activate_row(void *out, const void *gate, const void *up, int64_t row, int64_t width, int64_t stride, const int half) {
-    for (int64_t i = 0; i < width; i += LANES) {
-        const lanes x = greater(load(gate, row * stride + i, half), (lanes){0} - 87.0f);  // where it is 0 already
-        store(out, row * width + i, x / (exponential(-x) + 1.0f) * load(up, row * stride + i, half), half);
-    }
+    VECTORS(width, {
+        const lanes x = greater(load(gate, row * stride + i, n, half), (lanes){0} - 87.0f);  // where it is 0 already
+        store(out, row * width + i, x / (exponential(-x) + 1.0f) * load(up, row * stride + i, n, half), n, half);
+    });
 }
 
 void activate_rows(void *out, const void *gate, const void *up, int64_t rows, int64_t width, int64_t stride, int half) {
@@ -97,19 +102,19 @@ INLINE void normed_gradient(void *dx, float *dw, const void *grad, const void *x
         float *sums = dw + part * width;
         memset(sums, 0, sizeof(float) * width);
         for (int64_t r = part * PART; r < rows && r < (part + 1) * PART; r++) {
-            lanes squares = {0}, along = {0};
-            for (int64_t i = 0; i < width; i += LANES) {
-                const lanes value = load(x, r * width + i, half);
-                squares += value * value;
-                along += load(grad, r * width + i, half) * load(weight, i, 0) * value;
-            }
+            lanes squares[PIECES] = {0}, along[PIECES] = {0};
+            VECTORS(width, {
+                const lanes value = load(x, r * width + i, n, half);
+                squares[c] += value * value;
+                along[c] += load(grad, r * width + i, n, half) * load(weight, i, n, 0) * value;
+            });
             const float scale = 1.0f / __builtin_sqrtf(sum_of(squares) / width + eps);
             const float back = sum_of(along) * scale * scale / width;
-            for (int64_t i = 0; i < width; i += LANES) {
-                const lanes value = load(x, r * width + i, half), g = load(grad, r * width + i, half);
-                store(dx, r * width + i, (g * load(weight, i, 0) - value * back) * scale, half);
-                store(sums, i, load(sums, i, 0) + g * value * scale, 0);
-            }
+            VECTORS(width, {
+                const lanes value = load(x, r * width + i, n, half), g = load(grad, r * width + i, n, half);
+                store(dx, r * width + i, (g * load(weight, i, n, 0) - value * back) * scale, n, half);
+                store(sums, i, load(sums, i, n, 0) + g * value * scale, n, 0);
+            });
         }
     }
 }
@@ -125,12 +130,12 @@ INLINE void activated_gradient(void *dgate, void *dup, const void *grad, const v
                                int64_t width, int64_t stride, const int half, int threads) {
 #pragma omp parallel for num_threads(threads)
     for (int64_t r = 0; r < rows; r++)
-        for (int64_t i = 0; i < width; i += LANES) {
-            const lanes x = greater(load(gate, r * stride + i, half), (lanes){0} - 87.0f), g = load(grad, r * width + i, half);
-            const lanes opened = 1.0f / (exponential(-x) + 1.0f), through = x * opened;
-            store(dup, r * width + i, g * through, half);
-            store(dgate, r * width + i, g * load(up, r * stride + i, half) * (opened + through * (1.0f - opened)), half);
-        }
+        VECTORS(width, {
+            const lanes x = greater(load(gate, r * stride + i, n, half), (lanes){0} - 87.0f), g = load(grad, r * width + i, n, half);
+            const lanes opened = 1.0f / (exponential(-x) + 1.0f), through = x * opened, other = load(up, r * stride + i, n, half);
+            store(dup, r * width + i, g * through, n, half);
+            store(dgate, r * width + i, g * other * (opened + through * (1.0f - opened)), n, half);
+        });
 }
 
 CALL void silu_mul_gradient(void *dgate, void *dup, const void *grad, const void *gate, const void *up, int64_t rows,

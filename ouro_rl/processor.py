@@ -1,0 +1,62 @@
+"""The processor's level: which of its instructions the C kernels may use, and whether oneDNN's bf16 products are instructions."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+from pathlib import Path
+
+from ouro_rl.errors import UserError
+
+LEVEL = "OURO_RL_CPU"
+"""Environment variable: a level of `LEVELS`, or `native` (the default), all that this processor has."""
+ONEDNN_LEVEL = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+"""oneDNN's own, under its name and its old one."""
+ONEDNN_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
+"""Its levels at which bf16 products are emulated."""
+NATIVE = "native"
+LEVELS = {"baseline": "x86-64", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
+"""As the compilers name them, from the lowest to the highest."""
+_NEEDS = {
+    "baseline": "",
+    "avx2": "avx2 bmi1 bmi2 f16c fma movbe",
+    "avx512": "avx2 bmi1 bmi2 f16c fma movbe avx512f avx512bw avx512cd avx512dq avx512vl",
+}
+
+
+def is_x86() -> bool:
+    return platform.machine() in ("x86_64", "AMD64")
+
+
+@functools.cache
+def cpu_flags() -> str:
+    """What the CPU can do, as Linux lists it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line for line in lines if line.startswith(("flags", "Features"))), "")
+
+
+def levels() -> list[str]:
+    """Those that this machine has, from the lowest to the highest; none where the processor is not an x86-64."""
+    flags = set(cpu_flags().split())
+    return [level for level in LEVELS if flags.issuperset(_NEEDS[level].split())] if is_x86() else []
+
+
+def level() -> str:
+    """The one that is asked for: of `LEVELS`, or `native`."""
+    asked = os.environ.get(LEVEL) or NATIVE
+    if asked != NATIVE and asked not in levels():
+        known = "no level" if asked in LEVELS else "unknown"
+        raise UserError(f"{LEVEL}={asked}: {known} of this machine; it has {', '.join([*levels(), NATIVE])}")
+    return asked
+
+
+def has_bf16_products() -> bool:
+    """Whether oneDNN's bf16 products are instructions here; elsewhere they are emulated, at a fifth of fp32's speed."""
+    allowed = next(filter(None, map(os.environ.get, ONEDNN_LEVEL)), "ALL").upper()
+    if level() != NATIVE or allowed in ONEDNN_WITHOUT_BF16:
+        return False
+    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(cpu_flags().split())
