@@ -46,13 +46,19 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["kernels", "torch"])
-def compute(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
-    """The test runs by the C kernels, where there are any, and in plain torch."""
+@pytest.fixture
+def plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test runs without the C kernels."""
     from ouro_rl import native
 
+    monkeypatch.setattr(native, "load", lambda: (None, "plain torch (asked for by a test)"))
+
+
+@pytest.fixture(params=["kernels", "torch"])
+def compute(request: pytest.FixtureRequest) -> str:
+    """The test runs by the C kernels, where there are any, and in plain torch."""
     if request.param == "torch":
-        monkeypatch.setattr(native, "load", lambda: (None, "plain torch (asked for by a test)"))
+        request.getfixturevalue("plain_torch")
     return request.param
 
 

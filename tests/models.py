@@ -17,6 +17,12 @@ def rounding(model: OuroForCausalLM) -> float:
     return FP32_UNIT * terms * (config.num_hidden_layers * config.total_ut_steps + 1)
 
 
+def near(got: torch.Tensor, expected: torch.Tensor, model: OuroForCausalLM) -> bool:
+    """Whether these are what one and the same computation may give, relative to the largest number in them."""
+    scale = max(1.0, expected.abs().max().item())
+    return (got - expected).abs().max().item() <= scale * rounding(model)
+
+
 def in_company(model: OuroForCausalLM) -> float:
     """What a sample's log-probs may differ by in other company: nothing with the C kernels, the rounding of plain torch elsewhere."""
     return 0.0 if native.load()[0] is not None else rounding(model)

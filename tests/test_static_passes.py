@@ -143,6 +143,7 @@ def with_stand_ins(model, max_batch, *, static=True):
 
 
 @pytest.mark.parametrize("params", ASKED, ids=range(len(ASKED)))
+@pytest.mark.usefixtures("plain_torch")
 def test_a_repeated_pass_is_a_pass(params, monkeypatch):
     """Nothing that Python saw at the capture may matter later: neither rows, nor lengths, nor pages."""
     monkeypatch.setattr(RecordedPass, "replays", 0)
@@ -152,6 +153,7 @@ def test_a_repeated_pass_is_a_pass(params, monkeypatch):
     assert RecordedPass.replays > 10
 
 
+@pytest.mark.usefixtures("plain_torch")
 def test_a_pass_that_looked_at_values_would_be_found():
     """The stand-in for graphs is able to fail: attention that plans by the lengths repeats what they were."""
     model, requests = calm_model(10), make_requests([20, 28])
@@ -162,6 +164,7 @@ def test_a_pass_that_looked_at_values_would_be_found():
     assert [r.token_logprobs for r in engine.generate(requests, params)] != [r.token_logprobs for r in expected]
 
 
+@pytest.mark.usefixtures("plain_torch")
 def test_graphs_last_as_long_as_their_tensors_stay(monkeypatch):
     monkeypatch.setattr(RecordedPass, "made", 0)
     model, requests = calm_model(11), make_requests([4, 20, 7], group=2)
@@ -187,6 +190,7 @@ def test_graphs_last_as_long_as_their_tensors_stay(monkeypatch):
     assert graphs_for(requests) == 1, "so are other weights"
 
 
+@pytest.mark.usefixtures("plain_torch")
 def test_graphs_see_new_weights_through_copies(monkeypatch):
     """Matrices that are read together lie together in a copy, which a graph reads. It is brought up to date where it lies, before the
     graph is repeated; and a graph whose copy has gone goes too."""
@@ -219,6 +223,7 @@ def test_graphs_see_new_weights_through_copies(monkeypatch):
         assert graphs_for_the_same(other) == 1
 
 
+@pytest.mark.usefixtures("plain_torch")
 def test_a_pass_asks_nothing_of_the_host_and_brings_nothing_from_it():
     """On tensors without numbers: a number asked for, a shape that depends on one, or a tensor made on the host would raise."""
     for params in ASKED:
