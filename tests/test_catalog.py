@@ -17,6 +17,7 @@ from ouro_rl.packaged_configs import packaged_configs
 from ouro_rl.preflight_files import BENCHMARKS, check_train_files
 from ouro_rl.rollout_config import ExitRuleConfig
 from rewards.registry import BUILT_IN
+from tests.references.places import REPOSITORY
 
 TO_COPY = {"quickstart", "math_example", "code_example"}
 """The packaged configs that come with their own model and data."""
@@ -100,5 +101,5 @@ def test_mistakes(capsys):
 def test_neither_imports_anything_heavy():
     heavy = {"torch", "transformers", "ray", "trl", "datasets", "sympy", "matplotlib"}
     program = f"import sys; from ouro_rl import cli; cli.main(['list']); cli.main(['configs']); sys.exit(str({heavy} & {{*sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).parent.parent)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.stderr.strip() == "set()"

@@ -17,8 +17,8 @@ from ouro_rl.config import TrainConfig
 from ouro_rl.config_loader import load_config
 from ouro_rl.errors import RunError
 from tests.patience import HANG_S, comes_true, processor_time
+from tests.references.places import REPOSITORY
 
-REPOSITORY = Path(__file__).parent.parent
 SECONDS = 2.0
 """Of processor time, within which a mistake is told."""
 

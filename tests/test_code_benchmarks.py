@@ -7,14 +7,14 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from rewards.code_reward import CodeReward
 from rewards.sandbox import ladder
+from tests.references.places import SHARED
 
-DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+DATA = SHARED / "data"
 EVERY = 12
 """The share of tasks in the default run; `-m slow` takes all."""
 

@@ -5,7 +5,6 @@ import json
 import random
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -13,8 +12,7 @@ from ouro_rl.function_tasks import all_tasks, demonstration, main, tasks
 from rewards.code_reward import CodeReward
 from rewards.sandbox import ladder
 from tests.patience import HANG_S
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.references.places import REPOSITORY
 
 
 def test_programs_compute_what_their_tasks_say():
@@ -37,13 +35,13 @@ def test_what_is_held_out_is_never_trained_on():
     train = {task.text for task in itertools.islice(tasks(0, held_out=False), 3000)}
     held_out = {task.text for task in itertools.islice(tasks(0, held_out=True), 3000)}
     assert not train & held_out and len(train | held_out) == len(all_tasks())
-    rows = (ROOT / "configs/code_tasks/train.jsonl").read_text().splitlines()
+    rows = (REPOSITORY / "configs/code_tasks/train.jsonl").read_text().splitlines()
     assert not held_out & {json.loads(row)["problem"] for row in rows}
 
 
 def test_the_data_set_is_what_the_generator_writes(tmp_path):
     main(str(tmp_path / "train.jsonl"))
-    assert (tmp_path / "train.jsonl").read_text() == (ROOT / "configs/code_tasks/train.jsonl").read_text()
+    assert (tmp_path / "train.jsonl").read_text() == (REPOSITORY / "configs/code_tasks/train.jsonl").read_text()
 
 
 def test_the_reward_pays_right_programs_and_no_careless_ones():
@@ -65,7 +63,7 @@ def test_it_trains_with_ray(tmp_path):
         pytest.skip(f"NOT TESTED, no sandbox: {reason}")
     command = [sys.executable, "-m", "ouro_rl", "train", "configs/code_example.yaml", f"run.dir={tmp_path / 'run'}"]
     command += ["trainer.steps=3", "trainer.prompts_per_step=4", "trainer.micro_batch=32"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=2 * HANG_S)
+    run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=2 * HANG_S)
     assert run.returncode == 0, run.stderr[-2000:]
     assert "sandbox: " in run.stderr
     steps = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]

@@ -11,8 +11,8 @@ from ouro_rl.config_loader import dump_config, load_config
 from ouro_rl.errors import UserError
 from ouro_rl.plain_yaml import parse_yaml, to_yaml
 from ouro_rl.sizes import LAUNCHER, check_launcher, derived_sizes
+from tests.references.places import CONFIGS
 
-CONFIGS = Path(__file__).parent.parent / "configs"
 MINIMAL = "model: {path: somewhere}\ntrainer: {steps: 5}\n"
 
 

@@ -18,8 +18,8 @@ from ouro_rl.doctor_checks import CHECKS, Finding
 from ouro_rl.errors import UserError
 from ouro_rl.row_kernels import SWITCH
 from rewards.sandbox import ladder
+from tests.references.places import REPOSITORY
 
-REPOSITORY = Path(__file__).parent.parent
 SOON = 0.3
 """Seconds that a server of these tests has, which never answers."""
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent
+from tests.references.places import REPOSITORY
+
 HEAVY = ("torch", "transformers", "trl", "ray", "datasets", "sympy", "matplotlib")
 
 

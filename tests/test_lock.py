@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import re
 import tomllib
-from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -13,10 +12,10 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from ouro_rl import lock
+from tests.references.places import REPOSITORY
 
-ROOT = Path(__file__).parent.parent
-LOCK = ROOT / "ouro_rl" / "requirements.lock"
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+LOCK = REPOSITORY / "ouro_rl" / "requirements.lock"
+PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 OURS = [
     Requirement(text)
     for text in (
@@ -110,7 +109,7 @@ def test_a_test_run_says_how_it_differs(monkeypatch):
 
 
 def test_the_newest_is_asked_for_without_upper_bounds():
-    specification = importlib.util.spec_from_file_location("requirements", ROOT / ".ci" / "requirements.py")
+    specification = importlib.util.spec_from_file_location("requirements", REPOSITORY / ".ci" / "requirements.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)
     newest = {requirement.name: requirement for requirement in map(Requirement, module.newest())}
@@ -123,8 +122,8 @@ def test_the_newest_is_asked_for_without_upper_bounds():
 
 
 def test_every_installation_of_the_makefile_is_locked():
-    text = (ROOT / "Makefile").read_text()
-    assert f"LOCK := {LOCK.relative_to(ROOT)}\n" in text
+    text = (REPOSITORY / "Makefile").read_text()
+    assert f"LOCK := {LOCK.relative_to(REPOSITORY)}\n" in text
     assert re.search(r"^INSTALL = .*--constraint \$\(LOCK\)$", text, re.M)
     installs = [line for line in text.splitlines() if "pip install" in line and "$(BIN)" in line]
     assert installs == [line for line in installs if line.startswith("INSTALL")], "every installation in .venv is locked"

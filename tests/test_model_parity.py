@@ -1,6 +1,5 @@
 """Parity with the published modelling code (reference computed in fp32, left-padded batch)."""
 
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +8,9 @@ from transformers import AutoModelForCausalLM
 
 import ouro_rl  # noqa: F401 (registers the model)
 from ouro_rl.exit_gate import exit_log_pdf, threshold_depths
+from tests.references.places import SHARED
 
-PARITY = Path(__file__).resolve().parents[2] / "shared" / "parity" / "ouro-parity"
+PARITY = SHARED / "parity" / "ouro-parity"
 pytestmark = pytest.mark.skipif(not PARITY.is_dir(), reason=f"no reference checkpoint at {PARITY}")
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parent.parent
+from tests.references.places import REPOSITORY
+
 USERS = "raise SystemExit('a module of the user')\n"
 REWARD = """
 def f(completion, answer):

@@ -18,8 +18,8 @@ from ouro_rl.plain_yaml import to_yaml
 from ouro_rl.preflight_files import check_train_files
 from ouro_rl.run_folder import own_commit, refuse_other_config
 from ouro_rl.rundir import RunDir
+from tests.references.places import REPOSITORY
 
-REPOSITORY = Path(__file__).parent.parent
 CONFIGS = REPOSITORY / "configs"
 EVERY_KIND = """
 model: {path: here/model}

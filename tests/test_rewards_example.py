@@ -2,15 +2,13 @@
 
 import importlib.util
 import json
-from pathlib import Path
 
 from ouro_rl.arithmetic import is_held_out
 from ouro_rl.config import TrainConfig
 from ouro_rl.config_loader import load_config
 from rewards.grade import check_golds
 from rewards.math_answers import grade_answer
-
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+from tests.references.places import CONFIGS
 
 
 def load(name: str):

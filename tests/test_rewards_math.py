@@ -3,7 +3,6 @@
 import json
 import statistics
 import time
-from pathlib import Path
 
 import pytest
 
@@ -15,8 +14,9 @@ from rewards.math_reward import MathReward
 from rewards.normalise import canonical, integer, normalise, rational
 from rewards.verdict import Verdict
 from tests.patience import processor_time
+from tests.references.places import SHARED
 
-DATA = Path(__file__).resolve().parent.parent.parent / "shared" / "data"
+DATA = SHARED / "data"
 
 
 def rows(name: str) -> list[dict]:

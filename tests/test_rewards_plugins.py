@@ -19,8 +19,7 @@ from rewards.process_pool import ProcessPool
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer, check_reward
 from tests.patience import HANG_S
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.references.places import REPOSITORY
 
 REWARDS = """
 import asyncio, os, time
@@ -179,7 +178,7 @@ def test_golds_that_cannot_be_graded_are_left_out_listed_and_counted(caplog):
 def run(*arguments, cwd):
     return subprocess.run(
         [sys.executable, "-m", "ouro_rl", *arguments], cwd=cwd, capture_output=True, text=True, check=False,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
 
 
@@ -252,5 +251,5 @@ def test_errors_that_cannot_be_told(plugin, tmp_path):
     assert second.rewards["half_too_large"] == 1.0
     (tmp_path / "rows.jsonl").write_text('{"completion": "x"}\n')
     command = [sys.executable, "-m", "ouro_rl", "reward", "test", "plug.py:unwritable", "rows.jsonl"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
     assert done.returncode == 1 and "ValueError: \\ud800" in done.stdout and not done.stderr, done.stderr

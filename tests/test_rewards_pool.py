@@ -16,9 +16,9 @@ from ouro_rl.errors import RunError, UserError
 from rewards.math_reward import MathReward
 from rewards.process_pool import ProcessPool
 from tests.patience import HANG_S, comes_true
+from tests.references.places import REPOSITORY
 
-ROOT = Path(__file__).resolve().parent.parent
-DATA = ROOT.parent / "shared" / "data"
+DATA = REPOSITORY.parent / "shared" / "data"
 
 HANDLER = """
 import json, os, subprocess, sys, time
@@ -175,7 +175,7 @@ def test_close_ends_an_item_under_way(make_pool, tmp_path):
 def test_workers_end_with_a_parent_that_was_killed(tmp_path, busy):
     (tmp_path / "pool_handler.py").write_text(HANDLER)
     code = f"""
-import sys, time; sys.path[:0] = [{str(ROOT)!r}, {str(tmp_path)!r}]
+import sys, time; sys.path[:0] = [{str(REPOSITORY)!r}, {str(tmp_path)!r}]
 from rewards.process_pool import ProcessPool
 pool = ProcessPool("pool_handler:make", {{}}, workers=1, timeout_s={HANG_S})
 print(pool.run(["pid"])[0].value, flush=True)
@@ -193,7 +193,7 @@ time.sleep({HANG_S})
 
 def test_parent_leaves_cleanly_without_close_from_any_directory(tmp_path):
     code = f"""
-import sys; sys.path.insert(0, {str(ROOT)!r})
+import sys; sys.path.insert(0, {str(REPOSITORY)!r})
 from rewards.math_reward import MathReward
 math = MathReward()
 print(math(["\\\\boxed{{x+1}}"], answer=["1+x"]))

@@ -2,19 +2,17 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from tests.patience import HANG_S
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.references.places import REPOSITORY
 
 ACTORS = """
 import asyncio, sys
-sys.path.insert(0, ROOT)
+sys.path.insert(0, REPOSITORY)
 import ray
-ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": ROOT}})
+ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": REPOSITORY}})
 HANG = "\\\\boxed{x^9+\\\\sin(x)y^4+3=e^{xyz}}", "x^7+3x^5-2x+1=0"
 
 class Base:
@@ -44,7 +42,7 @@ for kind, options in ((Sync, {}), (Sync, {"max_concurrency": 4}), (Async, {}), (
 
 PARENT = """
 import os, sys, threading, time
-sys.path.insert(0, ROOT)
+sys.path.insert(0, REPOSITORY)
 import torch
 torch.set_num_threads(2)
 (torch.randn(400, 400) @ torch.randn(400, 400)).sum()  # the pool of threads that a fork would break
@@ -66,7 +64,7 @@ math.close()
 
 
 def run(code, tmp_path):
-    command = [sys.executable, "-c", f"ROOT = {str(ROOT)!r}\n{code}"]
+    command = [sys.executable, "-c", f"REPOSITORY = {str(REPOSITORY)!r}\n{code}"]
     return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=2 * HANG_S)
 
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -11,8 +10,7 @@ from ouro_rl.errors import UserError
 from rewards.grade import check_golds, grade_file
 from rewards.registry import RewardSpec, load_reward
 from rewards.scorer import Scorer
-
-ROOT = Path(__file__).resolve().parent.parent
+from tests.references.places import REPOSITORY
 
 REWARDS = """
 import os, time
@@ -165,7 +163,7 @@ def test_importing_the_registry_is_light(tmp_path):
         "import sys, time; t = time.process_time(); from rewards.registry import load_reward; from rewards.grade import grade_file;"
         "load_reward('math'); assert time.process_time() - t < 2; print({'torch', 'ray', 'transformers', 'sympy'} & set(sys.modules))"
     )
-    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    run = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert (run.stdout, run.stderr) == ("set()\n", "")
 
 

@@ -1,11 +1,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from ouro_rl.thread_waits import SETTINGS, WAITS, wait_passively
+from tests.references.places import REPOSITORY
 
 
 @pytest.mark.parametrize("name", SETTINGS)
@@ -19,7 +19,7 @@ def test_torchs_threads_are_told_when_the_package_comes_first():
     environment = {name: value for name, value in os.environ.items() if name not in SETTINGS} | {"OMP_DISPLAY_ENV": "verbose"}
     done = subprocess.run(
         [sys.executable, "-c", "import os, ouro_rl, torch; print({**os.environ})"],
-        env=environment, cwd=Path(__file__).parent.parent, capture_output=True, text=True, check=True,
+        env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert all(f"'{name}': '{value}'" in done.stdout for name, value in WAITS.items()), "children would not inherit it"
     if "GOMP_SPINCOUNT" not in done.stderr:

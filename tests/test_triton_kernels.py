@@ -4,7 +4,6 @@ import importlib.util
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -15,6 +14,7 @@ from ouro_rl.model import OuroConfig, OuroModel
 from ouro_rl.model.ops import TORCH_OPS, KernelOps
 from ouro_rl.triton_kernels import attention_gradient
 from rollout_workers.attention import KernelAttention, TorchAttention, choose_attention
+from tests.references.places import REPOSITORY
 
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None,
@@ -24,7 +24,7 @@ needs_triton = pytest.mark.skipif(
 
 def run_cases(names, **environment):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.triton_cases", *names.split()], cwd=Path(__file__).parent.parent, capture_output=True,
+        [sys.executable, "-m", "tests.triton_cases", *names.split()], cwd=REPOSITORY, capture_output=True,
         text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -14,8 +14,8 @@ import pytest
 
 from ouro_rl.packaged_configs import packaged_configs
 from ouro_rl.plain_yaml import parse_yaml
+from tests.references.places import REPOSITORY
 
-REPOSITORY = Path(__file__).parent.parent
 PACKAGES = ("ouro_rl", "rewards", "rollout_workers")
 SOURCES = (*PACKAGES, "configs", "pyproject.toml", "README.md", "LICENSE")
 LEFT_BEHIND = ("__pycache__", "*.pyc")
