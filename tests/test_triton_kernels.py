@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from ouro_rl import triton_kernels
-from ouro_rl.model import OuroConfig, OuroModel
+from ouro_rl.model import OuroConfig, OuroForCausalLM
+from ouro_rl.model.choose_ops import choose_ops
 from ouro_rl.model.ops import TORCH_OPS, KernelOps
 from ouro_rl.triton_kernels import attention_gradient
 from rollout_workers.attention import KernelAttention, TorchAttention, choose_attention
@@ -81,20 +82,17 @@ def test_a_model_takes_the_kernels_of_its_device(monkeypatch):
     )
     fake, cache = SimpleNamespace(asks_the_host=False), SimpleNamespace(keys=[torch.empty(1, 2, 8)])
     given = {}
+    model = OuroForCausalLM(config).model
+    assert model.row_ops(torch.float32)[0] is model.row_ops(torch.float32)[0], "packed weights are kept in it"
 
     def choose(device, dtype, **sizes):
         given.update(sizes)
         return fake, "Triton kernels"
 
     monkeypatch.setattr(triton_kernels, "choose", choose)
-    choose_kernels = OuroModel._choose_kernels
-    monkeypatch.setattr(OuroModel, "_choose_kernels", lambda self, _, dtype: choose_kernels(self, torch.device("cuda"), dtype))
     for exact, words in [(True, "Triton kernels"), (False, "Triton kernels, products by cuBLAS")]:
-        model = OuroModel(config)
-        model.exact = exact
-        ops, why = model.row_ops(torch.bfloat16)
+        ops, why = choose_ops(config, torch.device("cuda"), torch.bfloat16, exact=exact)
         assert isinstance(ops, KernelOps) and ops.kernels is fake and ops.exact == exact and why == words
-        assert model.row_ops(torch.bfloat16)[0] is ops
     assert given == {"heads": 4, "kv_heads": 2, "head_dim": 8}
     attention = choose_attention(cache, ops, 4)
     assert isinstance(attention, KernelAttention) and not attention.asks_the_host

@@ -14,21 +14,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from transformers import DynamicCache, GenerationMixin, PreTrainedModel
-from transformers.activations import ACT2FN
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from ouro_rl import native, triton_kernels
 from ouro_rl.configuration_ouro import OuroConfig
 from ouro_rl.kv_rules import KVRule
+from ouro_rl.model.choose_ops import choose_ops, torch_ops
 from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
-from ouro_rl.model.ops import TORCH_OPS, KernelOps, Ops, TorchOps
+from ouro_rl.model.ops import TORCH_OPS, Ops
 from ouro_rl.model.replay import LoopedParts, replay
 from ouro_rl.model.transformers_seams import CACHE_NAMES, given_cache, model_output, named
-from ouro_rl.row_kernels import RowKernels
 
 
 @model_output
@@ -81,7 +79,7 @@ class OuroModel(OuroPreTrainedModel):
         """Precision of the forward when it is not that of the weights (a trainer's master weights are fp32)."""
         self.exact = True
         """Whether a row's result may not depend on its company, so that workers and replay agree to the bit. See `KernelOps`."""
-        self.torch_ops = TORCH_OPS if config.hidden_act == "silu" else TorchOps(ACT2FN[config.hidden_act])
+        self.torch_ops = torch_ops(config)
         self._row_ops: dict[tuple, tuple[Ops, str]] = {}
         self.post_init()
 
@@ -95,20 +93,8 @@ class OuroModel(OuroPreTrainedModel):
         device = self.embed_tokens.weight.device
         key = device, dtype, self.exact
         if key not in self._row_ops:
-            kernels, why = self._choose_kernels(device, dtype)
-            self._row_ops[key] = (self.torch_ops if kernels is None else KernelOps(kernels, exact=self.exact)), why
+            self._row_ops[key] = choose_ops(self.config, device, dtype, exact=self.exact)
         return self._row_ops[key]
-
-    def _choose_kernels(self, device: torch.device, dtype: torch.dtype) -> tuple[RowKernels | None, str]:
-        config = self.config
-        if config.hidden_act != "silu":
-            return None, f"plain torch (no kernel for the activation {config.hidden_act})"
-        if device.type != "cuda":
-            return native.choose(device, dtype)
-        kernels, why = triton_kernels.choose(
-            device, dtype, heads=config.num_attention_heads, kv_heads=config.num_key_value_heads, head_dim=config.head_dim
-        )
-        return kernels, why if kernels is None or self.exact else f"{why}, products by cuBLAS"
 
     def gate_logits(self, states: Tensor, ops: Ops = TORCH_OPS) -> Tensor:
         """z with lambda = sigmoid(z), in fp32 whatever the weights are. [..., hidden] -> [...]."""

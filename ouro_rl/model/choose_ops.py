@@ -1,0 +1,32 @@
+"""Which code computes a model's rows: kernels for its device, or plain torch, and why."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedConfig
+from transformers.activations import ACT2FN
+
+from ouro_rl import native, triton_kernels
+from ouro_rl.model.ops import TORCH_OPS, KernelOps, Ops, TorchOps
+
+
+def torch_ops(config: PreTrainedConfig) -> TorchOps:
+    """Plain torch, with the activation of this config."""
+    return TORCH_OPS if config.hidden_act == "silu" else TorchOps(ACT2FN[config.hidden_act])
+
+
+def choose_ops(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, *, exact: bool) -> tuple[Ops, str]:
+    """How rows [n, hidden] of a model of this config are computed on this device in this precision, and one line that says why.
+    `exact`: no row may depend on its company (see `KernelOps`)."""
+    plain = torch_ops(config)
+    if config.hidden_act != "silu":
+        return plain, f"plain torch (no kernel for the activation {config.hidden_act})"
+    if device.type != "cuda":
+        kernels, why = native.choose(device, dtype)
+    else:
+        kernels, why = triton_kernels.choose(
+            device, dtype, heads=config.num_attention_heads, kv_heads=config.num_key_value_heads, head_dim=config.head_dim
+        )
+        if kernels is not None and not exact:
+            why = f"{why}, products by cuBLAS"
+    return (plain if kernels is None else KernelOps(kernels, exact=exact)), why
