@@ -15,18 +15,22 @@ from transformers.utils import logging as transformers_logging
 
 from ouro_rl.callbacks import Progress, StopOnSignal
 from ouro_rl.checkpoints import load_policy
-from ouro_rl.config import TrainConfig
-from ouro_rl.data import ChatFormat, load_benchmark
+from ouro_rl.config import RolloutConfig, TrainConfig
+from ouro_rl.data import ChatFormat, load_benchmark, load_prompts, stop_token_ids
 from ouro_rl.errors import UserError
 from ouro_rl.evaluate import EvalRow, evaluate
 from ouro_rl.progress import say
 from ouro_rl.report import write_report
 from ouro_rl.run_folder import open_run_folder
 from ouro_rl.rundir import RunDir
-from ouro_rl.sampling import GroupSampler, make_pool, make_scorer, sampling_params, training_prompts
+from ouro_rl.sampling import GroupSampler
+from ouro_rl.token_pieces import stop_strings_of
 from ouro_rl.trainer import OuroGRPOTrainer
+from ouro_rl.types import Prompt, SamplingParams
 from rewards.grade import keep_gradable
-from rollout_workers.pool import describe_start
+from rewards.registry import RewardSpec
+from rewards.scorer import Scorer
+from rollout_workers.pool import RolloutPool, describe_start
 
 LONGEST_WAIT = timedelta(days=1)
 """The other processes wait for the first one's rollouts and evaluations."""
@@ -152,3 +156,50 @@ def print_closing(summary: dict, report) -> None:
     if summary["logp_gap_max"] is not None:
         print(f"Largest log-prob gap between worker and trainer: {summary['logp_gap_max']:.1e} nats")
     print(f"{summary['steps']} updates in {summary['minutes']:.1f} minutes. Report: {report}")
+
+
+def make_pool(config: TrainConfig) -> RolloutPool:
+    """The rollout workers of a config. UserError when actors would leave this machine's GPUs idle, and disagree with the trainer."""
+    rollout = config.rollout
+    if rollout.workers and not rollout.worker_gpus and torch.cuda.is_available():
+        raise UserError(
+            "rollout.worker_gpus is 0: the actors would sample on the CPU while the trainer is on a GPU.\n"
+            "Set rollout.worker_gpus (a share of a GPU each), or hide the GPUs with CUDA_VISIBLE_DEVICES= ."
+        )
+    return RolloutPool(
+        rollout.workers, config.model.path, dtype=config.model.dtype, max_batch=rollout.max_batch,
+        kv_memory_gib=rollout.kv_memory_gib, prefill_rows=rollout.prefill_rows, exact=rollout.exact,
+        cpus=rollout.worker_cpus, gpus=rollout.worker_gpus,
+    )  # fmt: skip
+
+
+def make_scorer(config: TrainConfig) -> Scorer:
+    specs = [
+        RewardSpec(**reward.model_dump())
+        for reward in config.rewards.functions
+    ]
+    return Scorer(specs, workers=config.rewards.workers)
+
+
+def training_prompts(config: TrainConfig, tokenizer) -> list[Prompt]:
+    """The prompts to train on: those whose gold answer the `math` reward, where there is one, can grade against."""
+    prompts = load_prompts(config.data, tokenizer, seed=config.run.seed)
+    for reward in config.rewards.functions:
+        if reward.name == "math":
+            where = f"data.source {config.data.source}"
+            prompts = keep_gradable(prompts, where, workers=config.rewards.workers, kwargs=reward.kwargs)
+    return prompts
+
+
+def sampling_params(rollout: RolloutConfig, tokenizer) -> SamplingParams:
+    """What the engine is asked for in rollouts. UserError for stop strings that this tokenizer cannot write, and ids that it has not."""
+    return SamplingParams(
+        max_new_tokens=rollout.max_new_tokens,
+        temperature=rollout.temperature,
+        filters=rollout.filters(),
+        exit_rule=rollout.exit_rule.rule(),
+        stop_token_ids=stop_token_ids(tokenizer, rollout.stop_token_ids, "rollout.stop_token_ids"),
+        stop_strings=stop_strings_of(tokenizer, rollout.stop_strings),
+        depth_policy=rollout.depth_policy(),
+        early_stop=rollout.early_stop and rollout.early_stop.rule(),
+    )

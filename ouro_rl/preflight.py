@@ -14,8 +14,9 @@ from ouro_rl.checkpoints import load_policy
 from ouro_rl.config import TrainConfig
 from ouro_rl.data import load_prompts, stop_token_ids
 from ouro_rl.errors import RunError
+from ouro_rl.launch import make_pool, make_scorer, sampling_params
 from ouro_rl.rundir import RunDir
-from ouro_rl.sampling import GroupSampler, make_pool, make_scorer, sampling_params
+from ouro_rl.sampling import GroupSampler
 from ouro_rl.trainer import OuroGRPOTrainer, gap_limit
 from rewards.grade import check_golds
 
