@@ -69,7 +69,7 @@ def lock() -> Finding:
 def processor() -> Finding:
     import torch
 
-    from ouro_rl.bench.report import describe_machine
+    from ouro_rl.bench.machine import describe_machine
 
     machine = describe_machine(torch.get_num_threads(), torch.__version__)
     level = torch.backends.cpu.get_cpu_capability()

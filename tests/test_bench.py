@@ -15,8 +15,16 @@ import pytest
 import torch
 
 from ouro_rl import cli
-from ouro_rl.bench import BENCHMARKS, check_name
-from ouro_rl.bench.clock import (
+from ouro_rl.bench.catalog import BENCHMARKS, check_name
+from ouro_rl.bench.curves import plot, straight_line
+from ouro_rl.bench.machine import cpu_ticks, stolen_share
+from ouro_rl.bench.page import page
+from ouro_rl.bench.predictions import FIGURES
+from ouro_rl.bench.results import figure_rows, table, write_json
+from ouro_rl.bench.rollout import Contestants
+from ouro_rl.bench.roofline import Machine, Prober, pass_cost, slice_limits, window_costs
+from ouro_rl.bench.run import run_bench
+from ouro_rl.bench.timing import (
     BY_GATE,
     SLICES,
     TimedCall,
@@ -26,13 +34,7 @@ from ouro_rl.bench.clock import (
     run_together,
     take_turns,
 )
-from ouro_rl.bench.command import run_bench
-from ouro_rl.bench.curves import plot, straight_line
-from ouro_rl.bench.limit import Machine, Prober, pass_cost, slice_limits, window_costs
-from ouro_rl.bench.model import QUICK, bench_model, make_requests, trace_bias, trace_depths, trace_seeds
-from ouro_rl.bench.predictions import FIGURES
-from ouro_rl.bench.report import cpu_ticks, figure_rows, page, stolen_share, table, write_json
-from ouro_rl.bench.rollout import Contestants
+from ouro_rl.bench.workload import QUICK, bench_model, make_requests, trace_bias, trace_depths, trace_seeds
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.types import ExitRule
 from rollout_workers.engine import RolloutEngine, lockstep
@@ -49,7 +51,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
     """`bench all` at tiny sizes: what it returns, and the file that it wrote."""
     file = tmp_path_factory.mktemp("bench") / "all.json"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ouro_rl.bench.command.QUICK", TINY)
+        patch.setattr("ouro_rl.bench.run.QUICK", TINY)
         return run_bench("all", quick=True, json_file=file), file
 
 
@@ -136,7 +138,7 @@ def test_each_call_is_timed_alone_and_prepared_before_each_pass(monkeypatch: pyt
             return advance()
 
         call.call.advance = tick
-    monkeypatch.setattr("ouro_rl.bench.clock.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("ouro_rl.bench.timing.time.perf_counter", lambda: now[0])
     runs = run_together(calls)
     taken = {name: run.last.seconds - before[name] for name, run in runs.items()}
     assert taken == {"quick": pytest.approx(runs["quick"].last.passes), "slow": pytest.approx(10 * runs["slow"].last.passes)}
@@ -161,7 +163,7 @@ def test_generate_makes_as_many_tokens():
 
 def test_what_runs_between_the_tokens_of_generate_is_not_counted(monkeypatch: pytest.MonkeyPatch):
     now = [0.0]
-    monkeypatch.setattr("ouro_rl.bench.clock.time.perf_counter", lambda: now[0])
+    monkeypatch.setattr("ouro_rl.bench.timing.time.perf_counter", lambda: now[0])
 
     def between(made: int) -> None:
         now[0] += 100.0
@@ -344,7 +346,7 @@ def test_a_page_of_several_files_takes_the_last_of_a_figure(everything, tmp_path
 
 
 def test_curves_and_their_plot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr("ouro_rl.bench.command.QUICK", TINY)
+    monkeypatch.setattr("ouro_rl.bench.run.QUICK", TINY)
     results = run_bench("curves", quick=True, json_file=tmp_path / "c.json", plot_file=tmp_path / "c.png")
     points = results["curves"]["points"]
     assert {name: [point["x"] for point in line] for name, line in points.items()} == {
@@ -400,7 +402,7 @@ def test_a_mistake_needs_no_torch():
 
 
 def test_the_command_prints_a_table_and_writes_the_json(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys):
-    monkeypatch.setattr("ouro_rl.bench.command.QUICK", TINY)
+    monkeypatch.setattr("ouro_rl.bench.run.QUICK", TINY)
     assert cli.main(["bench", "cache", "--quick", "--json", str(tmp_path / "x.json")]) == 0
     printed = capsys.readouterr()
     assert "KV bytes at mean depth 2.5 against full" in printed.out and "cache ..." in printed.err

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ouro_rl.bench import BENCHMARKS, PAGE, check_name
+from ouro_rl.bench.catalog import BENCHMARKS, PAGE, check_name
 from ouro_rl.errors import UserError
 from ouro_rl.paths import path_option
 
@@ -25,7 +25,7 @@ def bench(arguments: argparse.Namespace) -> int:
     if arguments.name == PAGE:
         if not arguments.files:
             raise UserError(f"bench {PAGE}: give the JSON files that `ouro-rl bench NAME --json FILE` wrote")
-        from ouro_rl.bench.report import page
+        from ouro_rl.bench.page import page
 
         print(page(arguments.files), end="")
         return 0
@@ -35,7 +35,7 @@ def bench(arguments: argparse.Namespace) -> int:
         _check_writable(option, file)
     if arguments.plot is not None and arguments.name != "curves":
         raise UserError(f"bench {arguments.name}: has no plot; give --plot with `curves`")
-    from ouro_rl.bench.command import run_bench
+    from ouro_rl.bench.run import run_bench
 
     run_bench(
         arguments.name, quick=arguments.quick, json_file=arguments.json, plot_file=arguments.plot

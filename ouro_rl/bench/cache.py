@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ouro_rl.bench.clock import Say, run_engine
-from ouro_rl.bench.model import Sizes, bench_model, make_requests, trace_seeds
+from ouro_rl.bench.timing import Say, run_engine
+from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.types import ExitRule
 from rollout_workers.engine import RolloutEngine

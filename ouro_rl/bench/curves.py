@@ -12,9 +12,9 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from ouro_rl.bench.clock import Say, run_engine
-from ouro_rl.bench.limit import Machine, Prober, window_costs
-from ouro_rl.bench.model import Sizes, bench_model, make_requests, trace_seeds
+from ouro_rl.bench.roofline import Machine, Prober, window_costs
+from ouro_rl.bench.timing import Say, run_engine
+from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.model import OuroForCausalLM
 from rollout_workers.engine import RolloutEngine
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ouro_rl.bench.predictions import FIGURES
-from ouro_rl.bench.report import bars, figure_rows, show
+from ouro_rl.bench.results import RATIOS, bars, figure_rows, read_json, show
 
 COMMANDS = {
     "adaptive_vs_generate": "rollout", "continuous_share_of_bound": "rollout", "continuous_vs_sync_b16": "rollout",
@@ -179,3 +180,16 @@ def curve_tables(curves: Mapping[str, Any]) -> list[str]:
     )
     return parts
 
+
+def page(files: Sequence[Path]) -> str:
+    """Markdown of all the files' figures; a key that stands in several is taken from the last."""
+
+    results: dict[str, Any] = {}
+    lines = []
+    for path in files:
+        found = read_json(path)
+        lines.append(machine_line(found))
+        for key in ("predicted", "measured", RATIOS):
+            found[key] = {**results.get(key, {}), **found.get(key, {})}
+        results |= found
+    return markdown(results, lines)

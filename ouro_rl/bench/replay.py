@@ -20,8 +20,8 @@ from torch import Tensor
 
 from ouro_rl.advantages import gate_returns
 from ouro_rl.batch import collate, depth_matrix, replay_inputs
-from ouro_rl.bench.clock import BY_GATE, Say, ratios, run_engine, spread, take_turns
-from ouro_rl.bench.model import Sizes, bench_model, make_requests, trace_seeds
+from ouro_rl.bench.timing import BY_GATE, Say, ratios, run_engine, spread, take_turns
+from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.exit_gate import decision_logprobs
 from ouro_rl.losses import gate_loss, token_loss
 from ouro_rl.model import OuroForCausalLM

@@ -32,7 +32,8 @@ from typing import Any
 
 import torch
 
-from ouro_rl.bench.clock import (
+from ouro_rl.bench.roofline import Machine, Prober, slice_limits, window_costs
+from ouro_rl.bench.timing import (
     BY_GATE,
     Generated,
     Run,
@@ -46,8 +47,7 @@ from ouro_rl.bench.clock import (
     spread,
     warm_up,
 )
-from ouro_rl.bench.limit import Machine, Prober, slice_limits, window_costs
-from ouro_rl.bench.model import NEVER, Sizes, bench_model, make_requests, set_gate, trace_bias, trace_seeds
+from ouro_rl.bench.workload import NEVER, Sizes, bench_model, make_requests, set_gate, trace_bias, trace_seeds
 from ouro_rl.errors import RunError
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.types import ExitRule

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,50 +14,6 @@ from ouro_rl.errors import UserError
 SCHEMA = 1
 RATIOS = "spread"
 """Key of the JSON under which each ratio's median, least and greatest stand."""
-
-
-def describe_machine(threads: int, torch_version: str) -> dict[str, Any]:
-    """What ran it: figures of another machine are not to be compared."""
-    return {
-        "cpu": _cpu_name(),
-        "cores": os.cpu_count(),
-        "threads": threads,
-        "bf16_instructions": [flag for flag in ("amx_bf16", "avx512_bf16") if flag in _cpu_info("flags")],
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "torch": torch_version,
-        "load_before": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-    }
-
-
-def cpu_ticks() -> tuple[int, int] | None:
-    """(ticks in which some core worked or wanted to, those of them that the host gave to other guests) since the machine started;
-    None where the system does not say."""
-    try:
-        _, user, nice, system, _, _, irq, softirq, stolen, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()
-    except (OSError, ValueError):
-        return None
-    busy = sum(map(int, (user, nice, system, irq, softirq, stolen)))
-    return busy, int(stolen)
-
-
-def stolen_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
-    """Of the time in which a core was wanted between two `cpu_ticks`, what other guests of a shared host had."""
-    if before is None or after is None or after[0] <= before[0]:
-        return None
-    return (after[1] - before[1]) / (after[0] - before[0])
-
-
-def _cpu_name() -> str:
-    return _cpu_info("model name") or platform.processor() or "unknown"
-
-
-def _cpu_info(field: str) -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith(field)), "")
 
 
 def assemble(
@@ -160,18 +114,3 @@ def speeds(results: Mapping[str, Any]) -> dict[str, str]:
 
 
 # --- the page ----------------------------------------------------------------------------------------------------------
-
-
-def page(files: Sequence[Path]) -> str:
-    """Markdown of all the files' figures; a key that stands in several is taken from the last."""
-    from ouro_rl.bench.page import machine_line, markdown
-
-    results: dict[str, Any] = {}
-    lines = []
-    for path in files:
-        found = read_json(path)
-        lines.append(machine_line(found))
-        for key in ("predicted", "measured", RATIOS):
-            found[key] = {**results.get(key, {}), **found.get(key, {})}
-        results |= found
-    return markdown(results, lines)

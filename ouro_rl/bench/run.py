@@ -14,10 +14,11 @@ from ouro_rl.bench.cache import bench_cache
 from ouro_rl.bench.curves import bench_curves, plot
 from ouro_rl.bench.exact import bench_exact
 from ouro_rl.bench.group import bench_group
-from ouro_rl.bench.model import QUICK, Sizes, as_dict
+from ouro_rl.bench.machine import cpu_ticks, describe_machine, stolen_share
 from ouro_rl.bench.replay import bench_replay
-from ouro_rl.bench.report import assemble, cpu_ticks, describe_machine, stolen_share, table, write_json
+from ouro_rl.bench.results import assemble, table, write_json
 from ouro_rl.bench.rollout import bench_rollout
+from ouro_rl.bench.workload import QUICK, Sizes, as_dict
 
 SECTIONS = {
     "rollout": {"rollout": bench_rollout},

@@ -16,8 +16,8 @@ from itertools import islice
 
 import torch
 
-from ouro_rl.bench.clock import Run
-from ouro_rl.bench.model import QUICK, Sizes, bench_model
+from ouro_rl.bench.timing import Run
+from ouro_rl.bench.workload import QUICK, Sizes, bench_model
 from ouro_rl.errors import RunError
 from ouro_rl.model.ops import KernelOps
 from ouro_rl.processor import has_bf16_products
