@@ -14,7 +14,6 @@ from statistics import median
 import pytest
 import torch
 
-from ouro_rl import cli
 from ouro_rl.bench.catalog import BENCHMARKS, check_name
 from ouro_rl.bench.curves import plot, straight_line
 from ouro_rl.bench.machine import cpu_ticks, stolen_share
@@ -35,6 +34,7 @@ from ouro_rl.bench.timing import (
     take_turns,
 )
 from ouro_rl.bench.workload import QUICK, bench_model, make_requests, trace_bias, trace_depths, trace_seeds
+from ouro_rl.cli import main as cli
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.types import ExitRule
 from rollout_workers.engine import RolloutEngine, lockstep
@@ -396,7 +396,7 @@ def test_mistakes_are_told(arguments, told, capsys, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_mistake_needs_no_torch():
-    program = "import sys; from ouro_rl.cli import main; assert main(['bench', 'x']) == 2; print('torch' in sys.modules)"
+    program = "import sys; from ouro_rl.cli.main import main; assert main(['bench', 'x']) == 2; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

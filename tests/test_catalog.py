@@ -9,7 +9,8 @@ from typing import get_args
 
 import pytest
 
-from ouro_rl import catalog, cli
+from ouro_rl.cli import catalog
+from ouro_rl.cli import main as cli
 from ouro_rl.config import EvalConfig, TrainConfig
 from ouro_rl.config_loader import load_config
 from ouro_rl.kv_rules import KVRule

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ouro_rl import cli
+from ouro_rl.cli import main as cli
 from ouro_rl.config import TrainConfig
 from ouro_rl.config_loader import load_config
 from ouro_rl.errors import RunError

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from ouro_rl import doctor, doctor_checks, native
+from ouro_rl import doctor_checks, native
+from ouro_rl.cli import doctor
 from ouro_rl.doctor_checks import CHECKS, Finding
 from ouro_rl.errors import UserError
 from ouro_rl.row_kernels import SWITCH

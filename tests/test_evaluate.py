@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ouro_rl import cli
+from ouro_rl.cli import main as cli
 from ouro_rl.data import load_benchmark
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.evaluate import EvalRequest, EvalRow, evaluate, math_scorer, run_eval, table

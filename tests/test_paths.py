@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ouro_rl import cli
+from ouro_rl.cli import main as cli
 from ouro_rl.config import TrainConfig, WarmstartConfig
 from ouro_rl.config_loader import dump_config, load_config
 from ouro_rl.errors import UserError

@@ -15,7 +15,7 @@ import yaml
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
-from ouro_rl import cli
+from ouro_rl.cli import main as cli
 from ouro_rl.config import TrainConfig
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.launch import run_training

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
 from ouro_rl.checkpoint_files import check_model
+from ouro_rl.cli.argument_types import _count, _count_or_zero, _list_of, _share
+from ouro_rl.cli.eval_options import add_sampling_options, filters_of, stops_of
 from ouro_rl.kv_rules import KVRule
 from ouro_rl.paths import check_writable, expand, path_option
 from ouro_rl.preflight_files import check_benchmark, check_workers
 from ouro_rl.progress import say
-from ouro_rl.sampling_options import add_sampling_options, filters_of, stops_of
 from ouro_rl.types import DepthPolicy
 
 
@@ -50,33 +50,6 @@ def add_eval_arguments(command: argparse.ArgumentParser) -> None:
         "--workers", type=_count_or_zero, default=0, metavar="N", help="Ray rollout actors; 0: in process"
     )
     command.add_argument("--out", type=path_option, required=True, metavar="DIR", help="folder for eval.json")
-
-
-def _list_of(item: Callable[[str], float]) -> Callable[[str], tuple[float, ...]]:
-    def parse(text: str) -> tuple[float, ...]:
-        return tuple(item(part) for part in text.split(","))
-
-    return parse
-
-
-def _count(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
-    return int(text)
-
-
-def _count_or_zero(text: str) -> int:
-    return 0 if text == "0" else _count(text)
-
-
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number in (0, 1]")
-    return value
 
 
 def evaluate(arguments: argparse.Namespace) -> int:

@@ -1,0 +1,92 @@
+"""What each command does with parsed arguments: cheap checks first, heavy imports last."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+
+from ouro_rl.aliases import argument_hint
+from ouro_rl.config import TrainConfig, WarmstartConfig
+from ouro_rl.config_loader import dump_config, known_keys, load_config
+from ouro_rl.errors import UserError
+from ouro_rl.packaged_configs import find_config
+from ouro_rl.paths import check_writable
+from ouro_rl.preflight_files import check_reward, check_train_files
+from ouro_rl.progress import say
+from ouro_rl.run_folder import open_run_folder
+from ouro_rl.sizes import check_launcher, derived_sizes
+
+OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=", re.ASCII)
+
+
+def train(arguments: argparse.Namespace) -> int:
+    if not arguments.dry_run:
+        check_launcher()
+    config = load_config(TrainConfig, *_split(arguments.configs, TrainConfig), must_exist=not arguments.dry_run)
+    if arguments.dry_run:
+        return _dry_run(config)
+    check_writable(config.run.dir, "run.dir")
+    check_train_files(config)
+    if arguments.resume:
+        open_run_folder(config, resume=True)  # refuses a run that is not there or began otherwise; touches nothing
+    say("Importing torch, transformers and TRL")
+    from ouro_rl.launch import run_training
+
+    return run_training(config, arguments.resume)
+
+
+def check(arguments: argparse.Namespace) -> int:
+    check_launcher()
+    config = load_config(TrainConfig, *_split(arguments.configs, TrainConfig), must_exist=True)
+    check_train_files(config)
+    say("Importing torch, transformers and TRL")
+    from ouro_rl.preflight import run_check
+
+    return run_check(config)
+
+
+def warmstart(arguments: argparse.Namespace) -> int:
+    config = load_config(WarmstartConfig, *_split(arguments.configs, WarmstartConfig))
+    if arguments.dry_run:
+        return _dry_run(config)
+    check_writable(config.output, "output")
+    say("Importing torch and transformers")
+    from ouro_rl.warmstart import run_warmstart
+
+    print(f"checkpoint: {run_warmstart(config)}")
+    return 0
+
+
+def grade(arguments: argparse.Namespace) -> int:
+    check_reward(arguments.reward)
+    from rewards.grade import grade_file
+
+    summary = grade_file(arguments.file, arguments.reward, arguments.out)
+    print(summary, file=sys.stderr if arguments.out is None else sys.stdout)  # without --out the rows have stdout
+    return 0
+
+
+def report(arguments: argparse.Namespace) -> int:
+    from ouro_rl.report import write_report
+
+    print(f"report: {write_report(arguments.run_dir)}")
+    return 0
+
+
+def _split(configs: list[str], cls: type[TrainConfig] | type[WarmstartConfig]) -> tuple[list[str], list[str]]:
+    """Config files and overrides, each in their order. UserError for what is neither, but an override as other systems have it."""
+    overrides = [text for text in configs if OVERRIDE.match(text)]
+    files = [text for text in configs if text not in overrides]
+    for text in files:
+        hint = argument_hint(configs, configs.index(text), known_keys(cls))
+        if hint and not find_config(text).exists():
+            raise UserError(hint)
+    return files, overrides
+
+
+def _dry_run(config: TrainConfig | WarmstartConfig) -> int:
+    """The resolved config; the derived sizes follow as comments, so that the whole output is a config file again."""
+    sizes = [f"# {name}: {number:,}" for name, number in derived_sizes(config).items()]
+    print(dump_config(config), *sizes, sep="\n")
+    return 0

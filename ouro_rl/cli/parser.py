@@ -1,0 +1,99 @@
+"""The arguments of every command."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+import ouro_rl
+from ouro_rl.aliases import option_hint
+from ouro_rl.cli.bench import add_bench_arguments, bench
+from ouro_rl.cli.catalog import add_catalog_commands
+from ouro_rl.cli.commands import check, grade, report, train, warmstart
+from ouro_rl.cli.doctor import add_doctor_command
+from ouro_rl.cli.eval import add_eval_arguments, evaluate
+from ouro_rl.cli.reward import add_reward_commands
+from ouro_rl.config import TrainConfig, WarmstartConfig
+from ouro_rl.config_loader import known_keys
+from ouro_rl.paths import expand, path_option
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with mistakes told in two lines instead of the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message}\n  see `{self.prog} --help`\n")
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """argparse takes one run of positional arguments; configs and overrides may stand on both sides of an option."""
+    parser = make_parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and (any(text.startswith("-") for text in rest) or not hasattr(arguments, "configs")):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{_hint(rest, sys.argv[1:] if argv is None else argv, arguments)}")
+    if rest:
+        arguments.configs += rest
+    return arguments
+
+
+def _hint(rest: Sequence[str], argv: Sequence[str], arguments: argparse.Namespace) -> str:
+    """What to write for the first option that the command has not, on a line of its own."""
+    text = next((text for text in rest if text.startswith("-")), None)
+    if text is None:
+        return ""
+    following = next(iter(argv[list(argv).index(text) + 1 :]), None)
+    options = [f"--{name.replace('_', '-')}" for name in vars(arguments) if name not in ("run", "configs")]
+    keys = known_keys(WarmstartConfig if arguments.run is warmstart else TrainConfig) if hasattr(arguments, "configs") else []
+    hint = option_hint(text, following, options, keys)
+    return hint and f"\n  {hint}"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = Parser(prog="ouro-rl", description=(ouro_rl.__doc__ or "").splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=ouro_rl.__version__)
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(
+            name, help=help, description=help[:1].upper() + help[1:] + ".", allow_abbrev=False
+        )
+        command.set_defaults(run=run)
+        return command
+
+    command = add("train", train, "reinforcement learning from a config")
+    _add_configs(command, dry_run=True)
+    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint in run.dir")
+
+    add_eval_arguments(add("eval", evaluate, "accuracy and depth of a checkpoint on a benchmark"))
+
+    command = add("grade", grade, "score saved completions with a reward")
+    command.add_argument("file", type=path_option, metavar="FILE.jsonl", help="rows with `completion` and `answer`")
+    command.add_argument(
+        "--reward", type=expand, required=True, metavar="NAME", help="a built-in, module.path:function or file.py:function"
+    )
+    command.add_argument("--out", type=path_option, metavar="FILE", help="where the scored rows go (default: stdout)")
+
+    add_reward_commands(commands)
+    _add_configs(add("check", check, "preflight: would this training config run, and run right?"), dry_run=False)
+    _add_configs(add("warmstart", warmstart, "a small looped model from scratch (Stage I and II)"), dry_run=True)
+
+    command = add("report", report, "one self-contained HTML page about a run")
+    command.add_argument("run_dir", type=path_option, metavar="RUN_DIR")
+
+    add_catalog_commands(commands)
+    add_doctor_command(commands)
+    add_bench_arguments(add("bench", bench, "side-by-side benchmarks of this machine"))
+    return parser
+
+
+def _add_configs(command: argparse.ArgumentParser, *, dry_run: bool) -> None:
+    command.add_argument(
+        "configs",
+        nargs="+",
+        metavar="CONFIG|section.key=value",
+        help="YAML files, composed left to right, then overrides",
+    )
+    if dry_run:
+        command.add_argument("--dry-run", action="store_true", help="print the resolved config and its sizes, and stop")
