@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
-from ouro_rl.config import WarmstartConfig
-from ouro_rl.config_loader import load_config
+from ouro_rl.config.loader import load_config
+from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.data import ChatFormat, completion_texts, render, stop_token_ids
 from ouro_rl.function_tasks import demonstration, tasks
 from ouro_rl.model import OuroConfig, OuroForCausalLM

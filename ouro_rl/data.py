@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from ouro_rl.arithmetic import distinct, problems
-from ouro_rl.config import DataConfig
+from ouro_rl.config.train import DataConfig
 from ouro_rl.errors import UserError
 from ouro_rl.hub import MATH500
 from ouro_rl.jsonl import Row, dotted_value, first_row, no_column, read_jsonl

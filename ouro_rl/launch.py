@@ -15,7 +15,7 @@ from transformers.utils import logging as transformers_logging
 
 from ouro_rl.callbacks import Progress, StopOnSignal
 from ouro_rl.checkpoints import load_policy
-from ouro_rl.config import RolloutConfig, TrainConfig
+from ouro_rl.config.train import RolloutConfig, TrainConfig
 from ouro_rl.data import ChatFormat, load_benchmark, load_prompts, stop_token_ids
 from ouro_rl.errors import UserError
 from ouro_rl.evaluate import EvalRow, evaluate

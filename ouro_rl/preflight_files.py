@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.checkpoint_files import check_model
-from ouro_rl.config import TrainConfig
+from ouro_rl.config.train import TrainConfig
 from ouro_rl.cpus import available_cpus
 from ouro_rl.errors import UserError
 from ouro_rl.hub import MATH500, check_on_hub

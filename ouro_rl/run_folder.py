@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 import ouro_rl
-from ouro_rl.config import TrainConfig
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.config.yaml12 import parse_yaml, to_yaml
 from ouro_rl.errors import UserError
 from ouro_rl.paths import check_writable, kind_of, put, same_place, texts_in
-from ouro_rl.plain_yaml import parse_yaml, to_yaml
 from ouro_rl.rundir import RunDir, write_atomically
 
 MAY_CHANGE = {

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
-from ouro_rl.config import TrainConfig
+from ouro_rl.config.train import TrainConfig
 from ouro_rl.data import completion_texts
 from ouro_rl.types import Prompt, Rollout, RolloutRequest, SamplingParams, ScoredRollout
 from rewards.scorer import Scorer

@@ -26,7 +26,7 @@ from trl import GRPOTrainer
 
 from ouro_rl.advantages import PriceRule, gate_returns, group_advantages
 from ouro_rl.batch import check_depth_policies, check_filters, collate, depth_matrix, replay_inputs
-from ouro_rl.config import TrainConfig
+from ouro_rl.config.train import TrainConfig
 from ouro_rl.errors import RunError
 from ouro_rl.exit_gate import check_depth_policy, decision_entropy, decision_logprobs, tempered
 from ouro_rl.losses import gate_loss, token_loss, token_weights

@@ -6,7 +6,7 @@ import torch
 from accelerate import PartialState
 from trl import GRPOConfig
 
-from ouro_rl.config import TrainConfig
+from ouro_rl.config.train import TrainConfig
 from ouro_rl.rundir import RunDir
 
 MEAN_SHARE = 0.05

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
 from ouro_rl.arithmetic import problems, solution
-from ouro_rl.config import WarmstartConfig
+from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.data import load_benchmark, stop_token_ids
 from ouro_rl.evaluate import EvalRow, evaluate, table
 from ouro_rl.exit_gate import exit_quantiles, log_stay

@@ -6,9 +6,10 @@ import re
 
 import pytest
 
-from ouro_rl.aliases import ALIASES, MEANINGS, argument_hint, meaning, option_hint
-from ouro_rl.config import TrainConfig, WarmstartConfig
-from ouro_rl.config_loader import known_keys, load_config
+from ouro_rl.config.aliases import ALIASES, MEANINGS, argument_hint, meaning, option_hint
+from ouro_rl.config.loader import known_keys, load_config
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.errors import UserError
 
 KEYS = known_keys(TrainConfig)

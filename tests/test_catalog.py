@@ -11,12 +11,12 @@ import pytest
 
 from ouro_rl.cli import catalog
 from ouro_rl.cli import main as cli
-from ouro_rl.config import EvalConfig, TrainConfig
-from ouro_rl.config_loader import load_config
+from ouro_rl.config.loader import load_config
+from ouro_rl.config.packaged_configs import packaged_configs
+from ouro_rl.config.rollout import ExitRuleConfig
+from ouro_rl.config.train import EvalConfig, TrainConfig
 from ouro_rl.kv_rules import KVRule
-from ouro_rl.packaged_configs import packaged_configs
 from ouro_rl.preflight_files import BENCHMARKS, check_train_files
-from ouro_rl.rollout_config import ExitRuleConfig
 from rewards.registry import BUILT_IN
 from tests.references.places import REPOSITORY
 

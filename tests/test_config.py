@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from ouro_rl.config import TrainConfig, WarmstartConfig
-from ouro_rl.config_loader import dump_config, load_config
+from ouro_rl.config.loader import dump_config, load_config
+from ouro_rl.config.sizes import LAUNCHER, check_launcher, derived_sizes
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.config.warmstart import WarmstartConfig
+from ouro_rl.config.yaml12 import parse_yaml, to_yaml
 from ouro_rl.errors import UserError
-from ouro_rl.plain_yaml import parse_yaml, to_yaml
-from ouro_rl.sizes import LAUNCHER, check_launcher, derived_sizes
 from tests.references.places import CONFIGS
 
 MINIMAL = "model: {path: somewhere}\ntrainer: {steps: 5}\n"

@@ -23,7 +23,7 @@ def test_import_contracts() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["ouro_rl", "ouro_rl.cli.main", "ouro_rl.config_loader", "rewards.registry", "rollout_workers.pool"]
+    "module", ["ouro_rl", "ouro_rl.cli.main", "ouro_rl.config.loader", "rewards.registry", "rollout_workers.pool"]
 )
 def test_light_modules_import_nothing_heavy(module: str) -> None:
     program = f"import sys, {module}; print(*(name for name in {HEAVY} if name in sys.modules))"

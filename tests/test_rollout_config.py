@@ -2,11 +2,11 @@
 
 import pytest
 
-from ouro_rl.config import TrainConfig
-from ouro_rl.config_loader import dump_config, load_config
+from ouro_rl.config.loader import dump_config, load_config
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.config.yaml12 import parse_yaml
 from ouro_rl.errors import UserError
 from ouro_rl.kv_rules import KVRule
-from ouro_rl.plain_yaml import parse_yaml
 from ouro_rl.types import DepthPolicy, EarlyStop
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ouro_rl.batch import check_filters, collate, replay_inputs
-from ouro_rl.config import RolloutConfig
+from ouro_rl.config.train import RolloutConfig
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.exit_gate import decision_logprobs, exit_log_pdf, tempered
 from ouro_rl.launch import sampling_params

@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from ouro_rl.cli import main as cli
-from ouro_rl.config import TrainConfig
+from ouro_rl.config.train import TrainConfig
 from ouro_rl.errors import RunError, UserError
 from ouro_rl.launch import run_training
 from ouro_rl.preflight import run_check

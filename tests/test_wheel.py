@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from ouro_rl.packaged_configs import packaged_configs
-from ouro_rl.plain_yaml import parse_yaml
+from ouro_rl.config.packaged_configs import packaged_configs
+from ouro_rl.config.yaml12 import parse_yaml
 from tests.references.places import REPOSITORY
 
 PACKAGES = ("ouro_rl", "rewards", "rollout_workers")

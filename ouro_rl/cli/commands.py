@@ -6,16 +6,17 @@ import argparse
 import re
 import sys
 
-from ouro_rl.aliases import argument_hint
-from ouro_rl.config import TrainConfig, WarmstartConfig
-from ouro_rl.config_loader import dump_config, known_keys, load_config
+from ouro_rl.config.aliases import argument_hint
+from ouro_rl.config.loader import dump_config, known_keys, load_config
+from ouro_rl.config.packaged_configs import find_config
+from ouro_rl.config.sizes import check_launcher, derived_sizes
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.errors import UserError
-from ouro_rl.packaged_configs import find_config
 from ouro_rl.paths import check_writable
 from ouro_rl.preflight_files import check_reward, check_train_files
 from ouro_rl.progress import say
 from ouro_rl.run_folder import open_run_folder
-from ouro_rl.sizes import check_launcher, derived_sizes
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=", re.ASCII)
 

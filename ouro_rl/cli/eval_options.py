@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
+from ouro_rl.config.section import function_name
 from ouro_rl.paths import expand
-from ouro_rl.rollout_config import function_name
 from ouro_rl.types import TokenFilters
 
 

@@ -8,15 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import ouro_rl
-from ouro_rl.aliases import option_hint
 from ouro_rl.cli.bench import add_bench_arguments, bench
 from ouro_rl.cli.catalog import add_catalog_commands
 from ouro_rl.cli.commands import check, grade, report, train, warmstart
 from ouro_rl.cli.doctor import add_doctor_command
 from ouro_rl.cli.eval import add_eval_arguments, evaluate
 from ouro_rl.cli.reward import add_reward_commands
-from ouro_rl.config import TrainConfig, WarmstartConfig
-from ouro_rl.config_loader import known_keys
+from ouro_rl.config.aliases import option_hint
+from ouro_rl.config.loader import known_keys
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.paths import expand, path_option
 
 

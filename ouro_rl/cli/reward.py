@@ -38,7 +38,7 @@ def add_reward_commands(commands: Any) -> None:
 def run_test(arguments: argparse.Namespace) -> int:
     import yaml
 
-    from ouro_rl.plain_yaml import parse_yaml
+    from ouro_rl.config.yaml12 import parse_yaml
     from rewards.registry import RewardSpec
     from rewards.reward_test import summary_of, test_reward
     from rewards.verdict import Verdict

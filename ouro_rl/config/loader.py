@@ -16,13 +16,13 @@ import yaml
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from ouro_rl.aliases import meaning
-from ouro_rl.config import Section, TrainConfig
+from ouro_rl.config.aliases import meaning
+from ouro_rl.config.packaged_configs import find_config, packaged_configs
+from ouro_rl.config.sizes import derived_sizes
+from ouro_rl.config.train import Section, TrainConfig
+from ouro_rl.config.yaml12 import parse_yaml, to_yaml
 from ouro_rl.errors import UserError
-from ouro_rl.packaged_configs import find_config, packaged_configs
 from ouro_rl.paths import Key, Kind, kind_of, locate, put, texts_in
-from ouro_rl.plain_yaml import parse_yaml, to_yaml
-from ouro_rl.sizes import derived_sizes
 
 Config = TypeVar("Config", bound=Section)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ouro_rl.config import TrainConfig, WarmstartConfig, largest_divisor
+from ouro_rl.config.train import TrainConfig, largest_divisor
+from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.errors import UserError
 
 LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")

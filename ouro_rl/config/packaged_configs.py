@@ -6,9 +6,9 @@ import shutil
 from importlib import resources
 from pathlib import Path
 
+from ouro_rl.config.yaml12 import parse_yaml
 from ouro_rl.errors import UserError
 from ouro_rl.paths import expand, texts_in
-from ouro_rl.plain_yaml import parse_yaml
 
 
 def config_folder() -> Path:

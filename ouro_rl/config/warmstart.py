@@ -1,0 +1,84 @@
+"""The configuration of `ouro-rl warmstart`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, model_validator
+
+from ouro_rl.config.section import Section
+from ouro_rl.config.train import Operations, Seed
+
+
+class ShapeConfig(Section):
+    """Shape of a model made from scratch."""
+
+    hidden_size: int = Field(default=128, ge=8)
+    intermediate_size: int = Field(default=352, ge=8)
+    num_hidden_layers: int = Field(default=2, ge=1)
+    num_attention_heads: int = Field(default=4, ge=1)
+    num_key_value_heads: int | None = Field(default=None, ge=1)
+    total_ut_steps: int = Field(default=4, ge=1)
+    max_position_embeddings: int = Field(default=8192, ge=16)
+    rope_theta: float = Field(default=10_000.0, gt=0)
+    initializer_range: float = Field(default=0.06, gt=0)
+    """Standard deviation of the first weights."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> ShapeConfig:
+        heads, pairs = self.num_attention_heads, self.num_key_value_heads or self.num_attention_heads
+        if self.hidden_size % (2 * heads):
+            raise ValueError(f"hidden_size ({self.hidden_size}) must be an even multiple of num_attention_heads, {heads}")
+        if heads % pairs:
+            raise ValueError(f"num_attention_heads ({heads}) must be a multiple of num_key_value_heads ({pairs})")
+        return self
+
+
+class CorpusConfig(Section):
+    """The arithmetic demonstrations that a warm start learns from."""
+
+    operations: Operations = (2, 3, 4)
+    careful: float = Field(default=0.4, ge=0, le=1)
+    """Chance that a line of a demonstration does one operation; otherwise it does two at once."""
+
+
+class StageOneConfig(Section):
+    """All loops at once: sum_t p_t L_t - beta H(p) (arXiv 2510.25741, Stage I)."""
+
+    steps: int = Field(ge=0)
+    batch_size: int = Field(default=64, ge=1)
+    lr: float = Field(default=5e-3, gt=0)
+    lr_warmup: int = Field(default=100, ge=0)
+    weight_decay: float = Field(default=0.01, ge=0)
+    beta: tuple[float, float] = (0.1, 0.05)
+    """Weight of the entropy, from first to last step."""
+
+
+class StageTwoConfig(Section):
+    """The gate alone, towards leaving where another loop does not help (arXiv 2510.25741, Stage II)."""
+
+    steps: int = Field(ge=0)
+    batch_size: int = Field(default=64, ge=1)
+    lr: float = Field(default=1e-2, gt=0)
+
+
+class SettlingConfig(Section):
+    """The body again, at depths drawn from the gate, with the last-exited cache: stages I and II never saw a frozen key."""
+
+    steps: int = Field(default=0, ge=0)
+    batch_size: int = Field(default=64, ge=1)
+    lr: float = Field(default=1e-3, gt=0)
+
+
+class WarmstartConfig(Section):
+    """`ouro-rl warmstart`."""
+
+    model: ShapeConfig = ShapeConfig()
+    corpus: CorpusConfig = CorpusConfig()
+    stage_one: StageOneConfig
+    stage_two: StageTwoConfig
+    settling: SettlingConfig = SettlingConfig()
+    eval_problems: int = Field(default=500, ge=1)
+    output: Path
+    """Folder of the checkpoint."""
+    seed: Seed = 0
