@@ -90,7 +90,7 @@ test-latest:
 	@status=0; $(LATEST)/bin/python -m pytest $(QUICK:=.py) || status=1; \
 	CUDA_VISIBLE_DEVICES= $(LATEST)/bin/python -m ouro_rl train quickstart trainer.steps=2 eval.source=null \
 		run.dir=$(LATEST)/run || status=1; \
-	$(LATEST)/bin/python -m ouro_rl.lock; exit $$status
+	$(LATEST)/bin/python -m ouro_rl.core.lock; exit $$status
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache

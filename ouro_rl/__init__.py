@@ -8,7 +8,7 @@ from typing import Any
 
 import wrapt
 
-from ouro_rl.thread_waits import wait_passively
+from ouro_rl.core.thread_waits import wait_passively
 
 __version__ = "0.1.0"
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ouro_rl.errors import RunError
-from ouro_rl.types import NO_DEPTH, DepthPolicy, Rollout, TokenFilters
+from ouro_rl.core.errors import RunError
+from ouro_rl.core.rollout import Rollout
+from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, TokenFilters
 
 
 def collate(rollouts: Sequence[Rollout], advantages: Tensor, returns: Tensor, pad_token_id: int) -> dict[str, Tensor]:

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ouro_rl.errors import UserError
-from ouro_rl.hub import check_on_hub
-from ouro_rl.paths import is_local
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.hub import check_on_hub
+from ouro_rl.core.paths import is_local
 
 _LONGEST_HEADER = 100 * 2**20
 """Bytes; the safetensors format allows no more."""

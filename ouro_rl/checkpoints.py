@@ -12,10 +12,10 @@ from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
 from ouro_rl.checkpoint_files import refuse_misfit
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.paths import is_local
 from ouro_rl.data import load_tokenizer
-from ouro_rl.errors import UserError
 from ouro_rl.model import OuroConfig, OuroForCausalLM
-from ouro_rl.paths import is_local
 
 
 def load_policy(path: str, dtype: torch.dtype) -> tuple[OuroForCausalLM, Any]:

@@ -13,10 +13,10 @@ from jinja2 import TemplateError
 
 from ouro_rl.arithmetic import distinct, problems
 from ouro_rl.config.train import DataConfig
-from ouro_rl.errors import UserError
-from ouro_rl.hub import MATH500
-from ouro_rl.jsonl import Row, dotted_value, first_row, no_column, read_jsonl
-from ouro_rl.types import Prompt, Rollout
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.hub import MATH500
+from ouro_rl.core.jsonl import Row, dotted_value, first_row, no_column, read_jsonl
+from ouro_rl.core.rollout import Prompt, Rollout
 
 logger = logging.getLogger(__name__)
 

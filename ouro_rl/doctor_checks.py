@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import ouro_rl
-from ouro_rl.cpus import available_cpus
-from ouro_rl.errors import UserError
-from ouro_rl.lock import differences, installed_version
-from ouro_rl.paths import path_option
+from ouro_rl.core.cpus import available_cpus
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.lock import differences, installed_version
+from ouro_rl.core.paths import path_option
 
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "ray", "datasets", "math-verify")
 HUB = "https://huggingface.co"

@@ -16,19 +16,20 @@ from tqdm import tqdm
 
 import ouro_rl
 from ouro_rl.checkpoints import load_policy
+from ouro_rl.core.atomic_write import write_atomically
+from ouro_rl.core.errors import RunError
+from ouro_rl.core.progress import say
+from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
+from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, TokenFilters
+from ouro_rl.core.seeds import sample_seed
+from ouro_rl.core.summary_stats import mean_depth, wilson_interval
 from ouro_rl.data import ChatFormat, completion_texts, load_benchmark, stop_token_ids
-from ouro_rl.errors import RunError
 from ouro_rl.exit_gate import check_depth_policy
-from ouro_rl.metrics import mean_depth, wilson_interval
-from ouro_rl.progress import say
-from ouro_rl.rundir import write_atomically
 from ouro_rl.token_pieces import stop_strings_of
-from ouro_rl.types import DepthPolicy, ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams, TokenFilters
 from rewards.grade import keep_gradable
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool, describe_start
-from rollout_workers.seeds import sample_seed
 
 SHORT_ANSWER, LONG_ANSWER = 64, 2048
 """Most tokens of an answer, on `arithmetic` and on anything else, when none are asked for."""

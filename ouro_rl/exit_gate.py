@@ -16,8 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ouro_rl.errors import UserError
-from ouro_rl.types import MOST_LOOPS, NO_DEPTH, DepthPolicy, ExitRule
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.sampling_params import MOST_LOOPS, NO_DEPTH, DepthPolicy, ExitRule
 
 
 def tempered(gate_logits: Tensor, temperature: float) -> Tensor:

@@ -16,17 +16,18 @@ from transformers.utils import logging as transformers_logging
 from ouro_rl.callbacks import Progress, StopOnSignal
 from ouro_rl.checkpoints import load_policy
 from ouro_rl.config.train import RolloutConfig, TrainConfig
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.progress import say
+from ouro_rl.core.rollout import Prompt
+from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.data import ChatFormat, load_benchmark, load_prompts, stop_token_ids
-from ouro_rl.errors import UserError
 from ouro_rl.evaluate import EvalRow, evaluate
-from ouro_rl.progress import say
 from ouro_rl.report import write_report
 from ouro_rl.run_folder import open_run_folder
 from ouro_rl.rundir import RunDir
 from ouro_rl.sampling import GroupSampler
 from ouro_rl.token_pieces import stop_strings_of
 from ouro_rl.trainer import OuroGRPOTrainer
-from ouro_rl.types import Prompt, SamplingParams
 from rewards.grade import keep_gradable
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer

@@ -16,8 +16,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ouro_rl.errors import RunError
-from ouro_rl.user_functions import load_function
+from ouro_rl.core.errors import RunError
+from ouro_rl.core.user_functions import load_function
 
 KEY = "rollout.logit_processors"
 

@@ -22,8 +22,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ouro_rl.core.sampling_params import TokenFilters
 from ouro_rl.logit_processors import process_logits
-from ouro_rl.types import TokenFilters
 
 UNFILTERED = TokenFilters()
 NUCLEUS_CANDIDATES = (256, 4096)

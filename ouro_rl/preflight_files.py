@@ -15,11 +15,11 @@ from typing import Any
 
 from ouro_rl.checkpoint_files import check_model
 from ouro_rl.config.train import TrainConfig
-from ouro_rl.cpus import available_cpus
-from ouro_rl.errors import UserError
-from ouro_rl.hub import MATH500, check_on_hub
-from ouro_rl.jsonl import dotted_value, first_row, no_column
-from ouro_rl.user_functions import load_function
+from ouro_rl.core.cpus import available_cpus
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.hub import MATH500, check_on_hub
+from ouro_rl.core.jsonl import dotted_value, first_row, no_column
+from ouro_rl.core.user_functions import load_function
 
 logger = logging.getLogger(__name__)
 

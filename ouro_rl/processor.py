@@ -7,7 +7,7 @@ import os
 import platform
 from pathlib import Path
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 
 LEVEL = "OURO_RL_CPU"
 """Environment variable: a level of `LEVELS`, or `native` (the default), all that this processor has."""

@@ -10,9 +10,10 @@ from pathlib import Path
 import ouro_rl
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.yaml12 import parse_yaml, to_yaml
-from ouro_rl.errors import UserError
-from ouro_rl.paths import check_writable, kind_of, put, same_place, texts_in
-from ouro_rl.rundir import RunDir, write_atomically
+from ouro_rl.core.atomic_write import write_atomically
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.paths import check_writable, kind_of, put, same_place, texts_in
+from ouro_rl.rundir import RunDir
 
 MAY_CHANGE = {
     ("run", "dir"), ("trainer", "steps"), ("trainer", "checkpoint_every"), ("trainer", "keep_checkpoints"),

@@ -18,8 +18,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from ouro_rl.errors import UserError
-from ouro_rl.jsonl import parse_row, read_jsonl
+from ouro_rl.core.atomic_write import write_atomically
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.jsonl import parse_row, read_jsonl
 
 _ROLLOUT_NAME = re.compile(r"step-(\d+)\.jsonl")
 _CHECKPOINT_NAME = re.compile(r"step-(\d+)")
@@ -137,18 +138,6 @@ class RunDir:
                 f"{self.path}: holds no run (neither config.yaml nor metrics.jsonl nor summary.json);\n"
                 "give the directory that `ouro-rl train` wrote"
             )
-
-
-def write_atomically(path: Path, parts: Iterable[str]) -> None:
-    """Write `parts` one after another to a temporary neighbour of `path`, then rename it over `path`."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.writelines(parts)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _numbered(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:

@@ -8,11 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
 
 from ouro_rl.config.train import TrainConfig
+from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest, ScoredRollout
+from ouro_rl.core.sampling_params import SamplingParams
+from ouro_rl.core.seeds import sample_seed
 from ouro_rl.data import completion_texts
-from ouro_rl.types import Prompt, Rollout, RolloutRequest, SamplingParams, ScoredRollout
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool
-from rollout_workers.seeds import sample_seed
 
 
 class GroupSampler:

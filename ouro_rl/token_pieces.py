@@ -12,8 +12,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from ouro_rl.errors import UserError
-from ouro_rl.types import StopStrings
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.sampling_params import StopStrings
 
 KEY = "rollout.stop_strings"
 MOST_BYTES = 512

@@ -17,14 +17,14 @@ from transformers.utils import logging as transformers_logging
 
 from ouro_rl.arithmetic import problems, solution
 from ouro_rl.config.warmstart import WarmstartConfig
+from ouro_rl.core.atomic_write import write_atomically
+from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
 from ouro_rl.data import load_benchmark, stop_token_ids
 from ouro_rl.evaluate import EvalRow, evaluate, table
 from ouro_rl.exit_gate import exit_quantiles, log_stay
 from ouro_rl.losses import loop_cross_entropies, stage_one_loss, stage_two_loss
 from ouro_rl.model import OuroConfig, OuroForCausalLM
-from ouro_rl.rundir import write_atomically
 from ouro_rl.tiny_tokenizer import make_tokenizer
-from ouro_rl.types import NO_DEPTH, ExitRule, SamplingParams
 from rollout_workers.pool import RolloutPool
 
 FIGURES = "warmstart.json"

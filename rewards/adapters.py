@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from rewards.text import text_of
 
 Adapter = Literal["auto", "trl", "verl", "plain"]

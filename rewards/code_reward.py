@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from rewards.code_budget import PATIENCE, Times
 from rewards.code_program import extract_code, program_of
 from rewards.code_tasks import Tests, TestsUnusable, read_tests

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ouro_rl.errors import UserError
-from ouro_rl.jsonl import read_jsonl
-from ouro_rl.types import Prompt
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.jsonl import read_jsonl
+from ouro_rl.core.rollout import Prompt
 from rewards.math_reward import MathReward
 from rewards.registry import RewardSpec
 from rewards.scorer import ItemScore, Scorer

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ouro_rl.errors import UserError
-from ouro_rl.jsonl import read_jsonl
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.jsonl import read_jsonl
 from rewards.math_reward import MathReward
 from rewards.process_pool import ProcessPool
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args, get_type_hints
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 
 
 @dataclass(frozen=True, kw_only=True)

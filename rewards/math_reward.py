@@ -10,7 +10,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from rewards.extraction import Accept, gold_answer, last_boxed
 from rewards.guards import too_large
 from rewards.math_answers import AnswerPair, grade_gold, grade_parsed, grade_strings, is_plain, warm_up

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from ouro_rl.errors import RunError, UserError
+from ouro_rl.core.errors import RunError, UserError
 from rewards.worker import HEADER, NONCE_BYTES
 
 _MAX_ANSWER = 1 << 28

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ouro_rl import user_functions
-from ouro_rl.errors import UserError
-from ouro_rl.own_names import refuse_clash
+from ouro_rl.core import user_functions
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.own_names import refuse_clash
 from rewards.adapters import Adapter
 from rewards.code_reward import CodeReward
 from rewards.math_reward import MathReward

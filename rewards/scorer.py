@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from rewards.custom_reward import CustomReward
 from rewards.registry import RewardSpec, load_reward
 from rewards.text import text_of

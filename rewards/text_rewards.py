@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from rewards.extraction import last_boxed, visible_text
 from rewards.process_pool import ProcessPool
 from rewards.text import text_of

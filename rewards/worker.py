@@ -20,7 +20,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from ouro_rl.own_names import pin_own_packages
+from ouro_rl.core.own_names import pin_own_packages
 
 HEADER = struct.Struct(">Q")
 """Every message is its length in bytes, then its body."""

@@ -12,8 +12,8 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
-from ouro_rl.errors import OuroRLError, RunError, UserError
-from ouro_rl.own_names import pinning_hook, working_directory_clashes
+from ouro_rl.core.errors import OuroRLError, RunError, UserError
+from ouro_rl.core.own_names import pinning_hook, working_directory_clashes
 from rollout_workers.stats import Progress
 from rollout_workers.worker import RolloutWorker
 

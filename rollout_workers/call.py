@@ -9,8 +9,9 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from ouro_rl.core.rollout import Rollout, RolloutRequest
+from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model import OuroForCausalLM
-from ouro_rl.types import Rollout, RolloutRequest, SamplingParams
 from rollout_workers.attention import Rows
 from rollout_workers.forward import Forward
 from rollout_workers.kv_cache import KVCache

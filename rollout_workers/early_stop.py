@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from ouro_rl.errors import RunError
-from ouro_rl.types import EarlyStop
-from ouro_rl.user_functions import load_function
+from ouro_rl.core.errors import RunError
+from ouro_rl.core.sampling_params import EarlyStop
+from ouro_rl.core.user_functions import load_function
 
 KEY = "rollout.early_stop.hook"
 

@@ -20,8 +20,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from ouro_rl.errors import RunError, UserError
-from ouro_rl.kv_rules import KVRule
+from ouro_rl.core.errors import RunError, UserError
+from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.model import OuroConfig
 from ouro_rl.native.memory import in_large_pages
 

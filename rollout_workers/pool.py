@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ouro_rl.types import Rollout, RolloutRequest, SamplingParams
+from ouro_rl.core.rollout import Rollout, RolloutRequest
+from ouro_rl.core.sampling_params import SamplingParams
 from rollout_workers.stats import OnRollout, Progress
 from rollout_workers.worker import RolloutWorker
 

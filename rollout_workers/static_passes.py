@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-from ouro_rl.types import SamplingParams
+from ouro_rl.core.sampling_params import SamplingParams
 from rollout_workers.attention import Rows
 from rollout_workers.cuda_graphs import GraphedPass, GraphMemory
 from rollout_workers.forward import Forward

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ouro_rl.types import Rollout
+from ouro_rl.core.rollout import Rollout
 
 Progress = Callable[[int, int], None]
 """Called now and then with (completion tokens so far, finished samples so far)."""

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ouro_rl.types import StopStrings
+from ouro_rl.core.sampling_params import StopStrings
 
 
 class StopStringMatcher:

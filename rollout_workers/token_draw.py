@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.policy import chosen_logprobs, sample_tokens, token_distribution
-from ouro_rl.types import SamplingParams
 from rollout_workers.stop_strings import StopStringMatcher
 
 

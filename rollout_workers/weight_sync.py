@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ouro_rl.errors import RunError
+from ouro_rl.core.errors import RunError
 
 
 def packed(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:

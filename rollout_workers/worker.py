@@ -9,8 +9,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ouro_rl.errors import RunError
-from ouro_rl.types import Rollout, RolloutRequest, SamplingParams
+from ouro_rl.core.errors import RunError
+from ouro_rl.core.rollout import Rollout, RolloutRequest
+from ouro_rl.core.sampling_params import SamplingParams
 from rollout_workers.stats import OnRollout, Progress
 
 if TYPE_CHECKING:

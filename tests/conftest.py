@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ouro_rl.lock import describe_differences
+from ouro_rl.core.lock import describe_differences
 
 # Before torch is imported, for this process and those that tests start: models this small gain nothing by more threads, and
 # threads that wait for each other take a busy machine many times as long. Tests of several threads ask for them.

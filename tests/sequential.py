@@ -10,9 +10,10 @@ import math
 
 import torch
 
-from ouro_rl.kv_rules import KVRule
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.rollout import Rollout
+from ouro_rl.core.sampling_params import DepthPolicy
 from ouro_rl.policy import DEPTH_STREAM, TOKEN_STREAM, uniforms
-from ouro_rl.types import DepthPolicy, Rollout
 
 
 def draw(seed, index, stream):

@@ -10,7 +10,7 @@ from ouro_rl.config.aliases import ALIASES, MEANINGS, argument_hint, meaning, op
 from ouro_rl.config.loader import known_keys, load_config
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 
 KEYS = known_keys(TrainConfig)
 SECTIONS = {key.partition(".")[0] for key in KEYS}

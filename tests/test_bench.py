@@ -35,8 +35,8 @@ from ouro_rl.bench.timing import (
 )
 from ouro_rl.bench.workload import QUICK, bench_model, make_requests, trace_bias, trace_depths, trace_seeds
 from ouro_rl.cli import main as cli
-from ouro_rl.errors import RunError, UserError
-from ouro_rl.types import ExitRule
+from ouro_rl.core.errors import RunError, UserError
+from ouro_rl.core.sampling_params import ExitRule
 from rollout_workers.engine import RolloutEngine, lockstep
 
 TINY = dataclasses.replace(

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from ouro_rl.checkpoint_files import check_model, expected_shapes, is_local
 from ouro_rl.checkpoints import load_policy
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from ouro_rl.model import OuroConfig, OuroForCausalLM
 
 

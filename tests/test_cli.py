@@ -15,7 +15,7 @@ import pytest
 from ouro_rl.cli import main as cli
 from ouro_rl.config.loader import load_config
 from ouro_rl.config.train import TrainConfig
-from ouro_rl.errors import RunError
+from ouro_rl.core.errors import RunError
 from tests.patience import HANG_S, comes_true, processor_time
 from tests.references.places import REPOSITORY
 

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from rewards.code_budget import Budget, Times
 from rewards.code_compare import same_output, same_value
 from rewards.code_program import extract_code, program_of

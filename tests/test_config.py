@@ -11,7 +11,7 @@ from ouro_rl.config.sizes import LAUNCHER, check_launcher, derived_sizes
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.config.yaml12 import parse_yaml, to_yaml
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from tests.references.places import CONFIGS
 
 MINIMAL = "model: {path: somewhere}\ntrainer: {steps: 5}\n"

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ouro_rl import preflight_files, progress
-from ouro_rl.cpus import available_cpus, quotas
-from ouro_rl.errors import UserError
+from ouro_rl import preflight_files
+from ouro_rl.core import progress
+from ouro_rl.core.cpus import available_cpus, quotas
+from ouro_rl.core.errors import UserError
 from ouro_rl.preflight_files import check_workers
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from ouro_rl import doctor_checks, native
 from ouro_rl.cli import doctor
+from ouro_rl.core.errors import UserError
 from ouro_rl.doctor_checks import CHECKS, Finding
-from ouro_rl.errors import UserError
 from ouro_rl.row_kernels import SWITCH
 from rewards.sandbox import ladder
 from tests.references.places import REPOSITORY

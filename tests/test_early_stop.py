@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from ouro_rl.errors import RunError, UserError
-from ouro_rl.types import EarlyStop, ExitRule, SamplingParams
+from ouro_rl.core.errors import RunError, UserError
+from ouro_rl.core.sampling_params import EarlyStop, ExitRule, SamplingParams
 from rollout_workers.early_stop import repeats
 from rollout_workers.engine import RolloutEngine
 from tests.models import rounding

@@ -8,9 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ouro_rl.errors import UserError
-from ouro_rl.kv_rules import KVRule
-from ouro_rl.types import DepthPolicy, ExitRule, Prompt, RolloutRequest, SamplingParams
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.rollout import Prompt, RolloutRequest
+from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from rollout_workers import scheduler
 from rollout_workers.engine import RolloutEngine, lockstep
 from rollout_workers.kv_cache import page_bytes

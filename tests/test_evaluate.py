@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from ouro_rl.cli import main as cli
+from ouro_rl.core.errors import RunError, UserError
+from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
+from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
+from ouro_rl.core.summary_stats import wilson_interval
 from ouro_rl.data import load_benchmark
-from ouro_rl.errors import RunError, UserError
 from ouro_rl.evaluate import EvalRequest, EvalRow, evaluate, math_scorer, run_eval, table
-from ouro_rl.metrics import wilson_interval
 from ouro_rl.tiny_tokenizer import make_tokenizer
-from ouro_rl.types import DepthPolicy, ExitRule, Prompt, Rollout, RolloutRequest, SamplingParams
 
 TOKENIZER = make_tokenizer()
 PARAMS = SamplingParams(max_new_tokens=16, temperature=0.0, exit_rule=ExitRule(kind="threshold", value=0.5))

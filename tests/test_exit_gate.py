@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from ouro_rl.advantages import gate_returns
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, ExitRule
 from ouro_rl.exit_gate import (
     check_depth_policy,
     decides,
@@ -19,7 +20,6 @@ from ouro_rl.exit_gate import (
     log_stay,
     threshold_depths,
 )  # fmt: skip
-from ouro_rl.types import NO_DEPTH, DepthPolicy, ExitRule
 
 
 def logit(p):

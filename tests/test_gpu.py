@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from ouro_rl import triton_kernels
+from ouro_rl.core.rollout import Prompt, RolloutRequest
+from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
 from ouro_rl.exit_gate import depth_logprobs
 from ouro_rl.model import OuroConfig, OuroForCausalLM
 from ouro_rl.policy import chosen_logprobs, token_distribution
-from ouro_rl.types import NO_DEPTH, ExitRule, Prompt, RolloutRequest, SamplingParams
 from rollout_workers.attention import KernelAttention
 from rollout_workers.engine import RolloutEngine
 from rollout_workers.weight_sync import load_state

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ouro_rl.errors import RunError
+from ouro_rl.core.errors import RunError
 from ouro_rl.model import OuroConfig
 from rollout_workers.kv_cache import NO_PAGE, KVCache
 

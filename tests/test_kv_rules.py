@@ -5,7 +5,7 @@ import random
 import pytest
 import torch
 
-from ouro_rl.kv_rules import KVRule
+from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.model import OuroConfig
 from rollout_workers.kv_cache import NO_PAGE, KVCache
 

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from ouro_rl import lock
+from ouro_rl.core import lock
 from tests.references.places import REPOSITORY
 
 LOCK = REPOSITORY / "ouro_rl" / "requirements.lock"

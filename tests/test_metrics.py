@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from ouro_rl.metrics import depth_shares, mean_depth, rollout_metrics, wilson_interval
-from ouro_rl.types import Rollout, ScoredRollout
+from ouro_rl.core.rollout import Rollout, ScoredRollout
+from ouro_rl.core.summary_stats import depth_shares, mean_depth, wilson_interval
+from ouro_rl.metrics import rollout_metrics
 
 
 def scored(prompt_index: int, depths: tuple[int, ...], reward: float | None, *, version: int = 5, stop: bool = True):

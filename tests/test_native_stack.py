@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from ouro_rl import native
-from ouro_rl.kv_rules import KVRule
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from ouro_rl.model import OuroConfig, OuroForCausalLM
 from ouro_rl.model.layers import OuroRMSNorm
-from ouro_rl.types import DepthPolicy, ExitRule, SamplingParams
 from rollout_workers.engine import RolloutEngine
 from rollout_workers.forward import Forward
 from tests.models import rounding

@@ -21,7 +21,7 @@ def g(completion, answer):
     from rewards import more
 """
 ASK_A_RAY_WORKER = """
-from ouro_rl.own_names import pin_own_packages
+from ouro_rl.core.own_names import pin_own_packages
 pin_own_packages()
 import ray
 from rollout_workers.actor import start_ray

@@ -9,7 +9,7 @@ import pytest
 from ouro_rl.config.loader import load_config
 from ouro_rl.config.packaged_configs import config_folder, find_config, packaged_configs
 from ouro_rl.config.train import TrainConfig
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 
 SMALL = "trainer: {steps: 7}\nmodel: {path: x}\n"
 

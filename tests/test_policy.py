@@ -7,7 +7,8 @@ from itertools import product
 import pytest
 import torch
 
-from ouro_rl.errors import RunError, UserError
+from ouro_rl.core.errors import RunError, UserError
+from ouro_rl.core.sampling_params import TokenFilters
 from ouro_rl.policy import (
     NUCLEUS_CANDIDATES,
     Recorded,
@@ -18,7 +19,6 @@ from ouro_rl.policy import (
     token_distribution,
     uniforms,
 )
-from ouro_rl.types import TokenFilters
 
 FILTERS = [
     TokenFilters(top_k=5), TokenFilters(top_p=0.7), TokenFilters(min_p=0.1), TokenFilters(top_k=7, top_p=0.8),

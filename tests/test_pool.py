@@ -7,11 +7,11 @@ import pytest
 import ray
 import torch
 
-from ouro_rl.errors import RunError, UserError
-from ouro_rl.types import SamplingParams
+from ouro_rl.core.errors import RunError, UserError
+from ouro_rl.core.sampling_params import SamplingParams
+from ouro_rl.core.seeds import sample_seed
 from rollout_workers import actor
 from rollout_workers.pool import RolloutPool, deal
-from rollout_workers.seeds import sample_seed
 from tests.models import in_company, random_model
 from tests.test_engine import assert_same, make_requests
 

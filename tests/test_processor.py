@@ -4,7 +4,7 @@ import pytest
 
 from ouro_rl import processor
 from ouro_rl.cli import main as cli
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from ouro_rl.native.build import flags_for, library
 from ouro_rl.processor import LEVEL, LEVELS, has_bf16_products, level, levels
 

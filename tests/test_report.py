@@ -5,7 +5,7 @@ from html.parser import HTMLParser
 import pytest
 
 from ouro_rl import report_charts as charts
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from ouro_rl.report import write_report
 from ouro_rl.report_style import contrast, depth_palette
 from ouro_rl.rundir import RunDir

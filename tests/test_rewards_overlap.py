@@ -4,10 +4,10 @@ import threading
 
 import pytest
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.rollout import Prompt, Rollout
 from ouro_rl.sampling import GroupScoring
 from ouro_rl.tiny_tokenizer import make_tokenizer
-from ouro_rl.types import Prompt, Rollout
 from rewards.registry import RewardSpec
 from rewards.scorer import ItemScore, Scorer
 from tests.patience import HANG_S, comes_true

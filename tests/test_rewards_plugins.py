@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from ouro_rl.errors import UserError
-from ouro_rl.types import Prompt
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.rollout import Prompt
 from rewards import reward_test
 from rewards.grade import check_golds, grade_file, keep_gradable
 from rewards.math_reward import MathReward

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ouro_rl.errors import RunError, UserError
+from ouro_rl.core.errors import RunError, UserError
 from rewards.math_reward import MathReward
 from rewards.process_pool import ProcessPool
 from tests.patience import HANG_S, comes_true

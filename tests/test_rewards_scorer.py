@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from rewards.grade import check_golds, grade_file
 from rewards.registry import RewardSpec, load_reward
 from rewards.scorer import Scorer

@@ -3,7 +3,7 @@
 
 import pytest
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from rewards.registry import RewardSpec, load_reward
 from rewards.scorer import Scorer
 from rewards.text import last_user_text, text_of

@@ -5,9 +5,9 @@ import pytest
 from ouro_rl.config.loader import dump_config, load_config
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.yaml12 import parse_yaml
-from ouro_rl.errors import UserError
-from ouro_rl.kv_rules import KVRule
-from ouro_rl.types import DepthPolicy, EarlyStop
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.sampling_params import DepthPolicy, EarlyStop
 
 
 @pytest.fixture

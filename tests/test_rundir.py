@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from ouro_rl.rundir import RunDir
 from tests.patience import HANG_S
 

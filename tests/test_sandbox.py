@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from rewards.sandbox import ladder
 from rewards.sandbox.host import ChildGone, Sandbox, SandboxError
 from rewards.sandbox.inside import wire

@@ -11,9 +11,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from ouro_rl.kv_rules import KVRule
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.model import OuroConfig
-from ouro_rl.types import Prompt, RolloutRequest
 from rollout_workers import prefixes, scheduler
 from rollout_workers.kv_cache import KVCache
 from rollout_workers.prefill import Prefill, PrefillQueue, Task

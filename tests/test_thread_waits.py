@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from ouro_rl.thread_waits import SETTINGS, WAITS, wait_passively
+from ouro_rl.core.thread_waits import SETTINGS, WAITS, wait_passively
 from tests.references.places import REPOSITORY
 
 

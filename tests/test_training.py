@@ -17,7 +17,7 @@ from transformers import AutoModelForCausalLM
 
 from ouro_rl.cli import main as cli
 from ouro_rl.config.train import TrainConfig
-from ouro_rl.errors import RunError, UserError
+from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.launch import run_training
 from ouro_rl.preflight import run_check
 from ouro_rl.tiny_tokenizer import make_tokenizer

@@ -7,12 +7,12 @@ from unittest import mock
 import torch
 
 from ouro_rl import native
-from ouro_rl.kv_rules import KVRule
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, SamplingParams
 from ouro_rl.triton_kernels import attention, linear
 from ouro_rl.triton_kernels import trial as trial_module
 from ouro_rl.triton_kernels.kernels import TritonKernels
 from ouro_rl.triton_kernels.trial import MANY, check, widen
-from ouro_rl.types import NO_DEPTH, DepthPolicy, SamplingParams
 from rollout_workers.attention import KernelAttention
 from rollout_workers.engine import RolloutEngine
 from tests.models import rounding

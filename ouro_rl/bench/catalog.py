@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import difflib
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 
 BENCHMARKS = {
     "rollout": "the engine against generate(), itself at fixed depth, synchronous compaction, and the machine's limit",

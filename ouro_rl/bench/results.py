@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.bench.predictions import FIGURES, Figure
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 
 SCHEMA = 1
 RATIOS = "spread"

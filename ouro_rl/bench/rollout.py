@@ -48,9 +48,9 @@ from ouro_rl.bench.timing import (
     warm_up,
 )
 from ouro_rl.bench.workload import NEVER, Sizes, bench_model, make_requests, set_gate, trace_bias, trace_seeds
-from ouro_rl.errors import RunError
+from ouro_rl.core.errors import RunError
+from ouro_rl.core.sampling_params import ExitRule
 from ouro_rl.model import OuroForCausalLM
-from ouro_rl.types import ExitRule
 from rollout_workers.engine import RolloutEngine, all_rows, lockstep
 from rollout_workers.kv_cache import page_bytes
 from rollout_workers.scheduler import SPARE_TOKENS

@@ -18,7 +18,7 @@ import torch
 
 from ouro_rl.bench.timing import Run
 from ouro_rl.bench.workload import QUICK, Sizes, bench_model
-from ouro_rl.errors import RunError
+from ouro_rl.core.errors import RunError
 from ouro_rl.model.ops import KernelOps
 from ouro_rl.processor import has_bf16_products
 

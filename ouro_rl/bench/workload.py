@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.exit_gate import log_quantile, log_stay
 from ouro_rl.model import OuroConfig, OuroForCausalLM
 from ouro_rl.policy import DEPTH_STREAM, uniforms
-from ouro_rl.types import Prompt, RolloutRequest
 
 NEVER = -30.0
 """A gate bias at which no token leaves early: lambda is 1e-13."""

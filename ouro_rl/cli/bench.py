@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from ouro_rl.bench.catalog import BENCHMARKS, PAGE, check_name
-from ouro_rl.errors import UserError
-from ouro_rl.paths import path_option
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.paths import path_option
 
 
 def add_bench_arguments(command: argparse.ArgumentParser) -> None:

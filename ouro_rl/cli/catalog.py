@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.config.packaged_configs import copy_config, packaged_configs, summary_of
-from ouro_rl.errors import UserError
-from ouro_rl.kv_rules import KVRule
-from ouro_rl.paths import path_option
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.paths import path_option
 from ouro_rl.preflight_files import BENCHMARKS
 
 EXIT_RULES = {

@@ -12,10 +12,10 @@ from ouro_rl.config.packaged_configs import find_config
 from ouro_rl.config.sizes import check_launcher, derived_sizes
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
-from ouro_rl.errors import UserError
-from ouro_rl.paths import check_writable
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.paths import check_writable
+from ouro_rl.core.progress import say
 from ouro_rl.preflight_files import check_reward, check_train_files
-from ouro_rl.progress import say
 from ouro_rl.run_folder import open_run_folder
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=", re.ASCII)

@@ -6,8 +6,8 @@ import argparse
 from collections.abc import Callable
 
 from ouro_rl.config.section import function_name
-from ouro_rl.paths import expand
-from ouro_rl.types import TokenFilters
+from ouro_rl.core.paths import expand
+from ouro_rl.core.sampling_params import TokenFilters
 
 
 def add_sampling_options(command: argparse.ArgumentParser) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 
 from ouro_rl import processor
 from ouro_rl.cli.parser import parse
-from ouro_rl.errors import RunError, UserError
-from ouro_rl.own_names import pin_own_packages
+from ouro_rl.core.errors import RunError, UserError
+from ouro_rl.core.own_names import pin_own_packages
 
 MESSAGE_LINES = 3
 QUIET = {

@@ -18,7 +18,7 @@ from ouro_rl.config.aliases import option_hint
 from ouro_rl.config.loader import known_keys
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
-from ouro_rl.paths import expand, path_option
+from ouro_rl.core.paths import expand, path_option
 
 
 class Parser(argparse.ArgumentParser):

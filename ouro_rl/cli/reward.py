@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ouro_rl.errors import UserError
-from ouro_rl.paths import expand, path_option
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.paths import expand, path_option
 from ouro_rl.preflight_files import check_reward
 
 

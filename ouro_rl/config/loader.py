@@ -21,8 +21,8 @@ from ouro_rl.config.packaged_configs import find_config, packaged_configs
 from ouro_rl.config.sizes import derived_sizes
 from ouro_rl.config.train import Section, TrainConfig
 from ouro_rl.config.yaml12 import parse_yaml, to_yaml
-from ouro_rl.errors import UserError
-from ouro_rl.paths import Key, Kind, kind_of, locate, put, texts_in
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.paths import Key, Kind, kind_of, locate, put, texts_in
 
 Config = TypeVar("Config", bound=Section)
 

@@ -7,8 +7,8 @@ from importlib import resources
 from pathlib import Path
 
 from ouro_rl.config.yaml12 import parse_yaml
-from ouro_rl.errors import UserError
-from ouro_rl.paths import expand, texts_in
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.paths import expand, texts_in
 
 
 def config_folder() -> Path:

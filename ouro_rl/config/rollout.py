@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ouro_rl.config.section import Section, UserFunction
-from ouro_rl.kv_rules import KVRule
-from ouro_rl.types import MOST_LOOPS, DepthPolicy, EarlyStop, ExitRule, TokenFilters
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.sampling_params import MOST_LOOPS, DepthPolicy, EarlyStop, ExitRule, TokenFilters
 
 Rule = Annotated[KVRule, Field(strict=False)]
 """A file has the rule's name."""

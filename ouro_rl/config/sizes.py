@@ -6,7 +6,7 @@ import os
 
 from ouro_rl.config.train import TrainConfig, largest_divisor
 from ouro_rl.config.warmstart import WarmstartConfig
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 
 LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 """What torchrun and accelerate tell each of several processes."""

@@ -21,7 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from ouro_rl.configuration_ouro import OuroConfig
-from ouro_rl.kv_rules import KVRule
+from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.model.choose_ops import choose_ops, torch_ops
 from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
 from ouro_rl.model.ops import TORCH_OPS, Ops

@@ -1,6 +1,6 @@
 """Replay: one parallel forward that reproduces a sequential adaptive generation exactly.
 
-Under each KV rule (`ouro_rl.kv_rules`) the states of loop t depend on loops <= t alone. `last_exited`: at loop t, tokens with
+Under each KV rule (`ouro_rl.core.kv_rule`) the states of loop t depend on loops <= t alone. `last_exited`: at loop t, tokens with
 d_j < t keep their state, keys and values, and are read as they are. `full`: all tokens run all loops, and the state at a token's
 depth is picked. `skip`: at loop t only the tokens with d_j >= t are read.
 
@@ -19,11 +19,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ouro_rl.kv_rules import KVRule
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.sampling_params import NO_DEPTH
 from ouro_rl.model.layers import OuroDecoderLayer, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
 from ouro_rl.model.ops import KernelOps, Ops
 from ouro_rl.row_kernels import RowKernels
-from ouro_rl.types import NO_DEPTH
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,8 +21,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from ouro_rl.core.progress import say
 from ouro_rl.processor import LEVELS, NATIVE, cpu_flags, is_x86, level, levels
-from ouro_rl.progress import say
 from ouro_rl.row_kernels import SWITCH
 
 FOLDER = Path(__file__).parent

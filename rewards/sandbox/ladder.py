@@ -14,7 +14,7 @@ import sysconfig
 import time
 from pathlib import Path
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 from rewards.sandbox.host import ChildGone, Command, Sandbox, SandboxError
 from rewards.sandbox.inside import syscalls, wire
 from rewards.sandbox.inside.confine import NOBODY, Limits, landlock_abi

@@ -1,6 +1,6 @@
 """The lock: the versions that were tested together, for each platform, and how what is installed here differs from them.
 
-`requirements.lock` is made by `make lock` and used by `make quickstart` and `make test`; `python -m ouro_rl.lock` prints differences.
+`requirements.lock` is made by `make lock` and used by `make quickstart` and `make test`; `python -m ouro_rl.core.lock` prints differences.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 
 Row = dict[str, Any]
 

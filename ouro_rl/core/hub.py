@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 
 MATH500 = "HuggingFaceH4/MATH-500"
 """The data set of the benchmark `math500`."""

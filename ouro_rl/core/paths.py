@@ -13,7 +13,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 Key = tuple[str | int, ...]

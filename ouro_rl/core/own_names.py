@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from ouro_rl.errors import UserError
+from ouro_rl.core.errors import UserError
 
 OWN = ("ouro_rl", "rewards", "rollout_workers")
 ROOT = str(Path(__file__).resolve().parent.parent)

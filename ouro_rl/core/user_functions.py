@@ -13,8 +13,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ouro_rl.errors import UserError
-from ouro_rl.own_names import refuse_clash
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.own_names import refuse_clash
 
 FORMS = "name it as module.path:function or path/to/file.py:function"
 

@@ -1,0 +1,19 @@
+"""Files that appear whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+
+def write_atomically(path: Path, parts: Iterable[str]) -> None:
+    """Write `parts` one after another to a temporary neighbour of `path`, then rename it over `path`."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(parts)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,53 @@
+"""Means, shares and confidence intervals."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from ouro_rl.core.sampling_params import NO_DEPTH
+
+Z_95 = 1.959963984540054
+"""Two-sided 95 % point of the normal distribution."""
+
+
+def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+    """95 % Wilson score interval of the share `correct / n`, as (low, high) within [0, 1].
+
+    With n = 0 nothing is known: (0, 1). Raises ValueError unless 0 <= correct <= n.
+    """
+    if not 0 <= correct <= n:
+        raise ValueError(f"need 0 <= correct <= n, got correct={correct}, n={n}")
+    if n == 0:
+        return 0.0, 1.0
+    share, z2 = correct / n, Z_95**2
+    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
+    # At 0 and n the bound is exactly the share; rounding would leave it some 1e-17 off.
+    low = 0.0 if correct == 0 else centre - half
+    high = 1.0 if correct == n else centre + half
+    return low, high
+
+
+def mean_depth(depths: Iterable[Sequence[int]]) -> float:
+    """Mean number of loops a token, over all tokens of all completions (not a mean of means); NaN without tokens."""
+    return _mean(depth for completion in depths for depth in completion if depth != NO_DEPTH)
+
+
+def depth_shares(depths: Iterable[int], max_loops: int) -> list[float]:
+    """Share of tokens at depth 1, 2, ... `max_loops`; sums to 1. NO_DEPTH is skipped; all NaN without tokens.
+
+    Raises ValueError at a depth outside 1..max_loops.
+    """
+    counts = Counter(depth for depth in depths if depth != NO_DEPTH)
+    if illegal := [depth for depth in counts if not 1 <= depth <= max_loops]:
+        raise ValueError(f"depths {sorted(illegal)} are outside 1..{max_loops}")
+    total = counts.total()
+    return [counts[depth] / total if total else math.nan for depth in range(1, max_loops + 1)]
+
+
+def _mean(values: Iterable[float]) -> float:
+    """Mean, summed without rounding so that the order of rollouts does not show; NaN of nothing."""
+    values = list(values)
+    return math.fsum(values) / len(values) if values else math.nan
