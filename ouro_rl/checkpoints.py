@@ -14,7 +14,7 @@ from transformers.utils import logging as transformers_logging
 from ouro_rl.checkpoint_files import refuse_misfit
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import is_local
-from ouro_rl.data import load_tokenizer
+from ouro_rl.data.prompts import load_tokenizer
 from ouro_rl.model import OuroConfig, OuroForCausalLM
 
 

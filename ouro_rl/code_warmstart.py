@@ -22,7 +22,7 @@ from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.rollout import RolloutRequest
 from ouro_rl.core.sampling_params import ExitRule, SamplingParams
-from ouro_rl.data import ChatFormat, completion_texts, render, stop_token_ids
+from ouro_rl.data.prompts import ChatFormat, completion_texts, render, stop_token_ids
 from ouro_rl.function_tasks import demonstration, tasks
 from ouro_rl.model import OuroConfig, OuroForCausalLM
 from ouro_rl.tiny_tokenizer import make_tokenizer

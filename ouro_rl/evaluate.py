@@ -23,10 +23,10 @@ from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, TokenFilters
 from ouro_rl.core.seeds import sample_seed
 from ouro_rl.core.summary_stats import mean_depth, wilson_interval
-from ouro_rl.data import ChatFormat, completion_texts, load_benchmark, stop_token_ids
+from ouro_rl.data.gold_answers import keep_gradable
+from ouro_rl.data.prompts import ChatFormat, completion_texts, load_benchmark, stop_token_ids
 from ouro_rl.exit_gate import check_depth_policy
 from ouro_rl.token_pieces import stop_strings_of
-from rewards.grade import keep_gradable
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool, describe_start

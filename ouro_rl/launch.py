@@ -20,7 +20,8 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.progress import say
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import SamplingParams
-from ouro_rl.data import ChatFormat, load_benchmark, load_prompts, stop_token_ids
+from ouro_rl.data.gold_answers import keep_gradable
+from ouro_rl.data.prompts import ChatFormat, load_benchmark, load_prompts, stop_token_ids
 from ouro_rl.evaluate import EvalRow, evaluate
 from ouro_rl.report import write_report
 from ouro_rl.run_folder import open_run_folder
@@ -28,7 +29,6 @@ from ouro_rl.rundir import RunDir
 from ouro_rl.sampling import GroupSampler
 from ouro_rl.token_pieces import stop_strings_of
 from ouro_rl.trainer import OuroGRPOTrainer
-from rewards.grade import keep_gradable
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool, describe_start

@@ -13,7 +13,7 @@ from transformers.trainer_utils import SaveStrategy
 from ouro_rl.checkpoints import load_policy
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
-from ouro_rl.data import load_prompts, stop_token_ids
+from ouro_rl.data.prompts import load_prompts, stop_token_ids
 from ouro_rl.launch import make_pool, make_scorer, sampling_params
 from ouro_rl.rundir import RunDir
 from ouro_rl.sampling import GroupSampler

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 from collections import Counter
@@ -14,16 +13,11 @@ from typing import Any
 
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.jsonl import read_jsonl
-from ouro_rl.core.rollout import Prompt
 from rewards.math_reward import MathReward
 from rewards.registry import RewardSpec
 from rewards.scorer import ItemScore, Scorer
 
-logger = logging.getLogger(__name__)
-
 _BATCH = 256
-MOST_LISTED = 10
-"""Gold answers that a warning shows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,28 +91,6 @@ def check_golds(golds: Sequence[Any], *, workers: int = 2, kwargs: Mapping[str, 
         return reward.unusable_golds(golds)
     finally:
         reward.close()
-
-
-def keep_gradable(
-    prompts: Sequence[Prompt], where: str, *, workers: int = 2, kwargs: Mapping[str, Any] | None = None
-) -> list[Prompt]:
-    """The prompts whose gold answer the `math` reward can grade against; those left out are counted and listed in a warning.
-    UserError when none is left."""
-    golds = [prompt.columns.get("answer", prompt.columns.get("solution")) for prompt in prompts]
-    if all(gold is None for gold in golds):
-        return list(prompts)  # answers of another kind, or none: whoever needs them says so
-    bad = check_golds(["" if gold is None else gold for gold in golds], workers=workers, kwargs=kwargs)
-    if not bad:
-        return list(prompts)
-    listed = [f"  row {prompts[i].index + 1}: {str(golds[i])[:60]!r} ({reason})" for i, reason in bad.items()]
-    if len(bad) == len(prompts):
-        raise UserError(f"{where}: no gold answer of {len(prompts)} can be graded; the first is\n{listed[0]}")
-    more = [f"  and {len(listed) - MOST_LISTED} more"] if len(listed) > MOST_LISTED else []
-    logger.warning(
-        "%s: left out %d of %d prompts, whose gold answers do not grade as equal to themselves:\n%s",
-        where, len(bad), len(prompts), "\n".join(listed[:MOST_LISTED] + more),
-    )  # fmt: skip
-    return [prompt for i, prompt in enumerate(prompts) if i not in bad]
 
 
 def read_rows(path: Path, required: Sequence[str] = ("completion",)) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from ouro_rl.arithmetic import is_held_out
 from ouro_rl.config.train import DataConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Rollout
-from ouro_rl.data import BOX_REQUEST, ChatFormat, completion_texts, load_benchmark, load_prompts
+from ouro_rl.data.prompts import BOX_REQUEST, ChatFormat, completion_texts, load_benchmark, load_prompts
 from ouro_rl.tiny_tokenizer import make_tokenizer
 
 TOKENIZER = make_tokenizer()

@@ -12,8 +12,9 @@ import pytest
 
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Prompt
+from ouro_rl.data.gold_answers import keep_gradable
 from rewards import reward_test
-from rewards.grade import check_golds, grade_file, keep_gradable
+from rewards.grade import check_golds, grade_file
 from rewards.math_reward import MathReward
 from rewards.process_pool import ProcessPool
 from rewards.registry import RewardSpec

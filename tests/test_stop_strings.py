@@ -9,7 +9,7 @@ import torch
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams, StopStrings
-from ouro_rl.data import completion_texts
+from ouro_rl.data.prompts import completion_texts
 from ouro_rl.tiny_tokenizer import make_tokenizer
 from ouro_rl.token_pieces import byte_alphabet, stop_strings_of, token_pieces
 from rollout_workers.engine import RolloutEngine

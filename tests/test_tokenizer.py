@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ouro_rl.core.errors import UserError
-from ouro_rl.data import load_tokenizer, stop_token_ids
+from ouro_rl.data.prompts import load_tokenizer, stop_token_ids
 from ouro_rl.tiny_tokenizer import WORDS, make_tokenizer
 
 TOKENIZER = make_tokenizer()

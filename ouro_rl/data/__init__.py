@@ -1,0 +1,1 @@
+"""Prompts: from a data set's rows to token ids."""
