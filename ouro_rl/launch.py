@@ -22,7 +22,7 @@ from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.data.gold_answers import keep_gradable
 from ouro_rl.data.prompts import ChatFormat, load_benchmark, load_prompts, stop_token_ids
-from ouro_rl.evaluate import EvalRow, evaluate
+from ouro_rl.evaluation.evaluate import EvalRow, evaluate
 from ouro_rl.report import write_report
 from ouro_rl.run_folder import open_run_folder
 from ouro_rl.rundir import RunDir

@@ -20,7 +20,7 @@ from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
 from ouro_rl.data.prompts import load_benchmark, stop_token_ids
-from ouro_rl.evaluate import EvalRow, evaluate, table
+from ouro_rl.evaluation.evaluate import EvalRow, evaluate, table
 from ouro_rl.exit_gate import exit_quantiles, log_stay
 from ouro_rl.losses import loop_cross_entropies, stage_one_loss, stage_two_loss
 from ouro_rl.model import OuroConfig, OuroForCausalLM

@@ -17,7 +17,8 @@ from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from ouro_rl.core.summary_stats import wilson_interval
 from ouro_rl.data.prompts import load_benchmark
-from ouro_rl.evaluate import EvalRequest, EvalRow, evaluate, math_scorer, run_eval, table
+from ouro_rl.evaluation.evaluate import EvalRow, evaluate, math_scorer, table
+from ouro_rl.evaluation.run import EvalRequest, run_eval
 from ouro_rl.tiny_tokenizer import make_tokenizer
 
 TOKENIZER = make_tokenizer()

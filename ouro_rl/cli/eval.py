@@ -58,7 +58,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     check_writable(arguments.out, "--out")
     check_workers(arguments.workers, 1, key="--workers")
     say("Importing torch and transformers")
-    from ouro_rl.evaluate import EvalRequest, run_eval
+    from ouro_rl.evaluation.run import EvalRequest, run_eval
 
     request = EvalRequest(
         model=arguments.model,

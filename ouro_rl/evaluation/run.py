@@ -1,4 +1,4 @@
-"""Accuracy, depth and length of a policy on a benchmark, at one exit rule or at a list of them."""
+"""`ouro-rl eval`: from a checkpoint and a benchmark to a table and eval.json."""
 
 from __future__ import annotations
 
@@ -9,62 +9,32 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from tqdm import tqdm
 
 import ouro_rl
 from ouro_rl.checkpoints import load_policy
 from ouro_rl.core.atomic_write import write_atomically
-from ouro_rl.core.errors import RunError
 from ouro_rl.core.progress import say
-from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
+from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, TokenFilters
-from ouro_rl.core.seeds import sample_seed
-from ouro_rl.core.summary_stats import mean_depth, wilson_interval
 from ouro_rl.data.gold_answers import keep_gradable
-from ouro_rl.data.prompts import ChatFormat, completion_texts, load_benchmark, stop_token_ids
+from ouro_rl.data.prompts import ChatFormat, load_benchmark, stop_token_ids
+from ouro_rl.evaluation.evaluate import EvalRow, evaluate, math_scorer, table
 from ouro_rl.exit_gate import check_depth_policy
 from ouro_rl.token_pieces import stop_strings_of
-from rewards.registry import RewardSpec
-from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool, describe_start
 
 SHORT_ANSWER, LONG_ANSWER = 64, 2048
 """Most tokens of an answer, on `arithmetic` and on anything else, when none are asked for."""
+
+
 MAX_BATCH = 256
 """Sequences alive at once on one engine."""
+
+
 DEFAULT_RULES = (ExitRule(kind="threshold", value=0.5),)
-
-
-class Pool(Protocol):
-    """What evaluation needs of `rollout_workers.pool.RolloutPool`."""
-
-    def rollout(
-        self, requests: Sequence[RolloutRequest], params: SamplingParams, on_progress: Any = None
-    ) -> list[Rollout]: ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class EvalRow:
-    """One line of an evaluation: one exit rule."""
-
-    name: str
-    accuracy: float
-    """Share of the scored completions that are correct."""
-    ci_low: float
-    ci_high: float
-    """95 % Wilson interval of the accuracy, for the number of problems: samples of one problem are not independent."""
-    mean_depth: float
-    """Loops a completion token, over all tokens of all completions."""
-    mean_length: float
-    """Tokens a completion."""
-    n: int
-    """Scored completions."""
-    correct: int
-    unscored: int
-    """Completions that the verifier could not score: in no other figure but depth and length."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,40 +78,6 @@ class EvalRequest:
         """With a fixed depth nothing beyond it is read by any KV rule, and nothing beyond it is run."""
         fixed = rule.kind == "fixed"
         return replace(self.depth_policy, min_depth=1, max_depth=int(rule.value)) if fixed else self.depth_policy
-
-
-def evaluate(
-    pool: Pool,
-    prompts: Sequence[Prompt],
-    params: SamplingParams,
-    *,
-    tokenizer: Any,
-    scorer: Scorer | None = None,
-    name: str | None = None,
-    samples: int = 1,
-    seed: int = 0,
-) -> EvalRow:
-    """Sample `samples` completions of every prompt by `params` and grade them with the `math` reward.
-
-    `scorer` must have that reward (default: one of its own); `name` is the row's (default: the exit rule's). Shows a progress
-    bar on a terminal. Raises RunError when nothing could be scored.
-    """
-    requests = [
-        RolloutRequest(prompt=prompt, seeds=tuple(sample_seed(seed, 0, prompt.index, k) for k in range(samples)))
-        for prompt in prompts
-    ]
-    name = name or params.exit_rule.label()
-    with tqdm(total=len(prompts) * samples, desc=name, unit="answer", disable=None) as bar:
-
-        def show(tokens: int, finished: int) -> None:
-            bar.set_postfix_str(f"{tokens:,} tokens", refresh=False)
-            bar.update(finished - bar.n)
-
-        rollouts = pool.rollout(requests, params, on_progress=show)
-        bar.update(len(rollouts) - bar.n)
-    asked = [prompt for prompt in prompts for _ in range(samples)]
-    values = _grade(asked, rollouts, tokenizer, scorer)
-    return _row(name, values, rollouts, problems=len(prompts))
 
 
 def run_eval(request: EvalRequest) -> Path:
@@ -191,26 +127,6 @@ def _sampling_params(request: EvalRequest, tokenizer: Any) -> SamplingParams:
     )
 
 
-def math_scorer(tokenizer: Any, prompts: Sequence[Prompt]) -> Scorer:
-    """The `math` reward; where the prompts open a thought, only what follows its end is an answer."""
-    thinking = bool(prompts) and tokenizer.decode(prompts[0].token_ids).rstrip().endswith("<think>")
-    return Scorer([RewardSpec("math", kwargs={"thinking": thinking})], workers=2)
-
-
-def table(rows: Sequence[EvalRow]) -> str:
-    """The rows as plain text, one line each."""
-    width = max(len("exit rule"), *(len(row.name) for row in rows))
-    lines = [f"{'exit rule':<{width}}  accuracy   95 % interval   mean depth   mean length       n"]
-    for row in rows:
-        interval = f"{row.ci_low:.1%}-{row.ci_high:.1%}"
-        note = f"  ({row.unscored} unscored)" if row.unscored else ""
-        lines.append(
-            f"{row.name:<{width}}  {row.accuracy:>8.1%}  {interval:>14}   {row.mean_depth:>10.2f}   {row.mean_length:>11.1f}"
-            f"  {row.n:>6}{note}"
-        )
-    return "\n".join(lines)
-
-
 def _load_problems(request: EvalRequest, tokenizer: Any) -> list[Prompt]:
     chat = ChatFormat.for_benchmark(request.benchmark)
     prompts = load_benchmark(
@@ -221,40 +137,6 @@ def _load_problems(request: EvalRequest, tokenizer: Any) -> list[Prompt]:
         chat=replace(chat, assistant_prefix=request.assistant_prefix),
     )
     return keep_gradable(prompts, f"--benchmark {request.benchmark}")
-
-
-def _grade(
-    asked: Sequence[Prompt], rollouts: Sequence[Rollout], tokenizer: Any, scorer: Scorer | None
-) -> list[float | None]:
-    texts = completion_texts(tokenizer, rollouts)
-    answers = {"answer": [prompt.columns["answer"] for prompt in asked]}
-    with ExitStack() as cleanup:
-        scorer = scorer or cleanup.enter_context(math_scorer(tokenizer, asked))
-        scores = scorer.score([prompt.messages for prompt in asked], texts, answers)
-    if all(score.rewards["math"] is None for score in scores):
-        raise RunError(
-            f"none of {len(scores)} answers could be scored; the first: {scores[0].details or scores[0].statuses}"
-        )
-    return [score.rewards["math"] for score in scores]
-
-
-def _row(name: str, values: Sequence[float | None], rollouts: Sequence[Rollout], *, problems: int) -> EvalRow:
-    scored = [value for value in values if value is not None]
-    correct = sum(value == 1.0 for value in scored)
-    accuracy = correct / len(scored)
-    independent = min(problems, len(scored))
-    low, high = wilson_interval(accuracy * independent, independent)
-    return EvalRow(
-        name=name,
-        accuracy=accuracy,
-        ci_low=low,
-        ci_high=high,
-        mean_depth=mean_depth(rollout.depths for rollout in rollouts),
-        mean_length=sum(len(rollout.completion_ids) for rollout in rollouts) / len(rollouts),
-        n=len(scored),
-        correct=correct,
-        unscored=len(values) - len(scored),
-    )
 
 
 def _record(

@@ -1,0 +1,136 @@
+"""Accuracy, depth and length of a policy on a benchmark, at one exit rule or at a list of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from ouro_rl.core.errors import RunError
+from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
+from ouro_rl.core.sampling_params import SamplingParams
+from ouro_rl.core.seeds import sample_seed
+from ouro_rl.core.summary_stats import mean_depth, wilson_interval
+from ouro_rl.data.prompts import completion_texts
+from rewards.registry import RewardSpec
+from rewards.scorer import Scorer
+
+
+class Pool(Protocol):
+    """What evaluation needs of `rollout_workers.pool.RolloutPool`."""
+
+    def rollout(
+        self, requests: Sequence[RolloutRequest], params: SamplingParams, on_progress: Any = None
+    ) -> list[Rollout]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalRow:
+    """One line of an evaluation: one exit rule."""
+
+    name: str
+    accuracy: float
+    """Share of the scored completions that are correct."""
+    ci_low: float
+    ci_high: float
+    """95 % Wilson interval of the accuracy, for the number of problems: samples of one problem are not independent."""
+    mean_depth: float
+    """Loops a completion token, over all tokens of all completions."""
+    mean_length: float
+    """Tokens a completion."""
+    n: int
+    """Scored completions."""
+    correct: int
+    unscored: int
+    """Completions that the verifier could not score: in no other figure but depth and length."""
+
+
+def evaluate(
+    pool: Pool,
+    prompts: Sequence[Prompt],
+    params: SamplingParams,
+    *,
+    tokenizer: Any,
+    scorer: Scorer | None = None,
+    name: str | None = None,
+    samples: int = 1,
+    seed: int = 0,
+) -> EvalRow:
+    """Sample `samples` completions of every prompt by `params` and grade them with the `math` reward.
+
+    `scorer` must have that reward (default: one of its own); `name` is the row's (default: the exit rule's). Shows a progress
+    bar on a terminal. Raises RunError when nothing could be scored.
+    """
+    requests = [
+        RolloutRequest(prompt=prompt, seeds=tuple(sample_seed(seed, 0, prompt.index, k) for k in range(samples)))
+        for prompt in prompts
+    ]
+    name = name or params.exit_rule.label()
+    with tqdm(total=len(prompts) * samples, desc=name, unit="answer", disable=None) as bar:
+
+        def show(tokens: int, finished: int) -> None:
+            bar.set_postfix_str(f"{tokens:,} tokens", refresh=False)
+            bar.update(finished - bar.n)
+
+        rollouts = pool.rollout(requests, params, on_progress=show)
+        bar.update(len(rollouts) - bar.n)
+    asked = [prompt for prompt in prompts for _ in range(samples)]
+    values = _grade(asked, rollouts, tokenizer, scorer)
+    return _row(name, values, rollouts, problems=len(prompts))
+
+
+def math_scorer(tokenizer: Any, prompts: Sequence[Prompt]) -> Scorer:
+    """The `math` reward; where the prompts open a thought, only what follows its end is an answer."""
+    thinking = bool(prompts) and tokenizer.decode(prompts[0].token_ids).rstrip().endswith("<think>")
+    return Scorer([RewardSpec("math", kwargs={"thinking": thinking})], workers=2)
+
+
+def table(rows: Sequence[EvalRow]) -> str:
+    """The rows as plain text, one line each."""
+    width = max(len("exit rule"), *(len(row.name) for row in rows))
+    lines = [f"{'exit rule':<{width}}  accuracy   95 % interval   mean depth   mean length       n"]
+    for row in rows:
+        interval = f"{row.ci_low:.1%}-{row.ci_high:.1%}"
+        note = f"  ({row.unscored} unscored)" if row.unscored else ""
+        lines.append(
+            f"{row.name:<{width}}  {row.accuracy:>8.1%}  {interval:>14}   {row.mean_depth:>10.2f}   {row.mean_length:>11.1f}"
+            f"  {row.n:>6}{note}"
+        )
+    return "\n".join(lines)
+
+
+def _grade(
+    asked: Sequence[Prompt], rollouts: Sequence[Rollout], tokenizer: Any, scorer: Scorer | None
+) -> list[float | None]:
+    texts = completion_texts(tokenizer, rollouts)
+    answers = {"answer": [prompt.columns["answer"] for prompt in asked]}
+    with ExitStack() as cleanup:
+        scorer = scorer or cleanup.enter_context(math_scorer(tokenizer, asked))
+        scores = scorer.score([prompt.messages for prompt in asked], texts, answers)
+    if all(score.rewards["math"] is None for score in scores):
+        raise RunError(
+            f"none of {len(scores)} answers could be scored; the first: {scores[0].details or scores[0].statuses}"
+        )
+    return [score.rewards["math"] for score in scores]
+
+
+def _row(name: str, values: Sequence[float | None], rollouts: Sequence[Rollout], *, problems: int) -> EvalRow:
+    scored = [value for value in values if value is not None]
+    correct = sum(value == 1.0 for value in scored)
+    accuracy = correct / len(scored)
+    independent = min(problems, len(scored))
+    low, high = wilson_interval(accuracy * independent, independent)
+    return EvalRow(
+        name=name,
+        accuracy=accuracy,
+        ci_low=low,
+        ci_high=high,
+        mean_depth=mean_depth(rollout.depths for rollout in rollouts),
+        mean_length=sum(len(rollout.completion_ids) for rollout in rollouts) / len(rollouts),
+        n=len(scored),
+        correct=correct,
+        unscored=len(values) - len(scored),
+    )
