@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ouro_rl.model.ops import KernelOps, Ops
-from ouro_rl.row_kernels import RowKernels
+from ouro_rl.kernels.interface import RowKernels
+from ouro_rl.kernels.ops import KernelOps, Ops
 from rollout_workers.kv_cache import NO_PAGE, KVCache
 from rollout_workers.prefill import Piece, Prefill
 

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ouro_rl.kernels.ops import KernelOps
 from ouro_rl.model import OuroForCausalLM
 from ouro_rl.model.layers import in_tiles
-from ouro_rl.model.ops import KernelOps
 from ouro_rl.model.stack import LayerStack
 from rollout_workers.attention import Rows, choose_attention
 from rollout_workers.kv_cache import KVCache

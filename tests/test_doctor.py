@@ -17,7 +17,7 @@ from ouro_rl import doctor_checks, native
 from ouro_rl.cli import doctor
 from ouro_rl.core.errors import UserError
 from ouro_rl.doctor_checks import CHECKS, Finding
-from ouro_rl.row_kernels import SWITCH
+from ouro_rl.kernels.interface import SWITCH
 from rewards.sandbox import ladder
 from tests.references.places import REPOSITORY
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from ouro_rl import native
+from ouro_rl.kernels.processor import LEVEL, levels
 from ouro_rl.native.build import find_compiler
-from ouro_rl.processor import LEVEL, levels
 
 ENVIRONMENTS = {
     "baseline": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},

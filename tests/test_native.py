@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from ouro_rl import native
 from ouro_rl.core.sampling_params import SamplingParams
+from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
 from ouro_rl.model import OuroConfig, OuroForCausalLM
-from ouro_rl.model.ops import TORCH_OPS, KernelOps
 from ouro_rl.native import onednn_product
 from ouro_rl.native.build import library
 from rollout_workers.attention import KernelAttention, Rows

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from ouro_rl import native
+from ouro_rl.kernels.processor import LEVEL, levels
 from ouro_rl.native import build
-from ouro_rl.processor import LEVEL, levels
 
 KERNELS, WHY = native.load()
 pytestmark = pytest.mark.skipif(KERNELS is None, reason=WHY)

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from ouro_rl import triton_kernels
+from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
+from ouro_rl.kernels.select import choose_ops
 from ouro_rl.model import OuroConfig, OuroForCausalLM
-from ouro_rl.model.choose_ops import choose_ops
-from ouro_rl.model.ops import TORCH_OPS, KernelOps
 from ouro_rl.triton_kernels import attention_gradient
 from rollout_workers.attention import KernelAttention, TorchAttention, choose_attention
 from tests.references.places import REPOSITORY

@@ -21,9 +21,9 @@ import torch
 from ouro_rl.bench.replay import first_samples, group_batch, replay_once, trainer_model
 from ouro_rl.bench.timing import Say, TimedCall, excess, ratios, run_together, spread, take_turns, warm_up
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
+from ouro_rl.kernels.ops import KernelOps
+from ouro_rl.kernels.processor import has_bf16_products
 from ouro_rl.model import OuroForCausalLM
-from ouro_rl.model.ops import KernelOps
-from ouro_rl.processor import has_bf16_products
 from rollout_workers.engine import RolloutEngine
 
 GROUPS = 2

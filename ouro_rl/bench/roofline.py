@@ -19,8 +19,8 @@ import torch
 from ouro_rl.bench.timing import Run
 from ouro_rl.bench.workload import QUICK, Sizes, bench_model
 from ouro_rl.core.errors import RunError
-from ouro_rl.model.ops import KernelOps
-from ouro_rl.processor import has_bf16_products
+from ouro_rl.kernels.ops import KernelOps
+from ouro_rl.kernels.processor import has_bf16_products
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,10 +11,10 @@ import select
 import sys
 from collections.abc import Sequence
 
-from ouro_rl import processor
 from ouro_rl.cli.parser import parse
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.own_names import pin_own_packages
+from ouro_rl.kernels import processor
 
 MESSAGE_LINES = 3
 QUIET = {

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
 from ouro_rl.configuration_ouro import OuroConfig
-from ouro_rl.model.ops import TORCH_OPS, Ops, Rope
+from ouro_rl.kernels.ops import TORCH_OPS, Ops, Rope
 
 Attend = Callable[..., tuple[Tensor, Any]]
 """(attention module, q [..., heads, dim], k, v [..., kv heads, dim], *extra) -> (mixed [..., heads, dim], anything)."""

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import NO_DEPTH
+from ouro_rl.kernels.interface import RowKernels
+from ouro_rl.kernels.ops import KernelOps, Ops
 from ouro_rl.model.layers import OuroDecoderLayer, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
-from ouro_rl.model.ops import KernelOps, Ops
-from ouro_rl.row_kernels import RowKernels
 
 
 @dataclass(frozen=True, kw_only=True)

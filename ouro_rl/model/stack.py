@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from ouro_rl.kernels.interface import LayerWeights, Stack
+from ouro_rl.kernels.ops import KernelOps
+from ouro_rl.kernels.weight_cache import refer_to, version_of
 from ouro_rl.model.layers import OuroDecoderLayer
-from ouro_rl.model.ops import KernelOps, refer_to, version_of
-from ouro_rl.row_kernels import LayerWeights, Stack
 
 if TYPE_CHECKING:
     from ouro_rl.model.modeling_ouro import OuroModel

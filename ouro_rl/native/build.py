@@ -22,8 +22,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ouro_rl.core.progress import say
-from ouro_rl.processor import LEVELS, NATIVE, cpu_flags, is_x86, level, levels
-from ouro_rl.row_kernels import SWITCH
+from ouro_rl.kernels.interface import SWITCH
+from ouro_rl.kernels.processor import LEVELS, NATIVE, cpu_flags, is_x86, level, levels
 
 FOLDER = Path(__file__).parent
 FLAGS = ("-O3", "-fPIC", "-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math")

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ouro_rl.kernels.interface import LayerWeights, Product
+from ouro_rl.kernels.processor import has_bf16_products
 from ouro_rl.native.calling import PagedRows, declare, is_half, made, numbers_of_product, pointers, threads_for
 from ouro_rl.native.stack import NativeStack
-from ouro_rl.processor import has_bf16_products
-from ouro_rl.row_kernels import LayerWeights, Product
 
 PANEL = 32
 """Columns that `linear.c` computes together."""
@@ -74,7 +74,7 @@ def rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 class Kernels:
-    """The functions of the library, as `ouro_rl.row_kernels.RowKernels` has them."""
+    """The functions of the library, as `ouro_rl.kernels.interface.RowKernels` has them."""
 
     asks_the_host = True
 

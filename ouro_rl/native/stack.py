@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ouro_rl.kernels.interface import LayerWeights
 from ouro_rl.native.calling import Layer, PagedRows, is_half, made, numbers_of_product, pointers, threads_for
-from ouro_rl.row_kernels import LayerWeights
 
 if TYPE_CHECKING:
     from ouro_rl.native.kernels import PackedWeights
 
 
 class NativeStack:
-    """`ouro_rl.row_kernels.Stack` by stack.c. The norms' weights are rounded, and in fp32: see `kernels.rounded`."""
+    """`ouro_rl.kernels.interface.Stack` by stack.c. The norms' weights are rounded, and in fp32: see `kernels.rounded`."""
 
     def __init__(
         self,

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from ouro_rl.row_kernels import SWITCH, RowKernels
+from ouro_rl.kernels.interface import SWITCH, RowKernels
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 

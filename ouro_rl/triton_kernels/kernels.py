@@ -1,4 +1,4 @@
-"""The Triton kernels as `ouro_rl.row_kernels.RowKernels` has them. Importing this needs `triton`.
+"""The Triton kernels as `ouro_rl.kernels.interface.RowKernels` has them. Importing this needs `triton`.
 
 On CUDA tensors in fp32, fp16 or bf16; on any tensors where Triton interprets. `plan_rows`, `attend` and `attend_gradient` go together.
 """
@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ouro_rl.row_kernels import Product
+from ouro_rl.kernels.interface import Product
 from ouro_rl.triton_kernels import attention, attention_gradient, linear, rowwise
 from ouro_rl.triton_kernels.weights import product_by
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ouro_rl.row_kernels import Product
+from ouro_rl.kernels.interface import Product
 
 
 def product_by(

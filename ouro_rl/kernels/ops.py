@@ -1,4 +1,4 @@
-"""The operations of a layer on rows: in plain torch, or by kernels for single rows (`ouro_rl.row_kernels`).
+"""The operations of a layer on rows: in plain torch, or by kernels for single rows (`ouro_rl.kernels.interface`).
 
 `KernelOps` computes each row by itself, so that a rollout worker (any batch) and the trainer's replay (another batch) get the same
 bits from the same inputs; products apart, its gradients are kernels too. `TorchOps` is what every device has.
@@ -6,8 +6,7 @@ bits from the same inputs; products apart, its gradients are kernels too. `Torch
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Protocol
 
 import torch
@@ -15,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from ouro_rl.processor import has_bf16_products
-from ouro_rl.row_kernels import Product, RowKernels
+from ouro_rl.kernels.autograd import _Linear, _RMSNorm, _Rotate, _SiluMul
+from ouro_rl.kernels.interface import Product, RowKernels
+from ouro_rl.kernels.weight_cache import _count_step, _Kept
 
 Rope = tuple[Tensor, Tensor]
 """What `Ops.rope` gives: two tensors by row, for `Ops.rotate`."""
@@ -146,119 +146,7 @@ class KernelOps:
         return _Rotate.apply(self.kernels, x, *rope) if torch.is_grad_enabled() else self.kernels.rotate(x, *rope)
 
 
-class _Kept:
-    """The product by some weights, as of a version of them. Does not keep them alive, and knows another tensor that got their place."""
-
-    def __init__(self, weights: Sequence[Tensor]):
-        self.weights = [weakref.ref(weight) for weight in weights]
-        self._version: tuple = ()
-        self._product: Product | None = None
-
-    def is_of(self, weights: Sequence[Tensor]) -> bool:
-        return refer_to(self.weights, weights)
-
-    def forget_with(self, kept: dict[tuple, _Kept], key: tuple) -> None:
-        """Leave `kept` with the first of the weights that goes."""
-
-        def forget(_: object) -> None:
-            if kept.get(key) is self:
-                del kept[key]
-
-        self.weights = [weakref.ref(reference(), forget) for reference in self.weights]
-
-    def product(self, kernels: RowKernels, weights: Sequence[Tensor], dtype: torch.dtype, exact: bool) -> Product:
-        version = version_of(weights)
-        if self._product is None or self._version != version:
-            self._product = kernels.product(weights, dtype, exact=exact, old=self._product)
-            self._version = version
-        return self._product
-
-
 TORCH_OPS = TorchOps()
-
-optimizer_steps = 0
-"""Of all optimizers of this process: fused ones change weights without a new `_version`."""
-
-
-def version_of(weights: Sequence[Tensor]) -> tuple:
-    """Another one when any of these tensors has changed, or moved."""
-    return optimizer_steps, *((weight._version, weight.data_ptr()) for weight in weights)
-
-
-def refer_to(references: Sequence[weakref.ref], tensors: Sequence[Tensor]) -> bool:
-    """Whether these are references to these very tensors."""
-    return all(reference() is tensor for reference, tensor in zip(references, tensors, strict=True))
-
-
-def _count_step(*_: object) -> None:
-    global optimizer_steps
-    optimizer_steps += 1
 
 
 register_optimizer_step_post_hook(_count_step)
-
-
-def gradient_product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b in the precision of a, by fp32 where bf16 would be emulated."""
-    if a.dtype == torch.bfloat16 and a.device.type == "cpu" and not has_bf16_products():
-        return (a.float() @ b.float()).to(a.dtype)
-    return a @ b.to(a.dtype)
-
-
-class _Linear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, x: Tensor, product: Product, *weights: Tensor) -> Tensor:
-        ctx.save_for_backward(x, *weights)
-        return product(x)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        x, *weights = ctx.saved_tensors
-        grad_x = None
-        if ctx.needs_input_grad[0]:
-            grad_x = gradient_product(grad, torch.cat(weights) if len(weights) > 1 else weights[0])
-        grads: Sequence[Tensor | None] = [None] * len(weights)
-        if any(ctx.needs_input_grad[2:]):
-            whole = gradient_product(grad.t(), x)
-            grads = [part.to(weight.dtype) for part, weight in zip(whole.split([len(w) for w in weights]), weights, strict=True)]
-        return grad_x, None, *grads
-
-
-class _RMSNorm(torch.autograd.Function):
-    """y = x r w with r = 1 / sqrt(mean(x^2) + eps)."""
-
-    @staticmethod
-    def forward(ctx, kernels: RowKernels, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        ctx.kernels, ctx.eps = kernels, eps
-        return kernels.rms_norm(x, weight, eps)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        x, weight = ctx.saved_tensors
-        grad_x, grad_weight = ctx.kernels.rms_norm_gradient(grad, x, weight, ctx.eps)
-        return None, grad_x, grad_weight.to(weight.dtype), None
-
-
-class _Rotate(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, kernels: RowKernels, x: Tensor, cosines: Tensor, sines: Tensor) -> Tensor:
-        ctx.kernels = kernels
-        ctx.save_for_backward(cosines, sines)
-        return kernels.rotate(x, cosines, sines)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        return None, ctx.kernels.rotate(grad, *ctx.saved_tensors, back=True), None, None
-
-
-class _SiluMul(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx, kernels: RowKernels, gate: Tensor, up: Tensor) -> Tensor:
-        ctx.kernels = kernels
-        ctx.save_for_backward(gate, up)
-        return kernels.silu_mul(gate, up)
-
-    @staticmethod
-    def backward(ctx, grad: Tensor):
-        return None, *ctx.kernels.silu_mul_gradient(grad, *ctx.saved_tensors)

@@ -7,7 +7,7 @@ from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
 from ouro_rl import native, triton_kernels
-from ouro_rl.model.ops import TORCH_OPS, KernelOps, Ops, TorchOps
+from ouro_rl.kernels.ops import TORCH_OPS, KernelOps, Ops, TorchOps
 
 
 def torch_ops(config: PreTrainedConfig) -> TorchOps:

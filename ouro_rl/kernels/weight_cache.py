@@ -1,0 +1,58 @@
+"""Packed copies of weights, and how to tell that a weight has changed."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ouro_rl.kernels.interface import Product, RowKernels
+
+
+class _Kept:
+    """The product by some weights, as of a version of them. Does not keep them alive, and knows another tensor that got their place."""
+
+    def __init__(self, weights: Sequence[Tensor]):
+        self.weights = [weakref.ref(weight) for weight in weights]
+        self._version: tuple = ()
+        self._product: Product | None = None
+
+    def is_of(self, weights: Sequence[Tensor]) -> bool:
+        return refer_to(self.weights, weights)
+
+    def forget_with(self, kept: dict[tuple, _Kept], key: tuple) -> None:
+        """Leave `kept` with the first of the weights that goes."""
+
+        def forget(_: object) -> None:
+            if kept.get(key) is self:
+                del kept[key]
+
+        self.weights = [weakref.ref(reference(), forget) for reference in self.weights]
+
+    def product(self, kernels: RowKernels, weights: Sequence[Tensor], dtype: torch.dtype, exact: bool) -> Product:
+        version = version_of(weights)
+        if self._product is None or self._version != version:
+            self._product = kernels.product(weights, dtype, exact=exact, old=self._product)
+            self._version = version
+        return self._product
+
+
+optimizer_steps = 0
+"""Of all optimizers of this process: fused ones change weights without a new `_version`."""
+
+
+def version_of(weights: Sequence[Tensor]) -> tuple:
+    """Another one when any of these tensors has changed, or moved."""
+    return optimizer_steps, *((weight._version, weight.data_ptr()) for weight in weights)
+
+
+def refer_to(references: Sequence[weakref.ref], tensors: Sequence[Tensor]) -> bool:
+    """Whether these are references to these very tensors."""
+    return all(reference() is tensor for reference, tensor in zip(references, tensors, strict=True))
+
+
+def _count_step(*_: object) -> None:
+    global optimizer_steps
+    optimizer_steps += 1
