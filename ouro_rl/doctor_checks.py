@@ -78,7 +78,7 @@ def processor() -> Finding:
 
 
 def kernels() -> Finding:
-    from ouro_rl import native
+    from ouro_rl.kernels.cpu import select as native
 
     found, description = native.load()
     problem = "without the C kernels rollouts and training take several times as long; the reason stands above"

@@ -49,7 +49,7 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test runs without the C kernels."""
-    from ouro_rl import native
+    from ouro_rl.kernels.cpu import select as native
 
     monkeypatch.setattr(native, "load", lambda: (None, "plain torch (asked for by a test)"))
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from ouro_rl import native
+from ouro_rl.kernels.cpu import select as native
 from ouro_rl.model import OuroConfig, OuroForCausalLM
 
 FP32_UNIT = 2.0**-24

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from ouro_rl import native
+from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.cpu.build import find_compiler
 from ouro_rl.kernels.processor import LEVEL, levels
-from ouro_rl.native.build import find_compiler
 
 ENVIRONMENTS = {
     "baseline": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},

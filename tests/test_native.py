@@ -8,12 +8,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from ouro_rl import native
 from ouro_rl.core.sampling_params import SamplingParams
+from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.cpu.build import library
+from ouro_rl.kernels.cpu.kernels import onednn_product
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
 from ouro_rl.model import OuroConfig, OuroForCausalLM
-from ouro_rl.native import onednn_product
-from ouro_rl.native.build import library
 from rollout_workers.attention import KernelAttention, Rows
 from rollout_workers.engine import RolloutEngine
 from rollout_workers.kv_cache import KVCache

@@ -10,9 +10,9 @@ import sys
 import pytest
 import torch
 
-from ouro_rl import native
+from ouro_rl.kernels.cpu import build
+from ouro_rl.kernels.cpu import select as native
 from ouro_rl.kernels.processor import LEVEL, levels
-from ouro_rl.native import build
 
 KERNELS, WHY = native.load()
 pytestmark = pytest.mark.skipif(KERNELS is None, reason=WHY)
@@ -96,7 +96,7 @@ def test_a_library_that_cannot_be_kept_leaves_nothing_behind(tmp_path):
     anybodys = tmp_path / "tmp" / f"ouro-rl-{os.getuid()}"
     anybodys.mkdir()
     anybodys.chmod(0o777)
-    code = "import os, torch\nfrom ouro_rl.native.build import library\nprint(library()[1], flush=True)\nos._exit(0)"
+    code = "import os, torch\nfrom ouro_rl.kernels.cpu.build import library\nprint(library()[1], flush=True)\nos._exit(0)"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
     environment.pop(native.SWITCH, None)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ouro_rl.kernels.cpu.build import BRANCHES, FLAGS, FOLDER, flags_for
 from ouro_rl.kernels.processor import levels
-from ouro_rl.native.build import BRANCHES, FLAGS, FOLDER, flags_for
 
 DRIVER = Path(__file__).with_name("kernels_driver.c")
 ARM = ("aarch64-linux-gnu-gcc", "qemu-aarch64")

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ouro_rl import native
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
+from ouro_rl.kernels.cpu import select as native
 from ouro_rl.model import OuroConfig, OuroForCausalLM
 from ouro_rl.model.layers import OuroRMSNorm
 from rollout_workers.engine import RolloutEngine
@@ -77,7 +77,7 @@ def test_gives_the_bits_of_the_single_calls(dtype, shape, rule, monkeypatch, thr
     seen = both_ways(monkeypatch)
     for workers, chunk in ((1, None), (3, 5)):
         threads(workers)
-        monkeypatch.setattr("ouro_rl.native.calling.WORK_PER_THREAD", 1)
+        monkeypatch.setattr("ouro_rl.kernels.cpu.ctypes_calls.WORK_PER_THREAD", 1)
         RolloutEngine(model, max_batch=20, prefill_rows=chunk).generate(make_requests([50, 1, 7, 61], group=6), params)
     assert max(seen) > 60 and min(seen) < 14
 
@@ -138,7 +138,7 @@ def test_takes_threads_for_long_contexts(monkeypatch):
     """A few rows of a narrow model read many pages."""
     model = model_of(1, SHAPES[1])
     engine, asked = RolloutEngine(model, max_batch=1), []
-    monkeypatch.setattr("ouro_rl.native.stack.threads_for", lambda work: asked.append(work) or 1)
+    monkeypatch.setattr("ouro_rl.kernels.cpu.layer_stack.threads_for", lambda work: asked.append(work) or 1)
     engine.generate(make_requests([3, 200], group=1), PARAMS)
     assert max(asked) > 200 * 200 / 2 * 128 > 8 * min(asked)
 

@@ -5,8 +5,8 @@ import pytest
 from ouro_rl.cli import main as cli
 from ouro_rl.core.errors import UserError
 from ouro_rl.kernels import processor
+from ouro_rl.kernels.cpu.build import flags_for, library
 from ouro_rl.kernels.processor import LEVEL, LEVELS, has_bf16_products, level, levels
-from ouro_rl.native.build import flags_for, library
 
 AVX2 = "flags : sse2 avx2 bmi1 bmi2 f16c fma movbe"
 AVX512 = f"{AVX2} avx512f avx512bw avx512cd avx512dq avx512vl"

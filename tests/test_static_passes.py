@@ -5,10 +5,10 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from ouro_rl import native
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, EarlyStop, ExitRule, SamplingParams, StopStrings, TokenFilters
+from ouro_rl.kernels.cpu import select as native
 from rollout_workers import scheduler, static_passes
 from rollout_workers.engine import RolloutEngine, lockstep
 from rollout_workers.static_passes import StaticPasses

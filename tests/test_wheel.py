@@ -70,7 +70,7 @@ def test_it_holds_every_file_of_packages_and_configs_and_no_other(wheel):
     assert inside == project_files()
     for name in ("ouro_rl/py.typed", "rewards/py.typed", "rollout_workers/py.typed", "ouro_rl/requirements.lock"):
         assert name in inside
-    assert "ouro_rl/configs/tiny_ouro/model.safetensors" in inside and "ouro_rl/native/stack.c" in inside
+    assert "ouro_rl/configs/tiny_ouro/model.safetensors" in inside and "ouro_rl/kernels/cpu/layer_stack.c" in inside
 
 
 def test_it_describes_itself(installed):

@@ -89,7 +89,7 @@ def rows_in(dtype, kernels, theirs):
 
 
 def rows():
-    from ouro_rl import native
+    from ouro_rl.kernels.cpu import select as native
 
     for dtype in DTYPES:
         rows_in(dtype, TritonKernels(sharing=1), native.load()[0])

@@ -6,9 +6,9 @@ from unittest import mock
 
 import torch
 
-from ouro_rl import native
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, SamplingParams
+from ouro_rl.kernels.cpu import select as native
 from ouro_rl.triton_kernels import attention, linear
 from ouro_rl.triton_kernels import trial as trial_module
 from ouro_rl.triton_kernels.kernels import TritonKernels

@@ -1,4 +1,4 @@
-"""Triton kernels for CUDA devices, shared by the rollout workers and the trainer's replay, as `ouro_rl.native` is on the CPU."""
+"""Triton kernels for CUDA devices, shared by the rollout workers and the trainer's replay, as `ouro_rl.kernels.cpu.select` is on the CPU."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What happens to rows between the products: norms, rotation, the MLP's activation, and their gradients. Importing this needs `triton`.
 
-The sums, the roundings and their places are those of `ouro_rl/native/rowwise.c`. A row is worked on by one program, and what a program is
+The sums, the roundings and their places are those of `ouro_rl/kernels/cpu/rowwise.c`. A row is worked on by one program, and what a program is
 compiled for does not tell how many rows there are (nor a stride, which of one row may be anything): no row depends on another.
 """
 

@@ -6,10 +6,11 @@ import functools
 
 import torch
 
+from ouro_rl.kernels.cpu.build import library
+from ouro_rl.kernels.cpu.kernels import Kernels, onednn_product
+from ouro_rl.kernels.cpu.packing import pack
 from ouro_rl.kernels.interface import SWITCH
 from ouro_rl.kernels.processor import has_bf16_products
-from ouro_rl.native.build import library
-from ouro_rl.native.kernels import Kernels, onednn_product, pack
 
 __all__ = ["SWITCH", "Kernels", "choose", "has_bf16_products", "load", "onednn_product", "pack"]
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from ouro_rl.kernels.cpu.ctypes_calls import Layer, PagedRows, is_half, made, numbers_of_product, pointers, threads_for
 from ouro_rl.kernels.interface import LayerWeights
-from ouro_rl.native.calling import Layer, PagedRows, is_half, made, numbers_of_product, pointers, threads_for
 
 if TYPE_CHECKING:
-    from ouro_rl.native.kernels import PackedWeights
+    from ouro_rl.kernels.cpu.packing import PackedWeights
 
 
 class NativeStack:

@@ -8,49 +8,31 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ouro_rl.kernels.cpu.ctypes_calls import (
+    PagedRows,
+    declare,
+    is_half,
+    made,
+    numbers_of_product,
+    pointers,
+    threads_for,
+)
+from ouro_rl.kernels.cpu.layer_stack import NativeStack
+from ouro_rl.kernels.cpu.packing import PackedWeights, pack
 from ouro_rl.kernels.interface import LayerWeights, Product
 from ouro_rl.kernels.processor import has_bf16_products
-from ouro_rl.native.calling import PagedRows, declare, is_half, made, numbers_of_product, pointers, threads_for
-from ouro_rl.native.stack import NativeStack
 
-PANEL = 32
-"""Columns that `linear.c` computes together."""
-LANES = 16
-"""Columns of bf16 that lie side by side in a panel."""
 NORM_PART = 64
 """Rows whose gradients of the norm's weight `rowwise.c` adds up before they are handed out."""
 ONEDNN_TILE = 64
 """Rows of a product by oneDNN when rows must not depend on their company: its results change with the number of rows."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PackedWeights:
-    """A matrix [N, K] in the order in which `linear` reads it."""
-
-    panels: Tensor
-    """fp32 [ceil(N / 32), K, 32]; bf16 [ceil(N / 32), K, 16, 2]: columns c and c + 16 side by side."""
-    outputs: int
-
-    @property
-    def inputs(self) -> int:
-        return self.panels.shape[1]
-
-
-def pack(weights: Tensor) -> PackedWeights:
-    """[N, K], fp32 or bf16."""
-    outputs, inputs = weights.shape
-    filled = F.pad(weights.detach(), (0, 0, 0, -outputs % PANEL))
-    panels = filled.view(-1, PANEL, inputs).transpose(1, 2)
-    if weights.dtype == torch.bfloat16:
-        panels = panels.unflatten(2, (2, LANES)).transpose(2, 3)
-    return PackedWeights(panels=panels.contiguous(), outputs=outputs)
 
 
 def onednn_product(weights: Tensor, tile: int | None) -> Callable[[Tensor], Tensor]:
