@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ouro_rl.triton_kernels.weights import product_by
+from ouro_rl.kernels.gpu.weights import product_by
 from rollout_workers.cuda_graphs import WARM_UPS
 from rollout_workers.kv_cache import NO_PAGE
 

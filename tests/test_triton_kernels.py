@@ -9,11 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from ouro_rl import triton_kernels
+from ouro_rl.kernels.gpu import attention_gradient
+from ouro_rl.kernels.gpu import select as triton_kernels
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
 from ouro_rl.kernels.select import choose_ops
 from ouro_rl.model import OuroConfig, OuroForCausalLM
-from ouro_rl.triton_kernels import attention_gradient
 from rollout_workers.attention import KernelAttention, TorchAttention, choose_attention
 from tests.references.places import REPOSITORY
 
@@ -54,7 +54,7 @@ def test_the_choice_says_what_runs(monkeypatch):
 
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "triton", None)  # as if it were not installed
-        for name in [name for name in sys.modules if name.startswith("ouro_rl.triton_kernels.")]:
+        for name in [name for name in sys.modules if name.startswith("ouro_rl.kernels.gpu.select.")]:
             without.delitem(sys.modules, name)
         kernels, why = chosen()
         assert kernels is None and "plain torch (no Triton: ModuleNotFoundError" in why
@@ -67,7 +67,7 @@ def test_the_choice_says_what_runs(monkeypatch):
         def product(self, *_, **__):
             raise RuntimeError("Failed to find C compiler\nand more")
 
-    monkeypatch.setitem(sys.modules, "ouro_rl.triton_kernels.kernels", SimpleNamespace(TritonKernels=Broken))
+    monkeypatch.setitem(sys.modules, "ouro_rl.kernels.gpu.kernels", SimpleNamespace(TritonKernels=Broken))
     assert chosen() == (None, "plain torch (no Triton: RuntimeError: Failed to find C compiler)")
     monkeypatch.setattr(Broken, "product", lambda *_, **__: lambda x: x.new_zeros(len(x), 288))
     assert chosen() == (None, "plain torch (no Triton: RuntimeError: the kernel's results are wrong (product))")

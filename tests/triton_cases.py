@@ -9,9 +9,9 @@ from unittest import mock
 import torch
 import torch.nn.functional as F
 
-from ouro_rl.triton_kernels import linear, rowwise
-from ouro_rl.triton_kernels.attention import BLOCK
-from ouro_rl.triton_kernels.kernels import TritonKernels
+from ouro_rl.kernels.gpu import linear, rowwise
+from ouro_rl.kernels.gpu.attention import BLOCK
+from ouro_rl.kernels.gpu.kernels import TritonKernels
 
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2**-7}
 """Of the results, whose rounding to 8 or 11 bits is most of it."""

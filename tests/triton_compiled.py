@@ -9,8 +9,8 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.runtime.jit import JITFunction
 
-from ouro_rl.triton_kernels import linear
-from ouro_rl.triton_kernels.kernels import TritonKernels
+from ouro_rl.kernels.gpu import linear
+from ouro_rl.kernels.gpu.kernels import TritonKernels
 
 HIDDEN, HEADS, DIM, INTERMEDIATE, VOCABULARY = 2048, 16, 128, 5632, 49152
 """Of Ouro-1.4B."""

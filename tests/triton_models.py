@@ -9,10 +9,10 @@ import torch
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, SamplingParams
 from ouro_rl.kernels.cpu import select as native
-from ouro_rl.triton_kernels import attention, linear
-from ouro_rl.triton_kernels import trial as trial_module
-from ouro_rl.triton_kernels.kernels import TritonKernels
-from ouro_rl.triton_kernels.trial import MANY, check, widen
+from ouro_rl.kernels.gpu import attention, linear
+from ouro_rl.kernels.gpu import self_test as trial_module
+from ouro_rl.kernels.gpu.kernels import TritonKernels
+from ouro_rl.kernels.gpu.self_test import MANY, check, widen
 from rollout_workers.attention import KernelAttention
 from rollout_workers.engine import RolloutEngine
 from tests.models import rounding

@@ -1,4 +1,4 @@
-"""What kernels for single rows offer, whoever computes them: `ouro_rl.kernels.cpu.select` on the CPU, `ouro_rl.triton_kernels` on CUDA devices.
+"""What kernels for single rows offer, whoever computes them: `ouro_rl.kernels.cpu.select` on the CPU, `ouro_rl.kernels.gpu.select` on CUDA devices.
 
 All compute every row by itself: a row's result is the same to the bit whatever its company, and a rollout worker (any batch) and the
 trainer's replay (another batch) get the same bits from the same inputs on the same kind of device. Sums are in fp32.

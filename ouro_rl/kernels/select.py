@@ -6,8 +6,8 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from ouro_rl import triton_kernels
 from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.gpu import select as triton_kernels
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps, Ops, TorchOps
 
 

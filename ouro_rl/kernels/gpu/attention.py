@@ -19,8 +19,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ouro_rl.triton_kernels.attention_gradient import Part, lay_out_parts
-from ouro_rl.triton_kernels.launching import launch, ready
+from ouro_rl.kernels.gpu.attention_gradient import Part, lay_out_parts
+from ouro_rl.kernels.gpu.launch import launch, ready
 
 BLOCK = 64
 """Entries of a line that are read together. Part of the result: another order of sums rounds differently."""

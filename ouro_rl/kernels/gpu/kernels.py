@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ouro_rl.kernels.gpu import attention, attention_gradient, linear, rowwise
+from ouro_rl.kernels.gpu.weights import product_by
 from ouro_rl.kernels.interface import Product
-from ouro_rl.triton_kernels import attention, attention_gradient, linear, rowwise
-from ouro_rl.triton_kernels.weights import product_by
 
 
 class TritonKernels:

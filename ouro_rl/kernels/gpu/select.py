@@ -20,8 +20,8 @@ def choose(
     if dtype not in DTYPES:
         return None, f"plain torch (no Triton kernels for {dtype})"
     try:
-        from ouro_rl.triton_kernels.kernels import TritonKernels  # imports triton
-        from ouro_rl.triton_kernels.trial import check, widen
+        from ouro_rl.kernels.gpu.kernels import TritonKernels
+        from ouro_rl.kernels.gpu.self_test import check, widen
 
         kernels = TritonKernels(sharing=heads // kv_heads)
         check(kernels, device, dtype, heads=heads, kv_heads=kv_heads, head_dim=head_dim)

@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ouro_rl.triton_kernels.launching import launch, ready
+from ouro_rl.kernels.gpu.launch import launch, ready
 
 NORM_PART = 16
 """Rows whose gradients of the norm's weight one program adds up."""

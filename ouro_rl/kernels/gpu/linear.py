@@ -11,7 +11,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from ouro_rl.triton_kernels.launching import launch, ready
+from ouro_rl.kernels.gpu.launch import launch, ready
 
 HALF = {"ROWS": 64, "COLUMNS": 32, "DEPTH": 128, "num_warps": 4, "num_stages": 4}
 FULL = {"ROWS": 64, "COLUMNS": 32, "DEPTH": 32, "num_warps": 4, "num_stages": 3}
