@@ -17,7 +17,7 @@ wait_passively()  # before torch is loaded
 
 @wrapt.when_imported("transformers.models.auto.configuration_auto")
 def _register_config(module: Any) -> None:
-    from ouro_rl.configuration_ouro import OuroConfig
+    from ouro_rl.model.configuration_ouro import OuroConfig
 
     module.AutoConfig.register("ouro", OuroConfig, exist_ok=True)
 

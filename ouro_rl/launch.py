@@ -14,20 +14,21 @@ from accelerate.utils import broadcast_object_list
 from transformers.utils import logging as transformers_logging
 
 from ouro_rl.callbacks import Progress, StopOnSignal
-from ouro_rl.checkpoints import load_policy
 from ouro_rl.config.train import RolloutConfig, TrainConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.progress import say
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.data.gold_answers import keep_gradable
-from ouro_rl.data.prompts import ChatFormat, load_benchmark, load_prompts, stop_token_ids
+from ouro_rl.data.prompts import ChatFormat, load_benchmark, load_prompts
 from ouro_rl.evaluation.evaluate import EvalRow, evaluate
+from ouro_rl.model.checkpoint import load_policy
+from ouro_rl.model.token_bytes import stop_strings_of
+from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.report import write_report
 from ouro_rl.run_folder import open_run_folder
 from ouro_rl.rundir import RunDir
 from ouro_rl.sampling import GroupSampler
-from ouro_rl.token_pieces import stop_strings_of
 from ouro_rl.trainer import OuroGRPOTrainer
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer

@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from transformers.trainer_utils import SaveStrategy
 
-from ouro_rl.checkpoints import load_policy
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
-from ouro_rl.data.prompts import load_prompts, stop_token_ids
+from ouro_rl.data.prompts import load_prompts
 from ouro_rl.launch import make_pool, make_scorer, sampling_params
+from ouro_rl.model.checkpoint import load_policy
+from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.rundir import RunDir
 from ouro_rl.sampling import GroupSampler
 from ouro_rl.trainer import OuroGRPOTrainer, gap_limit

@@ -13,13 +13,13 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ouro_rl.checkpoint_files import check_model
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.cpus import available_cpus
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.hub import MATH500, check_on_hub
 from ouro_rl.core.jsonl import dotted_value, first_row, no_column
 from ouro_rl.core.user_functions import load_function
+from ouro_rl.model.checkpoint_files import check_model
 
 logger = logging.getLogger(__name__)
 

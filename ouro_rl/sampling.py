@@ -11,7 +11,7 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest, ScoredRollout
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.core.seeds import sample_seed
-from ouro_rl.data.prompts import completion_texts
+from ouro_rl.model.tokenizer import completion_texts
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool
 

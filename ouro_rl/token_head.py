@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from ouro_rl.core.sampling_params import TokenFilters
-from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy import Recorded, chosen_logprobs, entropy, token_distribution
 
 CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ouro_rl.core.rollout import Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
-from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.attention import Rows
 from rollout_workers.forward import Forward
 from rollout_workers.kv_cache import KVCache

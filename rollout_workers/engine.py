@@ -17,7 +17,7 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.exit_gate import check_depth_policy
-from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.attention import padded_lengths
 from rollout_workers.call import Call, EngineParts
 from rollout_workers.forward import Forward

@@ -7,9 +7,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ouro_rl.kernels.ops import KernelOps
-from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.fused_stack import LayerStack
 from ouro_rl.model.layers import in_tiles
-from ouro_rl.model.stack import LayerStack
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.attention import Rows, choose_attention
 from rollout_workers.kv_cache import KVCache
 

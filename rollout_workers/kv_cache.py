@@ -23,7 +23,7 @@ from torch import Tensor
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.kernels.cpu.huge_pages import in_large_pages
-from ouro_rl.model import OuroConfig
+from ouro_rl.model.configuration_ouro import OuroConfig
 
 NO_PAGE = 0
 """Entry of positions without keys. The page is real and holds zeros, so that padded reads need no care; nobody owns it."""

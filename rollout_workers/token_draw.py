@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ouro_rl.core.sampling_params import SamplingParams
-from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy import chosen_logprobs, sample_tokens, token_distribution
 from rollout_workers.stop_strings import StopStringMatcher
 

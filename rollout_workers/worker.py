@@ -38,7 +38,8 @@ class RolloutWorker:
     ):
         import torch
 
-        from ouro_rl.model import OuroConfig, OuroForCausalLM
+        from ouro_rl.model.configuration_ouro import OuroConfig
+        from ouro_rl.model.modeling_ouro import OuroForCausalLM
         from rollout_workers.engine import RolloutEngine
 
         if threads is not None:

@@ -24,8 +24,9 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole checkpoint with random weights: 2 layers of 32, 4 loops, the tiny tokenizer. Copy it before changing it."""
     import torch
 
-    from ouro_rl.model import OuroConfig, OuroForCausalLM
-    from ouro_rl.tiny_tokenizer import make_tokenizer
+    from ouro_rl.model.configuration_ouro import OuroConfig
+    from ouro_rl.model.modeling_ouro import OuroForCausalLM
+    from ouro_rl.model.tiny_tokenizer import make_tokenizer
 
     folder = tmp_path_factory.mktemp("checkpoint")
     tokenizer = make_tokenizer()

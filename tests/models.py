@@ -3,7 +3,8 @@
 import torch
 
 from ouro_rl.kernels.cpu import select as native
-from ouro_rl.model import OuroConfig, OuroForCausalLM
+from ouro_rl.model.configuration_ouro import OuroConfig
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 
 FP32_UNIT = 2.0**-24
 """Rounding of one operation, relative to what it gives."""

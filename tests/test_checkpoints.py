@@ -10,10 +10,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from ouro_rl.checkpoint_files import check_model, expected_shapes, is_local
-from ouro_rl.checkpoints import load_policy
 from ouro_rl.core.errors import UserError
-from ouro_rl.model import OuroConfig, OuroForCausalLM
+from ouro_rl.model.checkpoint import load_policy
+from ouro_rl.model.checkpoint_files import check_model, expected_shapes, is_local
+from ouro_rl.model.configuration_ouro import OuroConfig
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 
 
 @pytest.fixture

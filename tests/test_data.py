@@ -13,8 +13,9 @@ from ouro_rl.arithmetic import is_held_out
 from ouro_rl.config.train import DataConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Rollout
-from ouro_rl.data.prompts import BOX_REQUEST, ChatFormat, completion_texts, load_benchmark, load_prompts
-from ouro_rl.tiny_tokenizer import make_tokenizer
+from ouro_rl.data.prompts import BOX_REQUEST, ChatFormat, load_benchmark, load_prompts
+from ouro_rl.model.tiny_tokenizer import make_tokenizer
+from ouro_rl.model.tokenizer import completion_texts
 
 TOKENIZER = make_tokenizer()
 

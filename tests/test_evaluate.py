@@ -19,7 +19,7 @@ from ouro_rl.core.summary_stats import wilson_interval
 from ouro_rl.data.prompts import load_benchmark
 from ouro_rl.evaluation.evaluate import EvalRow, evaluate, math_scorer, table
 from ouro_rl.evaluation.run import EvalRequest, run_eval
-from ouro_rl.tiny_tokenizer import make_tokenizer
+from ouro_rl.model.tiny_tokenizer import make_tokenizer
 
 TOKENIZER = make_tokenizer()
 PARAMS = SamplingParams(max_new_tokens=16, temperature=0.0, exit_rule=ExitRule(kind="threshold", value=0.5))

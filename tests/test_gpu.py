@@ -15,7 +15,8 @@ from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
 from ouro_rl.exit_gate import depth_logprobs
 from ouro_rl.kernels.gpu import select as triton_kernels
-from ouro_rl.model import OuroConfig, OuroForCausalLM
+from ouro_rl.model.configuration_ouro import OuroConfig
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy import chosen_logprobs, token_distribution
 from rollout_workers.attention import KernelAttention
 from rollout_workers.engine import RolloutEngine

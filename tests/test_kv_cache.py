@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ouro_rl.core.errors import RunError
-from ouro_rl.model import OuroConfig
+from ouro_rl.model.configuration_ouro import OuroConfig
 from rollout_workers.kv_cache import NO_PAGE, KVCache
 
 

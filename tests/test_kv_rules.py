@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ouro_rl.core.kv_rule import KVRule
-from ouro_rl.model import OuroConfig
+from ouro_rl.model.configuration_ouro import OuroConfig
 from rollout_workers.kv_cache import NO_PAGE, KVCache
 
 

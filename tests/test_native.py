@@ -13,7 +13,8 @@ from ouro_rl.kernels.cpu import select as native
 from ouro_rl.kernels.cpu.build import library
 from ouro_rl.kernels.cpu.kernels import onednn_product
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
-from ouro_rl.model import OuroConfig, OuroForCausalLM
+from ouro_rl.model.configuration_ouro import OuroConfig
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.attention import KernelAttention, Rows
 from rollout_workers.engine import RolloutEngine
 from rollout_workers.kv_cache import KVCache

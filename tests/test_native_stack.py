@@ -9,8 +9,9 @@ import torch
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from ouro_rl.kernels.cpu import select as native
-from ouro_rl.model import OuroConfig, OuroForCausalLM
+from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.layers import OuroRMSNorm
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.engine import RolloutEngine
 from rollout_workers.forward import Forward
 from tests.models import rounding

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Prompt, RolloutRequest
-from ouro_rl.model import OuroConfig
+from ouro_rl.model.configuration_ouro import OuroConfig
 from rollout_workers import prefixes, scheduler
 from rollout_workers.kv_cache import KVCache
 from rollout_workers.prefill import Prefill, PrefillQueue, Task

@@ -9,9 +9,9 @@ import torch
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams, StopStrings
-from ouro_rl.data.prompts import completion_texts
-from ouro_rl.tiny_tokenizer import make_tokenizer
-from ouro_rl.token_pieces import byte_alphabet, stop_strings_of, token_pieces
+from ouro_rl.model.tiny_tokenizer import make_tokenizer
+from ouro_rl.model.token_bytes import byte_alphabet, stop_strings_of, token_pieces
+from ouro_rl.model.tokenizer import completion_texts
 from rollout_workers.engine import RolloutEngine
 from rollout_workers.stop_strings import StopStringMatcher, token_table
 from tests.models import random_model

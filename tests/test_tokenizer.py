@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ouro_rl.core.errors import UserError
-from ouro_rl.data.prompts import load_tokenizer, stop_token_ids
-from ouro_rl.tiny_tokenizer import WORDS, make_tokenizer
+from ouro_rl.model.tiny_tokenizer import WORDS, make_tokenizer
+from ouro_rl.model.tokenizer import load_tokenizer, stop_token_ids
 
 TOKENIZER = make_tokenizer()
 

@@ -13,7 +13,8 @@ from ouro_rl.kernels.gpu import attention_gradient
 from ouro_rl.kernels.gpu import select as triton_kernels
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
 from ouro_rl.kernels.select import choose_ops
-from ouro_rl.model import OuroConfig, OuroForCausalLM
+from ouro_rl.model.configuration_ouro import OuroConfig
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.attention import KernelAttention, TorchAttention, choose_attention
 from tests.references.places import REPOSITORY
 

@@ -15,7 +15,7 @@ from typing import Any
 from ouro_rl.bench.roofline import Machine, Prober, window_costs
 from ouro_rl.bench.timing import Say, run_engine
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
-from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.engine import RolloutEngine
 
 REPEATS = 2

@@ -23,7 +23,7 @@ from ouro_rl.bench.timing import Say, TimedCall, excess, ratios, run_together, s
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.kernels.ops import KernelOps
 from ouro_rl.kernels.processor import has_bf16_products
-from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.engine import RolloutEngine
 
 GROUPS = 2

@@ -27,7 +27,7 @@ from transformers.generation.streamers import BaseStreamer
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import ExitRule, SamplingParams
-from ouro_rl.model import OuroForCausalLM
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.engine import RolloutEngine
 from rollout_workers.stats import EngineStats
 

@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.exit_gate import log_quantile, log_stay
-from ouro_rl.model import OuroConfig, OuroForCausalLM
+from ouro_rl.model.configuration_ouro import OuroConfig
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy import DEPTH_STREAM, uniforms
 
 NEVER = -30.0

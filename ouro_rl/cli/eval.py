@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 
-from ouro_rl.checkpoint_files import check_model
 from ouro_rl.cli.argument_types import _count, _count_or_zero, _list_of, _share
 from ouro_rl.cli.eval_options import add_sampling_options, filters_of, stops_of
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.paths import check_writable, expand, path_option
 from ouro_rl.core.progress import say
 from ouro_rl.core.sampling_params import DepthPolicy
+from ouro_rl.model.checkpoint_files import check_model
 from ouro_rl.preflight_files import check_benchmark, check_workers
 
 

@@ -89,7 +89,7 @@ class StopStrings:
 
     strings: tuple[str, ...]
     pieces: tuple[bytes, ...]
-    """UTF-8 bytes of each token, by id; see `ouro_rl.token_pieces`."""
+    """UTF-8 bytes of each token, by id; see `ouro_rl.model.token_bytes`."""
 
 
 @dataclass(frozen=True, kw_only=True)

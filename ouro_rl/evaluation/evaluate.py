@@ -14,7 +14,7 @@ from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.core.seeds import sample_seed
 from ouro_rl.core.summary_stats import mean_depth, wilson_interval
-from ouro_rl.data.prompts import completion_texts
+from ouro_rl.model.tokenizer import completion_texts
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
 

@@ -14,16 +14,17 @@ from typing import Any
 import torch
 
 import ouro_rl
-from ouro_rl.checkpoints import load_policy
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.progress import say
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, TokenFilters
 from ouro_rl.data.gold_answers import keep_gradable
-from ouro_rl.data.prompts import ChatFormat, load_benchmark, stop_token_ids
+from ouro_rl.data.prompts import ChatFormat, load_benchmark
 from ouro_rl.evaluation.evaluate import EvalRow, evaluate, math_scorer, table
 from ouro_rl.exit_gate import check_depth_policy
-from ouro_rl.token_pieces import stop_strings_of
+from ouro_rl.model.checkpoint import load_policy
+from ouro_rl.model.token_bytes import stop_strings_of
+from ouro_rl.model.tokenizer import stop_token_ids
 from rollout_workers.pool import RolloutPool, describe_start
 
 SHORT_ANSWER, LONG_ANSWER = 64, 2048

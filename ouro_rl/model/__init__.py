@@ -2,7 +2,7 @@
 
 from transformers import AutoModel, AutoModelForCausalLM
 
-from ouro_rl.configuration_ouro import OuroConfig
+from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroCausalLMOutput, OuroForCausalLM, OuroModel, OuroModelOutput
 
 AutoModel.register(OuroConfig, OuroModel, exist_ok=True)

@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.modeling_layers import GradientCheckpointingLayer
 
-from ouro_rl.configuration_ouro import OuroConfig
 from ouro_rl.kernels.ops import TORCH_OPS, Ops, Rope
+from ouro_rl.model.configuration_ouro import OuroConfig
 
 Attend = Callable[..., tuple[Tensor, Any]]
 """(attention module, q [..., heads, dim], k, v [..., kv heads, dim], *extra) -> (mixed [..., heads, dim], anything)."""

@@ -20,10 +20,10 @@ from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
-from ouro_rl.configuration_ouro import OuroConfig
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.kernels.ops import TORCH_OPS, Ops
 from ouro_rl.kernels.select import choose_ops, torch_ops
+from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
 from ouro_rl.model.replay import LoopedParts, replay
 from ouro_rl.model.transformers_seams import CACHE_NAMES, given_cache, model_output, named

@@ -11,11 +11,12 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
-from ouro_rl.checkpoint_files import refuse_misfit
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import is_local
-from ouro_rl.data.prompts import load_tokenizer
-from ouro_rl.model import OuroConfig, OuroForCausalLM
+from ouro_rl.model.checkpoint_files import refuse_misfit
+from ouro_rl.model.configuration_ouro import OuroConfig
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
+from ouro_rl.model.tokenizer import load_tokenizer
 
 
 def load_policy(path: str, dtype: torch.dtype) -> tuple[OuroForCausalLM, Any]:
