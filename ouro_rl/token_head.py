@@ -16,7 +16,7 @@ from torch.utils.checkpoint import checkpoint
 
 from ouro_rl.core.sampling_params import TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.policy import Recorded, chosen_logprobs, entropy, token_distribution
+from ouro_rl.policy.token_distribution import Recorded, chosen_logprobs, entropy, token_distribution
 
 CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}
 """Of one chunk's logits in fp32. A chunk costs one more reading and writing of the head's gradient, so a GPU gets larger ones."""

@@ -16,8 +16,8 @@ from torch import Tensor
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
-from ouro_rl.exit_gate import check_depth_policy
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
+from ouro_rl.policy.exit_gate import check_depth_policy
 from rollout_workers.attention import padded_lengths
 from rollout_workers.call import Call, EngineParts
 from rollout_workers.forward import Forward

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.sampling_params import NO_DEPTH, SamplingParams
-from ouro_rl.exit_gate import decides, exit_quantiles, exits, log_exit, log_stay, tempered
 from ouro_rl.model.layers import in_tiles
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.policy import DEPTH_STREAM, TOKEN_STREAM, uniforms
+from ouro_rl.policy.counter_rng import DEPTH_STREAM, TOKEN_STREAM, uniforms
+from ouro_rl.policy.exit_gate import decides, exit_quantiles, exits, log_exit, log_stay, tempered
 from rollout_workers.early_stop import EarlyStopper
 from rollout_workers.token_draw import TokenDraw
 

@@ -6,7 +6,7 @@ import torch
 from ouro_rl.advantages import gate_returns
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, ExitRule
-from ouro_rl.exit_gate import (
+from ouro_rl.policy.exit_gate import (
     check_depth_policy,
     decides,
     decision_entropy,
@@ -19,7 +19,7 @@ from ouro_rl.exit_gate import (
     gate_entropy,
     log_stay,
     threshold_depths,
-)  # fmt: skip
+)
 
 
 def logit(p):

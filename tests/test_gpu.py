@@ -13,11 +13,11 @@ import torch
 
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
-from ouro_rl.exit_gate import depth_logprobs
 from ouro_rl.kernels.gpu import select as triton_kernels
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.policy import chosen_logprobs, token_distribution
+from ouro_rl.policy.exit_gate import depth_logprobs
+from ouro_rl.policy.token_distribution import chosen_logprobs, token_distribution
 from rollout_workers.attention import KernelAttention
 from rollout_workers.engine import RolloutEngine
 from rollout_workers.weight_sync import load_state

@@ -6,9 +6,9 @@ import pytest
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from ouro_rl.exit_gate import exit_log_pdf
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
+from ouro_rl.policy.exit_gate import exit_log_pdf
 from tests.models import random_model
 
 SHAPES = [dict(layers=1, loops=1), dict(layers=3, heads=4, kv_heads=2, loops=5), dict(layers=2, heads=8, kv_heads=1, loops=3)]

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import ouro_rl  # noqa: F401 (registers the model)
-from ouro_rl.exit_gate import exit_log_pdf, threshold_depths
+from ouro_rl.policy.exit_gate import exit_log_pdf, threshold_depths
 from tests.references.places import SHARED
 
 PARITY = SHARED / "parity" / "ouro-parity"

@@ -9,7 +9,8 @@ import torch
 
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.sampling_params import TokenFilters
-from ouro_rl.policy import (
+from ouro_rl.policy.counter_rng import uniforms
+from ouro_rl.policy.token_distribution import (
     NUCLEUS_CANDIDATES,
     Recorded,
     chosen_logprobs,
@@ -17,7 +18,6 @@ from ouro_rl.policy import (
     replay_threshold,
     sample_tokens,
     token_distribution,
-    uniforms,
 )
 
 FILTERS = [
@@ -248,8 +248,8 @@ def test_a_bad_processor_is_named(processors, name, message):
 
 
 @pytest.mark.parametrize("name, message", [
-    ("nowhere.py:f", "no file nowhere.py"), ("ouro_rl.nothing:f", "No module named"), ("ouro_rl.policy:entropi", "'entropy'"),
-    ("ouro_rl.policy", "names no module"),
+    ("nowhere.py:f", "no file nowhere.py"), ("ouro_rl.nothing:f", "No module named"), ("ouro_rl.policy.token_distribution:entropi", "'entropy'"),
+    ("ouro_rl.policy.token_distribution", "names no module"),
 ])  # fmt: skip
 def test_a_processor_that_is_not_there(name, message):
     with pytest.raises(UserError, match=message):

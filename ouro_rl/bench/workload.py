@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from ouro_rl.core.rollout import Prompt, RolloutRequest
-from ouro_rl.exit_gate import log_quantile, log_stay
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.policy import DEPTH_STREAM, uniforms
+from ouro_rl.policy.counter_rng import DEPTH_STREAM, uniforms
+from ouro_rl.policy.exit_gate import log_quantile, log_stay
 
 NEVER = -30.0
 """A gate bias at which no token leaves early: lambda is 1e-13."""

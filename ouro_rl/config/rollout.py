@@ -82,7 +82,7 @@ class RolloutConfig(Section):
     min_p: float = Field(default=0.0, ge=0, lt=1)
     """Only tokens with this share of the most likely one's probability; 0: all."""
     logit_processors: tuple[UserFunction, ...] = ()
-    """Functions of yours, called first to last before temperature and filters (see `ouro_rl/logit_processors.py`):
+    """Functions of yours, called first to last before temperature and filters (see `ouro_rl/policy/logit_processors.py`):
     (logits [n, vocab], the tokens of each row so far) -> logits."""
     stop_token_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Ids that end a completion, beside the tokenizer's end of turn and end of text."""

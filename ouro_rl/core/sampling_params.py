@@ -66,7 +66,7 @@ class EarlyStop:
 @dataclass(frozen=True, kw_only=True)
 class TokenFilters:
     """What is kept of the token distribution, beside its temperature. Part of the policy: rollouts carry it, and are replayed under
-    the same one (`ouro_rl.policy`). Order: processors, temperature, top-k, top-p, min-p."""
+    the same one (`ouro_rl.policy.token_distribution`). Order: processors, temperature, top-k, top-p, min-p."""
 
     top_k: int = 0
     """So many of the most likely tokens; 0: all."""
@@ -75,7 +75,7 @@ class TokenFilters:
     min_p: float = 0.0
     """Tokens with at least this share of the most likely one's probability; 0: all."""
     logit_processors: tuple[str, ...] = ()
-    """Functions of the user by name, first to last; see `ouro_rl.logit_processors`."""
+    """Functions of the user by name, first to last; see `ouro_rl.policy.logit_processors`."""
 
     @property
     def restrict(self) -> bool:

@@ -21,10 +21,10 @@ from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, 
 from ouro_rl.data.gold_answers import keep_gradable
 from ouro_rl.data.prompts import ChatFormat, load_benchmark
 from ouro_rl.evaluation.evaluate import EvalRow, evaluate, math_scorer, table
-from ouro_rl.exit_gate import check_depth_policy
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import stop_token_ids
+from ouro_rl.policy.exit_gate import check_depth_policy
 from rollout_workers.pool import RolloutPool, describe_start
 
 SHORT_ANSWER, LONG_ANSWER = 64, 2048

@@ -1,7 +1,7 @@
 """The policy's log-probs: one function for the worker that samples and for the trainer that replays.
 
 The action at a position is the pair (depth, token): log pi(d, y) = log p(d) + log pi(y | h^d). The depth's half lives in
-`ouro_rl.exit_gate`. The token's half is `token_distribution`: logit processors, temperature, top-k, top-p, min-p, and a softmax over
+`ouro_rl.policy.exit_gate`. The token's half is `token_distribution`: logit processors, temperature, top-k, top-p, min-p, and a softmax over
 what they keep.
 
 What the filters keep (the support) is always "every logit from some threshold up", whole ties included, so it is given by its size,
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ouro_rl.core.sampling_params import TokenFilters
-from ouro_rl.logit_processors import process_logits
+from ouro_rl.policy.logit_processors import process_logits
 
 UNFILTERED = TokenFilters()
 NUCLEUS_CANDIDATES = (256, 4096)
@@ -131,17 +131,6 @@ def entropy(log_probs: Tensor) -> Tensor:
     return -(log_probs.exp() * log_probs.clamp(min=torch.finfo(log_probs.dtype).min)).sum(-1)
 
 
-def uniforms(seeds: Tensor, positions: Tensor, stream: int) -> Tensor:
-    """Counter-based random numbers in [0, 1): a pure function of (seed, position, stream), so that a sample depends on
-    its own seed alone. int64 tensors [n] -> fp64 [n]. SplitMix64's finaliser (Steele et al., 2014), applied twice."""
-    state = _mix(seeds + _wrap(0x9E3779B97F4A7C15) * (positions + 1))
-    state = _mix(state + _wrap(0xD1B54A32D192ED03) * (stream + 1))
-    return _shift(state, 11).double() * 2.0**-53
-
-
-TOKEN_STREAM, DEPTH_STREAM = 0, 1
-
-
 def sample_tokens(log_probs: Tensor, uniform: Tensor) -> Tensor:
     """Inverse-CDF draw: log_probs [n, vocab], one uniform a row [n] -> token ids [n], never one of probability 0. The sum runs in
     fp64, over probabilities in fp32."""
@@ -151,19 +140,3 @@ def sample_tokens(log_probs: Tensor, uniform: Tensor) -> Tensor:
     target = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
     tokens = torch.searchsorted(cumulative, target.unsqueeze(-1), right=True).squeeze(-1)
     return tokens.clamp(max=log_probs.shape[-1] - 1)  # NaN has no place
-
-
-def _mix(state: Tensor) -> Tensor:
-    state = (state ^ _shift(state, 30)) * _wrap(0xBF58476D1CE4E5B9)
-    state = (state ^ _shift(state, 27)) * _wrap(0x94D049BB133111EB)
-    return state ^ _shift(state, 31)
-
-
-def _shift(state: Tensor, bits: int) -> Tensor:
-    """Logical right shift: int64 has only the arithmetic one."""
-    return (state >> bits) & ((1 << (64 - bits)) - 1)
-
-
-def _wrap(constant: int) -> int:
-    """An unsigned 64-bit constant as the int64 with the same bits."""
-    return constant - (1 << 64) if constant >= 1 << 63 else constant
