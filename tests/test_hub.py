@@ -15,7 +15,7 @@ from ouro_rl.config.loader import load_config
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.hub import check_on_hub
-from ouro_rl.preflight_files import check_benchmark, check_train_files
+from ouro_rl.preflight.files import check_benchmark, check_train_files
 
 NOBODY = "http://127.0.0.1:9"
 """A port where nothing listens."""

@@ -16,7 +16,7 @@ from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.config.yaml12 import to_yaml
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import KEYS, Kind, check_writable, expand
-from ouro_rl.preflight_files import check_train_files
+from ouro_rl.preflight.files import check_train_files
 from ouro_rl.run_folder import own_commit, refuse_other_config
 from ouro_rl.rundir import RunDir
 from tests.references.places import REPOSITORY

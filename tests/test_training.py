@@ -20,7 +20,7 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.launch import run_training
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
-from ouro_rl.preflight import run_check
+from ouro_rl.preflight.checks import run_check
 from tests.models import random_model
 from tests.patience import HANG_S, comes_true
 

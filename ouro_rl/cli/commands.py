@@ -15,7 +15,7 @@ from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable
 from ouro_rl.core.progress import say
-from ouro_rl.preflight_files import check_reward, check_train_files
+from ouro_rl.preflight.files import check_reward, check_train_files
 from ouro_rl.run_folder import open_run_folder
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=", re.ASCII)
@@ -42,7 +42,7 @@ def check(arguments: argparse.Namespace) -> int:
     config = load_config(TrainConfig, *_split(arguments.configs, TrainConfig), must_exist=True)
     check_train_files(config)
     say("Importing torch, transformers and TRL")
-    from ouro_rl.preflight import run_check
+    from ouro_rl.preflight.checks import run_check
 
     return run_check(config)
 

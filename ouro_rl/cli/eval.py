@@ -11,7 +11,7 @@ from ouro_rl.core.paths import check_writable, expand, path_option
 from ouro_rl.core.progress import say
 from ouro_rl.core.sampling_params import DepthPolicy
 from ouro_rl.model.checkpoint_files import check_model
-from ouro_rl.preflight_files import check_benchmark, check_workers
+from ouro_rl.preflight.files import check_benchmark, check_workers
 
 
 def add_eval_arguments(command: argparse.ArgumentParser) -> None:

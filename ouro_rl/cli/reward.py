@@ -7,7 +7,7 @@ from typing import Any
 
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import expand, path_option
-from ouro_rl.preflight_files import check_reward
+from ouro_rl.preflight.files import check_reward
 
 
 def add_reward_commands(commands: Any) -> None:

@@ -1,0 +1,1 @@
+"""`ouro-rl check`: what can be found wrong before a run starts."""
