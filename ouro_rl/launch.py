@@ -25,7 +25,7 @@ from ouro_rl.evaluation.evaluate import EvalRow, evaluate
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import stop_token_ids
-from ouro_rl.report import write_report
+from ouro_rl.report.page import write_report
 from ouro_rl.run_folder import open_run_folder
 from ouro_rl.rundir import RunDir
 from ouro_rl.sampling import GroupSampler

@@ -4,10 +4,10 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ouro_rl import report_charts as charts
 from ouro_rl.core.errors import UserError
-from ouro_rl.report import write_report
-from ouro_rl.report_style import contrast, depth_palette
+from ouro_rl.report import charts
+from ouro_rl.report.page import write_report
+from ouro_rl.report.style import contrast, depth_palette
 from ouro_rl.rundir import RunDir
 
 SUMMARY = {"accuracy_before": 0.4, "accuracy_after": 0.65, "depth_before": 3.0, "depth_after": 2.1, "n_heldout": 500, "steps": 6}

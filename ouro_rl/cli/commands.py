@@ -69,7 +69,7 @@ def grade(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    from ouro_rl.report import write_report
+    from ouro_rl.report.page import write_report
 
     print(f"report: {write_report(arguments.run_dir)}")
     return 0

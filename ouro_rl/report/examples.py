@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ouro_rl.report_charts import number
+from ouro_rl.report.charts import number
 from ouro_rl.rundir import RunDir
 
 _SAMPLES = 3

@@ -1,0 +1,1 @@
+"""`ouro-rl report`: one self-contained HTML page about a run."""
