@@ -26,8 +26,8 @@ from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.report.page import write_report
-from ouro_rl.run_folder import open_run_folder
-from ouro_rl.rundir import RunDir
+from ouro_rl.run_dir.open_or_resume import open_run_folder
+from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.sampling import GroupSampler
 from ouro_rl.trainer import OuroGRPOTrainer
 from rewards.registry import RewardSpec

@@ -7,7 +7,7 @@ from accelerate import PartialState
 from trl import GRPOConfig
 
 from ouro_rl.config.train import TrainConfig
-from ouro_rl.rundir import RunDir
+from ouro_rl.run_dir.run_dir import RunDir
 
 MEAN_SHARE = 0.05
 """Of the limit on the largest gap: the limit on the mean. Rounding is rare and small; a mistake is everywhere."""

@@ -17,8 +17,8 @@ from ouro_rl.config.yaml12 import to_yaml
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import KEYS, Kind, check_writable, expand
 from ouro_rl.preflight.files import check_train_files
-from ouro_rl.run_folder import own_commit, refuse_other_config
-from ouro_rl.rundir import RunDir
+from ouro_rl.run_dir.open_or_resume import own_commit, refuse_other_config
+from ouro_rl.run_dir.run_dir import RunDir
 from tests.references.places import REPOSITORY
 
 CONFIGS = REPOSITORY / "configs"

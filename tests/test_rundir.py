@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from ouro_rl.core.errors import UserError
-from ouro_rl.rundir import RunDir
+from ouro_rl.run_dir.run_dir import RunDir
 from tests.patience import HANG_S
 
 
@@ -151,7 +151,7 @@ def test_a_spoilt_file_is_named_with_its_line(run):
 
 def test_no_torch_is_needed():
     code = (
-        "import sys, ouro_rl.rundir, ouro_rl.metrics, ouro_rl.report.page\n"
+        "import sys, ouro_rl.run_dir.run_dir, ouro_rl.metrics, ouro_rl.report.page\n"
         "assert not {'torch', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=HANG_S)

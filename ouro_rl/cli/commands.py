@@ -16,7 +16,7 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable
 from ouro_rl.core.progress import say
 from ouro_rl.preflight.files import check_reward, check_train_files
-from ouro_rl.run_folder import open_run_folder
+from ouro_rl.run_dir.open_or_resume import open_run_folder
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=", re.ASCII)
 

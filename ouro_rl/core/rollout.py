@@ -6,7 +6,7 @@ Depth is always 1-based: the number of loops that ran for a token. `NO_DEPTH` ma
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ouro_rl.core.sampling_params import DepthPolicy, TokenFilters
@@ -78,32 +78,3 @@ class ScoredRollout:
     """Weighted sum of the raw scores; None when any part is unscored (left out of the baseline, advantage 0)."""
     details: Mapping[str, str] = field(default_factory=dict)
     """What there is to say beside a status, by reward name: the text of a plug-in's error, say."""
-
-
-def rollout_record(scored: ScoredRollout, advantage: float, step: int, tokens: list[str]) -> dict[str, Any]:
-    """One line of `rollouts/*.jsonl` (DESIGN: run directory). `tokens` is the text of each completion token."""
-    rollout = scored.rollout
-    return {
-        "step": step,
-        "policy_version": rollout.policy_version,
-        "prompt_index": rollout.prompt_index,
-        "sample_index": rollout.sample_index,
-        "prompt_ids": rollout.prompt_ids,
-        "completion_ids": rollout.completion_ids,
-        "depths": rollout.depths,
-        "token_logprobs": rollout.token_logprobs,
-        "depth_logprobs": rollout.depth_logprobs,
-        "temperature": rollout.temperature,
-        "finish_reason": rollout.finish_reason,
-        **asdict(rollout.depth_policy),
-        **asdict(rollout.filters),
-        "support_sizes": rollout.support_sizes,
-        "stop_string": rollout.stop_string,
-        "completion": scored.completion,
-        "tokens": tokens,
-        "rewards": dict(scored.rewards),
-        "statuses": dict(scored.statuses),
-        "details": dict(scored.details),
-        "reward": scored.reward,
-        "advantage": advantage,
-    }

@@ -6,7 +6,7 @@ from html import escape
 from typing import Any
 
 from ouro_rl.report.charts import number
-from ouro_rl.rundir import RunDir
+from ouro_rl.run_dir.run_dir import RunDir
 
 _SAMPLES = 3
 _MAX_TOKENS_SHOWN = 600

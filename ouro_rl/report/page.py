@@ -15,7 +15,7 @@ from ouro_rl.core.summary_stats import wilson_interval
 from ouro_rl.report.charts import Chart, Panel, before_after_chart, move, number, percent, series, short, step_chart
 from ouro_rl.report.examples import depth_label, escape_text, examples_section
 from ouro_rl.report.style import stylesheet
-from ouro_rl.rundir import RunDir
+from ouro_rl.run_dir.run_dir import RunDir
 
 _TIMES = {"rollout": "time/rollout_s", "reward": "time/reward_s", "train": "time/train_s", "sync": "time/sync_s"}
 

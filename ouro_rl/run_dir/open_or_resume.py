@@ -13,7 +13,7 @@ from ouro_rl.config.yaml12 import parse_yaml, to_yaml
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable, kind_of, put, same_place, texts_in
-from ouro_rl.rundir import RunDir
+from ouro_rl.run_dir.run_dir import RunDir
 
 MAY_CHANGE = {
     ("run", "dir"), ("trainer", "steps"), ("trainer", "checkpoint_every"), ("trainer", "keep_checkpoints"),

@@ -1,0 +1,1 @@
+"""The run directory: its file names, and opening or resuming a run."""

@@ -1,0 +1,37 @@
+"""A scored rollout as a line of rollouts/*.jsonl."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ouro_rl.core.rollout import ScoredRollout
+
+
+def rollout_record(scored: ScoredRollout, advantage: float, step: int, tokens: list[str]) -> dict[str, Any]:
+    """One line of `rollouts/*.jsonl` (DESIGN: run directory). `tokens` is the text of each completion token."""
+    rollout = scored.rollout
+    return {
+        "step": step,
+        "policy_version": rollout.policy_version,
+        "prompt_index": rollout.prompt_index,
+        "sample_index": rollout.sample_index,
+        "prompt_ids": rollout.prompt_ids,
+        "completion_ids": rollout.completion_ids,
+        "depths": rollout.depths,
+        "token_logprobs": rollout.token_logprobs,
+        "depth_logprobs": rollout.depth_logprobs,
+        "temperature": rollout.temperature,
+        "finish_reason": rollout.finish_reason,
+        **asdict(rollout.depth_policy),
+        **asdict(rollout.filters),
+        "support_sizes": rollout.support_sizes,
+        "stop_string": rollout.stop_string,
+        "completion": scored.completion,
+        "tokens": tokens,
+        "rewards": dict(scored.rewards),
+        "statuses": dict(scored.statuses),
+        "details": dict(scored.details),
+        "reward": scored.reward,
+        "advantage": advantage,
+    }
