@@ -23,11 +23,11 @@ from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.rollout import RolloutRequest
 from ouro_rl.core.sampling_params import ExitRule, SamplingParams
 from ouro_rl.data.prompts import ChatFormat, render
-from ouro_rl.function_tasks import demonstration, tasks
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.model.tokenizer import completion_texts, stop_token_ids
+from ouro_rl.tasks.function_writing import demonstration, tasks
 from ouro_rl.warmstart import FIGURES, padded, settling, stage_one, stage_two
 from rewards.code_reward import CodeReward
 from rollout_workers.pool import RolloutPool

@@ -15,7 +15,6 @@ from torch import Tensor
 from tqdm import tqdm
 from transformers.utils import logging as transformers_logging
 
-from ouro_rl.arithmetic import problems, solution
 from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
@@ -27,6 +26,7 @@ from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.policy.exit_gate import exit_quantiles, log_stay
+from ouro_rl.tasks.arithmetic import problems, solution
 from rollout_workers.pool import RolloutPool
 
 FIGURES = "warmstart.json"

@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from ouro_rl.arithmetic import LARGEST, distinct, is_held_out, problems, solution
+from ouro_rl.tasks.arithmetic import LARGEST, distinct, is_held_out, problems, solution
 
 
 def take(count: int, seed: int, *, held_out: bool, operations: tuple[int, ...] = (2, 3, 4)):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from ouro_rl.function_tasks import all_tasks, demonstration, main, tasks
+from ouro_rl.tasks.function_writing import all_tasks, demonstration, main, tasks
 from rewards.code_reward import CodeReward
 from rewards.sandbox import ladder
 from tests.patience import HANG_S

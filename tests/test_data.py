@@ -9,13 +9,13 @@ from pathlib import Path
 import datasets
 import pytest
 
-from ouro_rl.arithmetic import is_held_out
 from ouro_rl.config.train import DataConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Rollout
 from ouro_rl.data.prompts import BOX_REQUEST, ChatFormat, load_benchmark, load_prompts
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.model.tokenizer import completion_texts
+from ouro_rl.tasks.arithmetic import is_held_out
 
 TOKENIZER = make_tokenizer()
 

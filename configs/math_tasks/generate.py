@@ -8,7 +8,7 @@ import json
 import random
 from pathlib import Path
 
-from ouro_rl.arithmetic import distinct, problems
+from ouro_rl.tasks.arithmetic import distinct, problems
 
 SPELLINGS = (
     "{n}",

@@ -11,12 +11,12 @@ from typing import Any
 
 from jinja2 import TemplateError
 
-from ouro_rl.arithmetic import distinct, problems
 from ouro_rl.config.train import DataConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.hub import MATH500
 from ouro_rl.core.jsonl import Row, dotted_value, first_row, no_column, read_jsonl
 from ouro_rl.core.rollout import Prompt
+from ouro_rl.tasks.arithmetic import distinct, problems
 
 logger = logging.getLogger(__name__)
 

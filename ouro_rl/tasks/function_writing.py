@@ -4,7 +4,7 @@
     solution  def f(a,b):
                return 3*a-b
 
-`python -m ouro_rl.function_tasks FILE.jsonl` writes the data set of `configs/code_example.yaml`. Demonstrations for a warm start
+`python -m ouro_rl.tasks.function_writing FILE.jsonl` writes the data set of `configs/code_example.yaml`. Demonstrations for a warm start
 are *careless* at times: one operator or one number is off. So a model that has learned from them knows how to write every
 program, and is often wrong: that is what RL has to gain. Tasks are split by a hash of their text."""
 

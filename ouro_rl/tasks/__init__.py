@@ -1,0 +1,1 @@
+"""Small tasks that the project makes itself: problems, gold answers, demonstrations."""
