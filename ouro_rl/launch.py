@@ -13,7 +13,6 @@ from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
 from transformers.utils import logging as transformers_logging
 
-from ouro_rl.callbacks import Progress, StopOnSignal
 from ouro_rl.config.train import RolloutConfig, TrainConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.progress import say
@@ -28,8 +27,9 @@ from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.report.page import write_report
 from ouro_rl.run_dir.open_or_resume import open_run_folder
 from ouro_rl.run_dir.run_dir import RunDir
-from ouro_rl.sampling import GroupSampler
-from ouro_rl.trainer import OuroGRPOTrainer
+from ouro_rl.training.callbacks import Progress, StopOnSignal
+from ouro_rl.training.rollout_source import GroupSampler
+from ouro_rl.training.trainer import OuroGRPOTrainer
 from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool, describe_start

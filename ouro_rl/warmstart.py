@@ -20,13 +20,13 @@ from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
 from ouro_rl.data.prompts import load_benchmark
 from ouro_rl.evaluation.evaluate import EvalRow, evaluate, table
-from ouro_rl.losses import loop_cross_entropies, stage_one_loss, stage_two_loss
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.policy.exit_gate import exit_quantiles, log_stay
 from ouro_rl.tasks.arithmetic import problems, solution
+from ouro_rl.training.losses import loop_cross_entropies, stage_one_loss, stage_two_loss
 from rollout_workers.pool import RolloutPool
 
 FIGURES = "warmstart.json"

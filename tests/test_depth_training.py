@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from ouro_rl import sampling
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, SamplingParams
 from ouro_rl.launch import run_training
+from ouro_rl.training import rollout_source as sampling
 from tests.test_training import checkpoint, config_of, metrics_of  # noqa: F401 (the fixture is found by its name)
 
 

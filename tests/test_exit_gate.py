@@ -3,7 +3,6 @@ import math
 import pytest
 import torch
 
-from ouro_rl.advantages import gate_returns
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, ExitRule
 from ouro_rl.policy.exit_gate import (
@@ -20,6 +19,7 @@ from ouro_rl.policy.exit_gate import (
     log_stay,
     threshold_depths,
 )
+from ouro_rl.training.advantages import gate_returns
 
 
 def logit(p):

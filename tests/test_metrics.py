@@ -7,7 +7,7 @@ import pytest
 
 from ouro_rl.core.rollout import Rollout, ScoredRollout
 from ouro_rl.core.summary_stats import depth_shares, mean_depth, wilson_interval
-from ouro_rl.metrics import rollout_metrics
+from ouro_rl.training.rollout_metrics import rollout_metrics
 
 
 def scored(prompt_index: int, depths: tuple[int, ...], reward: float | None, *, version: int = 5, stop: bool = True):

@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from ouro_rl.batch import prompt_owners
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import NO_DEPTH
 from ouro_rl.kernels.cpu import select as native
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
 from ouro_rl.model.replay import lay_out, pack
+from ouro_rl.training.batch import prompt_owners
 from tests.models import near, random_model
 from tests.sequential import one_by_one
 

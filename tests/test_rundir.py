@@ -151,7 +151,7 @@ def test_a_spoilt_file_is_named_with_its_line(run):
 
 def test_no_torch_is_needed():
     code = (
-        "import sys, ouro_rl.run_dir.run_dir, ouro_rl.metrics, ouro_rl.report.page\n"
+        "import sys, ouro_rl.run_dir.run_dir, ouro_rl.training.rollout_metrics, ouro_rl.report.page\n"
         "assert not {'torch', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=HANG_S)

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ouro_rl.batch import check_filters, collate, replay_inputs
 from ouro_rl.config.train import RolloutConfig
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, StopStrings, TokenFilters
@@ -14,7 +13,8 @@ from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.policy.counter_rng import uniforms
 from ouro_rl.policy.exit_gate import decision_logprobs, exit_log_pdf, tempered
 from ouro_rl.policy.token_distribution import sample_tokens, token_distribution
-from ouro_rl.token_head import token_reader
+from ouro_rl.training.batch import check_filters, collate, replay_inputs
+from ouro_rl.training.token_logprobs import token_reader
 from rollout_workers import scheduler
 from rollout_workers.engine import RolloutEngine
 from tests.models import rounding

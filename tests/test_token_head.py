@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from ouro_rl.core.sampling_params import TokenFilters
 from ouro_rl.policy.token_distribution import UNFILTERED, Recorded, chosen_logprobs, entropy, token_distribution
-from ouro_rl.token_head import CHUNK_BYTES, ROW_STEP, Completions, TokenReader, chunk_rows
+from ouro_rl.training.token_logprobs import CHUNK_BYTES, ROW_STEP, Completions, TokenReader, chunk_rows
 from tests.models import random_model
 
 FILTERS = [

@@ -1,4 +1,4 @@
-"""What the trainer relies on inside TRL and transformers. When one of these fails after an upgrade, read `ouro_rl/trainer.py` again:
+"""What the trainer relies on inside TRL and transformers. When one of these fails after an upgrade, read `ouro_rl/training/trainer.py` again:
 a method that it replaces, or a promise that it stands on, has moved."""
 
 import inspect
@@ -10,7 +10,7 @@ from transformers import Trainer
 from trl import GRPOTrainer
 from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
-from ouro_rl.trainer import OuroGRPOTrainer
+from ouro_rl.training.trainer import OuroGRPOTrainer
 
 
 def test_trl_is_the_version_that_was_read():

@@ -18,15 +18,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ouro_rl.advantages import gate_returns
-from ouro_rl.batch import collate, depth_matrix, replay_inputs
 from ouro_rl.bench.timing import BY_GATE, Say, ratios, run_engine, spread, take_turns
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.core.sampling_params import ExitRule, TokenFilters
-from ouro_rl.losses import gate_loss, token_loss
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy.exit_gate import decision_logprobs
-from ouro_rl.token_head import token_reader
+from ouro_rl.training.advantages import gate_returns
+from ouro_rl.training.batch import collate, depth_matrix, replay_inputs
+from ouro_rl.training.losses import gate_loss, token_loss
+from ouro_rl.training.token_logprobs import token_reader
 from rollout_workers.engine import RolloutEngine
 
 ROUNDS = 3

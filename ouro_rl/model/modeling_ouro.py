@@ -210,7 +210,7 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
     ) -> OuroCausalLMOutput:
         """See `OuroModel.forward`. `labels` gives the next-token loss of the last loop; training of all loops is in
         `ouro_rl.warmstart`. `read_head` is called with this model and the kept states [n, hidden] in place of computing logits: for who
-        needs a few numbers of each row and not the whole vocabulary (`ouro_rl.token_head`)."""
+        needs a few numbers of each row and not the whole vocabulary (`ouro_rl.training.token_logprobs`)."""
         output = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,

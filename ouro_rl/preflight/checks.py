@@ -17,8 +17,8 @@ from ouro_rl.launch import make_pool, make_scorer, sampling_params
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.run_dir.run_dir import RunDir
-from ouro_rl.sampling import GroupSampler
-from ouro_rl.trainer import OuroGRPOTrainer, gap_limit
+from ouro_rl.training.rollout_source import GroupSampler
+from ouro_rl.training.trainer import OuroGRPOTrainer, gap_limit
 from rewards.grade import check_golds
 
 

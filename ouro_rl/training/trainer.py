@@ -24,19 +24,20 @@ from transformers import PrinterCallback
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOTrainer
 
-from ouro_rl.advantages import PriceRule, gate_returns, group_advantages
-from ouro_rl.batch import check_depth_policies, check_filters, collate, depth_matrix, replay_inputs
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Prompt, ScoredRollout
-from ouro_rl.losses import gate_loss, token_loss, token_weights
-from ouro_rl.metrics import rollout_metrics
 from ouro_rl.policy.exit_gate import check_depth_policy, decision_entropy, decision_logprobs, tempered
 from ouro_rl.run_dir.rollout_record import rollout_record
 from ouro_rl.run_dir.run_dir import RunDir
-from ouro_rl.step_metrics import StepMetrics
-from ouro_rl.token_head import token_reader
-from ouro_rl.trainer_settings import MEAN_SHARE, gap_limit, grpo_config
+from ouro_rl.training.advantages import gate_returns, group_advantages
+from ouro_rl.training.batch import check_depth_policies, check_filters, collate, depth_matrix, replay_inputs
+from ouro_rl.training.loop_price import PriceRule
+from ouro_rl.training.losses import gate_loss, token_loss, token_weights
+from ouro_rl.training.rollout_metrics import rollout_metrics
+from ouro_rl.training.step_metrics import StepMetrics
+from ouro_rl.training.token_logprobs import token_reader
+from ouro_rl.training.trl_config import MEAN_SHARE, gap_limit, grpo_config
 
 GATE_PARAMETERS = ("early_exit_gate.weight", "early_exit_gate.bias")
 """By full name: the MLPs' `gate_proj` are no gates."""

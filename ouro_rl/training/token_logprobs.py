@@ -88,7 +88,7 @@ def chunk_rows(vocabulary: int, device: torch.device) -> int:
 
 
 def token_reader(batch: dict[str, Tensor], temperature: float, filters: TokenFilters) -> TokenReader:
-    """The reader of a collated batch (`ouro_rl.batch.collate`), under the policy that its rollouts were sampled with."""
+    """The reader of a collated batch (`ouro_rl.training.batch.collate`), under the policy that its rollouts were sampled with."""
     mask = batch["completion_mask"].bool()
     completions = None
     if filters.logit_processors:

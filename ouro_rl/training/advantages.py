@@ -5,8 +5,6 @@ Raw rewards, compute cost and price stay apart until `gate_returns`, the one pla
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -52,29 +50,3 @@ def gate_returns(advantages: Tensor, depths: Tensor, max_loops: int, price: floa
     baseline = extra.sum((1, 2)) / taken.sum((1, 2)).clamp(min=1)
     returns = advantages.view(1, -1, 1) - price * (extra - baseline.view(-1, 1, 1))
     return (returns * taken).permute(1, 2, 0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PriceRule:
-    """How the price of a loop moves: a constant, or drawn towards a mean depth; both warm up from 0.
-
-    With a target, the price is a dual variable (it rises while tokens are deeper than the target, and falls while they are not)
-    plus a part in proportion to the distance: depth follows the price late, and the dual alone would overshoot."""
-
-    start: float
-    warmup: int
-    target_depth: float | None
-    rate: float
-    gain: float
-    largest: float
-
-    def next_dual(self, dual: float, mean_depth: float) -> float:
-        """Dual ascent on E[depth] <= target: the price rises while tokens are deeper than the target."""
-        if self.target_depth is None:
-            return dual
-        return min(self.largest, max(0.0, dual + self.rate * (mean_depth - self.target_depth)))
-
-    def price(self, dual: float, mean_depth: float, step: int) -> float:
-        """What is charged at `step` (from 0), when tokens are `mean_depth` deep."""
-        pull = 0.0 if self.target_depth is None else self.gain * (mean_depth - self.target_depth)
-        return min(self.largest, max(0.0, dual + pull)) * min(1.0, (step + 1) / (self.warmup + 1))

@@ -1,0 +1,1 @@
+"""GRPO with recorded depths: from scored rollouts to the gradient."""
