@@ -9,7 +9,8 @@ from ouro_rl.policy.exit_gate import decision_logprobs, depth_logprobs, exit_log
 from ouro_rl.training.advantages import extra_loops, gate_returns, group_advantages
 from ouro_rl.training.batch import collate, depth_matrix, prompt_owners, replay_inputs
 from ouro_rl.training.loop_price import PriceRule
-from ouro_rl.training.losses import clipped, gate_loss, stage_one_loss, stage_two_loss, token_loss, token_weights
+from ouro_rl.training.losses import clipped, gate_loss, token_loss, token_weights
+from ouro_rl.warmstart.losses import stage_one_loss, stage_two_loss
 
 
 def test_group_advantages_by_hand():

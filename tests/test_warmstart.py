@@ -9,7 +9,8 @@ from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.policy.exit_gate import exit_log_pdf
-from ouro_rl.warmstart import GATE, demonstrations, draw_depths, run_warmstart, settling, stage_one, stage_two
+from ouro_rl.warmstart.run import demonstrations, run_warmstart
+from ouro_rl.warmstart.stages import GATE, draw_depths, settling, stage_one, stage_two
 from tests.models import random_model
 
 

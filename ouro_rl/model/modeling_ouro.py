@@ -209,7 +209,7 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
         **kwargs,
     ) -> OuroCausalLMOutput:
         """See `OuroModel.forward`. `labels` gives the next-token loss of the last loop; training of all loops is in
-        `ouro_rl.warmstart`. `read_head` is called with this model and the kept states [n, hidden] in place of computing logits: for who
+        `ouro_rl.warmstart.run`. `read_head` is called with this model and the kept states [n, hidden] in place of computing logits: for who
         needs a few numbers of each row and not the whole vocabulary (`ouro_rl.training.token_logprobs`)."""
         output = self.model(
             input_ids=input_ids,

@@ -6,42 +6,7 @@ Loops come first in stacked tensors ([T, ...]); masks are boolean and say which 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-
-from ouro_rl.policy.exit_gate import exit_log_pdf, log_exit, log_stay
-
-STAGE_TWO_SLOPE = 50.0
-STAGE_TWO_MARGIN = 0.005
-
-
-def stage_one_loss(loop_losses: Tensor, gate_logits: Tensor, beta: float) -> Tensor:
-    """mean over tokens of sum_t p_t L_t - beta H(p) (arXiv 2510.25741, Stage I).
-
-    `loop_losses` [T, n]: cross-entropy of each loop in nats; `gate_logits` [T, n]."""
-    log_pdf = exit_log_pdf(gate_logits)
-    pdf = log_pdf.exp()
-    return ((pdf * loop_losses).sum(0) + beta * (pdf * log_pdf).sum(0)).mean()
-
-
-def stage_two_loss(loop_losses: Tensor, gate_logits: Tensor) -> Tensor:
-    """Binary cross-entropy of continuing against whether the next loop helps (arXiv 2510.25741, Stage II).
-
-    For t = 2..T: I_t = max(0, L_{t-1} - L_t), w_t = sigmoid(50 (I_t - 0.005)), and 1 - lambda_{t-1}, the decision to run loop t,
-    is drawn towards w_t. `loop_losses` and `gate_logits` [T, n]; no gradient goes to the losses."""
-    gain = (loop_losses[:-1] - loop_losses[1:]).clamp(min=0).detach()
-    worth = torch.sigmoid(STAGE_TWO_SLOPE * (gain - STAGE_TWO_MARGIN))
-    stay, leave = log_stay(gate_logits[:-1]), log_exit(gate_logits[:-1])
-    return -(worth * stay + (1 - worth) * leave).mean()
-
-
-def loop_cross_entropies(loop_logits: Tensor, targets: Tensor) -> Tensor:
-    """[T, n, vocab], targets [n] -> cross-entropy [T, n] in nats, in fp32."""
-    loops, count, vocab = loop_logits.shape
-    flat = F.cross_entropy(
-        loop_logits.float().reshape(-1, vocab), targets.expand(loops, count).reshape(-1), reduction="none"
-    )
-    return flat.view(loops, count)
 
 
 def token_weights(lengths: Tensor, loss_type: str, *, max_new_tokens: int, tokens_in_update: float) -> Tensor:

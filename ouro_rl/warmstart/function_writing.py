@@ -1,4 +1,4 @@
-"""Warm start on function-writing tasks: `python -m ouro_rl.code_warmstart configs/code_warmstart.yaml`.
+"""Warm start on function-writing tasks: `python -m ouro_rl.warmstart.function_writing configs/code_warmstart.yaml`.
 
 The stages are those of `warmstart`; only the demonstrations and the figures at the end are of this task."""
 
@@ -28,7 +28,8 @@ from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.model.tokenizer import completion_texts, stop_token_ids
 from ouro_rl.tasks.function_writing import demonstration, tasks
-from ouro_rl.warmstart import FIGURES, padded, settling, stage_one, stage_two
+from ouro_rl.warmstart.run import FIGURES
+from ouro_rl.warmstart.stages import padded, settling, stage_one, stage_two
 from rewards.code_reward import CodeReward
 from rollout_workers.pool import RolloutPool
 
