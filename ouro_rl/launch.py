@@ -30,8 +30,8 @@ from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.callbacks import Progress, StopOnSignal
 from ouro_rl.training.rollout_source import GroupSampler
 from ouro_rl.training.trainer import OuroGRPOTrainer
-from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
+from rewards.spec import RewardSpec
 from rollout_workers.pool import RolloutPool, describe_start
 
 LONGEST_WAIT = timedelta(days=1)

@@ -9,12 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ouro_rl.core.errors import UserError
-from rewards.text import text_of
-
-Adapter = Literal["auto", "trl", "verl", "plain"]
-"""How a function wants to be called. `trl`: once a batch, `f(prompts, completions, **columns)`. `verl`: once an item,
-`f(data_source, solution_str, ground_truth, extra_info)`, a number or a dict with `score`. `plain`: once an item,
-`f(completion, answer)`. `auto`: by the names of its parameters."""
+from rewards.messages import text_of
+from rewards.spec import Adapter
 
 _GOLDS = ("ground_truth", "answer", "solution")
 

@@ -17,10 +17,10 @@ from ouro_rl.core.errors import UserError
 from rewards.code_budget import PATIENCE, Times
 from rewards.code_program import extract_code, program_of
 from rewards.code_tasks import Tests, TestsUnusable, read_tests
+from rewards.messages import content_of, text_of
 from rewards.process_pool import ProcessPool, Reply
 from rewards.sandbox.inside.confine import Limits
 from rewards.sandbox.ladder import choose_rung, describe
-from rewards.text import content_of, text_of
 from rewards.verdict import Verdict
 
 TEST_COLUMNS = ("tests", "test_list", "test")

@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from rewards.adapters import Adapter, call_batch, call_item, kind_of, rows_of
+from rewards.adapters import call_batch, call_item, kind_of, rows_of
 from rewards.process_pool import ProcessPool, Reply
-from rewards.registry import RewardSpec, load_function
+from rewards.registry import load_function
+from rewards.spec import Adapter, RewardSpec
 from rewards.verdict import Verdict
 
 

@@ -14,8 +14,8 @@ from typing import Any
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.jsonl import read_jsonl
 from rewards.math_reward import MathReward
-from rewards.registry import RewardSpec
 from rewards.scorer import ItemScore, Scorer
+from rewards.spec import RewardSpec
 
 _BATCH = 256
 

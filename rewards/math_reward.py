@@ -15,9 +15,9 @@ from rewards.extraction import Accept, gold_answer, last_boxed
 from rewards.guards import too_large
 from rewards.math_answers import AnswerPair, grade_gold, grade_parsed, grade_strings, is_plain, warm_up
 from rewards.math_policy import POLICY_NAMES, MathPolicy
+from rewards.messages import last_user_text, text_of
 from rewards.normalise import normalise
 from rewards.process_pool import ProcessPool, Reply
-from rewards.text import last_user_text, text_of
 from rewards.verdict import Verdict
 
 MEMORY_MB = 2048

@@ -6,17 +6,16 @@ import difflib
 import inspect
 import os
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from ouro_rl.core import user_functions
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.own_names import refuse_clash
-from rewards.adapters import Adapter
 from rewards.code_reward import CodeReward
 from rewards.math_reward import MathReward
+from rewards.spec import RewardSpec
 from rewards.text_rewards import ExactReward, FormatReward, LengthReward, RegexReward
 
 BUILT_IN: dict[str, Callable[..., Any]] = {
@@ -28,30 +27,6 @@ arguments are `workers`, `timeout_s` and those of a spec's `kwargs`. What it `wa
 `completion_ids`) is put among them."""
 
 _FORMS = "name your own as module.path:function or path/to/file.py:function"
-
-
-@dataclass(frozen=True)
-class RewardSpec:
-    """One reward as a config names it."""
-
-    name: str
-    weight: float = 1.0
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Built in: its options. Custom: further keyword arguments of every call."""
-    timeout_s: float | None = None
-    """Seconds for one call: of a built-in and of an adapter by item, for one item; of TRL's signature, for one batch.
-    None = the scorer's."""
-    adapter: Adapter = "auto"
-    """Custom: how the function is called."""
-
-    @property
-    def label(self) -> str:
-        """How results and metrics call this reward: a built-in's name, a custom function's name."""
-        return self.name.rpartition(":")[2]
-
-    @property
-    def built_in(self) -> bool:
-        return ":" not in self.name
 
 
 def load_reward(spec: RewardSpec | str, **built_in_options: Any) -> Callable[..., Any]:

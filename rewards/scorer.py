@@ -8,8 +8,9 @@ from typing import Any, Self
 
 from ouro_rl.core.errors import UserError
 from rewards.custom_reward import CustomReward
-from rewards.registry import RewardSpec, load_reward
-from rewards.text import text_of
+from rewards.messages import text_of
+from rewards.registry import load_reward
+from rewards.spec import RewardSpec
 from rewards.verdict import Status, Verdict
 
 

@@ -8,8 +8,8 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Prompt, Rollout
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.training.rollout_source import GroupScoring
-from rewards.registry import RewardSpec
 from rewards.scorer import ItemScore, Scorer
+from rewards.spec import RewardSpec
 from tests.patience import HANG_S, comes_true
 
 TOKENIZER = make_tokenizer()

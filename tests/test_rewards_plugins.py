@@ -17,8 +17,8 @@ from rewards import reward_test
 from rewards.grade import check_golds, grade_file
 from rewards.math_reward import MathReward
 from rewards.process_pool import ProcessPool
-from rewards.registry import RewardSpec
 from rewards.scorer import Scorer, check_reward
+from rewards.spec import RewardSpec
 from tests.patience import HANG_S
 from tests.references.places import REPOSITORY
 

@@ -8,8 +8,9 @@ import pytest
 
 from ouro_rl.core.errors import UserError
 from rewards.grade import check_golds, grade_file
-from rewards.registry import RewardSpec, load_reward
+from rewards.registry import load_reward
 from rewards.scorer import Scorer
+from rewards.spec import RewardSpec
 from tests.references.places import REPOSITORY
 
 REWARDS = """

@@ -4,9 +4,10 @@
 import pytest
 
 from ouro_rl.core.errors import UserError
-from rewards.registry import RewardSpec, load_reward
+from rewards.messages import last_user_text, text_of
+from rewards.registry import load_reward
 from rewards.scorer import Scorer
-from rewards.text import last_user_text, text_of
+from rewards.spec import RewardSpec
 
 
 def values(name, texts, kwargs, **columns):

@@ -39,8 +39,8 @@ def run_test(arguments: argparse.Namespace) -> int:
     import yaml
 
     from ouro_rl.config.yaml12 import parse_yaml
-    from rewards.registry import RewardSpec
-    from rewards.reward_test import summary_of, test_reward
+    from rewards.spec import RewardSpec
+    from rewards.try_reward import summary_of, test_reward
     from rewards.verdict import Verdict
 
     try:

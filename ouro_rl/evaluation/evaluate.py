@@ -15,8 +15,8 @@ from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.core.seeds import sample_seed
 from ouro_rl.core.summary_stats import mean_depth, wilson_interval
 from ouro_rl.model.tokenizer import completion_texts
-from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
+from rewards.spec import RewardSpec
 
 
 class Pool(Protocol):

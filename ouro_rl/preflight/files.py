@@ -69,8 +69,8 @@ def check_functions(config: TrainConfig) -> None:
 
 def check_rewards(config: TrainConfig) -> None:
     """Every reward can be imported, and no two have the same name in the metrics."""
-    from rewards.registry import RewardSpec
     from rewards.scorer import Scorer
+    from rewards.spec import RewardSpec
 
     specs = [RewardSpec(**reward.model_dump()) for reward in config.rewards.functions]
     Scorer(specs).close()
@@ -79,7 +79,7 @@ def check_rewards(config: TrainConfig) -> None:
 
 
 def check_reward(spec: Any) -> None:
-    """One reward (a `rewards.registry.RewardSpec`, or its name) can be imported: in a child, killed when that takes for ever."""
+    """One reward (a `rewards.spec.RewardSpec`, or its name) can be imported: in a child, killed when that takes for ever."""
     from rewards import scorer
 
     scorer.check_reward(spec)

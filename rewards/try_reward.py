@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rewards.grade import read_rows, required_fields, score_rows
-from rewards.registry import RewardSpec
 from rewards.scorer import Scorer
+from rewards.spec import RewardSpec
 from rewards.verdict import Verdict
 
 _WIDTH = 60
