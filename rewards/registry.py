@@ -13,7 +13,7 @@ from typing import Any
 from ouro_rl.core import user_functions
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.own_names import refuse_clash
-from rewards.code_reward import CodeReward
+from rewards.code_grader.reward import CodeReward
 from rewards.math_reward import MathReward
 from rewards.spec import RewardSpec
 from rewards.text_rewards import ExactReward, FormatReward, LengthReward, RegexReward

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from rewards.code_reward import CodeReward
+from rewards.code_grader.reward import CodeReward
 from rewards.sandbox import ladder
 from tests.references.places import SHARED
 
@@ -125,7 +125,7 @@ def code(request):
     if reason := ladder.unavailable(request.param):
         pytest.skip(f"NOT TESTED, rung {request.param}: {reason}")
     patch = pytest.MonkeyPatch()
-    patch.setattr("rewards.code_reward.choose_rung", lambda **_: ladder.command(request.param))
+    patch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: ladder.command(request.param))
     reward = CodeReward(workers=2, timeout_s=40.0, test_timeout_s=20.0)
     patch.undo()
     yield reward

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from ouro_rl.tasks.function_writing import all_tasks, demonstration, main, tasks
-from rewards.code_reward import CodeReward
+from rewards.code_grader.reward import CodeReward
 from rewards.sandbox import ladder
 from tests.patience import HANG_S
 from tests.references.places import REPOSITORY

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rewards.code_reward import CodeReward
-from rewards.code_tasks import TestsUnusable, read_tests
+from rewards.code_grader.forms import TestsUnusable, read_tests
+from rewards.code_grader.reward import CodeReward
 from rewards.sandbox import ladder
 
 HELPERS = ["len", "sorted", "set", "sum", "abs", "all", "isclose", "math", "check", "candidate", "triple_", "print", "isinstance"]

@@ -6,11 +6,11 @@ import time
 import pytest
 
 from ouro_rl.core.errors import UserError
-from rewards.code_budget import Budget, Times
-from rewards.code_compare import same_output, same_value
-from rewards.code_program import extract_code, program_of
-from rewards.code_reward import CodeReward
-from rewards.code_tasks import TestsUnusable, read_tests
+from rewards.code_grader.compare import same_output, same_value
+from rewards.code_grader.forms import TestsUnusable, read_tests
+from rewards.code_grader.program import extract_code, program_of
+from rewards.code_grader.reward import CodeReward
+from rewards.code_grader.time_budget import Budget, Times
 from rewards.sandbox import ladder
 from rewards.sandbox.inside import wire
 from tests.code_cheats import CHEATS, SCRIPT_CHEATS
@@ -40,7 +40,7 @@ def rung(request):
 @pytest.fixture(scope="module")
 def code(rung):
     patch = pytest.MonkeyPatch()
-    patch.setattr("rewards.code_reward.choose_rung", lambda **_: ladder.command(rung))
+    patch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: ladder.command(rung))
     reward = CodeReward(timeout_s=4.0, test_timeout_s=1.0, memory_mb=256)
     patch.undo()
     yield reward
@@ -140,7 +140,7 @@ def test_partial_credit_and_all_or_nothing(code, rung, monkeypatch):
     started = time.monotonic()
     result = verdict(code, slow, CASES)
     assert result.value == 0.5 and "timed out" in result.detail and time.monotonic() - started < HANG_S
-    monkeypatch.setattr("rewards.code_reward.choose_rung", lambda **_: ladder.command(rung))
+    monkeypatch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: ladder.command(rung))
     strict = CodeReward(all_or_nothing=True)
     assert [strict([text], tests=[CASES])[0] for text in (half, GOOD)] == [0.0, 1.0]
     strict.close()
@@ -190,7 +190,7 @@ def test_output_is_limited(code):
 def test_infrastructure_is_never_the_models_fault(code, rung, monkeypatch):
     broken = ladder.command(rung)
     reward = CodeReward.__new__(CodeReward)
-    monkeypatch.setattr("rewards.code_reward.choose_rung", lambda **_: broken)
+    monkeypatch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: broken)
     reward.__init__(timeout_s=2.0)
     assert reward([GOOD], tests=[ASSERTS]) == [1.0]
     [worker] = reward._pool._all
@@ -316,7 +316,7 @@ class _Starved:
 @pytest.mark.parametrize(("share", "waited"), [(1.0, 0.2), (0.5, 0.4), (0.01, 0.2), (0.12, 1.0)])
 def test_time_does_not_run_out_for_lack_of_a_processor(share, waited, monkeypatch):
     child = _Starved(share)
-    monkeypatch.setattr("rewards.code_budget.time", child)
+    monkeypatch.setattr("rewards.code_grader.time_budget.time", child)
 
     def never(deadline: float) -> None:
         child.now = max(child.now, deadline)

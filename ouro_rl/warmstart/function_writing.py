@@ -30,7 +30,7 @@ from ouro_rl.model.tokenizer import completion_texts, stop_token_ids
 from ouro_rl.tasks.function_writing import demonstration, tasks
 from ouro_rl.warmstart.run import FIGURES
 from ouro_rl.warmstart.stages import padded, settling, stage_one, stage_two
-from rewards.code_reward import CodeReward
+from rewards.code_grader.reward import CodeReward
 from rollout_workers.pool import RolloutPool
 
 CARELESS = 0.5

@@ -9,9 +9,9 @@ import select
 import time
 from typing import Any
 
-from rewards.code_budget import Budget
-from rewards.code_compare import same_output
-from rewards.code_tasks import ScriptTest
+from rewards.code_grader.compare import same_output
+from rewards.code_grader.forms import ScriptTest
+from rewards.code_grader.time_budget import Budget
 from rewards.sandbox.host import Child, ChildGone, Sandbox
 from rewards.sandbox.inside import wire
 

@@ -6,8 +6,8 @@ import atexit
 from collections.abc import Callable
 from typing import Any
 
-from rewards.code_budget import Times
-from rewards.code_run import Outcome, run
+from rewards.code_grader.runner import Outcome, run
+from rewards.code_grader.time_budget import Times
 from rewards.sandbox.host import Command, Sandbox, SandboxError
 from rewards.sandbox.inside.confine import Limits
 

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.code_names import TestsUnusable, called_names
-from rewards.code_program import defined_names, parse
+from rewards.code_grader.name_resolution import TestsUnusable, called_names
+from rewards.code_grader.program import defined_names, parse
 from rewards.sandbox.inside import wire
 
 _MAX_TESTS = 2000

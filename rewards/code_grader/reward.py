@@ -14,9 +14,9 @@ from dataclasses import replace
 from typing import Any
 
 from ouro_rl.core.errors import UserError
-from rewards.code_budget import PATIENCE, Times
-from rewards.code_program import extract_code, program_of
-from rewards.code_tasks import Tests, TestsUnusable, read_tests
+from rewards.code_grader.forms import Tests, TestsUnusable, read_tests
+from rewards.code_grader.program import extract_code, program_of
+from rewards.code_grader.time_budget import PATIENCE, Times
 from rewards.messages import content_of, text_of
 from rewards.process_pool import ProcessPool, Reply
 from rewards.sandbox.inside.confine import Limits
@@ -68,7 +68,7 @@ class CodeReward:
         times = Times(test_s=test_timeout_s, program_s=timeout_s)
         arguments = {"command": command, "limits": limits, "times": times, "all_or_nothing": all_or_nothing}
         self._pool = ProcessPool(
-            "rewards.code_worker:make_handler", arguments, workers=workers, timeout_s=PATIENCE * timeout_s + _GRACE_S
+            "rewards.code_grader.worker:make_handler", arguments, workers=workers, timeout_s=PATIENCE * timeout_s + _GRACE_S
         )
         self._all_or_nothing, self._thinking = all_or_nothing, thinking
         self._cache: OrderedDict[tuple[str, str], Verdict] = OrderedDict()

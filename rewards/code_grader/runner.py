@@ -10,10 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from rewards.code_budget import Budget, Times
-from rewards.code_compare import same_value
-from rewards.code_script import checked, run_script, words
-from rewards.code_tasks import AssertTests, CaseTests, ScriptTests, Tests
+from rewards.code_grader.compare import same_value
+from rewards.code_grader.forms import AssertTests, CaseTests, ScriptTests, Tests
+from rewards.code_grader.script import checked, run_script, words
+from rewards.code_grader.time_budget import Budget, Times
 from rewards.sandbox.host import Child, ChildGone, Sandbox
 from rewards.sandbox.inside import wire
 

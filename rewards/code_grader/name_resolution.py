@@ -9,7 +9,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from rewards.code_program import defined_names, parse
+from rewards.code_grader.program import defined_names, parse
 
 _LIBRARY = ("math", "collections", "itertools", "functools", "operator", "re", "string", "json", "copy", "typing")
 """Modules in which a name is looked up that a test uses, but neither imports nor expects of the program."""
