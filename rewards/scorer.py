@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from ouro_rl.core.errors import UserError
-from rewards.custom_reward import CustomReward
+from rewards.custom.reward import CustomReward
 from rewards.messages import text_of
 from rewards.registry import load_reward
 from rewards.spec import RewardSpec

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from rewards.adapters import call_batch, call_item, kind_of, rows_of
+from rewards.custom.adapters import call_batch, call_item, kind_of, rows_of
+from rewards.custom.loading import load_function
 from rewards.process_pool import ProcessPool, Reply
-from rewards.registry import load_function
 from rewards.spec import Adapter, RewardSpec
 from rewards.verdict import Verdict
 
@@ -37,7 +37,7 @@ class CustomReward:
         self._kind: str | None = None
         arguments = {"name": spec.name, "kwargs": dict(spec.kwargs), "adapter": spec.adapter}
         self._pool = ProcessPool(
-            "rewards.custom_reward:make_handler", arguments, workers=1, timeout_s=timeout_s,
+            "rewards.custom.reward:make_handler", arguments, workers=1, timeout_s=timeout_s,
             start_timeout_s=start_timeout_s, subject=f"reward {spec.name!r}",
         )  # fmt: skip
         self.close = self._pool.close

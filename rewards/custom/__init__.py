@@ -1,0 +1,1 @@
+"""Reward functions of the user, run in a killable process of their own."""
