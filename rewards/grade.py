@@ -13,7 +13,6 @@ from typing import Any
 
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.jsonl import read_jsonl
-from rewards.math_reward import MathReward
 from rewards.scorer import ItemScore, Scorer
 from rewards.spec import RewardSpec
 
@@ -81,16 +80,6 @@ def score_rows(scorer: Scorer, rows: Sequence[Mapping[str, Any]], first: int = 1
         None if None in tokens else tokens,
         [f"row {first + i}" for i in range(len(rows))],
     )
-
-
-def check_golds(golds: Sequence[Any], *, workers: int = 2, kwargs: Mapping[str, Any] | None = None) -> dict[int, str]:
-    """Gold answers that the `math` reward cannot grade against, by index, with the reason: leave them out, they can only
-    mislead. See `MathReward.unusable_golds`. kwargs: the reward's own."""
-    reward = MathReward(workers=workers, **{"timeout_s": 10.0, **(kwargs or {})})
-    try:
-        return reward.unusable_golds(golds)
-    finally:
-        reward.close()
 
 
 def read_rows(path: Path, required: Sequence[str] = ("completion",)) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 from ouro_rl.core.errors import UserError
 from rewards.code_grader.reward import CodeReward
 from rewards.custom.loading import _FORMS, load_function
-from rewards.math_reward import MathReward
+from rewards.math_grader.reward import MathReward
 from rewards.spec import RewardSpec
 from rewards.text_rewards import ExactReward, FormatReward, LengthReward, RegexReward
 

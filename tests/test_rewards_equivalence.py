@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rewards.math_answers import grade_answer
-from rewards.math_policy import MathPolicy
+from rewards.math_grader.grading import grade_answer
+from rewards.math_grader.policy import MathPolicy
 
 TABLE = (Path(__file__).parent / "answer_pairs.txt").read_text(encoding="utf-8").split("\n#")
 SAME, DIFFERENT = (part.split("\n", 1)[1] for part in TABLE)

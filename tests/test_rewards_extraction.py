@@ -8,7 +8,7 @@ import pytest
 
 from rewards import extraction
 from rewards.extraction import boxes, final_answer, last_boxed
-from rewards.math_answers import grade_strings
+from rewards.math_grader.grading import grade_strings
 
 SIZE = 13_000_000
 PIECES = ["\\boxed{", "\\fbox {", "\\boxed", "boxed{", "{", "}", "}", "}", "\\", "\\\\", "\\{", "\\}", "5", " or ", ", ", " ", "\\a", "<|end|>"]

@@ -7,11 +7,11 @@ import time
 import pytest
 
 from rewards.extraction import boxes, final_answer, gold_answer, last_boxed
-from rewards.grade import check_golds
-from rewards.guards import too_large, unevaluated
-from rewards.math_answers import grade_answer, grade_strings
-from rewards.math_reward import MathReward
-from rewards.normalise import canonical, integer, normalise, rational
+from rewards.math_grader.golds import check_golds
+from rewards.math_grader.grading import grade_answer, grade_strings
+from rewards.math_grader.guards import too_large, unevaluated
+from rewards.math_grader.normalize import canonical, integer, normalise, rational
+from rewards.math_grader.reward import MathReward
 from rewards.verdict import Verdict
 from tests.patience import processor_time
 from tests.references.places import SHARED
@@ -258,7 +258,7 @@ def test_a_mistake_of_the_grader_costs_one_item(monkeypatch):
             raise RecursionError("too deep")
         return grade_strings(completion, *arguments, **options)
 
-    monkeypatch.setattr("rewards.math_reward.grade_strings", fails)
+    monkeypatch.setattr("rewards.math_grader.reward.grade_strings", fails)
     reward = MathReward()
     broken, right = reward.verdicts(["\\boxed{7}", "\\boxed{5}"], {"answer": ["5", "5"]})
     reward.close()

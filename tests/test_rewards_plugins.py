@@ -14,8 +14,9 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.data.gold_answers import keep_gradable
 from rewards import reward_test
-from rewards.grade import check_golds, grade_file
-from rewards.math_reward import MathReward
+from rewards.grade import grade_file
+from rewards.math_grader.golds import check_golds
+from rewards.math_grader.reward import MathReward
 from rewards.process_pool import ProcessPool
 from rewards.scorer import Scorer, check_reward
 from rewards.spec import RewardSpec
@@ -148,7 +149,7 @@ def test_children_of_built_in_rewards_see_no_secrets(plugin, tmp_path, monkeypat
 
 
 def test_a_memory_error_that_sympy_swallowed_is_no_verdict(monkeypatch):
-    import rewards.math_reward as module
+    import rewards.math_grader.reward as module
 
     handle = module.make_handler({})
     pair = {"gold": "x+1", "answer": "x+2", "extracted": ""}

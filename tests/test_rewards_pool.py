@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ouro_rl.core.errors import RunError, UserError
-from rewards.math_reward import MathReward
+from rewards.math_grader.reward import MathReward
 from rewards.process_pool import ProcessPool
 from tests.patience import HANG_S, comes_true
 from tests.references.places import REPOSITORY
@@ -194,7 +194,7 @@ time.sleep({HANG_S})
 def test_parent_leaves_cleanly_without_close_from_any_directory(tmp_path):
     code = f"""
 import sys; sys.path.insert(0, {str(REPOSITORY)!r})
-from rewards.math_reward import MathReward
+from rewards.math_grader.reward import MathReward
 math = MathReward()
 print(math(["\\\\boxed{{x+1}}"], answer=["1+x"]))
 assert not {{"torch", "ray", "transformers", "sympy"}} & set(sys.modules)

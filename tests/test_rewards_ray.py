@@ -17,7 +17,7 @@ HANG = "\\\\boxed{x^9+\\\\sin(x)y^4+3=e^{xyz}}", "x^7+3x^5-2x+1=0"
 
 class Base:
     def __init__(self):
-        from rewards.math_reward import MathReward
+        from rewards.math_grader.reward import MathReward
         self.math = MathReward(timeout_s=2.0, workers=2)
 
 class Sync(Base):
@@ -49,7 +49,7 @@ torch.set_num_threads(2)
 lock = threading.Lock()
 lock.acquire()  # a fork would inherit it locked
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
-from rewards.math_reward import MathReward
+from rewards.math_grader.reward import MathReward
 math = MathReward(timeout_s=20.0, workers=2)
 print(math(["\\\\boxed{x+1}", "\\\\boxed{x+2}"], answer=["1+x", "1+x"]))
 child = os.fork()  # a fork's copy starts workers of its own, and leaves its parent's alone

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from ouro_rl.core.errors import UserError
-from rewards.grade import check_golds, grade_file
+from rewards.grade import grade_file
+from rewards.math_grader.golds import check_golds
 from rewards.registry import load_reward
 from rewards.scorer import Scorer
 from rewards.spec import RewardSpec

@@ -64,7 +64,7 @@ def run_test(arguments: argparse.Namespace) -> int:
 
 
 def run_bench(arguments: argparse.Namespace) -> int:
-    from rewards.math_bench import bench, markdown
+    from rewards.math_grader.benchmark import bench, markdown
 
     for file in arguments.files:
         tallies, left_out = bench(file, workers=arguments.workers)

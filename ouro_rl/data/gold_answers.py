@@ -8,7 +8,7 @@ from typing import Any
 
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Prompt
-from rewards.grade import check_golds
+from rewards.math_grader.golds import check_golds
 
 logger = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.rollout_source import GroupSampler
 from ouro_rl.training.trainer import OuroGRPOTrainer, gap_limit
-from rewards.grade import check_golds
+from rewards.math_grader.golds import check_golds
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 
-from rewards.math_policy import MathPolicy
-from rewards.normalise import based, canonical, integer, is_words, number
-from rewards.structure import split_top, unwrap
-from rewards.units import contradict, is_measure, split_unit
+from rewards.math_grader.normalize import based, canonical, integer, is_words, number
+from rewards.math_grader.policy import MathPolicy
+from rewards.math_grader.structure import split_top, unwrap
+from rewards.math_grader.units import contradict, is_measure, split_unit
 
 Leaf = Callable[[str, str, MathPolicy], bool | None]
 """(gold, answer, policy) -> the same?, or None; what cannot be told from strings and plain numbers goes there."""

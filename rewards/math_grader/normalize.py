@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-from rewards.guards import MAX_CHARS
-from rewards.spellings import BASES, LATEX, PLAIN, RUNS, TEXT, UNICODE
+from rewards.math_grader.guards import MAX_CHARS
+from rewards.math_grader.spellings import BASES, LATEX, PLAIN, RUNS, TEXT, UNICODE
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _SPACE = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])")

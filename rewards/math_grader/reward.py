@@ -12,11 +12,11 @@ from typing import Any, get_args
 
 from ouro_rl.core.errors import UserError
 from rewards.extraction import Accept, gold_answer, last_boxed
-from rewards.guards import too_large
-from rewards.math_answers import AnswerPair, grade_gold, grade_parsed, grade_strings, is_plain, warm_up
-from rewards.math_policy import POLICY_NAMES, MathPolicy
+from rewards.math_grader.grading import AnswerPair, grade_gold, grade_parsed, grade_strings, is_plain, warm_up
+from rewards.math_grader.guards import too_large
+from rewards.math_grader.normalize import normalise
+from rewards.math_grader.policy import POLICY_NAMES, MathPolicy
 from rewards.messages import last_user_text, text_of
-from rewards.normalise import normalise
 from rewards.process_pool import ProcessPool, Reply
 from rewards.verdict import Verdict
 
@@ -78,7 +78,7 @@ class MathReward:
             raise UserError(f"reward 'math': accept must be one of {', '.join(get_args(Accept))} (got {accept!r})")
         self._policy = MathPolicy.of(policy)
         self._pool = ProcessPool(
-            "rewards.math_reward:make_handler", {"policy": asdict(self._policy)}, workers=workers, timeout_s=timeout_s,
+            "rewards.math_grader.reward:make_handler", {"policy": asdict(self._policy)}, workers=workers, timeout_s=timeout_s,
             memory_mb=MEMORY_MB, bare_environment=True,
         )  # fmt: skip
         self._accept, self._thinking = accept, thinking

@@ -8,15 +8,15 @@ import re
 import time
 from dataclasses import dataclass, field, replace
 
-from rewards import symbolic
-from rewards.compare import Comparison
 from rewards.extraction import Accept, final_answer, gold_answer
-from rewards.guards import MAX_CHARS, too_large, unevaluated
-from rewards.math_policy import DEFAULT_POLICY, MathPolicy
-from rewards.normalise import based, choice_of, integer, is_words, normalise, number
-from rewards.structure import split_top
-from rewards.units import split_unit
-from rewards.values import unfinished
+from rewards.math_grader import symbolic
+from rewards.math_grader.compare import Comparison
+from rewards.math_grader.guards import MAX_CHARS, too_large, unevaluated
+from rewards.math_grader.normalize import based, choice_of, integer, is_words, normalise, number
+from rewards.math_grader.policy import DEFAULT_POLICY, MathPolicy
+from rewards.math_grader.structure import split_top
+from rewards.math_grader.units import split_unit
+from rewards.math_grader.values import unfinished
 from rewards.verdict import Verdict
 
 _OPERATION = re.compile(r"[+*/^!-]|\\(?:frac|cdot|times|div|binom|sqrt)(?![a-zA-Z])")

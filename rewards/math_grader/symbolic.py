@@ -7,9 +7,9 @@ import random
 from fractions import Fraction
 from typing import Any
 
-from rewards.math_policy import MathPolicy
-from rewards.normalise import number
-from rewards.values import rounds_to
+from rewards.math_grader.normalize import number
+from rewards.math_grader.policy import MathPolicy
+from rewards.math_grader.values import rounds_to
 
 DIGITS = 40
 """To which numbers that are not rational are compared."""

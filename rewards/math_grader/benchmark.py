@@ -11,7 +11,7 @@ from typing import Any
 
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.jsonl import read_jsonl
-from rewards.math_reward import MathReward
+from rewards.math_grader.reward import MathReward
 from rewards.process_pool import ProcessPool
 
 TIMEOUT_S = 10.0
@@ -83,7 +83,7 @@ def _ours(rows: Sequence[dict[str, Any]], completions: Sequence[str], workers: i
 
 
 def _math_verify(rows: Sequence[dict[str, Any]], completions: Sequence[str], workers: int) -> Tally:
-    with ProcessPool("rewards.math_bench:make_math_verify", {}, workers=workers, timeout_s=TIMEOUT_S) as pool:
+    with ProcessPool("rewards.math_grader.benchmark:make_math_verify", {}, workers=workers, timeout_s=TIMEOUT_S) as pool:
         pool.run([{"gold": "$1$", "completion": "1"}] * workers)
         started = time.perf_counter()
         pairs = zip(rows, completions, strict=True)

@@ -8,10 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from rewards.math_policy import MathPolicy
-from rewards.normalise import canonical, choice_of, is_words
-from rewards.structure import Piece, Shape, certain, is_name, pieces, shape_of, split_top, unwrap
-from rewards.values import Values, every, is_numeric, some
+from rewards.math_grader.normalize import canonical, choice_of, is_words
+from rewards.math_grader.policy import MathPolicy
+from rewards.math_grader.structure import Piece, Shape, certain, is_name, pieces, shape_of, split_top, unwrap
+from rewards.math_grader.values import Values, every, is_numeric, some
 
 _APPROX = {"\\approx", "\\simeq", "\\doteq"}
 MOST_PAIRS = 40

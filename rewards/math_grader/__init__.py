@@ -1,0 +1,1 @@
+"""The reward `math`: is a completion's final answer the gold answer?"""
