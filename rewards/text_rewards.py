@@ -11,7 +11,7 @@ from typing import Any, Literal, get_args
 from ouro_rl.core.errors import UserError
 from rewards.extraction import last_boxed, visible_text
 from rewards.messages import text_of
-from rewards.process_pool import ProcessPool
+from rewards.processes.pool import ProcessPool
 from rewards.verdict import Verdict
 
 _ANSWER_TAGS = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)

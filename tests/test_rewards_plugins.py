@@ -17,7 +17,7 @@ from rewards import reward_test
 from rewards.grade import grade_file
 from rewards.math_grader.golds import check_golds
 from rewards.math_grader.reward import MathReward
-from rewards.process_pool import ProcessPool
+from rewards.processes.pool import ProcessPool
 from rewards.scorer import Scorer, check_reward
 from rewards.spec import RewardSpec
 from tests.patience import HANG_S

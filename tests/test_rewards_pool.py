@@ -14,7 +14,7 @@ import pytest
 
 from ouro_rl.core.errors import RunError, UserError
 from rewards.math_grader.reward import MathReward
-from rewards.process_pool import ProcessPool
+from rewards.processes.pool import ProcessPool
 from tests.patience import HANG_S, comes_true
 from tests.references.places import REPOSITORY
 
@@ -176,7 +176,7 @@ def test_workers_end_with_a_parent_that_was_killed(tmp_path, busy):
     (tmp_path / "pool_handler.py").write_text(HANDLER)
     code = f"""
 import sys, time; sys.path[:0] = [{str(REPOSITORY)!r}, {str(tmp_path)!r}]
-from rewards.process_pool import ProcessPool
+from rewards.processes.pool import ProcessPool
 pool = ProcessPool("pool_handler:make", {{}}, workers=1, timeout_s={HANG_S})
 print(pool.run(["pid"])[0].value, flush=True)
 if {busy}: pool.submit("hang")

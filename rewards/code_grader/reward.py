@@ -18,7 +18,7 @@ from rewards.code_grader.forms import Tests, TestsUnusable, read_tests
 from rewards.code_grader.program import extract_code, program_of
 from rewards.code_grader.time_budget import PATIENCE, Times
 from rewards.messages import content_of, text_of
-from rewards.process_pool import ProcessPool, Reply
+from rewards.processes.pool import ProcessPool, Reply
 from rewards.sandbox.inside.confine import Limits
 from rewards.sandbox.ladder import choose_rung, describe
 from rewards.verdict import Verdict

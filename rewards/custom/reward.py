@@ -8,7 +8,7 @@ from typing import Any
 
 from rewards.custom.adapters import call_batch, call_item, kind_of, rows_of
 from rewards.custom.loading import load_function
-from rewards.process_pool import ProcessPool, Reply
+from rewards.processes.pool import ProcessPool, Reply
 from rewards.spec import Adapter, RewardSpec
 from rewards.verdict import Verdict
 

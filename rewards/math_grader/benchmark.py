@@ -12,7 +12,7 @@ from typing import Any
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.jsonl import read_jsonl
 from rewards.math_grader.reward import MathReward
-from rewards.process_pool import ProcessPool
+from rewards.processes.pool import ProcessPool
 
 TIMEOUT_S = 10.0
 

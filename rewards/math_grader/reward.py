@@ -17,7 +17,7 @@ from rewards.math_grader.guards import too_large
 from rewards.math_grader.normalize import normalise
 from rewards.math_grader.policy import POLICY_NAMES, MathPolicy
 from rewards.messages import last_user_text, text_of
-from rewards.process_pool import ProcessPool, Reply
+from rewards.processes.pool import ProcessPool, Reply
 from rewards.verdict import Verdict
 
 MEMORY_MB = 2048

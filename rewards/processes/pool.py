@@ -23,12 +23,12 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from ouro_rl.core.errors import RunError, UserError
-from rewards.worker import HEADER, NONCE_BYTES
+from rewards.processes.worker import HEADER, NONCE_BYTES
 
 _MAX_ANSWER = 1 << 28
 """Bytes. A child that announces more than this is not to be believed."""
 _LONGEST_S = 7 * 24 * 3600.0 + 1
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from rewards.worker import main; main(*map(int, sys.argv[2:]))"
+_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from rewards.processes.worker import main; main(*map(int, sys.argv[2:]))"
 _BARE = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "OMP_NUM_THREADS", "VIRTUAL_ENV")
 """All that a child of a built-in reward sees of the environment: nothing in it is a secret."""
 _ROOT = str(Path(__file__).resolve().parent.parent)

@@ -1,0 +1,1 @@
+"""Killable worker processes, one deadline and one memory limit an item."""
