@@ -14,7 +14,7 @@ from ray.exceptions import RayActorError, RayTaskError
 
 from ouro_rl.core.errors import OuroRLError, RunError, UserError
 from ouro_rl.core.own_names import pinning_hook, working_directory_clashes
-from rollout_workers.stats import Progress
+from rollout_workers.engine.stats import Progress
 from rollout_workers.worker import RolloutWorker
 
 logger = logging.getLogger(__name__)

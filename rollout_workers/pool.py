@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ouro_rl.core.rollout import Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
-from rollout_workers.stats import OnRollout, Progress
+from rollout_workers.engine.stats import OnRollout, Progress
 from rollout_workers.worker import RolloutWorker
 
 if TYPE_CHECKING:

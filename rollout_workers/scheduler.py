@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import torch
 
 from ouro_rl.core.rollout import RolloutRequest
-from rollout_workers.kv_cache import KVCache
+from rollout_workers.engine.kv_cache import KVCache
 from rollout_workers.prefill import PrefillQueue, Task
 from rollout_workers.prefixes import Prefix, prefix_tree
 

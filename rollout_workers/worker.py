@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
-from rollout_workers.stats import OnRollout, Progress
+from rollout_workers.engine.stats import OnRollout, Progress
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +40,7 @@ class RolloutWorker:
 
         from ouro_rl.model.configuration_ouro import OuroConfig
         from ouro_rl.model.modeling_ouro import OuroForCausalLM
-        from rollout_workers.engine import RolloutEngine
+        from rollout_workers.engine.engine import RolloutEngine
 
         if threads is not None:
             torch.set_num_threads(threads)

@@ -37,7 +37,7 @@ from ouro_rl.bench.workload import QUICK, bench_model, make_requests, trace_bias
 from ouro_rl.cli import main as cli
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.sampling_params import ExitRule
-from rollout_workers.engine import RolloutEngine, lockstep
+from rollout_workers.engine.engine import RolloutEngine, lockstep
 
 TINY = dataclasses.replace(
     QUICK, batch=4, small_batch=2, group=2, tokens=8, group_prompt=16, curve_tokens=8, batches=(1, 2), contexts=(8, 16, 32),

@@ -9,7 +9,7 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from ouro_rl.policy.exit_gate import decision_logprobs, threshold_depths
 from ouro_rl.training.batch import check_depth_policies, collate, replay_inputs
-from rollout_workers.engine import RolloutEngine
+from rollout_workers.engine.engine import RolloutEngine
 from tests.models import in_company, rounding
 from tests.sequential import sequential_rollouts
 from tests.test_engine import assert_same, calm_model, make_requests

@@ -12,7 +12,7 @@ from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
 from ouro_rl.policy.exit_gate import depth_logprobs, exit_log_pdf
 from ouro_rl.policy.token_distribution import chosen_logprobs, token_distribution
-from rollout_workers.engine import RolloutEngine
+from rollout_workers.engine.engine import RolloutEngine
 from tests.models import in_company, random_model, rounding
 from tests.sequential import sequential_rollouts
 

@@ -13,10 +13,10 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from rollout_workers import scheduler
-from rollout_workers.engine import RolloutEngine, lockstep
-from rollout_workers.kv_cache import page_bytes
+from rollout_workers.engine.engine import RolloutEngine, lockstep
+from rollout_workers.engine.kv_cache import page_bytes
+from rollout_workers.engine.stats import EngineStats
 from rollout_workers.pool import RolloutPool
-from rollout_workers.stats import EngineStats
 from tests.models import in_company, rounding
 from tests.sequential import sequential_rollouts
 from tests.test_engine import VOCAB, assert_same, calm_model, make_requests
@@ -137,7 +137,7 @@ def test_a_call_that_could_not_begin_leaves_nothing_behind(monkeypatch):
     engine = RolloutEngine(calm_model(3), max_batch=2, static_passes=True)
     requests, params = make_requests([4]), SamplingParams(max_new_tokens=3)
     with monkeypatch.context() as patch:
-        patch.setattr("rollout_workers.call.Scheduler", lambda *_, **__: 1 / 0)
+        patch.setattr("rollout_workers.engine.generation.Scheduler", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             engine.start(requests, params)
     assert not engine.cache.references

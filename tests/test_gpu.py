@@ -18,8 +18,8 @@ from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy.exit_gate import depth_logprobs
 from ouro_rl.policy.token_distribution import chosen_logprobs, token_distribution
-from rollout_workers.attention import KernelAttention
-from rollout_workers.engine import RolloutEngine
+from rollout_workers.engine.attention import KernelAttention
+from rollout_workers.engine.engine import RolloutEngine
 from rollout_workers.weight_sync import load_state
 from tests.models import random_model
 from tests.test_engine import make_requests

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from ouro_rl.core.errors import RunError
 from ouro_rl.model.configuration_ouro import OuroConfig
-from rollout_workers.kv_cache import NO_PAGE, KVCache
+from rollout_workers.engine.kv_cache import NO_PAGE, KVCache
 
 
 def make_cache(loops=3, slots=4, pages=64, **limits):

@@ -7,7 +7,7 @@ import torch
 
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.model.configuration_ouro import OuroConfig
-from rollout_workers.kv_cache import NO_PAGE, KVCache
+from rollout_workers.engine.kv_cache import NO_PAGE, KVCache
 
 
 def test_what_is_read_of_a_token_that_left_after_two_of_four_loops():

@@ -15,9 +15,9 @@ from ouro_rl.kernels.cpu.kernels import onednn_product
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from rollout_workers.attention import KernelAttention, Rows
-from rollout_workers.engine import RolloutEngine
-from rollout_workers.kv_cache import KVCache
+from rollout_workers.engine.attention import KernelAttention, Rows
+from rollout_workers.engine.engine import RolloutEngine
+from rollout_workers.engine.kv_cache import KVCache
 from tests.models import rounding
 from tests.test_engine import assert_same, calm_model, make_requests
 

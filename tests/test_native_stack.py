@@ -12,8 +12,8 @@ from ouro_rl.kernels.cpu import select as native
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.layers import OuroRMSNorm
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from rollout_workers.engine import RolloutEngine
-from rollout_workers.forward import Forward
+from rollout_workers.engine.engine import RolloutEngine
+from rollout_workers.engine.forward import Forward
 from tests.models import rounding
 from tests.sequential import sequential_rollouts
 from tests.test_engine import assert_same, calm_model, make_requests

@@ -16,7 +16,7 @@ from ouro_rl.policy.token_distribution import sample_tokens, token_distribution
 from ouro_rl.training.batch import check_filters, collate, replay_inputs
 from ouro_rl.training.token_logprobs import token_reader
 from rollout_workers import scheduler
-from rollout_workers.engine import RolloutEngine
+from rollout_workers.engine.engine import RolloutEngine
 from tests.models import rounding
 from tests.test_engine import VOCAB, calm_model, make_requests
 from tests.test_engine_memory import gib_for, most_pages

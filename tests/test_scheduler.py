@@ -15,7 +15,7 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.model.configuration_ouro import OuroConfig
 from rollout_workers import prefixes, scheduler
-from rollout_workers.kv_cache import KVCache
+from rollout_workers.engine.kv_cache import KVCache
 from rollout_workers.prefill import Prefill, PrefillQueue, Task
 from rollout_workers.prefixes import prefix_tree
 from rollout_workers.scheduler import Scheduler

@@ -12,7 +12,7 @@ from ouro_rl.core.sampling_params import SamplingParams, StopStrings
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.model.token_bytes import byte_alphabet, stop_strings_of, token_pieces
 from ouro_rl.model.tokenizer import completion_texts
-from rollout_workers.engine import RolloutEngine
+from rollout_workers.engine.engine import RolloutEngine
 from rollout_workers.stop_strings import StopStringMatcher, token_table
 from tests.models import random_model
 

@@ -15,7 +15,7 @@ from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
 from ouro_rl.kernels.select import choose_ops
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from rollout_workers.attention import KernelAttention, TorchAttention, choose_attention
+from rollout_workers.engine.attention import KernelAttention, TorchAttention, choose_attention
 from tests.references.places import REPOSITORY
 
 needs_triton = pytest.mark.skipif(

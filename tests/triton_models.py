@@ -13,8 +13,8 @@ from ouro_rl.kernels.gpu import attention, linear
 from ouro_rl.kernels.gpu import self_test as trial_module
 from ouro_rl.kernels.gpu.kernels import TritonKernels
 from ouro_rl.kernels.gpu.self_test import MANY, check, widen
-from rollout_workers.attention import KernelAttention
-from rollout_workers.engine import RolloutEngine
+from rollout_workers.engine.attention import KernelAttention
+from rollout_workers.engine.engine import RolloutEngine
 from tests.models import rounding
 from tests.test_engine import assert_same, calm_model, make_requests
 from tests.test_replay import assert_near, gradients

@@ -16,7 +16,7 @@ from ouro_rl.bench.timing import Say, run_engine
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.core.sampling_params import ExitRule
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from rollout_workers.engine import RolloutEngine
+from rollout_workers.engine.engine import RolloutEngine
 
 
 def bench_cache(sizes: Sizes, say: Say) -> dict[str, Any]:

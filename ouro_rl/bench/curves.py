@@ -16,7 +16,7 @@ from ouro_rl.bench.roofline import Machine, Prober, window_costs
 from ouro_rl.bench.timing import Say, run_engine
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from rollout_workers.engine import RolloutEngine
+from rollout_workers.engine.engine import RolloutEngine
 
 REPEATS = 2
 """Runs of a point: the faster one's window counts."""

@@ -24,7 +24,7 @@ from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seed
 from ouro_rl.kernels.ops import KernelOps
 from ouro_rl.kernels.processor import has_bf16_products
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from rollout_workers.engine import RolloutEngine
+from rollout_workers.engine.engine import RolloutEngine
 
 GROUPS = 2
 ROUNDS = 2

@@ -13,7 +13,7 @@ from typing import Any
 from ouro_rl.bench.timing import Run, Say, TimedCall, ratios, run_together, spread, warm_up
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.core.errors import RunError
-from rollout_workers.engine import RolloutEngine
+from rollout_workers.engine.engine import RolloutEngine
 
 
 def bench_group(sizes: Sizes, say: Say) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from ouro_rl.training.advantages import gate_returns
 from ouro_rl.training.batch import collate, depth_matrix, replay_inputs
 from ouro_rl.training.losses import gate_loss, token_loss
 from ouro_rl.training.token_logprobs import token_reader
-from rollout_workers.engine import RolloutEngine
+from rollout_workers.engine.engine import RolloutEngine
 
 ROUNDS = 3
 CLIP = 0.2

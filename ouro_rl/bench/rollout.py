@@ -51,8 +51,8 @@ from ouro_rl.bench.workload import NEVER, Sizes, bench_model, make_requests, set
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.sampling_params import ExitRule
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from rollout_workers.engine import RolloutEngine, all_rows, lockstep
-from rollout_workers.kv_cache import page_bytes
+from rollout_workers.engine.engine import RolloutEngine, all_rows, lockstep
+from rollout_workers.engine.kv_cache import page_bytes
 from rollout_workers.scheduler import SPARE_TOKENS
 
 GATE_SPREAD = 1.0

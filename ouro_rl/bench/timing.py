@@ -28,8 +28,8 @@ from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import ExitRule, SamplingParams
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from rollout_workers.engine import RolloutEngine
-from rollout_workers.stats import EngineStats
+from rollout_workers.engine.engine import RolloutEngine
+from rollout_workers.engine.stats import EngineStats
 
 T = TypeVar("T")
 Say = Callable[[str], None]

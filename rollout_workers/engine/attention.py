@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ouro_rl.kernels.interface import RowKernels
 from ouro_rl.kernels.ops import KernelOps, Ops
-from rollout_workers.kv_cache import NO_PAGE, KVCache
+from rollout_workers.engine.kv_cache import NO_PAGE, KVCache
 from rollout_workers.prefill import Piece, Prefill
 
 CHUNK_BYTES = 64 << 20

@@ -10,8 +10,8 @@ from ouro_rl.kernels.ops import KernelOps
 from ouro_rl.model.fused_stack import LayerStack
 from ouro_rl.model.layers import in_tiles
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from rollout_workers.attention import Rows, choose_attention
-from rollout_workers.kv_cache import KVCache
+from rollout_workers.engine.attention import Rows, choose_attention
+from rollout_workers.engine.kv_cache import KVCache
 
 
 class Forward:
