@@ -6,7 +6,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ouro_rl.kernels.gpu.weights import product_by
-from rollout_workers.cuda_graphs import WARM_UPS
+from rollout_workers.engine.graphs.cuda_graph import WARM_UPS
 from rollout_workers.engine.kv_cache import NO_PAGE
 
 

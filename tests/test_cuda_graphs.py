@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from rollout_workers.cuda_graphs import WARM_UPS, GraphedPass
+from rollout_workers.engine.graphs.cuda_graph import WARM_UPS, GraphedPass
 
 
 class Stream:

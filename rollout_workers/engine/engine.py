@@ -21,10 +21,10 @@ from ouro_rl.policy.exit_gate import check_depth_policy
 from rollout_workers.engine.attention import padded_lengths
 from rollout_workers.engine.forward import Forward
 from rollout_workers.engine.generation import Call, EngineParts
+from rollout_workers.engine.graphs.static_passes import StaticChoice
 from rollout_workers.engine.kv_cache import KVCache, page_bytes
 from rollout_workers.engine.stats import EngineStats, OnRollout, Progress
 from rollout_workers.scheduler import SPARE_LENDERS
-from rollout_workers.static_passes import StaticChoice
 
 
 def all_rows(live: Tensor, loops: Tensor) -> Tensor:

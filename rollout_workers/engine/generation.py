@@ -14,12 +14,12 @@ from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.engine.attention import Rows
 from rollout_workers.engine.forward import Forward
+from rollout_workers.engine.graphs.static_passes import StaticChoice
 from rollout_workers.engine.kv_cache import KVCache
 from rollout_workers.engine.stats import EngineStats, OnRollout, Progress
 from rollout_workers.prefill import PrefillQueue
 from rollout_workers.sampler import Sampler
 from rollout_workers.scheduler import Admission, Sample, Scheduler
-from rollout_workers.static_passes import StaticChoice
 
 PROGRESS_PASSES = 16
 """Passes between two calls when nothing finishes."""

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from ouro_rl.core.sampling_params import SamplingParams
-from rollout_workers.cuda_graphs import GraphedPass, GraphMemory
 from rollout_workers.engine.attention import Rows
 from rollout_workers.engine.forward import Forward
+from rollout_workers.engine.graphs.cuda_graph import GraphedPass, GraphMemory
 from rollout_workers.sampler import Sampler
 
 LOOK_EVERY = 8

@@ -1,0 +1,1 @@
+"""Passes of static shapes, and CUDA graphs of them."""
