@@ -5,8 +5,8 @@ import torch
 
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.sampling_params import EarlyStop, ExitRule, SamplingParams
-from rollout_workers.early_stop import repeats
 from rollout_workers.engine.engine import RolloutEngine
+from rollout_workers.engine.sampling.early_stop import repeats
 from tests.models import rounding
 from tests.sequential import sequential_rollouts
 from tests.test_engine import assert_same, calm_model, make_requests

@@ -13,7 +13,7 @@ from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.model.token_bytes import byte_alphabet, stop_strings_of, token_pieces
 from ouro_rl.model.tokenizer import completion_texts
 from rollout_workers.engine.engine import RolloutEngine
-from rollout_workers.stop_strings import StopStringMatcher, token_table
+from rollout_workers.engine.sampling.stop_strings import StopStringMatcher, token_table
 from tests.models import random_model
 
 PIECES = (b"a", b"b", b"ab", b"ba", b"aab", b"", b"\xc3", b"\xa9", b"xyz", b"b\nQ", b"aaaaab\n")

@@ -22,7 +22,7 @@ from ouro_rl.core.sampling_params import SamplingParams
 from rollout_workers.engine.attention import Rows
 from rollout_workers.engine.forward import Forward
 from rollout_workers.engine.graphs.cuda_graph import GraphedPass, GraphMemory
-from rollout_workers.sampler import Sampler
+from rollout_workers.engine.sampling.sampler import Sampler
 
 LOOK_EVERY = 8
 """Passes between two looks of the host, at most. A sample that ends waits half as many on average."""

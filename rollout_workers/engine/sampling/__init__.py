@@ -1,0 +1,1 @@
+"""What happens to a row after its pass: exit, token, end of the sample."""
