@@ -12,9 +12,9 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
-from rollout_workers import scheduler
 from rollout_workers.engine.engine import RolloutEngine, lockstep
 from rollout_workers.engine.kv_cache import page_bytes
+from rollout_workers.engine.scheduling import scheduler
 from rollout_workers.engine.stats import EngineStats
 from rollout_workers.pool import RolloutPool
 from tests.models import in_company, rounding

@@ -15,8 +15,8 @@ from ouro_rl.policy.exit_gate import decision_logprobs, exit_log_pdf, tempered
 from ouro_rl.policy.token_distribution import sample_tokens, token_distribution
 from ouro_rl.training.batch import check_filters, collate, replay_inputs
 from ouro_rl.training.token_logprobs import token_reader
-from rollout_workers import scheduler
 from rollout_workers.engine.engine import RolloutEngine
+from rollout_workers.engine.scheduling import scheduler
 from tests.models import rounding
 from tests.test_engine import VOCAB, calm_model, make_requests
 from tests.test_engine_memory import gib_for, most_pages

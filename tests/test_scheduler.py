@@ -14,11 +14,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.model.configuration_ouro import OuroConfig
-from rollout_workers import prefixes, scheduler
 from rollout_workers.engine.kv_cache import KVCache
-from rollout_workers.prefill import Prefill, PrefillQueue, Task
-from rollout_workers.prefixes import prefix_tree
-from rollout_workers.scheduler import Scheduler
+from rollout_workers.engine.scheduling import prefix_tree as prefixes
+from rollout_workers.engine.scheduling import scheduler
+from rollout_workers.engine.scheduling.prefill import Prefill, PrefillQueue, Task
+from rollout_workers.engine.scheduling.prefix_tree import prefix_tree
+from rollout_workers.engine.scheduling.scheduler import Scheduler
 
 MOST_NEW = 6
 

@@ -9,10 +9,10 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, EarlyStop, ExitRule, SamplingParams, StopStrings, TokenFilters
 from ouro_rl.kernels.cpu import select as native
-from rollout_workers import scheduler
 from rollout_workers.engine.engine import RolloutEngine, lockstep
 from rollout_workers.engine.graphs import static_passes
 from rollout_workers.engine.graphs.static_passes import StaticPasses
+from rollout_workers.engine.scheduling import scheduler
 from rollout_workers.weight_sync import load_state
 from tests.models import FP32_UNIT, in_company
 from tests.static_stand_ins import PlainKernels, RecordedPass, WholeLines, move_to_meta

@@ -53,7 +53,7 @@ from ouro_rl.core.sampling_params import ExitRule
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.engine.engine import RolloutEngine, all_rows, lockstep
 from rollout_workers.engine.kv_cache import page_bytes
-from rollout_workers.scheduler import SPARE_TOKENS
+from rollout_workers.engine.scheduling.scheduler import SPARE_TOKENS
 
 GATE_SPREAD = 1.0
 """Standard deviation of the random gate's logits."""

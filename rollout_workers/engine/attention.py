@@ -18,7 +18,7 @@ from torch import Tensor
 from ouro_rl.kernels.interface import RowKernels
 from ouro_rl.kernels.ops import KernelOps, Ops
 from rollout_workers.engine.kv_cache import NO_PAGE, KVCache
-from rollout_workers.prefill import Piece, Prefill
+from rollout_workers.engine.scheduling.prefill import Piece, Prefill
 
 CHUNK_BYTES = 64 << 20
 """Most that plain torch gathers of keys and values at once."""

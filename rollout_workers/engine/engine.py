@@ -23,8 +23,8 @@ from rollout_workers.engine.forward import Forward
 from rollout_workers.engine.generation import Call, EngineParts
 from rollout_workers.engine.graphs.static_passes import StaticChoice
 from rollout_workers.engine.kv_cache import KVCache, page_bytes
+from rollout_workers.engine.scheduling.scheduler import SPARE_LENDERS
 from rollout_workers.engine.stats import EngineStats, OnRollout, Progress
-from rollout_workers.scheduler import SPARE_LENDERS
 
 
 def all_rows(live: Tensor, loops: Tensor) -> Tensor:

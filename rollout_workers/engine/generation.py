@@ -17,9 +17,9 @@ from rollout_workers.engine.forward import Forward
 from rollout_workers.engine.graphs.static_passes import StaticChoice
 from rollout_workers.engine.kv_cache import KVCache
 from rollout_workers.engine.sampling.sampler import Sampler
+from rollout_workers.engine.scheduling.prefill import PrefillQueue
+from rollout_workers.engine.scheduling.scheduler import Admission, Sample, Scheduler
 from rollout_workers.engine.stats import EngineStats, OnRollout, Progress
-from rollout_workers.prefill import PrefillQueue
-from rollout_workers.scheduler import Admission, Sample, Scheduler
 
 PROGRESS_PASSES = 16
 """Passes between two calls when nothing finishes."""

@@ -15,8 +15,8 @@ import torch
 
 from ouro_rl.core.rollout import RolloutRequest
 from rollout_workers.engine.kv_cache import KVCache
-from rollout_workers.prefill import PrefillQueue, Task
-from rollout_workers.prefixes import Prefix, prefix_tree
+from rollout_workers.engine.scheduling.prefill import PrefillQueue, Task
+from rollout_workers.engine.scheduling.prefix_tree import Prefix, prefix_tree
 
 SPARE_TOKENS = 8
 """Tokens at full depth that each running sample must have pages for when another is admitted: admission is hopeful, but not blind."""

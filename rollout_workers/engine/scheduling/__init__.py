@@ -1,0 +1,1 @@
+"""Which samples and prompts run in a pass."""
