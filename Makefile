@@ -53,7 +53,7 @@ test: $(READY_DEV)
 	$(BIN)/python -m pytest -n 2 --dist loadfile  # two processes: many tests wait, and a file's tests share what they start
 
 test-levels: $(READY_DEV)
-	$(BIN)/python -m pytest -m slow tests/test_levels.py
+	$(BIN)/python -m pytest -m slow tests/ouro_rl/kernels/test_levels.py
 
 sandbox:
 	@if command -v bwrap >/dev/null; then echo "Already there: $$(bwrap --version)"; exit 0; fi; \

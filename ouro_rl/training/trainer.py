@@ -3,7 +3,7 @@
 What is TRL's and transformers': batching and prompt order, gradient accumulation, distribution (accelerate),
 schedules, checkpoints, resuming. What is ours: rollouts come from the looped engine, the loss replays each token at the depth
 that was sampled, and the exit gate is optimised beside the token head, with its own learning rate and clipping.
-`tests/test_trl_seams.py` notices when the methods overridden here move in TRL.
+`tests/ouro_rl/training/test_trl_seams.py` notices when the methods overridden here move in TRL.
 """
 
 from __future__ import annotations

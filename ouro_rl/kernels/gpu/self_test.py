@@ -1,7 +1,7 @@
 """A small run of the kernels before a model relies on them: a compiler or a driver that does not fit shows here.
 
 Compared is with plain torch in fp64 on the same device; and each row, to the bit, with itself in other company and elsewhere. Gradients are
-only looked at for numbers: `tests/test_gpu.py` compares them.
+only looked at for numbers: `tests/gpu/test_gpu.py` compares them.
 """
 
 from __future__ import annotations

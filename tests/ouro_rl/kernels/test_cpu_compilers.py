@@ -1,0 +1,38 @@
+"""The C kernels by clang, and for ARM: tests/references/kernels_driver.c checks them without Python. This machine's own compiler is tried by
+test_levels.py."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from ouro_rl.kernels.cpu.build import BRANCHES, FLAGS, FOLDER, flags_for
+from ouro_rl.kernels.processor import levels
+
+DRIVER = Path(__file__).with_name("kernels_driver.c")
+ARM = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
+
+
+def faults_of(command: list[str], tmp_path: Path, runner: list[str]) -> str:
+    """What the driver says. Without OpenMP, which a Mac's compiler does not have either."""
+    sources = [DRIVER, *sorted(FOLDER.glob("*.c"))]
+    program = tmp_path / "driver"
+    subprocess.run([*command, "-Wno-unknown-pragmas", f"-I{FOLDER}", *sources, "-o", program, "-lm"], check=True)
+    return subprocess.run([*runner, program], capture_output=True, text=True).stdout
+
+
+@pytest.mark.skipif(shutil.which("clang") is None, reason="no clang")
+@pytest.mark.parametrize("level", levels())
+def test_clang_at_every_level(level, tmp_path):
+    flags = [flag for flag in flags_for(level) if flag != BRANCHES]
+    width = {"baseline": 4, "avx2": 8, "avx512": 16}[level]
+    assert faults_of(["clang", *flags], tmp_path, []) == f"{width} numbers at a time, 0 faults\n"
+
+
+def test_for_arm(tmp_path):
+    for program in ARM:
+        if shutil.which(program) is None:
+            pytest.skip(f"no {program}")
+    compiler, emulator = ARM
+    assert faults_of([compiler, *FLAGS, "-static"], tmp_path, [emulator]) == "4 numbers at a time, 0 faults\n"

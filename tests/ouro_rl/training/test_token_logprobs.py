@@ -1,0 +1,135 @@
+"""The trainer's chunked reading of the head against the plain computation: values, gradients, and what it keeps alive."""
+
+import weakref
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ouro_rl.core.sampling_params import TokenFilters
+from ouro_rl.policy.token_distribution import UNFILTERED, Recorded, chosen_logprobs, entropy, token_distribution
+from ouro_rl.training.token_logprobs import CHUNK_BYTES, ROW_STEP, Completions, TokenReader, chunk_rows
+from tests.references.tiny_models import random_model
+
+FILTERS = [
+    TokenFilters(), TokenFilters(top_k=5), TokenFilters(top_p=0.8), TokenFilters(min_p=0.1),
+    TokenFilters(top_k=9, top_p=0.9, min_p=0.05),
+]  # fmt: skip
+
+
+def batch(rows, vocab=41, hidden=32, filters=UNFILTERED, seed=0, dtype=torch.float32):
+    model = random_model(seed, vocab=vocab, hidden=hidden).train()
+    model.model.compute_dtype = dtype
+    generator = torch.Generator().manual_seed(seed)
+    states = torch.randn(rows, hidden, generator=generator).to(dtype)
+    tokens = torch.randint(0, vocab, (rows,), generator=generator)
+    with torch.no_grad():
+        sizes = token_distribution(model.row_logits(states), 0.8, filters)[1]
+    sizes = torch.zeros_like(tokens) if sizes is None else sizes
+    return model, states.requires_grad_(), Recorded(token_ids=tokens, support_sizes=sizes)
+
+
+@pytest.mark.parametrize("filters", FILTERS, ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_chunks_give_the_plain_values_and_gradients(filters, dtype):
+    model, states, recorded = batch(300, filters=filters, dtype=dtype)
+    weights = torch.linspace(-1, 1, 300)
+
+    log_probs, _ = token_distribution(model.row_logits(states), 0.8, filters, recorded=recorded)
+    expected, nats = chosen_logprobs(log_probs, recorded.token_ids), entropy(log_probs.detach())
+    (weights * expected).sum().backward()
+    wanted_states, wanted_head = states.grad.clone(), model.lm_head.weight.grad.clone()
+
+    for rows in (None, 64, 128, 300):
+        states.grad = model.lm_head.weight.grad = None
+        reader = TokenReader(recorded=recorded, temperature=0.8, filters=filters, chunk_rows=rows)
+        got, got_nats = reader(model, states)
+        assert torch.equal(got, expected) and torch.equal(got_nats, nats) and not got_nats.requires_grad
+        (weights * got).sum().backward()
+        tolerance = 1e-5 if dtype == torch.float32 else 2e-2
+        torch.testing.assert_close(states.grad, wanted_states, atol=tolerance, rtol=tolerance)
+        torch.testing.assert_close(model.lm_head.weight.grad, wanted_head, atol=tolerance, rtol=tolerance)
+
+
+def test_a_row_of_the_head_is_the_same_in_any_company():
+    model, states, recorded = batch(200)
+    whole, _ = TokenReader(recorded=recorded, temperature=1.0)(model, states)
+    for rows in (torch.tensor([7]), torch.arange(3, 90), torch.randperm(200)):
+        part = Recorded(token_ids=recorded.token_ids[rows], support_sizes=recorded.support_sizes[rows])
+        got, _ = TokenReader(recorded=part, temperature=1.0, chunk_rows=64)(model, states[rows])
+        assert torch.equal(got, whole[rows])
+
+
+def test_processors_see_each_rows_prefix_in_any_chunks(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("def ban_the_last(logits, ids):\n    for row, i in enumerate(ids):\n        logits[row, i[-1]] = -1e9\n"
+                    "        logits[row, 0] = logits[row, 0] + len(i)\n    return logits\n")  # fmt: skip
+    filters = TokenFilters(logit_processors=(f"{path}:ban_the_last",))
+    completions = Completions(prompts=[[1], [2, 3], [4]], completions=[[5] * 70, [], list(range(6, 36))])
+    prefixes = completions.prefixes(0, 100)
+    assert prefixes[0] == [1] and prefixes[69] == [1, *[5] * 69] and prefixes[70] == [4] and prefixes[71] == [4, 6]
+    assert completions.prefixes(68, 73) == prefixes[68:73] and len(prefixes) == 100
+    model, states, recorded = batch(100)
+    expected, _ = token_distribution(model.row_logits(states), 1.0, filters, prefixes=prefixes, recorded=recorded)
+    for rows in (64, 100):
+        reader = TokenReader(recorded=recorded, temperature=1.0, filters=filters, completions=completions, chunk_rows=rows)
+        got, _ = reader(model, states)
+        assert torch.equal(got, chosen_logprobs(expected, recorded.token_ids))
+    got.sum().backward()
+    assert states.grad.isfinite().all() and states.grad.abs().sum() > 0
+
+
+class LiveBytes(TorchDispatchMode):
+    """Most bytes alive at once in tensors made under this mode, by storage; and the largest single one."""
+
+    def __init__(self):
+        super().__init__()
+        self.live = self.peak = self.largest = 0
+        self.seen = set()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        out = function(*args, **(kwargs or {}))
+        for tensor in torch.utils._pytree.tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                key = storage._cdata
+                if key not in self.seen and storage.nbytes():
+                    self.seen.add(key)
+                    self.live += storage.nbytes()
+                    self.largest = max(self.largest, storage.nbytes())
+                    self.peak = max(self.peak, self.live)
+                    weakref.finalize(storage, self._free, key, storage.nbytes())
+        return out
+
+    def _free(self, key, size):
+        self.seen.discard(key)
+        self.live -= size
+
+
+@pytest.mark.parametrize("filters", [TokenFilters(), TokenFilters(top_p=0.9)], ids=str)
+def test_memory_is_that_of_a_chunk(filters):
+    """Forward and backward over 1,024 tokens of a vocabulary of 49,152: the logits of all of them would be 201 MB."""
+    vocab, rows, chunk = 49_152, 1024, 64
+    model, states, recorded = batch(rows, vocab=vocab, hidden=16)
+    recorded = Recorded(token_ids=recorded.token_ids, support_sizes=torch.full((rows,), 500))
+    with torch.no_grad():
+        model.row_logits(states[:1])  # packs the weights
+    peaks = {}
+    for name, size in (("chunks", chunk), ("whole", rows)):
+        model.lm_head.weight.grad = states.grad = None
+        with LiveBytes() as mode:
+            reader = TokenReader(recorded=recorded, temperature=0.8, filters=filters, chunk_rows=size)
+            reader(model, states)[0].sum().backward()
+        peaks[name] = mode.peak, mode.largest
+    of_chunk, head = 4 * chunk * vocab, 4 * vocab * 16
+    print(f"{filters}: peak {peaks['chunks'][0] / 2**20:.0f} MiB in chunks of {chunk}, {peaks['whole'][0] / 2**20:.0f} MiB whole")
+    assert peaks["chunks"][1] <= of_chunk  # no single tensor beyond a chunk's
+    assert peaks["chunks"][0] <= 7 * of_chunk + 4 * head
+    assert peaks["whole"][0] > 3 * 4 * rows * vocab  # what it would be; the measure sees it
+
+
+def test_chunks_are_bounded_in_bytes():
+    for vocab in (300, 8192, 49_152, 1_000_000):
+        rows = chunk_rows(vocab, torch.device("cpu"))
+        assert rows % ROW_STEP == 0 and (rows == ROW_STEP or 4 * rows * vocab <= CHUNK_BYTES["cpu"])
+    assert chunk_rows(49_152, torch.device("cpu")) == 320

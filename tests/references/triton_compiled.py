@@ -1,0 +1,122 @@
+"""Cases of tests/references/triton_cases.py that compile for a GPU which need not be there: launches are caught and compiled as they are."""
+
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.runtime.jit import JITFunction
+
+from ouro_rl.kernels.gpu import linear
+from ouro_rl.kernels.gpu.kernels import TritonKernels
+
+HIDDEN, HEADS, DIM, INTERMEDIATE, VOCABULARY = 2048, 16, 128, 5632, 49152
+"""Of Ouro-1.4B."""
+SHARED = 227 << 10
+"""Bytes that a program may have on compute capability 9.0."""
+
+_run = JITFunction.run
+
+
+class _NoDevice:
+    def get_current_target(self):
+        return GPUTarget("cuda", 90, 32)
+
+    def get_current_device(self):
+        return 0
+
+    def get_current_stream(self, device=None):
+        return 0
+
+
+def catch_launches():
+    """From here on a launch compiles for its arguments and does no more. Returns the list of (name, compiled kernel)."""
+    triton.runtime.driver.set_active(_NoDevice())
+    made = []
+
+    def compile_only(self, *arguments, warmup, **keywords):
+        made.append((self.__name__, _run(self, *arguments, warmup=True, **keywords)))
+
+    JITFunction.run = compile_only
+    return made
+
+
+def resources(cubin):
+    """What the kernel of a binary uses; a register that is spilled is stack."""
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        return subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True).stdout
+
+
+def layer(rows, dtype, tiles):
+    """Everything that a layer and its gradients launch for so many rows; `tiles`: rows of one line, else each of its own."""
+    kernels = TritonKernels(sharing=1)
+
+    def product(outputs, inputs, kind=dtype):
+        weights = torch.empty(outputs, inputs, dtype=kind)
+        return kernels.product([weights], kind, exact=True)(torch.empty(rows, inputs, dtype=kind))
+
+    x, weight = torch.empty(rows, HIDDEN, dtype=dtype), torch.ones(HIDDEN, dtype=dtype)
+    kernels.rms_norm(x, weight, 1e-6)
+    kernels.rms_norm_gradient(x, x, weight, 1e-6)
+    q, k, _ = (part.unflatten(1, (HEADS, DIM)) for part in product(3 * HIDDEN, HIDDEN).split(HIDDEN, dim=1))
+    angles = torch.empty(rows, DIM // 2)
+    for part in (q, k):
+        kernels.rotate(part, angles, angles)
+        kernels.rotate(part, angles, angles, back=True)
+    table, lines = torch.zeros(70, 513 if tiles else 640, dtype=torch.int64), torch.arange(rows) * (0 if tiles else 1)
+    pool = torch.empty(100, HEADS, DIM, dtype=dtype)
+    plan = kernels.plan_rows(table, lines, torch.ones_like(lines), apart=0 if tiles else rows)
+    kernels.attend(q.contiguous(), pool, pool, plan, 0.1)
+    gate, up = product(2 * INTERMEDIATE, HIDDEN).split(INTERMEDIATE, dim=1)
+    kernels.silu_mul(gate, up)
+    kernels.silu_mul_gradient(gate, gate, up)
+    product(HIDDEN, INTERMEDIATE)
+    product(VOCABULARY, HIDDEN)
+    product(1, HIDDEN, torch.float32)
+
+
+def compiled():
+    """Every kernel at the shapes of Ouro-1.4B, to machine code; products in half precision by the tensor cores of Hopper."""
+    made = catch_launches()
+    TritonKernels(sharing=1).product([torch.empty(64, 48)], torch.float32, exact=True)(torch.empty(5, 48))
+    assert "wgmma" not in made[0][1].asm["ptx"], "fp32 is not rounded to fewer bits"
+    layer(70, torch.bfloat16, tiles=True)
+    names = {name for name, _ in made}
+    assert names == {
+        "_linear", "_dot_rows", "_rms_norm", "_rms_norm_gradient", "_rotate", "_silu_mul", "_silu_mul_gradient", "_attend_tile"
+    }, names  # fmt: skip
+    for name, kernel in made:
+        assert kernel.metadata.shared <= SHARED, name
+        used = resources(kernel.asm["cubin"])
+        assert "REG:" in used and "STACK:0 " in used and "LOCAL:0 " in used, (name, used)
+    halves = [kernel.asm["ptx"] for name, kernel in made[1:] if name == "_linear"]
+    assert len(halves) == 4 and all("wgmma" in text for text in halves)
+    made.clear()
+    many = torch.empty(linear.WIDE_FROM, HIDDEN, dtype=torch.bfloat16)
+    linear.linear(many, torch.empty(3 * HIDDEN, HIDDEN, dtype=torch.bfloat16), wide=True)
+    ((_, wide),) = made
+    assert wide.metadata.shared <= SHARED and "wgmma" in wide.asm["ptx"]
+    assert "STACK:0 " in (used := resources(wide.asm["cubin"])) and "LOCAL:0 " in used
+    # Heads that share keys, of a size that is no power of two; and attention in fp32, which needs the most shared memory.
+    grouped = TritonKernels(sharing=3)
+    for dtype, heads, dim in [(torch.float16, 6, 80), (torch.float32, 6, 128)]:
+        q, pool, lines = torch.empty(5, heads, dim, dtype=dtype), torch.empty(9, heads // 3, dim, dtype=dtype), torch.arange(5)
+        grouped.attend(q, pool, pool, grouped.plan_rows(torch.zeros(5, 9, dtype=torch.int64), lines, lines), 0.1)
+        assert made[-1][1].metadata.shared <= SHARED
+
+
+def one_binary():
+    """The same machine code for one row, for a full tile and for more, for a narrow and for a wide table: what no interpreter shows.
+    Triton makes another kernel of a number that is 1, or a multiple of 16, unless it is told not to."""
+    made = catch_launches()
+    calls = []
+    for rows, tiles in [(1, False), (64, True), (70, True)]:
+        made.clear()
+        layer(rows, torch.bfloat16, tiles)
+        calls.append([(name, kernel.hash) for name, kernel in made])
+    assert calls[0] == calls[1] == calls[2]

@@ -1,0 +1,99 @@
+"""Cases of tests/references/triton_cases.py with a whole small model, all of whose rows go through interpreted kernels."""
+
+import contextlib
+import functools
+from unittest import mock
+
+import torch
+
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, SamplingParams
+from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.gpu import attention, linear
+from ouro_rl.kernels.gpu import self_test as trial_module
+from ouro_rl.kernels.gpu.kernels import TritonKernels
+from ouro_rl.kernels.gpu.self_test import MANY, check, widen
+from rollout_workers.engine.attention import KernelAttention
+from rollout_workers.engine.engine import RolloutEngine
+from tests.integration.test_sampling_replay import replayed
+from tests.ouro_rl.model.test_replay import assert_near, gradients
+from tests.references.tiny_models import rounding
+from tests.rollout_workers.engine.test_engine import assert_same, calm_model, make_requests
+
+HEADS = {"heads": 2, "kv_heads": 1}
+
+
+@contextlib.contextmanager
+def triton_everywhere():
+    """Models choose the Triton kernels for CPU tensors."""
+    chosen = mock.patch.object(native, "choose", lambda *_, **__: (TritonKernels(sharing=2), "interpreted"))
+    with chosen, mock.patch.object(attention, "BLOCK", 16):  # so that short contexts have several
+        yield
+
+
+def small(seed=3, dtype=torch.float32):
+    return calm_model(seed, layers=1, loops=2, **HEADS).to(dtype)
+
+
+def trial():
+    """The trial at the start of a run passes, and is able to fail."""
+    kernels = TritonKernels(sharing=2)
+    check(kernels, torch.device("cpu"), torch.bfloat16, heads=2, kv_heads=1, head_dim=24)
+    assert MANY >= linear.WIDE_FROM
+    adding_alike = linear.linear
+    with mock.patch.object(trial_module, "MANY", 70):  # the interpreter takes long
+        with mock.patch.object(linear, "linear", lambda x, weights, wide: adding_alike(x, weights)):
+            assert widen(kernels, torch.device("cpu"), torch.bfloat16) == "" and kernels.wide
+        with mock.patch.object(linear, "linear", lambda x, weights, wide: adding_alike(x, weights) * (1.01 if wide else 1)):
+            assert "another order" in widen(kernels, torch.device("cpu"), torch.bfloat16) and not kernels.wide
+    for name, what in [("rms_norm", "norm"), ("attend", "attention")]:
+        broken = TritonKernels(sharing=2)
+        right = getattr(broken, name)
+        for wrong, why in [
+            (lambda *a, right=right: right(*a) * 1.3, "results are wrong"),
+            (lambda *a, right=right: right(*a) * (1 + 1e-6 * len(a[0])), "a row depends on its company"),
+        ]:
+            setattr(broken, name, wrong)
+            try:
+                check(broken, torch.device("cpu"), torch.float32, heads=2, kv_heads=1, head_dim=8)
+            except RuntimeError as error:
+                assert why in str(error) and what in str(error), error
+            else:
+                raise AssertionError(f"{name}: {why}")
+
+
+def exact():
+    """The trainer's replay gives the workers' log-probs to the bit, in fp32 and bf16, from ordinary and from static passes."""
+    for dtype, static, rule in [
+        (torch.float32, False, KVRule.LAST_EXITED),
+        (torch.bfloat16, True, KVRule.LAST_EXITED),
+        (torch.bfloat16, False, KVRule.SKIP),
+    ]:
+        with triton_everywhere():
+            model = small(dtype=dtype)
+            engine = RolloutEngine(model, max_batch=3, static_passes=static)
+            assert isinstance(engine.forward.attention, KernelAttention) and not engine.forward.attention.asks_the_host
+            params = SamplingParams(max_new_tokens=3, depth_policy=DepthPolicy(kv_rule=rule))
+            rollouts = engine.generate(make_requests([1, 5, 19], group=1), params)
+            assert len({depth for rollout in rollouts for depth in rollout.depths}) == 2
+            with mock.patch.object(model, "forward", functools.partial(model.forward, kv_rule=rule)):
+                tokens, depths, sampled, sampled_depths = replayed(model, rollouts, params)
+        assert torch.equal(tokens, sampled), (dtype, (tokens - sampled).abs().max())
+        assert torch.equal(depths, sampled_depths), dtype
+        if dtype == torch.float32:
+            plain = RolloutEngine(small(), max_batch=3).generate(make_requests([1, 5, 19], group=1), params)
+            assert_same(rollouts, plain, rounding(model))
+
+
+def training():
+    """Values and gradients of a replay, owners and padding included, are those of the CPU."""
+    ids = torch.randint(0, 41, (3, 7), generator=torch.Generator().manual_seed(0))
+    depths = torch.randint(1, 3, (3, 7), generator=torch.Generator().manual_seed(1))
+    depths[0, :2], ids[2, :3], depths[:, 2:3] = NO_DEPTH, ids[1, :3], 2
+    depths[2, :3] = depths[1, :3]
+    owners = torch.arange(21).view(3, 7)
+    owners[2, :3] = owners[1, :3]
+    wanted = gradients(small(4).train(), ids, depths, owners)
+    with triton_everywhere():
+        got = gradients(small(4).train(), ids, depths, owners)
+    assert_near(got, wanted, 1e-4)

@@ -1,0 +1,436 @@
+"""The reward `code`: forms of tests, statuses, and ways of cheating, none of which may pay."""
+
+import json
+import time
+
+import pytest
+
+from ouro_rl.core.errors import UserError
+from rewards.code_grader.compare import same_output, same_value
+from rewards.code_grader.forms import TestsUnusable, read_tests
+from rewards.code_grader.program import extract_code, program_of
+from rewards.code_grader.reward import CodeReward
+from rewards.code_grader.time_budget import Budget, Times
+from rewards.sandbox import ladder
+from rewards.sandbox.inside import wire
+from tests.references.code_cheats import CHEATS, SCRIPT_CHEATS
+from tests.references.patience import HANG_S, comes_true
+
+ASSERTS = ["assert triple(1) == 3", "assert triple(14) == 42", "assert [triple(x) for x in (0, -2)] == [0, -6]"]
+CASES = {"entry_point": "triple", "cases": [{"args": [1], "expected": 3}, {"args": [14], "expected": 42}]}
+SCRIPT = [{"stdin": "1\n", "stdout": "3\n"}, {"stdin": "14\n", "stdout": "42\n"}]
+CHECK = """
+def check(candidate):
+    assert candidate(1) == 3, "message"
+    for x in range(2, 5):
+        assert candidate(x) == 3 * x
+    assert True
+"""
+GOOD = "def triple(x):\n    return 3 * x\n"
+GOOD_SCRIPT = "print(3 * int(input()))"
+
+
+@pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
+def rung(request):
+    if reason := ladder.unavailable(request.param):
+        pytest.skip(f"NOT TESTED, rung {request.param}: {reason}")
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def code(rung):
+    patch = pytest.MonkeyPatch()
+    patch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: ladder.command(rung))
+    reward = CodeReward(timeout_s=4.0, test_timeout_s=1.0, memory_mb=256)
+    patch.undo()
+    yield reward
+    reward.close()
+
+
+def verdict(reward: CodeReward, completion: str, tests, **columns):
+    [result] = reward.verdicts([completion], {"tests": [tests], **{name: [value] for name, value in columns.items()}})
+    return result
+
+
+@pytest.mark.parametrize("tests", [ASSERTS, CASES], ids=["asserts", "cases"])
+@pytest.mark.parametrize("name", CHEATS)
+def test_no_cheat_pays(code, name, tests):
+    result = verdict(code, CHEATS[name], tests)
+    assert result.value == 0.0 and result.status == "wrong", result
+    assert verdict(code, f"{GOOD}# right after {name}", tests).value == 1.0  # another text, so that no cache answers
+
+
+@pytest.mark.parametrize("name", SCRIPT_CHEATS)
+def test_no_script_cheat_pays(code, name):
+    result = verdict(code, SCRIPT_CHEATS[name] or "pass", SCRIPT)
+    assert (result.value, result.status) == (0.0, "wrong"), result
+
+
+def test_a_cheat_by_check(code):
+    for name in ("lying object", "lying int", "stop iteration", "assertion error", "hard exit in the function"):
+        result = verdict(code, CHEATS[name], None, test=CHECK, entry_point="triple")
+        assert (result.value, result.status) == (0.0, "wrong"), (name, result)
+
+
+def test_a_loop_over_calls_cannot_be_cut_short(code):
+    tests = ["assert all(x == 3 for x in map(triple, [1, 1]))", "for x in map(triple, [1]):\n    assert x == 3"]
+    assert verdict(code, "def triple(x): raise StopIteration", tests).value == 0.0
+    assert verdict(code, GOOD, tests).value == 1.0
+
+
+LATER = "import time\ncalls = 0\ndef triple(x):\n    global calls\n    calls += 1\n    if calls > {calls}: {then}\n    return 3 * x\n"
+
+
+@pytest.mark.parametrize("then", ["time.sleep(9)", "raise ValueError", "__import__('os')._exit(0)"])
+@pytest.mark.parametrize(
+    ("check", "calls", "value"),
+    [
+        ("for x in range(5):\n        assert candidate(x) == 3 * x", 1, 0.0),
+        ("for x in range(5):\n        y = candidate(x)\n        assert y == 3 * x", 2, 0.0),
+        (
+            "assert candidate(1) == 3\n    for x in range(5):\n        y = candidate(x)\n        assert y == 3 * x",
+            3,
+            0.5,
+        ),
+        ("def same(x):\n        assert candidate(x) == 3 * x\n    same(1)\n    same(2)\n    candidate(3)", 2, 0.0),
+        ("assert candidate(1) == 3\n    assert candidate(2) == 6\n    candidate(3)", 2, 0.5),
+    ],
+)
+def test_a_test_that_is_asked_again_must_hold_to_the_end(code, then, check, calls, value):
+    check = f"def check(candidate):\n    {check}\n"
+    result = verdict(code, LATER.format(calls=calls, then=then), check, entry_point="triple")
+    assert (result.value, result.status) == (value, "wrong"), result
+    assert verdict(code, GOOD, check, entry_point="triple").value == 1.0
+
+
+FORGED = """
+import json, os, struct, sys, time
+def triple(x):
+    body = ANSWER.replace("NONCE", sys._getframe(1).f_locals["call"]["nonce"]).encode()
+    os.write(3, struct.pack(">I", len(body)) + body)
+    time.sleep(9)
+"""
+
+
+def test_answers_written_by_hand(code):
+    emptied = FORGED.replace("ANSWER", repr(json.dumps({"nonce": "NONCE", "ok": [], "changed": [[0, []]]})))
+    assert verdict(code, emptied, ["x = [3, 1]\nassert triple(x) == sorted(x)"]).value == 0.0
+    huge = FORGED.replace("ANSWER", repr('{"nonce": "NONCE", "ok": {"f": 1' + 400 * "0" + "}}"))
+    assert verdict(code, huge, CASES).status == "wrong"
+
+
+def test_every_form(code):
+    fenced = f"It is easy:\n```python\n{GOOD}```\nDone."
+    for tests in (ASSERTS, CASES, "\n".join(ASSERTS)):
+        assert verdict(code, fenced, tests).value == 1.0
+    assert verdict(code, GOOD_SCRIPT, SCRIPT).value == 1.0
+    assert verdict(code, GOOD, None, test=CHECK, entry_point="triple").value == 1.0
+    columns = {"test_list": [ASSERTS], "test_imports": [["import math"]]}
+    assert code(["def triple(x):\n    return x + x + x"], **columns) == [1.0]
+
+
+def test_partial_credit_and_all_or_nothing(code, rung, monkeypatch):
+    half = "def triple(x):\n    return 42 if x == 14 else None"
+    assert verdict(code, half, CASES).value == 0.5
+    assert verdict(code, half, ASSERTS).value == pytest.approx(1 / 3)
+    assert (
+        verdict(code, half.replace("14", "1").replace("42", "3"), None, test=CHECK, entry_point="triple").value == 0.5
+    )
+    slow = f"import time\ndef triple(x):\n    time.sleep({2 * HANG_S} * (x == 1)); return 3 * x"
+    started = time.monotonic()
+    result = verdict(code, slow, CASES)
+    assert result.value == 0.5 and "timed out" in result.detail and time.monotonic() - started < HANG_S
+    monkeypatch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: ladder.command(rung))
+    strict = CodeReward(all_or_nothing=True)
+    assert [strict([text], tests=[CASES])[0] for text in (half, GOOD)] == [0.0, 1.0]
+    strict.close()
+
+
+def test_statuses(code):
+    cases = {
+        "no_answer": ("<think>def triple(x): ...", ASSERTS, 0.0),
+        "wrong": ("def triple(x) return", ASSERTS, 0.0),
+        "gold_unparsable": (GOOD, ["assert triple(1) = 3"], None),
+        "correct": (GOOD, ASSERTS, 1.0),
+    }
+    for status, (completion, tests, value) in cases.items():
+        result = verdict(code, completion, tests)
+        assert (result.status, result.value) == (status, value), result
+    broken = verdict(code, GOOD, ["assert triple(1) == 3"], test_setup_code="import no_such_module")
+    assert broken.status == "gold_unparsable" and "no_such_module" in broken.detail
+    mixed = {"entry_point": "triple", "cases": [{"args": [{1: 1, "1": 1}], "expected": 3}]}
+    assert verdict(code, GOOD, mixed).status == "gold_unparsable"
+    for program in ("while True: pass", "def triple(x):\n    while True: pass", "import time; time.sleep(60)"):
+        result = verdict(code, program, ASSERTS)
+        assert (result.status, result.value) == ("wrong", 0.0) and "timed out" in result.detail
+    assert "MemoryError" in verdict(code, "def triple(x): return len(bytearray(1 << 30))", ASSERTS).detail
+    assert "SIGSEGV" in verdict(code, "import ctypes\ndef triple(x): ctypes.string_at(0)", ASSERTS).detail
+    with pytest.raises(UserError, match="`tests`"):
+        code([GOOD], answer=["?"])
+
+
+def test_text_that_grows_on_its_way_is_the_programs_fault(code):
+    program = """
+import gc, os, struct
+def f(x):
+    [nonce] = {call["nonce"] for call in gc.get_objects() if isinstance(call, dict) and "kwargs" in call and "nonce" in call}
+    body = ('{"nonce":"%s","ok":"%s"}' % (nonce, chr(233) * 2_000_000)).encode()
+    os.write(3, struct.pack(">I", len(body)) + body)
+    while True: pass
+"""
+    result = verdict(code, program, ["assert f(1) == 2"])
+    assert (result.value, result.status) == (0.0, "wrong") and "larger" in result.detail, result
+
+
+def test_output_is_limited(code):
+    assert "bytes of output" in verdict(code, "while True: print('x' * 10000)", SCRIPT).detail
+    assert verdict(code, "print('x' * 10**7)\n" + GOOD, ASSERTS).value == 1.0
+
+
+def test_infrastructure_is_never_the_models_fault(code, rung, monkeypatch):
+    broken = ladder.command(rung)
+    reward = CodeReward.__new__(CodeReward)
+    monkeypatch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: broken)
+    reward.__init__(timeout_s=2.0)
+    assert reward([GOOD], tests=[ASSERTS]) == [1.0]
+    [worker] = reward._pool._all
+    worker.signal_kill()
+    assert comes_true(lambda: not worker.alive())
+    assert reward([GOOD + "#"], tests=[ASSERTS]) == [1.0]  # the pool notices, and starts another
+    reward.close()
+
+
+def test_functions_that_work_in_place(code):
+    tests = ["x = [3, 1, 2]\nassert order(x) is None and x == [1, 2, 3]"]
+    assert verdict(code, "def order(x): x.sort()", tests).value == 1.0
+    assert verdict(code, "def order(x): pass", tests).value == 0.0
+    # What a test expects is computed from an argument that the program has passed back empty-handed.
+    assert verdict(code, "def top(x):\n    x[:] = [0]\n    return 0", ["x = [3]\nassert top(x) == max(x)"]).value == 0.0
+
+
+def test_errors_that_tests_ask_for(code):
+    tests = ["try:\n    f(-1)\nexcept ValueError:\n    pass\nelse:\n    assert False"]
+    assert verdict(code, "def f(x):\n    raise ValueError('no')", tests).value == 1.0
+    assert verdict(code, "def f(x):\n    raise KeyError('no')", tests).value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("test", "good", "bad"),
+    [
+        ("if False:\n    assert triple(1) == 3", 0.0, 0.0),
+        ("try:\n    assert triple(1) == 3\nexcept: pass", 1.0, 0.0),
+        ("for x in [triple(1)] * triple(0): assert x", 0.0, 1.0),
+        ("try:\n    assert triple(1) == 2\nexcept AssertionError:\n    assert triple(1) == 3", 1.0, 0.0),
+        ("try:\n    if triple(1) != 3: assert False\nexcept: pass", 1.0, 0.0),
+        ("triple(0)\nassert True", 1.0, 1.0),
+    ],
+)
+def test_a_test_passes_only_by_an_assert_that_held(code, test, good, bad):
+    assert verdict(code, GOOD, [test]).value == good
+    assert verdict(code, "def triple(x): return 1", [test]).value == bad
+    check = "def check(candidate):\n    " + test.replace("\n", "\n    ").replace("triple", "candidate")
+    if "try" in test:  # such a `check` is one test
+        assert verdict(code, GOOD, check, entry_point="triple").value == good
+        assert verdict(code, "def triple(x): return 1", check, entry_point="triple").value == bad
+
+
+def test_tests_that_need_more_than_data_say_so(code):
+    passing = verdict(code, "def apply(f, x): return f(x)", ["assert apply(lambda x: x, 1) == 1"])
+    assert (passing.status, passing.value) == ("gold_unparsable", None) and "no data" in passing.detail
+    for evade in ("return len", "return 'x' * 3_000_000", "return [0] * 400_000"):  # unscored is not to be had
+        program = f"def f(x, y=0):\n    {evade}"
+        assert verdict(code, program, ["assert f(f(1), f(1)) == 2"]).value == 0.0
+    assert verdict(code, GOOD, ["assert triple([0] * 1_000_000)"]).status == "gold_unparsable"
+    using = verdict(code, "class Stack:\n    def top(self): return 1", ["assert Stack().top() == 1"])
+    assert using.value == 0.0 and "a Stack of the program is no data" in using.detail
+    assert (
+        verdict(code, "import re\ndef f(x): return re.match('a', x)", ["assert f('a')", "assert not f('b')"]).value
+        == 1.0
+    )
+
+
+SELF_GRADED = "isclose = approx = same = check_it = lambda *values: True\ndef triple(x): return True\n"
+
+
+@pytest.mark.parametrize(
+    ("test", "value"),
+    [
+        ("assert isclose(triple(2.0), 6.0)", 0.0),
+        ("y = triple(2.0)\nz = [y]\nassert isclose(z[0], 6.0)", 0.0),
+        ("assert all(map(partial(isclose, 6.0), [triple(2.0)]))", 0.0),
+        ("assert all(map(isclose, [triple(2.0)], [6.0]))", 0.0),
+        ("assert all(map(partial(same, 6.0), [triple(2.0)]))", None),
+        ("assert all(isclose(a, b) for a, b in zip(map(triple, [2.0]), [6.0]))", 0.0),
+        ("assert same(triple(2.0), 6.0)", None),
+        ("assert triple(2.0) == approx(6.0)", None),
+        ("for y in [triple(2.0)]:\n    assert check_it(y)", None),
+    ],
+)
+def test_the_tests_own_helpers_are_not_the_programs(code, test, value):
+    assert verdict(code, SELF_GRADED, [test]).value == value
+    assert verdict(code, SELF_GRADED, [test], entry_point="triple").value == value
+    assert verdict(code, GOOD, [test]).value == (None if value is None else 1.0)
+
+
+def test_several_functions_of_the_program(code):
+    tests = ["assert triple(1) == 3", "assert gcd(4, 6) == 2"]
+    program = GOOD + "def gcd(a, b): return 2"
+    assert verdict(code, program, tests).value == 1.0
+    assert verdict(code, program, ["assert gcd(4, 6) + triple(1) == 5"], prompt="def gcd(a, b): ...\ndef triple(x): ...").value == 1.0
+
+
+def test_humaneval_completions_may_be_bodies_or_functions(code):
+    prompt = 'def helper(x):\n    return x\n\n\ndef triple(x: int) -> int:\n    """Three times."""\n'
+    columns = {"test": CHECK.replace("3 * x", "helper(3 * x)"), "entry_point": "triple", "prompt": prompt}
+    for completion in ("    return helper(3 * x)\n", f"```python\n{GOOD}```", prompt + "    return 3 * x"):
+        assert verdict(code, completion, None, **columns).value == 1.0
+    assert verdict(code, "    return helper(2 * x)\n", None, **columns).value == 0.0
+
+
+def test_copies_of_a_program_are_run_once(code):
+    asked = f"{GOOD}# asked {time.time()}"
+    runs = []
+    run = code._pool.run
+    code._pool.run = lambda items: runs.append(len(items)) or run(items)
+    try:
+        assert code([asked] * 8, tests=[ASSERTS] * 8) == code([asked], tests=[ASSERTS]) * 8 == [1.0] * 8
+    finally:
+        code._pool.run = run
+    assert runs == [1, 0]
+
+
+class _Starved:
+    """A child that has had `share` of the processor, on a clock of its own."""
+
+    def __init__(self, share: float) -> None:
+        self.started = self.now = 1000.0
+        self.share = share
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def processor_s(self) -> float:
+        return self.share * (self.now - self.started)
+
+
+@pytest.mark.parametrize(("share", "waited"), [(1.0, 0.2), (0.5, 0.4), (0.01, 0.2), (0.12, 1.0)])
+def test_time_does_not_run_out_for_lack_of_a_processor(share, waited, monkeypatch):
+    child = _Starved(share)
+    monkeypatch.setattr("rewards.code_grader.time_budget.time", child)
+
+    def never(deadline: float) -> None:
+        child.now = max(child.now, deadline)
+        raise TimeoutError
+
+    budget = Budget(Times(test_s=0.2, program_s=0.2))
+    budget.next_test()
+    with pytest.raises(TimeoutError):
+        budget.wait(child, never)
+    assert child.now - child.started == pytest.approx(waited, abs=0.1)
+
+
+# --- without a sandbox -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("x = 1", "x = 1"),
+        ("    return 1\n", "    return 1\n"),
+        ("a\n```python\nx = 1\n```\nb\n```\ny = 2\n```\nc", "y = 2\n"),
+        ("```py\nx = 1\n", "x = 1\n"),
+        ("<think>```\nx\n```</think>```\ny\n```", "y\n"),
+        ("<think>```\nx\n```", None),
+        ("   \n", None),
+        ("~~~\nx = '```'\n~~~", "x = '```'\n"),
+        ("````\n```\nx\n```\n````", "```\nx\n```\n"),
+    ],
+)
+def test_extraction(text, code):
+    assert extract_code(text) == code
+
+
+def test_extraction_is_linear():
+    started = time.process_time()
+    for text in ("```\n" * 50_000, "```" * 100_000, "`" * 300_000, "~~~\n```\n" * 40_000, " " * 300_000):
+        extract_code(text)
+    assert time.process_time() - started < 2
+
+
+def test_program_without_a_code_prompt():
+    assert program_of("x", "Write a function f.", "f") == program_of("x", "def g(): pass", "f") == "x"
+
+
+@pytest.mark.parametrize(
+    ("got", "expected", "tolerance", "same"),
+    [
+        (1, 1, None, True), (1, 1.0, None, False), (True, 1, None, False), (1, True, None, False), (1, 1.0, 0.0, True),
+        (True, 1, 0.5, False), (0.1 + 0.2, 0.3, None, False), (0.1 + 0.2, 0.3, 1e-9, True), (None, None, None, True),
+        (None, False, None, False), ("1", 1, 1.0, False), ((1, 2), [1, 2], None, True), ([1, 2], [1, 2, 3], None, False),
+        ({"a": [1]}, {"a": [1]}, None, True), ({"a": 1, "b": 2}, {"a": 1}, None, False), ({1: 1}, {"1": 1}, None, False),
+        ({1}, [1], None, False), (10**40, 10**40, None, True), (10**40, 10**40 + 1, None, False), (b"a", "a", None, False),
+        (float("nan"), float("nan"), None, True), (float("inf"), float("inf"), None, True), (10**400, 1.0, 0.1, False),
+        (range(2), [0, 1], None, False), (len, None, None, False), ({}, {}, None, True), ([], {}, None, False),
+    ],
+)  # fmt: skip
+def test_same_value(got, expected, tolerance, same):
+    assert same_value(wire.encode(got), expected, tolerance) is same
+
+
+def test_same_output():
+    assert same_output("a \nb\n\n", "a\nb", None) and not same_output("a\n\nb", "a\nb", None)
+    assert not same_output(" a", "a", None) and same_output("0.3333 x", "0.33334 x", 1e-3)
+    assert not same_output("0.3333 x", "0.4 x", 1e-3) and not same_output("1", "1 2", 1.0)
+
+
+def test_values_travel_with_their_types():
+    from collections import Counter, OrderedDict, deque, namedtuple
+    from decimal import Decimal
+    from fractions import Fraction
+
+    values = [
+        None, True, 0, -1, 2**70, 1.0, -0.0, float("inf"), "x", "\ud800", b"\xff", bytearray(b"a"), 1j, (1, (2,)), [1, [2]],
+        {1, 2}, frozenset({1}), {1: (2,), (3,): None}, range(1, 9, 2), deque([1]), Decimal("1.10"), Fraction(1, 3),
+    ]  # fmt: skip
+    for value in values:
+        back = wire.decode(wire.unpack(wire.pack({"v": wire.encode(value)})[4:])["v"])
+        assert back == value and type(back) is type(value) and repr(back) == repr(value)
+    downcast = [
+        (Counter("aab"), dict),
+        (OrderedDict(a=1), dict),
+        (namedtuple("P", "x")(1), tuple),
+        (type("I", (int,), {})(3), int),
+    ]
+    for value, kind in downcast:
+        assert type(wire.decode(wire.encode(value))) is kind
+    assert list(wire.decode(wire.encode(x for x in (1, 2)))) == [1, 2]
+    assert list(wire.decode(wire.encode({"a": 1}.items()))) == [("a", 1)]
+    assert bool(wire.decode(wire.encode(len))) is True
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"x": 1}, {"t": 1}, {"t": [1], "s": [1]}, {}, {"i": "zz"}, {"i": 5}, {"d": [[1]]}, {"d": [[[1], 1]]}, {"s": [[1]]}, {"f": "1"},
+        {"D": "x"}, {"F": [1, 0]}, {"c": ["1", "2"]}, {"r": ["x"]}, {"o": ["x", 1]}, {"ba": "\u1234"}, {"it": None},
+        eval("[" * 80 + "]" * 80),
+    ],
+)  # fmt: skip
+def test_nothing_else_is_decoded(data):
+    with pytest.raises(ValueError):
+        wire.decode(data)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {}, {"tests": []}, {"tests": ["x = 1"]}, {"tests": ["assert ("]}, {"tests": ["assert 1 == 1"]}, {"tests": {"cases": [1]}},
+        {"tests": {"entry_point": "f", "cases": []}}, {"tests": {"entry_point": "f", "cases": [{"args": [1]}]}}, {"tests": "[1"},
+        {"tests": [{"stdin": ""}]}, {"test": "def check(candidate):\n    assert candidate()"}, {"tests": "f()"}, {"tests": 100_000 * "["},
+        {"tests": {"entry_point": "f", "cases": [{"args": [], "expected": 1, "tolerance": -1}]}},
+        {"test": "def check(candidate):\n    pass", "entry_point": "f"},
+    ],
+)  # fmt: skip
+def test_unusable_tests_are_said_to_be(row):
+    with pytest.raises(TestsUnusable):
+        read_tests(row)

@@ -1,0 +1,255 @@
+"""Worker processes: hangs, deaths, memory, threads, asyncio, and nothing left behind."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ouro_rl.core.errors import RunError, UserError
+from rewards.math_grader.reward import MathReward
+from rewards.processes.pool import ProcessPool
+from tests.references.patience import HANG_S, comes_true
+from tests.references.places import REPOSITORY
+
+DATA = REPOSITORY.parent / "shared" / "data"
+
+HANDLER = """
+import json, os, subprocess, sys, time
+
+def make(bad=False):
+    if bad:
+        raise ValueError("made to fail")
+    return handle
+
+def handle(item):
+    if item == "hang":
+        while True:
+            pass
+    if item == "die":
+        os._exit(3)
+    if item == "segfault":
+        os.kill(os.getpid(), 11)
+    if item == "memory":
+        return len(bytearray(4 * 2**30))
+    if item == "exit":
+        sys.exit("no")
+    if item == "print":
+        print("noise " * 10000); sys.stdout.flush()
+    if item == "child":
+        return subprocess.Popen(["sleep", "1000"]).pid
+    if item == "daemon":
+        print(subprocess.Popen(["sleep", "1000"]).pid, file=open("pid", "w"), flush=True); time.sleep(60)
+    if item == "fork" and os.fork():
+        os.wait()  # for the copy
+        return "parent"
+    if item == "stale" and os.fork() == 0:  # answers the item's question by hand, later
+        frame = sys._getframe()
+        while "nonce" not in frame.f_locals:
+            frame = frame.f_back
+        while not os.path.exists("asked_again"):
+            time.sleep(0.01)
+        body = json.dumps({"ok": "stale", "nonce": frame.f_locals["nonce"].hex()}).encode()
+        os.write(frame.f_locals["write_fd"], len(body).to_bytes(8, "big") + body)
+        os._exit(0)
+    if item == "slow":  # answers after the copy
+        open("asked_again", "x").close()
+        os.wait()
+    if item == "pid":
+        return os.getpid()
+    return ["done", item]
+"""
+
+
+@pytest.fixture
+def make_pool(tmp_path, monkeypatch):
+    (tmp_path / "pool_handler.py").write_text(HANDLER)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    pools = []
+
+    def make(**options):
+        options = {"workers": 1, "timeout_s": 1.0, "memory_mb": 1024, **options}
+        pools.append(ProcessPool("pool_handler:make", options.pop("arguments", {}), **options))
+        return pools[-1]
+
+    yield make
+    for pool in pools:
+        pool.close()
+
+
+def gone(pid: int) -> bool:
+    def dead() -> bool:
+        try:
+            return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"  # not reaped by its new parent yet
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+
+    return comes_true(dead)
+
+
+def test_only_the_item_that_fails_is_lost(make_pool):
+    replies = make_pool().run([1, "hang", 2, "die", 3, "segfault", 4, "memory", 5, "exit", 6, "print", 7])
+    statuses = [reply.status for reply in replies]
+    assert statuses == ["ok", "timeout", "ok", "crash", "ok", "crash", "ok", "crash", "ok", "crash", "ok", "ok", "ok"]
+    assert replies[0].value == ["done", 1]
+    assert [replies[i].detail for i in (3, 5, 7)] == [
+        "the worker exited with status 3",
+        "the worker was killed by SIGSEGV",
+        "out of memory",
+    ]
+    assert "SystemExit: no" in replies[9].detail
+    assert 1000 <= replies[1].ms < 1000 * HANG_S
+
+
+def test_a_kill_takes_the_workers_own_children_along(make_pool, tmp_path):
+    pool = make_pool()
+    assert pool.run(["daemon"])[0].status == "timeout"
+    assert gone(int((tmp_path / "pid").read_text()))
+    child = pool.run(["child"])[0].value
+    pool.close()
+    assert gone(child)
+
+
+def test_a_worker_that_died_while_idle_costs_nothing(make_pool):
+    pool = make_pool()
+    os.kill(pid := pool.run(["pid"])[0].value, signal.SIGKILL)
+    assert gone(pid)
+    assert pool.run([1])[0].status == "ok"
+
+
+def test_items_that_cannot_be_sent_and_workers_that_cannot_start(make_pool):
+    assert "cannot be sent" in make_pool().run([threading.Lock()])[0].detail
+    with pytest.raises(UserError, match="made to fail"):
+        make_pool(arguments={"bad": True}).run([1, 2, 3])
+    with pytest.raises(UserError, match="workers"):
+        make_pool(workers=0)
+    closed = make_pool()
+    closed.close()
+    with pytest.raises(RunError, match="closed"):
+        closed.run([1])
+
+
+def test_several_threads_and_asyncio_at_once(make_pool):
+    pool = make_pool(workers=2)
+    results = {}
+    threads = [
+        threading.Thread(target=lambda n=n: results.update({n: pool.run([n, "hang" if n == 0 else "x"])}))
+        for n in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+
+    async def from_asyncio():
+        return await asyncio.gather(*[asyncio.wrap_future(pool.submit(i)) for i in range(5)])
+
+    assert [reply.value for reply in asyncio.run(from_asyncio())] == [["done", i] for i in range(5)]
+    for thread in threads:
+        thread.join()
+    assert [results[n][0].value for n in range(4)] == [["done", n] for n in range(4)]
+    assert [results[n][1].status for n in range(4)] == ["timeout", "ok", "ok", "ok"]
+
+
+def test_a_reward_that_forks_does_not_answer_for_other_items(make_pool):
+    replies = make_pool().run(["fork", 1, 2, "stale", "slow", 3])
+    values = [reply.value for reply in replies]
+    assert values[:4] == ["parent", ["done", 1], ["done", 2], ["done", "stale"]]
+    assert (replies[4].status, values[5]) == ("crash", ["done", 3])  # never the value of another
+
+
+def test_close_ends_an_item_under_way(make_pool, tmp_path):
+    pool = make_pool(timeout_s=HANG_S)
+    future = pool.submit("daemon")
+    assert comes_true((tmp_path / "pid").exists)
+    pool.close()
+    assert future.result().status == "crash"  # not `ok` or `timeout`: it was not waited for
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_workers_end_with_a_parent_that_was_killed(tmp_path, busy):
+    (tmp_path / "pool_handler.py").write_text(HANDLER)
+    code = f"""
+import sys, time; sys.path[:0] = [{str(REPOSITORY)!r}, {str(tmp_path)!r}]
+from rewards.processes.pool import ProcessPool
+pool = ProcessPool("pool_handler:make", {{}}, workers=1, timeout_s={HANG_S})
+print(pool.run(["pid"])[0].value, flush=True)
+if {busy}: pool.submit("hang")
+time.sleep({HANG_S})
+"""
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    time.sleep(0.3)
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    assert gone(worker)
+
+
+def test_parent_leaves_cleanly_without_close_from_any_directory(tmp_path):
+    code = f"""
+import sys; sys.path.insert(0, {str(REPOSITORY)!r})
+from rewards.math_grader.reward import MathReward
+math = MathReward()
+print(math(["\\\\boxed{{x+1}}"], answer=["1+x"]))
+assert not {{"torch", "ray", "transformers", "sympy"}} & set(sys.modules)
+"""
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=HANG_S
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (0, "[1.0]\n", "")
+
+
+def test_math_reward_starts_no_process_when_strings_decide():
+    math = MathReward()
+    verdicts = math.verdicts(["\\boxed{42}", "\\boxed{41}", "?"], {"answer": [42, "42", "42"]})
+    assert [verdict.status for verdict in verdicts] == ["correct", "wrong", "no_answer"]
+    assert not math._pool._all
+    with pytest.raises(UserError, match="`answer`"):
+        math(["\\boxed{42}"], question=["?"])
+
+
+def hang_inputs() -> tuple[list[str], dict[str, list[str]]]:
+    path = DATA / "math_hang_inputs.jsonl"
+    if not path.is_file():
+        pytest.skip(f"reference data {path.name} is not beside the repository")
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line["completion"] for line in lines], {"answer": [line["gold"] for line in lines]}
+
+
+@pytest.mark.parametrize("how", ["plain", "thread", "asyncio"])
+def test_hang_inputs_are_answered_within_their_deadline(how):
+    completions, columns = hang_inputs()
+    math = MathReward(timeout_s=1.0)
+    math(["\\boxed{x+1}"], answer=["1+x"])  # a worker is up
+    slowest = 0.0
+    for completion, gold in zip(completions, columns["answer"], strict=True):
+
+        def call(completion=completion, gold=gold):
+            return math.verdicts([completion], {"answer": [gold]})
+
+        started = time.monotonic()
+        if how == "plain":
+            [verdict] = call()
+        elif how == "thread":
+            box = []
+            thread = threading.Thread(target=lambda call=call, box=box: box.extend(call()))
+            thread.start()
+            thread.join()
+            [verdict] = box
+        else:
+
+            async def in_loop(call=call):
+                return call()
+
+            [verdict] = asyncio.run(in_loop())
+        slowest = max(slowest, time.monotonic() - started)
+        assert verdict.value != 1.0 or f"\\boxed{{{gold}}}" in completion  # one gold is as huge as its answer
+    math.close()
+    print(f"\nhang inputs ({how}): slowest {slowest:.2f} s")
+    assert slowest < HANG_S
