@@ -24,12 +24,12 @@ def _register_config(module: Any) -> None:
 
 @wrapt.when_imported("transformers.models.auto.modeling_auto")
 def _register_models(module: Any) -> None:
-    import ouro_rl.model  # noqa: F401 (registers on import)
+    import ouro_rl.model.modeling_ouro  # noqa: F401 (registers on import)
 
 
 def __getattr__(name: str) -> Any:
     if name in {"OuroConfig", "OuroForCausalLM", "OuroModel"}:
-        import ouro_rl.model
+        from ouro_rl.model import modeling_ouro
 
-        return getattr(ouro_rl.model, name)
+        return getattr(modeling_ouro, name)
     raise AttributeError(f"module 'ouro_rl' has no attribute {name!r}")

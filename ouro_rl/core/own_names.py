@@ -11,7 +11,7 @@ from pathlib import Path
 from ouro_rl.core.errors import UserError
 
 OWN = ("ouro_rl", "rewards", "rollout_workers")
-ROOT = str(Path(__file__).resolve().parent.parent)
+ROOT = str(Path(__file__).resolve().parents[2])
 """The folder that our packages stand in."""
 
 

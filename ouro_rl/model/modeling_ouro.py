@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, GenerationMixin, PreTrainedModel
+from transformers import AutoModel, AutoModelForCausalLM, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.masking_utils import create_causal_mask
 from transformers.modeling_outputs import ModelOutput
@@ -264,3 +264,7 @@ def attend_dense(module, q: Tensor, k: Tensor, v: Tensor, *, mask, cache: Cache 
     attention = ALL_ATTENTION_FUNCTIONS.get_interface(module.config._attn_implementation, eager_attention_forward)
     dropout = module.attention_dropout if module.training else 0.0
     return attention(module, q, k, v, mask, dropout=dropout, scaling=module.scaling)[0], None
+
+
+AutoModel.register(OuroConfig, OuroModel, exist_ok=True)
+AutoModelForCausalLM.register(OuroConfig, OuroForCausalLM, exist_ok=True)

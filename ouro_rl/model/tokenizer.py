@@ -17,7 +17,7 @@ def load_tokenizer(path: str) -> Any:
     """
     from transformers import AutoTokenizer
 
-    import ouro_rl.model  # noqa: F401 (registers `ouro`: a tokenizer without a class of its own asks for the config)
+    import ouro_rl.model.modeling_ouro  # noqa: F401 (registers `ouro`: a tokenizer without a class of its own asks for the config)
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)

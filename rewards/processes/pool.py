@@ -31,7 +31,7 @@ _LONGEST_S = 7 * 24 * 3600.0 + 1
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from rewards.processes.worker import main; main(*map(int, sys.argv[2:]))"
 _BARE = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "OMP_NUM_THREADS", "VIRTUAL_ENV")
 """All that a child of a built-in reward sees of the environment: nothing in it is a secret."""
-_ROOT = str(Path(__file__).resolve().parent.parent)
+_ROOT = str(Path(__file__).resolve().parents[2])
 
 
 @dataclass(frozen=True, kw_only=True)
