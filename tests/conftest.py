@@ -50,9 +50,9 @@ def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test runs without the C kernels."""
-    from ouro_rl.kernels.cpu import select as native
+    from ouro_rl.kernels.cpu import select as cpu_kernels
 
-    monkeypatch.setattr(native, "load", lambda: (None, "plain torch (asked for by a test)"))
+    monkeypatch.setattr(cpu_kernels, "load", lambda: (None, "plain torch (asked for by a test)"))
 
 
 @pytest.fixture(params=["kernels", "torch"])

@@ -6,8 +6,8 @@ import torch
 from transformers import PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from ouro_rl.kernels.cpu import select as native
-from ouro_rl.kernels.gpu import select as triton_kernels
+from ouro_rl.kernels.cpu import select as cpu_kernels
+from ouro_rl.kernels.gpu import select as gpu_kernels
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps, Ops, TorchOps
 
 
@@ -23,9 +23,9 @@ def choose_ops(config: PreTrainedConfig, device: torch.device, dtype: torch.dtyp
     if config.hidden_act != "silu":
         return plain, f"plain torch (no kernel for the activation {config.hidden_act})"
     if device.type != "cuda":
-        kernels, why = native.choose(device, dtype)
+        kernels, why = cpu_kernels.choose(device, dtype)
     else:
-        kernels, why = triton_kernels.choose(
+        kernels, why = gpu_kernels.choose(
             device, dtype, heads=config.num_attention_heads, kv_heads=config.num_key_value_heads, head_dim=config.head_dim
         )
         if kernels is not None and not exact:

@@ -78,9 +78,9 @@ def processor() -> Finding:
 
 
 def kernels() -> Finding:
-    from ouro_rl.kernels.cpu import select as native
+    from ouro_rl.kernels.cpu import select as cpu_kernels
 
-    found, description = native.load()
+    found, description = cpu_kernels.load()
     problem = "without the C kernels rollouts and training take several times as long; the reason stands above"
     return Finding(description, None if found else problem)
 

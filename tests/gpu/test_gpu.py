@@ -13,7 +13,7 @@ import torch
 
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
-from ouro_rl.kernels.gpu import select as triton_kernels
+from ouro_rl.kernels.gpu import select as gpu_kernels
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy.exit_gate import depth_logprobs
@@ -155,7 +155,7 @@ def milliseconds(function, runs=20):
 @torch.inference_mode()
 def test_what_exact_products_cost():
     """Printed: tiles of one size against cuBLAS, at the matrices of Ouro-1.4B in bf16, from few rows to those of a replay."""
-    kernels, why = triton_kernels.choose(torch.device(DEVICE), torch.bfloat16, heads=16, kv_heads=16, head_dim=128)
+    kernels, why = gpu_kernels.choose(torch.device(DEVICE), torch.bfloat16, heads=16, kv_heads=16, head_dim=128)
     assert kernels is not None, why
     print("\noutputs x inputs, rows: exact ms, cuBLAS ms, exact GB/s of weights, exact TFLOP/s")
     for outputs, inputs in [(6144, 2048), (2048, 2048), (11264, 2048), (2048, 5632), (49152, 2048)]:

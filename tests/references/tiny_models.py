@@ -2,7 +2,7 @@
 
 import torch
 
-from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 
@@ -26,7 +26,7 @@ def near(got: torch.Tensor, expected: torch.Tensor, model: OuroForCausalLM) -> b
 
 def in_company(model: OuroForCausalLM) -> float:
     """What a sample's log-probs may differ by in other company: nothing with the C kernels, the rounding of plain torch elsewhere."""
-    return 0.0 if native.load()[0] is not None else rounding(model)
+    return 0.0 if cpu_kernels.load()[0] is not None else rounding(model)
 
 
 def random_model(seed=0, *, layers=2, heads=4, kv_heads=None, loops=4, hidden=32, vocab=41, gate_scale=8.0):

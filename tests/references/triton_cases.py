@@ -89,10 +89,10 @@ def rows_in(dtype, kernels, theirs):
 
 
 def rows():
-    from ouro_rl.kernels.cpu import select as native
+    from ouro_rl.kernels.cpu import select as cpu_kernels
 
     for dtype in DTYPES:
-        rows_in(dtype, TritonKernels(sharing=1), native.load()[0])
+        rows_in(dtype, TritonKernels(sharing=1), cpu_kernels.load()[0])
     ends = torch.tensor([[-3e38, -torch.inf, -100.0, -88.0, -0.0, 0.0, 1e-30, 88.0, 100.0, 3e38]])
     expected = F.silu(ends).nan_to_num(0.0)  # torch's own is no number at -inf
     torch.testing.assert_close(rowwise.silu_mul(ends, torch.ones_like(ends)), expected, atol=1e-6, rtol=1e-6)

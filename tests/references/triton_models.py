@@ -8,7 +8,7 @@ import torch
 
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, SamplingParams
-from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.kernels.gpu import attention, linear
 from ouro_rl.kernels.gpu import self_test as trial_module
 from ouro_rl.kernels.gpu.kernels import TritonKernels
@@ -26,7 +26,7 @@ HEADS = {"heads": 2, "kv_heads": 1}
 @contextlib.contextmanager
 def triton_everywhere():
     """Models choose the Triton kernels for CPU tensors."""
-    chosen = mock.patch.object(native, "choose", lambda *_, **__: (TritonKernels(sharing=2), "interpreted"))
+    chosen = mock.patch.object(cpu_kernels, "choose", lambda *_, **__: (TritonKernels(sharing=2), "interpreted"))
     with chosen, mock.patch.object(attention, "BLOCK", 16):  # so that short contexts have several
         yield
 

@@ -15,7 +15,7 @@ import pytest
 
 from ouro_rl.cli import doctor
 from ouro_rl.core.errors import UserError
-from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.kernels.interface import SWITCH
 from ouro_rl.preflight import doctor_checks
 from ouro_rl.preflight.doctor_checks import CHECKS, Finding
@@ -107,7 +107,7 @@ def test_packages_that_are_missing_or_not_as_tested(monkeypatch):
 
 
 def test_the_kernels_that_run_are_those_that_are_named():
-    assert doctor_checks.kernels().value == native.load()[1]
+    assert doctor_checks.kernels().value == cpu_kernels.load()[1]
 
 
 def test_a_machine_without_a_sandbox_is_told_why(monkeypatch):

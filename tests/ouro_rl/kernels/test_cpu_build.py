@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from ouro_rl.kernels.cpu import build
-from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.kernels.processor import LEVEL, levels
 
-KERNELS, WHY = native.load()
+KERNELS, WHY = cpu_kernels.load()
 pytestmark = pytest.mark.skipif(KERNELS is None, reason=WHY)
 
 
@@ -98,7 +98,7 @@ def test_a_library_that_cannot_be_kept_leaves_nothing_behind(tmp_path):
     anybodys.chmod(0o777)
     code = "import os, torch\nfrom ouro_rl.kernels.cpu.build import library\nprint(library()[1], flush=True)\nos._exit(0)"
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
-    environment.pop(native.SWITCH, None)
+    environment.pop(cpu_kernels.SWITCH, None)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert "C kernels" in done.stdout, done
     assert [one.name for one in (tmp_path / "tmp").iterdir() if one.name.startswith("ouro-rl-")] == [anybodys.name]
@@ -130,13 +130,13 @@ def test_the_code_for_cpus_without_avx512_gives_the_same_bits(monkeypatch, tmp_p
     monkeypatch.setenv(LEVEL, "avx2")
     with contextlib.ExitStack() as temporary:
         path = build._build(str(compiler), temporary)
-        other = native.Kernels(ctypes.CDLL(str(path)))
+        other = cpu_kernels.Kernels(ctypes.CDLL(str(path)))
     disassembled = subprocess.run(["objdump", "-d", str(path)], capture_output=True, text=True).stdout
     assert "%ymm" in disassembled and "%zmm" not in disassembled
     torch.manual_seed(0)
     for dtype in (torch.float32, torch.bfloat16):
         for rows, outputs, inputs in ((1, 40, 32), (7, 70, 75), (64, 96, 768), (150, 33, 2048)):
-            x, packed = torch.randn(rows, inputs).to(dtype), native.pack(torch.randn(outputs, inputs).to(dtype))
+            x, packed = torch.randn(rows, inputs).to(dtype), cpu_kernels.pack(torch.randn(outputs, inputs).to(dtype))
             assert torch.equal(other.linear(x, packed), KERNELS.linear(x, packed))
         x, up, weight = torch.randn(20, 96).to(dtype), torch.randn(20, 96).to(dtype), torch.rand(96)
         assert torch.equal(other.rms_norm(x, weight, 1e-6), KERNELS.rms_norm(x, weight, 1e-6))

@@ -9,8 +9,9 @@ import pytest
 
 from ouro_rl.kernels.cpu.build import BRANCHES, FLAGS, FOLDER, flags_for
 from ouro_rl.kernels.processor import levels
+from tests.references.places import REPOSITORY
 
-DRIVER = Path(__file__).with_name("kernels_driver.c")
+DRIVER = REPOSITORY / "tests" / "references" / "kernels_driver.c"
 ARM = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
 
 

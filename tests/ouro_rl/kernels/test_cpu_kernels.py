@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from ouro_rl.core.sampling_params import SamplingParams
-from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.kernels.cpu.build import library
 from ouro_rl.kernels.cpu.kernels import onednn_product
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
@@ -21,7 +21,7 @@ from rollout_workers.engine.kv_cache import KVCache
 from tests.references.tiny_models import rounding
 from tests.rollout_workers.engine.test_engine import assert_same, calm_model, make_requests
 
-KERNELS, WHY = native.load()
+KERNELS, WHY = cpu_kernels.load()
 pytestmark = pytest.mark.skipif(KERNELS is None, reason=WHY)
 DTYPES = [torch.float32, torch.bfloat16]
 
@@ -37,7 +37,7 @@ def near(got: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
 def test_linear(dtype, rows, outputs, inputs, threads):
     torch.manual_seed(rows)
     x, weight = torch.randn(rows, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
-    packed = native.pack(weight)
+    packed = cpu_kernels.pack(weight)
     out = KERNELS.linear(x, packed)
     assert out.shape == (rows, outputs) and out.dtype == dtype
     if rows:
@@ -176,7 +176,7 @@ def test_a_head_of_any_size_reads_nothing_beside_it(dtype):
         assert tensor[:, 0].isfinite().all() and tensor[:, 1].isnan().any()
 
 
-@pytest.mark.skipif(not native.has_bf16_products(), reason="no bf16 instructions here: nothing goes this way")
+@pytest.mark.skipif(not cpu_kernels.has_bf16_products(), reason="no bf16 instructions here: nothing goes this way")
 def test_onednn_products_in_tiles_do_not_depend_on_company():
     """The way of CPUs with bf16 instructions."""
     torch.manual_seed(0)
@@ -293,13 +293,13 @@ def test_without_a_compiler_plain_torch_is_used(monkeypatch):
     try:
         with monkeypatch.context() as bare:
             bare.setattr("shutil.which", lambda name: None)
-            bare.delenv(native.SWITCH, raising=False)
-            library.cache_clear(), native.load.cache_clear()
+            bare.delenv(cpu_kernels.SWITCH, raising=False)
+            library.cache_clear(), cpu_kernels.load.cache_clear()
             model = calm_model(12, hidden=64)
             engine = RolloutEngine(model, max_batch=4)
             assert "no C compiler" in engine.forward.description
             plain = engine.generate(requests, params)
     finally:
-        library.cache_clear(), native.load.cache_clear()  # the next to ask sees this machine as it is
+        library.cache_clear(), cpu_kernels.load.cache_clear()  # the next to ask sees this machine as it is
     again = RolloutEngine(calm_model(12, hidden=64), max_batch=4).generate(requests, params)
     assert_same(plain, again, rounding(model))

@@ -8,7 +8,7 @@ import torch
 
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
-from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.layers import OuroRMSNorm
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
@@ -24,7 +24,7 @@ DTYPES = [
     torch.float32,
     pytest.param(
         torch.bfloat16,
-        marks=pytest.mark.skipif(native.has_bf16_products(), reason="oneDNN's products are not in the stack"),
+        marks=pytest.mark.skipif(cpu_kernels.has_bf16_products(), reason="oneDNN's products are not in the stack"),
     ),
 ]
 SHAPES = [

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from ouro_rl.kernels.gpu import attention_gradient
-from ouro_rl.kernels.gpu import select as triton_kernels
+from ouro_rl.kernels.gpu import select as gpu_kernels
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
 from ouro_rl.kernels.select import choose_ops
 from ouro_rl.model.configuration_ouro import OuroConfig
@@ -51,7 +51,7 @@ def test_the_choice_says_what_runs(monkeypatch):
     sizes = {"heads": 4, "kv_heads": 2, "head_dim": 32}
 
     def chosen(dtype=torch.bfloat16):
-        return triton_kernels.choose(torch.device("cpu"), dtype, **sizes)
+        return gpu_kernels.choose(torch.device("cpu"), dtype, **sizes)
 
     with monkeypatch.context() as without:
         without.setitem(sys.modules, "triton", None)  # as if it were not installed
@@ -90,7 +90,7 @@ def test_a_model_takes_the_kernels_of_its_device(monkeypatch):
         given.update(sizes)
         return fake, "Triton kernels"
 
-    monkeypatch.setattr(triton_kernels, "choose", choose)
+    monkeypatch.setattr(gpu_kernels, "choose", choose)
     for exact, words in [(True, "Triton kernels"), (False, "Triton kernels, products by cuBLAS")]:
         ops, why = choose_ops(config, torch.device("cuda"), torch.bfloat16, exact=exact)
         assert isinstance(ops, KernelOps) and ops.kernels is fake and ops.exact == exact and why == words

@@ -6,20 +6,26 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.kernels.cpu.build import find_compiler
 from ouro_rl.kernels.processor import LEVEL, levels
+from tests.references.places import REPOSITORY
 
 ENVIRONMENTS = {
     "baseline": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_ENABLE_INSTRUCTIONS": "SSE4_2"},
     "avx2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2", "MKL_ENABLE_INSTRUCTIONS": "AVX2"},
     "avx512": {"ATEN_CPU_CAPABILITY": "avx512", "ONEDNN_MAX_CPU_ISA": "AVX512_CORE", "MKL_ENABLE_INSTRUCTIONS": "AVX512"},
 }
-WHOLE = [f"tests/test_{name}.py" for name in ("native native_stack engine pool static_passes sampling_replay replay").split()]
+WHOLE = [
+    "tests/ouro_rl/kernels/test_cpu_kernels.py",
+    "tests/ouro_rl/kernels/test_cpu_layer_stack.py",
+    "tests/ouro_rl/model/test_replay.py",
+    "tests/rollout_workers",
+    "tests/integration/test_sampling_replay.py",
+]
 SHORT = [
     "tests/ouro_rl/kernels/test_cpu_kernels.py::test_linear",
     "tests/ouro_rl/kernels/test_cpu_kernels.py::test_rowwise_functions",
@@ -34,10 +40,10 @@ pytestmark = pytest.mark.skipif(find_compiler() is None or not levels(), reason=
 
 def check_at(level: str, tests: list[str], timeout: float) -> None:
     environment = {**os.environ, **ENVIRONMENTS[level], LEVEL: level}
-    environment.pop(native.SWITCH, None)
+    environment.pop(cpu_kernels.SWITCH, None)
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(
-        command, env=environment, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=timeout
+        command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout
     )  # fmt: skip
     assert done.returncode == 0, f"{level}:\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
 

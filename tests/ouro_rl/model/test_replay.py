@@ -5,7 +5,7 @@ import torch
 
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import NO_DEPTH
-from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
 from ouro_rl.model.replay import lay_out, pack
 from ouro_rl.training.batch import prompt_owners
@@ -173,7 +173,7 @@ def test_a_bf16_forward_of_fp32_masters_is_that_of_bf16_weights():
     assert all(grad.dtype == torch.float32 and grad.abs().sum() > 0 for grad in grads.values())
 
 
-@pytest.mark.skipif(native.load()[0] is None, reason=native.load()[1])
+@pytest.mark.skipif(cpu_kernels.load()[0] is None, reason=cpu_kernels.load()[1])
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("kv_heads", [1, 2])
 def test_the_kernel_of_the_workers_gives_the_same_values_and_gradients(monkeypatch, kv_heads, rule):

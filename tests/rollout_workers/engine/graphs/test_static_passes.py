@@ -8,7 +8,7 @@ import torch
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, EarlyStop, ExitRule, SamplingParams, StopStrings, TokenFilters
-from ouro_rl.kernels.cpu import select as native
+from ouro_rl.kernels.cpu import select as cpu_kernels
 from rollout_workers.engine.engine import RolloutEngine, lockstep
 from rollout_workers.engine.graphs import static_passes
 from rollout_workers.engine.graphs.static_passes import StaticPasses
@@ -197,7 +197,7 @@ def test_graphs_see_new_weights_through_copies(monkeypatch):
     graph is repeated; and a graph whose copy has gone goes too."""
     monkeypatch.setattr(RecordedPass, "made", 0)
     monkeypatch.setattr(RecordedPass, "replays", 0)
-    monkeypatch.setattr(native, "choose", lambda *_, **__: (PlainKernels(), "plain"))
+    monkeypatch.setattr(cpu_kernels, "choose", lambda *_, **__: (PlainKernels(), "plain"))
     model, requests = calm_model(18), make_requests([4, 20, 7], group=2)
     params = SamplingParams(max_new_tokens=10)
     engine = with_stand_ins(model, 6)
