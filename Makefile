@@ -2,7 +2,7 @@
 # make test         the tests
 # make test-levels  the tests of invariance as on older processors: at each level that this machine has
 # make sandbox      install bubblewrap, in which the reward `code` runs programs (Debian and its kin, as root or with sudo)
-# make lint         style and import rules
+# make lint         style, formatting and import rules
 # make lock         write the exact versions that all of this installs anew: the newest that pyproject.toml allows
 # make test-latest  the quick tests with the newest of everything, whatever the bounds, in .venv-latest; says what is newer
 # make clean        remove caches and build leftovers (never .venv or runs/)
@@ -71,6 +71,7 @@ sandbox:
 
 lint: $(READY_DEV)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
 lock:

@@ -122,10 +122,14 @@ def make_examiner(config: TrainConfig, pool, tokenizer):
         rollout,
         max_new_tokens=asked.max_new_tokens or rollout.max_new_tokens,
         temperature=0.0,
-        filters=replace(rollout.filters, top_k=0, top_p=1.0, min_p=0.0),  # they would leave the most likely token as it is
+        filters=replace(
+            rollout.filters, top_k=0, top_p=1.0, min_p=0.0
+        ),  # they would leave the most likely token as it is
         exit_rule=asked.exit_rule.rule(),
         depth_policy=replace(
-            rollout.depth_policy, kv_rule=asked.kv_rule or config.rollout.kv_rule, gate_temperature=asked.gate_temperature
+            rollout.depth_policy,
+            kv_rule=asked.kv_rule or config.rollout.kv_rule,
+            gate_temperature=asked.gate_temperature,
         ),
         early_stop=None,
     )
@@ -176,10 +180,7 @@ def make_pool(config: TrainConfig) -> RolloutPool:
 
 
 def make_scorer(config: TrainConfig) -> Scorer:
-    specs = [
-        RewardSpec(**reward.model_dump())
-        for reward in config.rewards.functions
-    ]
+    specs = [RewardSpec(**reward.model_dump()) for reward in config.rewards.functions]
     return Scorer(specs, workers=config.rewards.workers)
 
 

@@ -71,7 +71,13 @@ def required_fields(spec: RewardSpec) -> list[str]:
 def score_rows(scorer: Scorer, rows: Sequence[Mapping[str, Any]], first: int = 1) -> list[ItemScore]:
     """The scores of some lines of a file, their other fields being the columns. first: the number of the first of them in
     the file, for errors: the reward may be given one at a time."""
-    names = {name for row in rows for name in row} - {"prompt", "prompts", "completion", "completions", "completion_ids"}
+    names = {name for row in rows for name in row} - {
+        "prompt",
+        "prompts",
+        "completion",
+        "completions",
+        "completion_ids",
+    }
     tokens = [row.get("completion_ids") for row in rows]
     return scorer.score(
         [row.get("prompt") or "" for row in rows],
@@ -89,12 +95,16 @@ def read_rows(path: Path, required: Sequence[str] = ("completion",)) -> list[dic
         for name in required:
             if name not in row:
                 have = ", ".join(sorted(row)) or "none"
-                raise UserError(f"{path}, row {number}: the field {name!r} is missing (it has {have}): add or rename it.")
+                raise UserError(
+                    f"{path}, row {number}: the field {name!r} is missing (it has {have}): add or rename it."
+                )
         if not isinstance(row["completion"], str | list):
             kind = type(row["completion"]).__name__
             raise UserError(f"{path}, row {number}: `completion` is a {kind}: write a text, or a list of messages.")
         if isinstance(row["completion"], list) and not all(isinstance(message, dict) for message in row["completion"]):
-            raise UserError(f"{path}, row {number}: `completion` is a list, but not of messages ({{role: ..., content: ...}}).")
+            raise UserError(
+                f"{path}, row {number}: `completion` is a list, but not of messages ({{role: ..., content: ...}})."
+            )
         rows.append(row)
     return rows
 

@@ -176,7 +176,9 @@ class RegexReward:
     def verdicts(self, completions: Sequence[Any], columns: dict[str, Any]) -> list[Verdict]:
         golds = None
         if self._compared:
-            golds = [gold_of({name: column[i] for name, column in columns.items()}, "regex") for i in range(len(completions))]
+            golds = [
+                gold_of({name: column[i] for name, column in columns.items()}, "regex") for i in range(len(completions))
+            ]
         texts = [visible_text(text_of(completion), thinking=self._thinking) for completion in completions]
         found = []
         for index, reply in enumerate(self._pool.run(texts)):

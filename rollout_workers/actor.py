@@ -119,7 +119,9 @@ class ActorWorkers:
             watch.follow({index: actor}, [again])
             return self._result(index, again)
         except RayActorError as error:
-            raise RunError(f"rollout worker {index} died, was started again and died again: {_first_line(error)}") from error
+            raise RunError(
+                f"rollout worker {index} died, was started again and died again: {_first_line(error)}"
+            ) from error
 
     def _result(self, index: int, call: ray.ObjectRef) -> Any:
         try:
@@ -154,9 +156,13 @@ class _Watch:
             if self._on_progress is not None:
                 for index, counts in _answers({index: actor.progress.remote() for index, actor in actors.items()}):
                     self._counts[index] = max(floors[index], counts)
-                self._on_progress(sum(tokens for tokens, _ in self._counts), sum(finished for _, finished in self._counts))
+                self._on_progress(
+                    sum(tokens for tokens, _ in self._counts), sum(finished for _, finished in self._counts)
+                )
             if self._on_finished is not None:
-                for index, part in _answers({index: actor.finished.remote(seen[index]) for index, actor in actors.items()}):
+                for index, part in _answers(
+                    {index: actor.finished.remote(seen[index]) for index, actor in actors.items()}
+                ):
                     seen[index] += len(part)
                     new = [one for one in part if one[0] not in self._told[index]]
                     self._told[index].update(place for place, _ in new)

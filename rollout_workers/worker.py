@@ -53,9 +53,7 @@ class RolloutWorker:
         model = model.to(getattr(torch, dtype)).to_empty(device=device).eval()
         model.tie_weights()
         model.model.exact = exact
-        self.engine = RolloutEngine(
-            model, max_batch=max_batch, kv_memory_gib=kv_memory_gib, prefill_rows=prefill_rows
-        )
+        self.engine = RolloutEngine(model, max_batch=max_batch, kv_memory_gib=kv_memory_gib, prefill_rows=prefill_rows)
         self.version: int | None = None
         self._progress = (0, 0)
         self._finished: list[tuple[int, Rollout]] = []

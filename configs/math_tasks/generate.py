@@ -1,6 +1,6 @@
 """Makes train.jsonl and heldout.jsonl beside this file: small arithmetic, with gold answers in the many spellings of real data.
 
-    python configs/math_tasks/generate.py
+python configs/math_tasks/generate.py
 """
 
 import itertools
@@ -26,7 +26,8 @@ def rows(count: int, seed: int, *, held_out: bool) -> list[str]:
     rng = random.Random(seed)
     found = itertools.islice(distinct(problems(seed, (3, 4) if held_out else (2, 3, 4), held_out=held_out)), count)
     return [
-        json.dumps({"problem": one.text, "answer": rng.choice(SPELLINGS).format(n=one.answer, twice=2 * one.answer)}) + "\n"
+        json.dumps({"problem": one.text, "answer": rng.choice(SPELLINGS).format(n=one.answer, twice=2 * one.answer)})
+        + "\n"
         for one in found
     ]
 

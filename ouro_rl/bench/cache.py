@@ -56,4 +56,3 @@ def model_page_bytes(model: OuroForCausalLM) -> int:
     """Bytes that one token writes at one loop, by the model's shape."""
     config = model.config
     return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
-

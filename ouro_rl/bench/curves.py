@@ -1,8 +1,8 @@
 """`ouro-rl bench curves`: cost as work grows, one plot. Along the trace, few new tokens, one run a point after a warm-up.
 
-    batch     different prompts of 64 tokens, 1 to 256 of them
-    context   4 different prompts of 64 to 4096 tokens: the time of a pass against the bytes that it must read is a straight line
-    group     1 to 32 samples of one prompt of 256 tokens, which attention reads once
+batch     different prompts of 64 tokens, 1 to 256 of them
+context   4 different prompts of 64 to 4096 tokens: the time of a pass against the bytes that it must read is a straight line
+group     1 to 32 samples of one prompt of 256 tokens, which attention reads once
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def point(
         machines.append(prober.measure())
     machine = reduce(Machine.better, machines)
     best = min(runs, key=lambda run: run.window_seconds)
-    say(f"prompt {prompt}, {count} samples in groups of {group}: {best.decode_tokens_per_second:.1f} tokens/s while decoding")
+    say(
+        f"prompt {prompt}, {count} samples in groups of {group}: {best.decode_tokens_per_second:.1f} tokens/s while decoding"
+    )
     costs = window_costs(sizes, best)
     # A prompt that a group shares has to be read once: what its other samples read of it comes off.
     again = 2 * 2 * sizes.layers * sizes.hidden * (count - count // group) * (prompt - 1)
@@ -89,7 +91,10 @@ def plot(curves: dict[str, Any], path: Path) -> None:
     from matplotlib import pyplot
 
     figure, (by_batch, by_bytes, by_group) = pyplot.subplots(1, 3, figsize=(13, 4), constrained_layout=True)
-    for axes, name, label in ((by_batch, "batch", "batch (samples)"), (by_group, "group", "group (samples of one prompt)")):
+    for axes, name, label in (
+        (by_batch, "batch", "batch (samples)"),
+        (by_group, "group", "group (samples of one prompt)"),
+    ):
         entries = curves["points"][name]
         xs = [entry["x"] for entry in entries]
         axes.loglog(xs, [entry["decode_tokens_per_second"] for entry in entries], "o-", label="measured")
@@ -104,9 +109,10 @@ def plot(curves: dict[str, Any], path: Path) -> None:
     fitted = [1000 * (line["seconds_at_zero"] + 1e6 * x / line["bytes_per_second"]) for x in megabytes]
     by_bytes.plot(megabytes, fitted, "--", color="grey", label=f"straight line, R² = {line['r_squared']:.4f}")
     for entry, x in zip(entries, megabytes, strict=True):
-        by_bytes.annotate(f"{entry['x']}", (x, 1000 * entry["pass_seconds"]), textcoords="offset points", xytext=(6, -10))
+        by_bytes.annotate(
+            f"{entry['x']}", (x, 1000 * entry["pass_seconds"]), textcoords="offset points", xytext=(6, -10)
+        )
     by_bytes.set(xlabel="MB that a pass must read", ylabel="ms a pass", title="by context (tokens of the prompt)")
     by_bytes.legend()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
-

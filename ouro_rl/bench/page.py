@@ -56,7 +56,12 @@ def markdown(results: Mapping[str, Any], machines: Sequence[str]) -> str:
         parts.append("**Made with `--quick`: a tiny model. These figures say nothing about speed.**")
     parts += ["## Figures", figure_table(results), "## Predictions", PREDICTIONS]
     if "rollout" in results:
-        parts += ["## Speeds", speed_table(results["rollout"]["runs"]), limit_line(results["rollout"]), generate_line(results["rollout"], results["adaptive_vs_generate_bf16_b16"])]
+        parts += [
+            "## Speeds",
+            speed_table(results["rollout"]["runs"]),
+            limit_line(results["rollout"]),
+            generate_line(results["rollout"], results["adaptive_vs_generate_bf16_b16"]),
+        ]
     parts += memory_and_replay(results)
     if "curves" in results:
         parts += ["## Cost as work grows", "![Cost as work grows](performance.png)", *curve_tables(results["curves"])]
@@ -68,7 +73,11 @@ def machine_line(results: Mapping[str, Any]) -> str:
     """Of one file: what it was measured on."""
     machine = results["machine"]
     bf16 = ", ".join(machine["bf16_instructions"]) or "none"
-    stolen = "" if machine.get("stolen_share") is None else f" ({100 * machine['stolen_share']:.0f} % of the CPU time went to other guests of the host)"
+    stolen = (
+        ""
+        if machine.get("stolen_share") is None
+        else f" ({100 * machine['stolen_share']:.0f} % of the CPU time went to other guests of the host)"
+    )
     return (
         f"`{results['benchmark']}`: measured on {machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads; bf16 instructions: {bf16}; "
         f"torch {machine['torch']}, Python {machine['python']}; load before: {machine['load_before']}; {results['when']}; "
@@ -87,7 +96,11 @@ def figure_table(results: Mapping[str, Any]) -> str:
     measured = iter(figure_rows(results))
     rows = []
     for key, figure in FIGURES.items():
-        row = next(measured) if key in results else (figure.words, "open", "-", show(figure, figure.predicted), bars(figure))
+        row = (
+            next(measured)
+            if key in results
+            else (figure.words, "open", "-", show(figure, figure.predicted), bars(figure))
+        )
         rows.append((*row, f"`ouro-rl bench {COMMANDS[key]}`"))
     return rows_to_table(head, rows)
 

@@ -117,7 +117,11 @@ def bench_replay(sizes: Sizes, say: Say) -> dict[str, Any]:
         ROUNDS, say,
     )  # fmt: skip
     return {
-        "ratios": {"replay_time_ratio": ratios(*([run.seconds for run in rounds[name]] for name in ("mean_depth", "full_depth")))},
+        "ratios": {
+            "replay_time_ratio": ratios(
+                *([run.seconds for run in rounds[name]] for name in ("mean_depth", "full_depth"))
+            )
+        },
         "row_ratio": rounds["mean_depth"][0].loops / rounds["full_depth"][0].loops,
         "runs": {name: figures(runs) for name, runs in rounds.items()},
     }

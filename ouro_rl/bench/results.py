@@ -36,7 +36,10 @@ def assemble(
         "predicted": {key: FIGURES[key].predicted for key in measured},
         "measured": measured,
         RATIOS: spreads,
-        **{key: {part: value for part, value in section.items() if part != "ratios"} for key, section in sections.items()},
+        **{
+            key: {part: value for part, value in section.items() if part != "ratios"}
+            for key, section in sections.items()
+        },
     }
 
 
@@ -70,7 +73,9 @@ def table(results: Mapping[str, Any]) -> str:
     if rows:
         rows = [("", "measured", "least..greatest", "predicted", "asked: at least / target / stretch"), *rows]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+        lines += [
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+        ]
     for name, tokens in speeds(results).items():
         lines.append(f"{name:>22}  {tokens}")
     return "\n".join(lines)

@@ -150,7 +150,11 @@ class Contestants:
         full = ("fixed", "fixed_small", "no_exit_small")
         for name, run in runs.items():
             count = sizes.small_batch if name.endswith("_small") else sizes.batch
-            wanted = None if name == "gate_small" else round((sizes.loops if name in full else sizes.mean_depth) * sizes.tokens) * count
+            wanted = (
+                None
+                if name == "gate_small"
+                else round((sizes.loops if name in full else sizes.mean_depth) * sizes.tokens) * count
+            )
             recorded = sum(sum(rollout.depths) for rollout in run.rollouts)
             tokens, loops = run.last.tokens, run.last.loops
             if tokens != count * sizes.tokens or loops != recorded or wanted not in (None, loops):
@@ -170,23 +174,32 @@ def bench_rollout(sizes: Sizes, say: Say) -> dict[str, Any]:
     runs |= small
     contestants.check_same_work(runs)
     return {
-        "ratios": engine_ratios(sizes, runs, machines) | generate_ratios(runs["adaptive"], generated)
+        "ratios": engine_ratios(sizes, runs, machines)
+        | generate_ratios(runs["adaptive"], generated)
         | {"adaptive_vs_generate_bf16_b16": bf16_ratio(runs["adaptive_small"], generated_bf16)},
         "limit": limit_figures(sizes, runs["adaptive"], machines),
-        "runs": {name: figures(run) for name, run in (runs | {"generate": generated, "generate_bf16_small": generated_bf16}).items()},
-        "generate": {"precision": precision, "probe_seconds": probe, "probe_samples": PROBE_SAMPLES, "probe_tokens": PROBE_TOKENS},
+        "runs": {
+            name: figures(run)
+            for name, run in (runs | {"generate": generated, "generate_bf16_small": generated_bf16}).items()
+        },
+        "generate": {
+            "precision": precision,
+            "probe_seconds": probe,
+            "probe_samples": PROBE_SAMPLES,
+            "probe_tokens": PROBE_TOKENS,
+        },
         "engine": contestants.model.model.row_ops(torch.bfloat16)[1],
     }
 
 
-def engine_ratios(
-    sizes: Sizes, runs: Mapping[str, Run], machines: Sequence[tuple[float, Machine]]
-) -> dict[str, dict]:
+def engine_ratios(sizes: Sizes, runs: Mapping[str, Run], machines: Sequence[tuple[float, Machine]]) -> dict[str, dict]:
     """Spreads by name."""
     speeds = {name: run.slice_speeds for name, run in runs.items() if name != "gate_small"}
     bound = sizes.loops / runs["adaptive"].mean_depth
     share = ratios(speeds["adaptive"], [bound * speed for speed in speeds["fixed"]])
-    seconds_ratio = ratios(speeds["fixed_small"], speeds["no_exit_small"])  # both at the same depth: tokens/s are loops/s
+    seconds_ratio = ratios(
+        speeds["fixed_small"], speeds["no_exit_small"]
+    )  # both at the same depth: tokens/s are loops/s
     adaptive = runs["adaptive"]
     return {
         "continuous_share_of_bound": share,

@@ -103,7 +103,9 @@ def pass_cost(sizes: Sizes, contexts: Sequence[int], leaving: int, *, number_byt
     rows, read = len(contexts), sum(contexts)
     keys = 2 * sizes.layers * sizes.hidden  # numbers of keys and values of one position at one loop
     numbers = sizes.loop_parameters + (read + rows) * keys + (sizes.head_parameters if leaving else 0)
-    flop = 2 * rows * sizes.loop_parameters + 4 * read * sizes.layers * sizes.hidden + 2 * leaving * sizes.head_parameters
+    flop = (
+        2 * rows * sizes.loop_parameters + 4 * read * sizes.layers * sizes.hidden + 2 * leaving * sizes.head_parameters
+    )
     return Cost(bytes=number_bytes * numbers, flop=flop)
 
 
@@ -118,7 +120,9 @@ def window_costs(sizes: Sizes, run: Run) -> list[Cost]:
         ]
         schedules.append(loops[-run.window_passes :])
     if run.window_loops != len(schedules) * run.window_passes or min(map(len, schedules)) < run.window_passes:
-        raise RunError("the engine's passes are not those that the limit is worked out for: samples did not run all together")
+        raise RunError(
+            "the engine's passes are not those that the limit is worked out for: samples did not run all together"
+        )
     passes = zip(*schedules, strict=True)
     return [pass_cost(sizes, [context for context, _ in rows], sum(leaves for _, leaves in rows)) for rows in passes]
 

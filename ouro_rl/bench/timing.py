@@ -105,7 +105,9 @@ class Run:
             if edge is not edges[-1][1]:
                 edges.append((number / SLICES, edge))
         return [
-            Slice(seconds=b.seconds - a.seconds, loops=b.loops - a.loops, passes=b.passes - a.passes, shares=(start, stop))
+            Slice(
+                seconds=b.seconds - a.seconds, loops=b.loops - a.loops, passes=b.passes - a.passes, shares=(start, stop)
+            )
             for (start, a), (stop, b) in pairwise(edges)
         ]
 
@@ -188,9 +190,7 @@ def run_together(calls: Mapping[str, TimedCall]) -> dict[str, Run]:
     return {name: call.result() for name, call in calls.items()}
 
 
-def run_engine(
-    engine: RolloutEngine, requests: Sequence[RolloutRequest], tokens: int, rule: ExitRule = BY_GATE
-) -> Run:
+def run_engine(engine: RolloutEngine, requests: Sequence[RolloutRequest], tokens: int, rule: ExitRule = BY_GATE) -> Run:
     """A call by itself."""
     return run_together({"": TimedCall(engine, requests, tokens, rule)})[""]
 
@@ -274,9 +274,7 @@ def run_generate(
     )
     gc.collect()
     clock = TokenClock(between)
-    made = model.generate(
-        prompts, attention_mask=torch.ones_like(prompts), generation_config=settings, streamer=clock
-    )
+    made = model.generate(prompts, attention_mask=torch.ones_like(prompts), generation_config=settings, streamer=clock)
     count = made.numel() - prompts.numel()
     if count != len(prompts) * tokens or len(clock.times) != tokens:
         raise RunError(f"generate() made {count} tokens, not {len(prompts)} x {tokens}")

@@ -142,4 +142,6 @@ def make_requests(sizes: Sizes, seeds: Sequence[int], *, prompt: int, group: int
 
 def as_dict(sizes: Sizes) -> dict[str, object]:
     """As the JSON has it: lists for tuples."""
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(sizes).items()}
+    return {
+        name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(sizes).items()
+    }

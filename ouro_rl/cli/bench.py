@@ -37,9 +37,7 @@ def bench(arguments: argparse.Namespace) -> int:
         raise UserError(f"bench {arguments.name}: has no plot; give --plot with `curves`")
     from ouro_rl.bench.run import run_bench
 
-    run_bench(
-        arguments.name, quick=arguments.quick, json_file=arguments.json, plot_file=arguments.plot
-    )
+    run_bench(arguments.name, quick=arguments.quick, json_file=arguments.json, plot_file=arguments.plot)
     return 0
 
 
@@ -51,4 +49,3 @@ def _check_writable(option: str, file: Path | None) -> None:
         raise UserError(f"{option} {file}: is a folder; give a file")
     if not file.absolute().parent.is_dir():
         raise UserError(f"{option} {file}: there is no folder {file.parent}; make it first")
-

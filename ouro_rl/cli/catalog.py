@@ -32,7 +32,10 @@ def rewards() -> Mapping[str, str]:
 
 
 KINDS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
-    "rewards": ("rewards.functions: [{name: ...}], or one of your own: module.path:function, path/to/file.py:function", rewards),
+    "rewards": (
+        "rewards.functions: [{name: ...}], or one of your own: module.path:function, path/to/file.py:function",
+        rewards,
+    ),
     "benchmarks": ("eval.source, `ouro-rl eval --benchmark`, or a .jsonl file of your own", lambda: BENCHMARKS),
     "configs": (
         "`ouro-rl train NAME` from any folder, `ouro-rl configs NAME` copies one",
@@ -48,13 +51,17 @@ def add_catalog_commands(commands: Any) -> None:
     text = "what can be given by name: rewards, benchmarks, configs, exit rules, kv rules"
     command = commands.add_parser("list", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.set_defaults(run=run_list)
-    command.add_argument("kind", nargs="?", choices=list(KINDS), metavar="KIND", help=f"{', '.join(KINDS)} (default: all)")
+    command.add_argument(
+        "kind", nargs="?", choices=list(KINDS), metavar="KIND", help=f"{', '.join(KINDS)} (default: all)"
+    )
 
     text = "the configs that come with ouro-rl, or a copy of one"
     command = commands.add_parser("configs", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.set_defaults(run=run_configs)
     command.add_argument("name", nargs="?", metavar="NAME", help="copy this one, and the files that it names")
-    command.add_argument("--to", type=path_option, metavar="DIR", help="where the copy goes (default: the working directory)")
+    command.add_argument(
+        "--to", type=path_option, metavar="DIR", help="where the copy goes (default: the working directory)"
+    )
 
 
 def run_list(arguments: argparse.Namespace) -> int:

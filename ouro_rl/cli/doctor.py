@@ -42,7 +42,10 @@ def examine(checks: Mapping[str, Callable[[], Finding]]) -> Iterator[tuple[str, 
         try:
             yield name, check()
         except Exception as error:
-            yield name, Finding("unknown", f"could not be looked at: {type(error).__name__}: {' '.join(str(error).split())}")
+            yield (
+                name,
+                Finding("unknown", f"could not be looked at: {type(error).__name__}: {' '.join(str(error).split())}"),
+            )
 
 
 def shown(name: str, finding: Finding) -> str:
@@ -51,7 +54,11 @@ def shown(name: str, finding: Finding) -> str:
     lines = textwrap.wrap(finding.value, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)
     for problem in (finding.problem or "").splitlines():
         lines += textwrap.wrap(
-            f"{MARK} {problem}", WIDTH - len(indent), subsequent_indent="   ", break_long_words=False, break_on_hyphens=False
+            f"{MARK} {problem}",
+            WIDTH - len(indent),
+            subsequent_indent="   ",
+            break_long_words=False,
+            break_on_hyphens=False,
         )
     first, *rest = lines
     return "\n".join([f"{name:<{len(indent)}}{first}", *(indent + line for line in rest)])

@@ -12,23 +12,40 @@ from ouro_rl.core.sampling_params import TokenFilters
 
 def add_sampling_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--temperature", type=number(0.0), metavar="X", help="of the tokens (default: 0, greedy, with one sample; else 1)"
+        "--temperature",
+        type=number(0.0),
+        metavar="X",
+        help="of the tokens (default: 0, greedy, with one sample; else 1)",
     )
     command.add_argument("--top-k", type=whole, default=0, metavar="N", help="only so many of the most likely tokens")
     command.add_argument(
-        "--top-p", type=number(0.0, 1.0, above=True), default=1.0, metavar="X", help="only the likeliest, of this probability"
+        "--top-p",
+        type=number(0.0, 1.0, above=True),
+        default=1.0,
+        metavar="X",
+        help="only the likeliest, of this probability",
     )
     command.add_argument(
-        "--min-p", type=number(0.0, 0.999), default=0.0, metavar="X", help="only tokens with this share of the likeliest's"
+        "--min-p",
+        type=number(0.0, 0.999),
+        default=0.0,
+        metavar="X",
+        help="only tokens with this share of the likeliest's",
     )
     command.add_argument(
         "--logit-processor", type=_function, action="append", default=[], metavar="NAME",
         help="module.path:function or file.py:function; may be repeated",
     )  # fmt: skip
     command.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="ends an answer (\\n is a line break); may be repeated"
+        "--stop",
+        action="append",
+        default=[],
+        metavar="TEXT",
+        help="ends an answer (\\n is a line break); may be repeated",
     )
-    command.add_argument("--stop-id", type=whole, action="append", default=[], metavar="ID", help="token that ends an answer")
+    command.add_argument(
+        "--stop-id", type=whole, action="append", default=[], metavar="ID", help="token that ends an answer"
+    )
     command.add_argument(
         "--gate-temperature", type=number(0.0, above=True), default=1.0, metavar="X", help="of the exit gate"
     )
@@ -53,7 +70,11 @@ def number(least: float, most: float | None = None, *, above: bool = False) -> C
             value = float(text)
         except ValueError:
             value = float("nan")
-        if not (value > least if above else value >= least) or value == float("inf") or (most is not None and value > most):
+        if (
+            not (value > least if above else value >= least)
+            or value == float("inf")
+            or (most is not None and value > most)
+        ):
             bounds = f"{'above' if above else 'from'} {least:g}" + ("" if most is None else f" to {most:g}")
             raise argparse.ArgumentTypeError(f"{text!r} is no number {bounds}")
         return value

@@ -33,7 +33,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and (any(text.startswith("-") for text in rest) or not hasattr(arguments, "configs")):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}{_hint(rest, sys.argv[1:] if argv is None else argv, arguments)}")
+        parser.error(
+            f"unrecognized arguments: {' '.join(rest)}{_hint(rest, sys.argv[1:] if argv is None else argv, arguments)}"
+        )
     if rest:
         arguments.configs += rest
     return arguments
@@ -46,7 +48,11 @@ def _hint(rest: Sequence[str], argv: Sequence[str], arguments: argparse.Namespac
         return ""
     following = next(iter(argv[list(argv).index(text) + 1 :]), None)
     options = [f"--{name.replace('_', '-')}" for name in vars(arguments) if name not in ("run", "configs")]
-    keys = known_keys(WarmstartConfig if arguments.run is warmstart else TrainConfig) if hasattr(arguments, "configs") else []
+    keys = (
+        known_keys(WarmstartConfig if arguments.run is warmstart else TrainConfig)
+        if hasattr(arguments, "configs")
+        else []
+    )
     hint = option_hint(text, following, options, keys)
     return hint and f"\n  {hint}"
 
@@ -72,7 +78,11 @@ def make_parser() -> argparse.ArgumentParser:
     command = add("grade", grade, "score saved completions with a reward")
     command.add_argument("file", type=path_option, metavar="FILE.jsonl", help="rows with `completion` and `answer`")
     command.add_argument(
-        "--reward", type=expand, required=True, metavar="NAME", help="a built-in, module.path:function or file.py:function"
+        "--reward",
+        type=expand,
+        required=True,
+        metavar="NAME",
+        help="a built-in, module.path:function or file.py:function",
     )
     command.add_argument("--out", type=path_option, metavar="FILE", help="where the scored rows go (default: stdout)")
 

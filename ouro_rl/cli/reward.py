@@ -18,10 +18,18 @@ def add_reward_commands(commands: Any) -> None:
     text = "one reward on a file: verdict, status and time of every item"
     command = inner.add_parser("test", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.set_defaults(run=run_test)
-    command.add_argument("name", type=expand, metavar="NAME", help="a built-in, module.path:function or file.py:function")
-    command.add_argument("file", type=path_option, metavar="FILE.jsonl", help="rows with `completion`, and what the reward needs")
-    command.add_argument("--kwargs", default="{}", metavar="'{name: value}'", help="options of the reward, as in a config")
-    command.add_argument("--adapter", choices=("auto", "trl", "verl", "plain"), default="auto", help="how a function is called")
+    command.add_argument(
+        "name", type=expand, metavar="NAME", help="a built-in, module.path:function or file.py:function"
+    )
+    command.add_argument(
+        "file", type=path_option, metavar="FILE.jsonl", help="rows with `completion`, and what the reward needs"
+    )
+    command.add_argument(
+        "--kwargs", default="{}", metavar="'{name: value}'", help="options of the reward, as in a config"
+    )
+    command.add_argument(
+        "--adapter", choices=("auto", "trl", "verl", "plain"), default="auto", help="how a function is called"
+    )
     command.add_argument("--batch", type=_count, default=1, metavar="N", help="items in a call, where it takes a batch")
     command.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for one call")
     command.add_argument("--workers", type=_count, default=1, metavar="N", help="processes of a built-in")
@@ -30,7 +38,11 @@ def add_reward_commands(commands: Any) -> None:
     command = inner.add_parser("bench", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.set_defaults(run=run_bench)
     command.add_argument(
-        "files", nargs="+", type=path_option, metavar="FILE.jsonl", help="rows with `gold`, `prediction`, `expected_equal`"
+        "files",
+        nargs="+",
+        type=path_option,
+        metavar="FILE.jsonl",
+        help="rows with `gold`, `prediction`, `expected_equal`",
     )
     command.add_argument("--workers", type=_count, default=2, metavar="N", help="processes")
 
@@ -68,7 +80,9 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
     for file in arguments.files:
         tallies, left_out = bench(file, workers=arguments.workers)
-        print(f"{file.name}: {tallies[0].pairs} pairs; {left_out} left out, which depend on a policy\n\n{markdown(tallies)}\n")
+        print(
+            f"{file.name}: {tallies[0].pairs} pairs; {left_out} left out, which depend on a policy\n\n{markdown(tallies)}\n"
+        )
     return 0
 
 

@@ -142,7 +142,11 @@ def _find_files(values: dict[str, Any], sources: dict[Key, str], folders: Mappin
         found, missing = locate(kind, text, [*beside, Path()])
         put(values, key, found)
         if missing and beside and must_exist:
-            hub = ";\n  give its path, or a hub id such as ByteDance/Ouro-1.4B" if kind is Kind.MODEL else ";\n  correct the path"
+            hub = (
+                ";\n  give its path, or a hub id such as ByteDance/Ouro-1.4B"
+                if kind is Kind.MODEL
+                else ";\n  correct the path"
+            )
             raise UserError(f"{source}: {_dotted(key)} {text}: there is no {' and no '.join(map(str, missing))}{hub}")
 
 

@@ -60,5 +60,9 @@ def copy_config(name: str, folder: Path) -> list[Path]:
 
 def files_of(config: Path) -> list[Path]:
     """Files and folders beside a config that its values name; of `file.py:function`, the file."""
-    named = {config.parent / text.partition(":")[0] for _, text in texts_in(parse_yaml(config.read_text(encoding="utf-8"))) if text}
+    named = {
+        config.parent / text.partition(":")[0]
+        for _, text in texts_in(parse_yaml(config.read_text(encoding="utf-8")))
+        if text
+    }
     return sorted(path for path in named if path != config.parent and path.exists())

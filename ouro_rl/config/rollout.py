@@ -118,7 +118,10 @@ class RolloutConfig(Section):
 
     def depth_policy(self) -> DepthPolicy:
         return DepthPolicy(
-            kv_rule=self.kv_rule, gate_temperature=self.gate_temperature, min_depth=self.min_depth, max_depth=self.max_depth
+            kv_rule=self.kv_rule,
+            gate_temperature=self.gate_temperature,
+            min_depth=self.min_depth,
+            max_depth=self.max_depth,
         )
 
     def filters(self) -> TokenFilters:

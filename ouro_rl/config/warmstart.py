@@ -28,7 +28,9 @@ class ShapeConfig(Section):
     def _fits(self) -> ShapeConfig:
         heads, pairs = self.num_attention_heads, self.num_key_value_heads or self.num_attention_heads
         if self.hidden_size % (2 * heads):
-            raise ValueError(f"hidden_size ({self.hidden_size}) must be an even multiple of num_attention_heads, {heads}")
+            raise ValueError(
+                f"hidden_size ({self.hidden_size}) must be an even multiple of num_attention_heads, {heads}"
+            )
         if heads % pairs:
             raise ValueError(f"num_attention_heads ({heads}) must be a multiple of num_key_value_heads ({pairs})")
         return self

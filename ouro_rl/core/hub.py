@@ -34,7 +34,9 @@ def check_on_hub(name: str, kind: Kind, key: str) -> None:
     try:
         ask(name, timeout=PATIENCE_S)
     except GatedRepoError as error:
-        raise UserError(f"{where}: needs a permission;\n  ask for it at {api.endpoint}, then run `hf auth login`") from error
+        raise UserError(
+            f"{where}: needs a permission;\n  ask for it at {api.endpoint}, then run `hf auth login`"
+        ) from error
     except RepositoryNotFoundError as error:
         raise UserError(
             f"{where}: the hub has no such {kind}, or it is private;\n  correct the id, run `hf auth login`, or {_instead(kind)}"
@@ -53,7 +55,9 @@ def was_downloaded(name: str, kind: Kind) -> bool:
     folder = name.replace("/", "--")
     places = [Path(constants.HF_HUB_CACHE) / f"{kind.replace(' ', '')}s--{folder}" / "snapshots"]
     if kind == "data set":
-        places.append(Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets") / name.replace("/", "___"))
+        places.append(
+            Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets") / name.replace("/", "___")
+        )
     return any(place.is_dir() for place in places)
 
 

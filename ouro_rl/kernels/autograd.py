@@ -33,7 +33,10 @@ class _Linear(torch.autograd.Function):
         grads: Sequence[Tensor | None] = [None] * len(weights)
         if any(ctx.needs_input_grad[2:]):
             whole = gradient_product(grad.t(), x)
-            grads = [part.to(weight.dtype) for part, weight in zip(whole.split([len(w) for w in weights]), weights, strict=True)]
+            grads = [
+                part.to(weight.dtype)
+                for part, weight in zip(whole.split([len(w) for w in weights]), weights, strict=True)
+            ]
         return grad_x, None, *grads
 
 

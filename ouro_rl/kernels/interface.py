@@ -46,7 +46,13 @@ class Stack(Protocol):
     """All layers and the norm behind them, in one call that gives the bits of the single ones."""
 
     def __call__(
-        self, states: Tensor, rope: tuple[Tensor, Tensor], pages: Tensor, rows: Any, keys: Sequence[Tensor], values: Sequence[Tensor]
+        self,
+        states: Tensor,
+        rope: tuple[Tensor, Tensor],
+        pages: Tensor,
+        rows: Any,
+        keys: Sequence[Tensor],
+        values: Sequence[Tensor],
     ) -> Tensor:
         """states [n, hidden] -> [n, hidden]. Row r is turned by the angles cos and sin [n, dim / 2], writes page pages[r] of each layer's
         keys and values [pages, kv heads, dim], and then reads what `plan_rows` has said of it."""
@@ -85,7 +91,14 @@ class RowKernels(Protocol):
         """Row r of q [n or more, heads, dim] over its pages of keys and values [pages, kv heads, dim]. Rows beyond n give zeros."""
 
     def stack(
-        self, layers: Sequence[LayerWeights], norm: Tensor, eps: float, dtype: torch.dtype, *, heads: int, scaling: float
+        self,
+        layers: Sequence[LayerWeights],
+        norm: Tensor,
+        eps: float,
+        dtype: torch.dtype,
+        *,
+        heads: int,
+        scaling: float,
     ) -> Stack | None:
         """These layers of `heads` query heads, and the norm behind them, on rows of this precision. None where there is no such thing,
         or not with these products."""

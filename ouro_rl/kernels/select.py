@@ -26,7 +26,11 @@ def choose_ops(config: PreTrainedConfig, device: torch.device, dtype: torch.dtyp
         kernels, why = cpu_kernels.choose(device, dtype)
     else:
         kernels, why = gpu_kernels.choose(
-            device, dtype, heads=config.num_attention_heads, kv_heads=config.num_key_value_heads, head_dim=config.head_dim
+            device,
+            dtype,
+            heads=config.num_attention_heads,
+            kv_heads=config.num_key_value_heads,
+            head_dim=config.head_dim,
         )
         if kernels is not None and not exact:
             why = f"{why}, products by cuBLAS"

@@ -256,7 +256,9 @@ def looped_cache(cache: Cache | None, slots: int) -> Cache:
     return cache
 
 
-def attend_dense(module, q: Tensor, k: Tensor, v: Tensor, *, mask, cache: Cache | None, loop: int) -> tuple[Tensor, None]:
+def attend_dense(
+    module, q: Tensor, k: Tensor, v: Tensor, *, mask, cache: Cache | None, loop: int
+) -> tuple[Tensor, None]:
     """Attention over whole sequences; q, k, v [B, S, heads, dim]. Each loop reads the keys and values of its own loop."""
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     if cache is not None:

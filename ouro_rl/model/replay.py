@@ -75,7 +75,9 @@ def replay(
             break
         if rule.leaves_gaps:
             layout = lay_out(depths >= loop, packing, masked=kernels is None)
-        attend = partial(attend_frozen, rows=rows, layout=layout, paged=paged_rows(kernels, rows, layout), kernels=kernels)
+        attend = partial(
+            attend_frozen, rows=rows, layout=layout, paged=paged_rows(kernels, rows, layout), kernels=kernels
+        )
         tiled = in_tiles(rows, ops)  # what fills the last tile is computed and dropped
         rows_rope = (rope[0][tiled], rope[1][tiled])
         hidden = states[tiled]
@@ -206,7 +208,9 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, layout: Layou
     k, v = k[packing.rows], v[packing.rows]
     q_bhsd, k_bhsd, v_bhsd = (x.view(*shape, *x.shape[1:]).transpose(1, 2) for x in (q, k, v))
     grouped = q.shape[1] != k.shape[1]
-    mixed = F.scaled_dot_product_attention(q_bhsd, k_bhsd, v_bhsd, attn_mask=layout.mask, scale=scaling, enable_gqa=grouped)
+    mixed = F.scaled_dot_product_attention(
+        q_bhsd, k_bhsd, v_bhsd, attn_mask=layout.mask, scale=scaling, enable_gqa=grouped
+    )
     return mixed.transpose(1, 2).flatten(0, 1)[places]
 
 

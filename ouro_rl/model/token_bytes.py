@@ -29,12 +29,16 @@ def stop_strings_of(tokenizer: Any, strings: Sequence[str], key: str = KEY) -> S
         return None
     total = sum(len(text.encode()) for text in strings)
     if total > MOST_BYTES:
-        raise UserError(f"{key}: {total} bytes in all, at most {MOST_BYTES} are possible; give fewer or shorter strings")
+        raise UserError(
+            f"{key}: {total} bytes in all, at most {MOST_BYTES} are possible; give fewer or shorter strings"
+        )
     pieces = token_pieces(tokenizer, key)
     for text in strings:
         written = b"".join(pieces[token] for token in tokenizer(text, add_special_tokens=False)["input_ids"])
         if text.encode() not in written:
-            raise UserError(f"{key}: the tokenizer cannot write {text!r} (it makes {written!r} of it); give another string")
+            raise UserError(
+                f"{key}: the tokenizer cannot write {text!r} (it makes {written!r} of it); give another string"
+            )
     return StopStrings(strings=tuple(strings), pieces=pieces)
 
 
@@ -47,7 +51,9 @@ def token_pieces(tokenizer: Any, key: str = KEY) -> tuple[bytes, ...]:
     elif {"ByteFallback", "Metaspace"} & kinds:
         read = _sentence_piece
     else:
-        raise UserError(f"{key}: tokens of this tokenizer cannot be read one by one ({sorted(kinds)}); use stop_token_ids")
+        raise UserError(
+            f"{key}: tokens of this tokenizer cannot be read one by one ({sorted(kinds)}); use stop_token_ids"
+        )
     added = {index: token.content.encode() for index, token in tokenizer.added_tokens_decoder.items()}
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     return tuple(added[i] if i in added else b"" if token is None else read(token) for i, token in enumerate(tokens))

@@ -137,9 +137,13 @@ def check_depth_policy(policy: DepthPolicy, rule: ExitRule, trained: int) -> Non
     least, most = policy.min_depth, policy.max_loops(trained)
     default = " (the model's total_ut_steps)" if policy.max_depth is None else ""
     if most > MOST_LOOPS:
-        raise UserError(f"max_depth {most} is more than {MOST_LOOPS} loops, and the model was trained with {trained}: lower it")
+        raise UserError(
+            f"max_depth {most} is more than {MOST_LOOPS} loops, and the model was trained with {trained}: lower it"
+        )
     if not 1 <= least <= most:
-        raise UserError(f"min_depth {least} does not lie in 1..max_depth, which is {most}{default}: lower min_depth or set max_depth")
+        raise UserError(
+            f"min_depth {least} does not lie in 1..max_depth, which is {most}{default}: lower min_depth or set max_depth"
+        )
     if rule.kind == "fixed" and not least <= rule.value <= most:
         raise UserError(
             f"exit rule `{rule.label()}` lies outside of min_depth {least} and max_depth {most}{default}: "

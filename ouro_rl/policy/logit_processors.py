@@ -37,5 +37,7 @@ def process_logits(names: Sequence[str], logits: Tensor, prefixes: Sequence[Sequ
             raise RunError(f"{KEY}: {name} returned {what} for logits {list(shape)}; return logits of the same shape")
         logits = logits.float()
         if not torch.isfinite(logits.detach().amax(-1)).all():
-            raise RunError(f"{KEY}: {name} left a row without a finite largest logit; leave at least one token possible")
+            raise RunError(
+                f"{KEY}: {name} left a row without a finite largest logit; leave at least one token possible"
+            )
     return logits

@@ -58,7 +58,9 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
         golds = [prompt.columns.get("answer", prompt.columns.get("solution", "")) for prompt in prompts]
         bad = check_golds(golds, workers=config.rewards.workers, kwargs=maths[0].kwargs)
         detail = f"{len(golds) - len(bad):,} of {len(golds):,} grade as equal to themselves"
-        detail += "".join(f"; not row {prompts[i].index + 1}, {str(golds[i])[:60]!r} ({why})" for i, why in list(bad.items())[:3])
+        detail += "".join(
+            f"; not row {prompts[i].index + 1}, {str(golds[i])[:60]!r} ({why})" for i, why in list(bad.items())[:3]
+        )
         yield Finding(name="gold answers", passed=len(bad) < len(golds), detail=detail + ("; left out" if bad else ""))
         prompts = [prompt for i, prompt in enumerate(prompts) if i not in bad]
     yield memory_estimate(config, model)
@@ -121,7 +123,9 @@ def small_and_still(config: TrainConfig) -> TrainConfig:
     })  # fmt: skip
 
 
-def idle_step(config: TrainConfig, model, tokenizer, prompts, sampler, publish: Callable, limit: float) -> Iterator[Finding]:
+def idle_step(
+    config: TrainConfig, model, tokenizer, prompts, sampler, publish: Callable, limit: float
+) -> Iterator[Finding]:
     """One small update at learning rate 0: worker and trainer agree on every log-prob, and no weight moves."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with tempfile.TemporaryDirectory(prefix="ouro-rl-check-") as folder:

@@ -28,7 +28,17 @@ LITTLE_SPACE = 1 * GIB
 """A folder with less is told: checkpoints and Ray's own files need some."""
 LITTLE_MEMORY = 4 * GIB
 """The quickstart, trainer and two workers, takes about half of it."""
-SWITCHES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OURO_", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "CUDA_VISIBLE_DEVICES", "RAY_ADDRESS")
+SWITCHES = (
+    "OMP_",
+    "GOMP_",
+    "KMP_",
+    "MKL_",
+    "OURO_",
+    "ATEN_CPU_CAPABILITY",
+    "ONEDNN_MAX_CPU_ISA",
+    "CUDA_VISIBLE_DEVICES",
+    "RAY_ADDRESS",
+)
 """Names of environment variables, or how they begin, that change speed, kernels or where a job runs."""
 YES = {"1", "on", "yes", "true"}
 """What Hugging Face's libraries take for a switch that is on, in any case."""
@@ -47,7 +57,9 @@ def our_version() -> Finding:
 
 
 def python_version() -> Finding:
-    return Finding(f"{platform.python_version()} on {platform.system()} {platform.machine()}, {_short(Path(sys.executable))}")
+    return Finding(
+        f"{platform.python_version()} on {platform.system()} {platform.machine()}, {_short(Path(sys.executable))}"
+    )
 
 
 def packages() -> Finding:
@@ -110,7 +122,9 @@ def gpu() -> Finding:
 
 def hub() -> Finding:
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in YES:
-        return Finding("offline (HF_HUB_OFFLINE is set): models and data come from folders, or from what was downloaded before")
+        return Finding(
+            "offline (HF_HUB_OFFLINE is set): models and data come from folders, or from what was downloaded before"
+        )
     url = os.environ.get("HF_ENDPOINT") or HUB
     answer = _head(url, HUB_SECONDS)
     if answer is None:
@@ -126,7 +140,10 @@ def folders() -> Finding:
     hugging_face = Path(os.environ.get("HF_HOME") or home / "huggingface")
     places = {
         "working directory": (Path(), "run.dir must be somewhere else"),
-        "kernels' cache": (home / "ouro-rl", "set XDG_CACHE_HOME to a folder that can, or kernels are built at every start"),
+        "kernels' cache": (
+            home / "ouro-rl",
+            "set XDG_CACHE_HOME to a folder that can, or kernels are built at every start",
+        ),
         "hub's cache": (hugging_face, "set HF_HOME to a folder that can, or nothing can be downloaded"),
         "temporary files": (Path(tempfile.gettempdir()), "set TMPDIR to a folder that can"),
     }
@@ -147,14 +164,18 @@ def place(path: Path) -> Finding:
     except OSError as error:
         return Finding("not writable", f"cannot be written ({error.strerror})")
     free = shutil.disk_usage(there).free
-    return Finding(f"{free / GIB:.0f} GiB free", f"only {free / 2**20:.0f} MiB are free" if free < LITTLE_SPACE else None)
+    return Finding(
+        f"{free / GIB:.0f} GiB free", f"only {free / 2**20:.0f} MiB are free" if free < LITTLE_SPACE else None
+    )
 
 
 def memory() -> Finding:
     total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = _container_memory()
     most = min(total, limit or total)
-    text = f"{total / GIB:.1f} GiB" + (f", of which this container may use {limit / GIB:.1f} GiB" if limit and limit < total else "")
+    text = f"{total / GIB:.1f} GiB" + (
+        f", of which this container may use {limit / GIB:.1f} GiB" if limit and limit < total else ""
+    )
     problem = "little; in configs lower rollout.workers (0 samples in the trainer's process)"
     return Finding(text, problem if most < LITTLE_MEMORY else None)
 

@@ -32,7 +32,9 @@ def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path 
     if resume:
         run_dir = RunDir(config.run.dir)
         if not run_dir.config_path.exists():
-            raise UserError(f"--resume: {run_dir.path} holds no run.\nStart without --resume, or set run.dir to the run's folder.")
+            raise UserError(
+                f"--resume: {run_dir.path} holds no run.\nStart without --resume, or set run.dir to the run's folder."
+            )
         refuse_other_config(run_dir, config)
         return run_dir, run_dir.latest_checkpoint()
     check_writable(config.run.dir, "run.dir")

@@ -60,7 +60,9 @@ def depth_matrix(rollouts: Sequence[Rollout]) -> Tensor:
 
 def _pad(rows: Sequence[Sequence], value, left: bool = False) -> Tensor:
     length = max(len(row) for row in rows)
-    padded = [[*row, *[value] * (length - len(row))] if not left else [*[value] * (length - len(row)), *row] for row in rows]
+    padded = [
+        [*row, *[value] * (length - len(row))] if not left else [*[value] * (length - len(row)), *row] for row in rows
+    ]
     return torch.tensor(padded, dtype=torch.float32 if isinstance(value, float) else torch.long)
 
 
@@ -84,7 +86,9 @@ def replay_inputs(batch: dict[str, Tensor], max_loops: int) -> ReplayInputs:
     prompt_mask, completion_mask = batch["prompt_mask"].bool(), batch["completion_mask"].bool()
     nothing = torch.full_like(batch["depths"][:, :1], NO_DEPTH)
     prompt_depths = prompt_mask[:, :-1].long() * max_loops
-    predicting = torch.cat([torch.zeros_like(prompt_mask[:, :-1]), completion_mask, torch.zeros_like(nothing).bool()], 1)
+    predicting = torch.cat(
+        [torch.zeros_like(prompt_mask[:, :-1]), completion_mask, torch.zeros_like(nothing).bool()], 1
+    )
     input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     return ReplayInputs(
         input_ids=input_ids,

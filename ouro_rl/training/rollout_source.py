@@ -27,7 +27,9 @@ class GroupSampler:
         sampling does not hide: from the last rollout to the last score."""
         seed, group = self.config.run.seed, range(self.config.trainer.group_size)
         requests = [
-            RolloutRequest(prompt=prompt, seeds=tuple(sample_seed(seed, step, prompt.index, sample) for sample in group))
+            RolloutRequest(
+                prompt=prompt, seeds=tuple(sample_seed(seed, step, prompt.index, sample) for sample in group)
+            )
             for prompt in prompts
         ]
         started = time.monotonic()
@@ -98,7 +100,11 @@ def score(scorer: Scorer, tokenizer, prompts: Sequence[Prompt], rollouts: Sequen
     scores = scorer.score([prompt.messages for prompt in prompts], texts, columns, completion_ids)
     return [
         ScoredRollout(
-            rollout=rollout, completion=text, rewards=item.rewards, statuses=item.statuses, reward=item.reward,
+            rollout=rollout,
+            completion=text,
+            rewards=item.rewards,
+            statuses=item.statuses,
+            reward=item.reward,
             details=item.details,
         )  # fmt: skip
         for rollout, text, item in zip(rollouts, texts, scores, strict=True)

@@ -50,8 +50,18 @@ RolloutSource = Callable[[Sequence[Prompt], int], tuple[list[ScoredRollout], dic
 class OuroGRPOTrainer(GRPOTrainer):
     """`rollout_source` samples and scores; `publish` hands it new weights, named by their version (the update that made them)."""
 
-    def __init__(self, model, tokenizer, config: TrainConfig, prompts: Sequence[Prompt], *, rollout_source: RolloutSource,
-                 publish: Callable[[dict[str, Tensor], int], None], run_dir: RunDir, callbacks=()):
+    def __init__(
+        self,
+        model,
+        tokenizer,
+        config: TrainConfig,
+        prompts: Sequence[Prompt],
+        *,
+        rollout_source: RolloutSource,
+        publish: Callable[[dict[str, Tensor], int], None],
+        run_dir: RunDir,
+        callbacks=(),
+    ):
         self.ouro, self.run_dir = config, run_dir
         self.rollout_source, self.publish = rollout_source, publish
         self.prompts = prompts
@@ -62,8 +72,12 @@ class OuroGRPOTrainer(GRPOTrainer):
         model.model.compute_dtype, model.model.exact = getattr(torch, config.model.dtype), config.rollout.exact
         self.published_version: int | None = None
         self.price_rule = PriceRule(
-            start=config.gate.price, warmup=config.gate.price_warmup, target_depth=config.gate.target_depth,
-            rate=config.gate.price_rate, gain=config.gate.price_gain, largest=config.gate.price_max,
+            start=config.gate.price,
+            warmup=config.gate.price_warmup,
+            target_depth=config.gate.target_depth,
+            rate=config.gate.price_rate,
+            gain=config.gate.price_gain,
+            largest=config.gate.price_max,
         )
         self.price_dual = config.gate.price
         self._token_texts = functools.cache(lambda token: tokenizer.decode([token]))
@@ -171,7 +185,9 @@ class OuroGRPOTrainer(GRPOTrainer):
 
         lengths = mask.sum(1)
         weights = token_weights(
-            lengths, trainer.loss_type, max_new_tokens=self.ouro.rollout.max_new_tokens,
+            lengths,
+            trainer.loss_type,
+            max_new_tokens=self.ouro.rollout.max_new_tokens,
             tokens_in_update=inputs["num_items_in_batch"].item() / self.accelerator.num_processes,
         )
         if trainer.loss_type != "dapo":

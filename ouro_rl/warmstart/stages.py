@@ -39,7 +39,9 @@ def stage_one(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[
         beta = first + (last - first) * step / max(1, stage.steps)
         return stage_one_loss(loop_losses, gate_logits, beta), loop_losses.mean(1)
 
-    return train(model, "Stage I", stage, batches, loss_of, list(model.parameters()), stage.lr_warmup, stage.weight_decay)
+    return train(
+        model, "Stage I", stage, batches, loss_of, list(model.parameters()), stage.lr_warmup, stage.weight_decay
+    )
 
 
 def stage_two(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[dict]:

@@ -106,7 +106,9 @@ def _shadowed_builtin(trees: list[ast.Module]) -> set[str]:
     """The function when it is called like a built-in one, as in `assert sum(10, 15) == 6`: the one that all tests call. Not
     where there are two: in `assert abs(sum(10, 15) - 6) < 1e-9` the program's `abs` would grade its `sum`."""
     calls = [[node.func for node in ast.walk(tree) if isinstance(node, ast.Call)] for tree in trees]
-    common = set.intersection(*({function.id for function in called if isinstance(function, ast.Name)} for called in calls))
+    common = set.intersection(
+        *({function.id for function in called if isinstance(function, ast.Name)} for called in calls)
+    )
     functions = {name for name in common if not isinstance(getattr(builtins, name, None), type)} or common
     if len(functions) != 1:
         raise TestsUnusable("the tests do not tell which function is the program's; `entry_point` can name it")

@@ -68,7 +68,10 @@ class CodeReward:
         times = Times(test_s=test_timeout_s, program_s=timeout_s)
         arguments = {"command": command, "limits": limits, "times": times, "all_or_nothing": all_or_nothing}
         self._pool = ProcessPool(
-            "rewards.code_grader.worker:make_handler", arguments, workers=workers, timeout_s=PATIENCE * timeout_s + _GRACE_S
+            "rewards.code_grader.worker:make_handler",
+            arguments,
+            workers=workers,
+            timeout_s=PATIENCE * timeout_s + _GRACE_S,
         )
         self._all_or_nothing, self._thinking = all_or_nothing, thinking
         self._cache: OrderedDict[tuple[str, str], Verdict] = OrderedDict()

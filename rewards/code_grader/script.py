@@ -107,7 +107,9 @@ def checked(answer: dict[str, Any]) -> dict[str, Any]:
     if "ok" not in answer:
         raise ChildGone("a garbled answer")
     changed = answer.get("changed")
-    told = answer["ok"] is None and type(changed) is list  # of other values the driver tells no changes: see `candidate`
+    told = (
+        answer["ok"] is None and type(changed) is list
+    )  # of other values the driver tells no changes: see `candidate`
     return {"ok": answer["ok"], **({"changed": changed} if told else {})}
 
 

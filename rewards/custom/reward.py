@@ -69,7 +69,9 @@ class CustomReward:
             detail = f"reward {self._name!r}, {batch}: {reply.detail}"
             return [Verdict(value=None, status=reply.status, detail=detail, ms=reply.ms)] * len(names)
         ms = reply.ms / len(names)
-        return [self._verdict(name, value, problem, ms) for name, (value, problem) in zip(names, reply.value, strict=True)]
+        return [
+            self._verdict(name, value, problem, ms) for name, (value, problem) in zip(names, reply.value, strict=True)
+        ]
 
     def _of_item(self, item: str, reply: Reply) -> Verdict:
         if reply.status != "ok":

@@ -61,7 +61,10 @@ def bench(path: Path, *, workers: int = 2) -> tuple[list[Tally], int]:
 
 def markdown(tallies: Iterable[Tally]) -> str:
     """The tallies as a table."""
-    lines = ["| grader | pairs | accuracy | false positives | false negatives | unscored | seconds |", "| --- " * 7 + "|"]
+    lines = [
+        "| grader | pairs | accuracy | false positives | false negatives | unscored | seconds |",
+        "| --- " * 7 + "|",
+    ]
     for tally in tallies:
         positives = tally.pairs - tally.negatives
         lines.append(
@@ -83,7 +86,9 @@ def _ours(rows: Sequence[dict[str, Any]], completions: Sequence[str], workers: i
 
 
 def _math_verify(rows: Sequence[dict[str, Any]], completions: Sequence[str], workers: int) -> Tally:
-    with ProcessPool("rewards.math_grader.benchmark:make_math_verify", {}, workers=workers, timeout_s=TIMEOUT_S) as pool:
+    with ProcessPool(
+        "rewards.math_grader.benchmark:make_math_verify", {}, workers=workers, timeout_s=TIMEOUT_S
+    ) as pool:
         pool.run([{"gold": "$1$", "completion": "1"}] * workers)
         started = time.perf_counter()
         pairs = zip(rows, completions, strict=True)

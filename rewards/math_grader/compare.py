@@ -206,6 +206,7 @@ class Comparison(Values):
         loose = Comparison(_LOOSE, self.leaf)
         return every(loose.value(*pair) for pair in zip(values, values[1:], strict=False))
 
+
 _LOOSE = MathPolicy(evaluated=False, units="ignore", relative_tolerance=0.02)
 """For the parts of a chain, which may be rounded on the way."""
 
@@ -213,7 +214,9 @@ _LOOSE = MathPolicy(evaluated=False, units="ignore", relative_tolerance=0.02)
 def _union(found: Sequence[Piece]) -> str:
     """Pieces in one spelling, for the parser."""
     parts = [
-        f"\\{{{piece.left}\\}}" if piece.left == piece.right else f"{piece.brackets[0]}{piece.left},{piece.right}{piece.brackets[1]}"
+        f"\\{{{piece.left}\\}}"
+        if piece.left == piece.right
+        else f"{piece.brackets[0]}{piece.left},{piece.right}{piece.brackets[1]}"
         for piece in found
     ]
     return " \\cup ".join(parts)

@@ -103,13 +103,20 @@ def grade_gold(gold: str) -> Verdict:
     """The verdict on a normalised gold as its own answer, string equality left aside: can the parser make anything of it?"""
     if readable(gold):
         return _decided(True, gold)
-    return Verdict(value=None, status="gold_unparsable", extracted=gold[:80], detail=f"the gold cannot be parsed: {gold[:80]}")
+    return Verdict(
+        value=None, status="gold_unparsable", extracted=gold[:80], detail=f"the gold cannot be parsed: {gold[:80]}"
+    )
 
 
 def is_plain(gold: str) -> bool:
     """Whether strings alone decide about a normalised gold: a number, words, an option letter."""
     value = split_unit(gold)[0]
-    return number(value) is not None or based(value) is not None or is_words(gold) or choice_of(gold, bare=True) is not None
+    return (
+        number(value) is not None
+        or based(value) is not None
+        or is_words(gold)
+        or choice_of(gold, bare=True) is not None
+    )
 
 
 def readable(gold: str) -> bool:

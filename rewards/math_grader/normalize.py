@@ -25,7 +25,9 @@ _FRACTION = re.compile(
 )
 _DECIMAL = re.compile(r"([+-]?)\s*(\d{0,30}\.\d{1,30}|\d{1,3}(?:,\d{3}){1,8}\.\d{1,30})")
 _REPEATING = re.compile(r"([+-]?)\s*(\d{0,20})\.(\d{0,20})\s*\\(?:overline|bar|dot)\s*\{\s*(\d{1,20})\s*\}")
-_SCIENTIFIC = re.compile(r"([+-]?)\s*(\d{1,30}(?:\.\d{1,30})?)\s*\\(?:times|cdot)\s*10\s*\^\s*(?:\{\s*([+-]?\d{1,3})\s*\}|(\d))")
+_SCIENTIFIC = re.compile(
+    r"([+-]?)\s*(\d{1,30}(?:\.\d{1,30})?)\s*\\(?:times|cdot)\s*10\s*\^\s*(?:\{\s*([+-]?\d{1,3})\s*\}|(\d))"
+)
 _BASED = re.compile(r"([0-9A-Fa-f]+)_(?:\{\s*(\d{1,2})\s*\}|(\d{1,2}))")
 
 
@@ -94,7 +96,9 @@ def rational(answer: str) -> tuple[Fraction, bool] | None:
     repeating = _REPEATING.fullmatch(answer)
     if repeating:
         sign, whole, first, period = repeating.groups()
-        value = Fraction(f"{whole or 0}.{first or 0}") + Fraction(int(period), (10 ** len(period) - 1) * 10 ** len(first))
+        value = Fraction(f"{whole or 0}.{first or 0}") + Fraction(
+            int(period), (10 ** len(period) - 1) * 10 ** len(first)
+        )
         return (-value if sign == "-" else value), True
     decimal = _DECIMAL.fullmatch(answer)
     if decimal:

@@ -38,7 +38,19 @@ RUNS = tuple(
 TEXT = r"\\(?:text|mbox|mathrm|textrm|textbf|textit|textsf|mathbf|mathit|mathsf|operatorname)"
 """Commands whose argument is text."""
 _FUNCTIONS = "arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|ln|log|gcd|alpha|beta|gamma|theta|lambda"
-_NUMBER_WORDS = {"two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8, "nine": 9, "ten": 10, "twelve": 12, "sixteen": 16}
+_NUMBER_WORDS = {
+    "two": 2,
+    "three": 3,
+    "four": 4,
+    "five": 5,
+    "six": 6,
+    "seven": 7,
+    "eight": 8,
+    "nine": 9,
+    "ten": 10,
+    "twelve": 12,
+    "sixteen": 16,
+}
 
 
 def _compiled(*rules: tuple[str, str]) -> tuple[tuple[re.Pattern[str], str], ...]:
@@ -65,7 +77,10 @@ LATEX = _compiled(
     (r"\\(?:neq)(?![a-zA-Z])", r"\\ne "),
     (r"\\lt(?![a-zA-Z])", "<"),
     (r"\\gt(?![a-zA-Z])", ">"),
-    (r"^\\\{\s*(?:[a-z]|[a-z]\s*\\in\s*\\mathbb\s*\{?R\}?)\s*(?:\||:|\\mid(?![a-zA-Z])|\\colon)\s*((?:[^{}|\\]++|\\[^{}]|\{[^{}|]*+\})*+)\\\}$", r"\1"),
+    (
+        r"^\\\{\s*(?:[a-z]|[a-z]\s*\\in\s*\\mathbb\s*\{?R\}?)\s*(?:\||:|\\mid(?![a-zA-Z])|\\colon)\s*((?:[^{}|\\]++|\\[^{}]|\{[^{}|]*+\})*+)\\\}$",
+        r"\1",
+    ),
     (r"^[a-zA-Z]\s*\\in\s*(?=\\\{)", ""),
     (r"\\(?:cupdot|sqcup|uplus)(?![a-zA-Z])", r"\\cup "),
     (r"\\(?:varnothing|O)(?![a-zA-Z])", r"\\emptyset "),
@@ -107,4 +122,6 @@ PLAIN = _compiled(
 )
 """Rewrites of plain text and Python, in order."""
 
-BASES = _compiled(*((rf"_\s*(?:\{{\s*)?{TEXT}\s*\{{\s*{word}\s*\}}\s*\}}?", f"_{{{base}}}") for word, base in _NUMBER_WORDS.items()))
+BASES = _compiled(
+    *((rf"_\s*(?:\{{\s*)?{TEXT}\s*\{{\s*{word}\s*\}}\s*\}}?", f"_{{{base}}}") for word, base in _NUMBER_WORDS.items())
+)

@@ -12,7 +12,9 @@ Kind = Literal["single", "list", "tuple", "set", "matrix"]
 
 _TOKEN = re.compile(r"\\begin\{[a-zA-Z]+\*?\}|\\end\{[a-zA-Z]+\*?\}|\\[a-zA-Z]+|\\.|.", re.DOTALL)
 _OPEN, _CLOSE = {"{", "(", "[", "\\{", "\\langle"}, {"}", ")", "]", "\\}", "\\rangle"}
-_MATRIX = re.compile(r"\\begin\{(?:[pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{(?:[pbB]?matrix|array)\}", re.DOTALL)
+_MATRIX = re.compile(
+    r"\\begin\{(?:[pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{(?:[pbB]?matrix|array)\}", re.DOTALL
+)
 _WORD_SEPARATOR = re.compile(
     r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*(and|or)\s*\}|(?<![\\a-zA-Z])(and|or)(?![a-zA-Z])|,\s*(?=,)"
 )

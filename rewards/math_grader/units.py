@@ -26,7 +26,9 @@ _TEXT = r"\\(?:text|mbox|mathrm|textrm|textbf|mathbf|textit|operatorname)\s*\{[^
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|\d))?"
 _DEGREE = r"\^\s*\{\s*\\circ\s*\}"
 _VALUE_END = r"(?:(?<=[\d})\]%])|(?<=\\pi)|(?<=\\pi ))"
-_MARKED = re.compile(rf"{_VALUE_END}\s*((?:(?:{_TEXT}){_POWER}[\s/.]*+|\\cdot\s*(?={_TEXT}))++|{_DEGREE}\s*(?:[CF]\b)?)$")
+_MARKED = re.compile(
+    rf"{_VALUE_END}\s*((?:(?:{_TEXT}){_POWER}[\s/.]*+|\\cdot\s*(?={_TEXT}))++|{_DEGREE}\s*(?:[CF]\b)?)$"
+)
 _PLAIN = re.compile(rf"(?<=[\d}})])\s*((?:[A-Za-z]++{_POWER}[\s/.]*+)++)$")
 _COMMAND = re.compile(r"\\(?:text|mbox|mathrm|textrm|textbf|mathbf|textit|operatorname|cdot)(?![a-zA-Z])")
 _NO_UNIT = re.compile(

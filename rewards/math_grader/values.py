@@ -14,7 +14,9 @@ from rewards.math_grader.units import contradict, is_measure, split_unit
 Leaf = Callable[[str, str, MathPolicy], bool | None]
 """(gold, answer, policy) -> the same?, or None; what cannot be told from strings and plain numbers goes there."""
 
-_NUMERIC_COMMANDS = re.compile(r"\\(?:frac|sqrt|pi|cdot|times|div|circ|left|right|text\s*\{[^{}]*\}|mathrm\s*\{[^{}]*\})(?![a-zA-Z])")
+_NUMERIC_COMMANDS = re.compile(
+    r"\\(?:frac|sqrt|pi|cdot|times|div|circ|left|right|text\s*\{[^{}]*\}|mathrm\s*\{[^{}]*\})(?![a-zA-Z])"
+)
 _ARITHMETIC = re.compile(
     r"(?<=[\d)}!%])\s*[+*]|(?<=[\d)}!%])\s*-|\\cdot(?![a-zA-Z])|\\times(?![a-zA-Z])|\\div(?![a-zA-Z])|!|\||"
     r"\\(?:[dt]?binom|log|ln|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|max|min|lfloor|lceil|gcd|lcm|bmod|mod)(?![a-zA-Z])|"
@@ -61,7 +63,9 @@ class Values:
             return True
         bases = based(gold), based(answer)
         if any(bases):
-            return bases[0] == bases[1] or (self.policy.bases == "ignore" and bases[0] is not None and bases[0][0] == answer)
+            return bases[0] == bases[1] or (
+                self.policy.bases == "ignore" and bases[0] is not None and bases[0][0] == answer
+            )
         ratio = self.ratio(gold, answer)
         if ratio is not None:
             return ratio[0]

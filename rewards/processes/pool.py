@@ -175,7 +175,9 @@ class ProcessPool:
         Raises UserError for numbers that
         make no sense."""
         if workers < 1 or not 0 < timeout_s < _LONGEST_S:
-            raise UserError(f"rewards: workers must be >= 1 and timeout_s > 0, at most a week (got {workers} and {timeout_s:g})")
+            raise UserError(
+                f"rewards: workers must be >= 1 and timeout_s > 0, at most a week (got {workers} and {timeout_s:g})"
+            )
         self._start_request = {"handler": handler, "arguments": arguments, "memory_mb": memory_mb}
         self._workers, self._timeout_s, self._start_timeout_s = workers, timeout_s, start_timeout_s
         self._bare_environment, self._subject = bare_environment, subject

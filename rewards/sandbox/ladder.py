@@ -201,7 +201,9 @@ def _without_packages(folders: tuple[str, ...]) -> tuple[list[str], list[str]]:
             continue
         listed.append(folder)
         for entry in os.scandir(folder):
-            if entry.is_symlink() or entry.path in packages:  # a link leads to what has a rule, or to what nobody may read
+            if (
+                entry.is_symlink() or entry.path in packages
+            ):  # a link leads to what has a rule, or to what nobody may read
                 continue
             if entry.is_dir():
                 waiting.append(entry.path)

@@ -137,7 +137,9 @@ class TorchAttention:
         for context, count in zip(*(x.tolist() for x in padded.unique_consecutive(return_counts=True)), strict=True):
             for part in order[start : start + count].split(self._at_once(context)):
                 bias = context_bias(contexts[part], context, self.cache.keys[0].dtype)
-                pages = self.cache.read(rows.slots[part], rows.loops[part], context).masked_fill(bias[:, 0, 0] < 0, NO_PAGE)
+                pages = self.cache.read(rows.slots[part], rows.loops[part], context).masked_fill(
+                    bias[:, 0, 0] < 0, NO_PAGE
+                )
                 segments.append(Segment(rows=part, pages=pages, bias=bias))
             start += count
         return segments
@@ -165,7 +167,9 @@ class TorchAttention:
         """Pieces (first row, loop, piece) as one segment."""
         device = rows.slots.device
         index = torch.cat([torch.arange(row, row + piece.rows) for row, _, piece in members]).to(device)
-        places = torch.cat([torch.arange(piece.rows) + i * queries for i, (_, _, piece) in enumerate(members)]).to(device)
+        places = torch.cat([torch.arange(piece.rows) + i * queries for i, (_, _, piece) in enumerate(members)]).to(
+            device
+        )
         slots = torch.tensor([piece.slot for _, _, piece in members], device=device)
         pages = self.cache.read(slots, torch.tensor([loop for _, loop, _ in members], device=device), context)
         ends = torch.tensor([piece.context for _, _, piece in members], device=device)

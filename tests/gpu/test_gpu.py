@@ -28,7 +28,9 @@ from tests.rollout_workers.engine.test_engine import make_requests
 DEVICE = "cuda"
 pytestmark = [
     pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device: the engine's speed on one is NOT tested here"),
+    pytest.mark.skipif(
+        not torch.cuda.is_available(), reason="no CUDA device: the engine's speed on one is NOT tested here"
+    ),
 ]
 OURO_1_4B = {
     "vocab_size": 49152, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24,
@@ -229,5 +231,7 @@ def test_tokens_per_second_at_the_shapes_of_ouro_1_4b(exact):
         rule = ExitRule(kind="fixed", value=4) if wanted == 4 else ExitRule()
         rates[wanted], depth = decode_rate(engine, requests, SamplingParams(max_new_tokens=1, exit_rule=rule))
         share = f", {rates[wanted] / LIMIT[wanted]:.0%} of an H200's limit" if wanted in LIMIT else ""
-        print(f"mean depth {depth:.2f}: {rates[wanted]:,.0f} tokens/s, {rates[wanted] / rates[4.0]:.2f} x fixed 4{share}")
+        print(
+            f"mean depth {depth:.2f}: {rates[wanted]:,.0f} tokens/s, {rates[wanted] / rates[4.0]:.2f} x fixed 4{share}"
+        )
     assert rates[2.0] > rates[2.5] > rates[4.0]

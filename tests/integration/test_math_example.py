@@ -28,11 +28,20 @@ def test_the_files_are_what_the_generator_makes():
             value = eval(row["problem"])
             assert grade_answer(f"\\boxed{{{value}}}", row["answer"], question=row["problem"]).value == 1.0, row
             assert grade_answer(f"\\boxed{{{value + 1}}}", row["answer"]).value == 0.0, row
-            assert grade_answer(f"\\boxed{{{row['problem']}}}", row["answer"], question=row["problem"]).value == 0.0, row
+            assert grade_answer(f"\\boxed{{{row['problem']}}}", row["answer"], question=row["problem"]).value == 0.0, (
+                row
+            )
 
 
 def test_the_plug_in_and_the_config():
-    completions = [[{"role": "assistant", "content": text}] for text in ("1+2=3\n3*4=12\n\\boxed{12}", "(1+2)*4=12", "12")]
+    completions = [
+        [{"role": "assistant", "content": text}] for text in ("1+2=3\n3*4=12\n\\boxed{12}", "(1+2)*4=12", "12")
+    ]
     assert load("small_steps").small_steps(completions=completions) == [1.0, 0.0, 0.0]
     config = load_config(TrainConfig, [CONFIGS / "math_example.yaml"], [])
-    assert [reward.name.rpartition(":")[2] for reward in config.rewards.functions] == ["math", "format", "length", "small_steps"]
+    assert [reward.name.rpartition(":")[2] for reward in config.rewards.functions] == [
+        "math",
+        "format",
+        "length",
+        "small_steps",
+    ]

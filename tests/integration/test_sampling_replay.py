@@ -202,7 +202,13 @@ def test_draws_need_no_company():
 def test_what_rollouts_are_asked_for_comes_from_the_config():
     tokenizer = make_tokenizer()
     rollout = RolloutConfig(
-        temperature=0.5, top_k=3, top_p=0.5, min_p=0.1, stop_token_ids=(7, 2), stop_strings=("\n\n",), gate_temperature=2.0
+        temperature=0.5,
+        top_k=3,
+        top_p=0.5,
+        min_p=0.1,
+        stop_token_ids=(7, 2),
+        stop_strings=("\n\n",),
+        gate_temperature=2.0,
     )
     params = sampling_params(rollout, tokenizer)
     assert params.filters == TokenFilters(top_k=3, top_p=0.5, min_p=0.1) and params.temperature == 0.5

@@ -71,7 +71,14 @@ def config_of(checkpoint, run_dir, reward="digits", **changes):
         "rollout": {"max_new_tokens": 10},
         "rewards": {"functions": [{"name": f"{checkpoint}/rewards.py:{reward}"}, {"name": "math", "weight": 0.0}]},
         "gate": {"lr": 1e-2, "target_depth": 1.5},
-        "trainer": {"steps": 3, "prompts_per_step": 4, "group_size": 4, "micro_batch": 8, "lr": 1e-2, "checkpoint_every": 2},
+        "trainer": {
+            "steps": 3,
+            "prompts_per_step": 4,
+            "group_size": 4,
+            "micro_batch": 8,
+            "lr": 1e-2,
+            "checkpoint_every": 2,
+        },
         "eval": {"source": "arithmetic", "limit": 6, "operations": [2]},
         "run": {"dir": str(run_dir), "seed": 3},
     }
@@ -115,7 +122,9 @@ def test_the_run_directory_keeps_its_contract(finished):
 
 
 def test_checkpoints_load_and_both_heads_have_moved(finished, checkpoint):
-    before, after = (load_file(Path(folder) / "model.safetensors") for folder in (checkpoint, finished / "checkpoints" / "step-3"))
+    before, after = (
+        load_file(Path(folder) / "model.safetensors") for folder in (checkpoint, finished / "checkpoints" / "step-3")
+    )
     assert before.keys() == after.keys()
     for name in ("lm_head.weight", "model.early_exit_gate.weight", "model.layers.0.mlp.gate_proj.weight"):
         assert not torch.equal(before[name], after[name]), name
@@ -186,7 +195,9 @@ def test_other_loss_types_and_reused_batches_train(checkpoint, tmp_path, loss_ty
     rows = metrics_of(tmp_path / "run")
     assert all(math.isfinite(row["grad_norm"]) for row in rows)
     assert [row["staleness/mean"] for row in rows] == [0, 1, 0]
-    assert "logp_gap/max" in rows[0] and "logp_gap/max" not in rows[1]  # the second update of a batch is off-policy by design
+    assert (
+        "logp_gap/max" in rows[0] and "logp_gap/max" not in rows[1]
+    )  # the second update of a batch is off-policy by design
     assert rows[0].keys() - rows[1].keys() == {"logp_gap/max", "logp_gap/mean"}
     for name in ("reward/mean", "depth/mean", "groups/zero_variance", "gate/price", "tokens/s"):
         assert rows[0][name] == rows[1][name] != rows[2][name] or name == "groups/zero_variance"
@@ -296,7 +307,16 @@ def test_two_processes_train_the_same_policy_as_one(finished, checkpoint, tmp_pa
     folder = tmp_path / "two"
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config_of(checkpoint, folder).model_dump(mode="json")))
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1"]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
     command = [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "ouro_rl", "train", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=2 * HANG_S, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -314,7 +334,9 @@ def test_any_number_of_workers_samples_the_same(finished, checkpoint, tmp_path):
     run_training(config_of(checkpoint, folder, rollout__workers=2, eval__source=None), resume=False)
     for step in (1, 2, 3):
         name = f"rollouts/step-{step:06d}.jsonl"
-        ours, whole = ([json.loads(line) for line in (place / name).read_text().splitlines()] for place in (folder, finished))
+        ours, whole = (
+            [json.loads(line) for line in (place / name).read_text().splitlines()] for place in (folder, finished)
+        )
         for two, one in zip(ours, whole, strict=True):
             assert two["completion_ids"] == one["completion_ids"] and two["depths"] == one["depths"]
             assert two["policy_version"] == one["policy_version"] == step - 1

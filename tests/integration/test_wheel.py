@@ -58,8 +58,12 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def project_files() -> set[str]:
     """Every file that belongs into an installation, by its path there."""
-    packages = {path.relative_to(REPOSITORY).as_posix(): path for name in PACKAGES for path in (REPOSITORY / name).rglob("*")}
-    configs = {f"ouro_rl/{path.relative_to(REPOSITORY).as_posix()}": path for path in (REPOSITORY / "configs").rglob("*")}
+    packages = {
+        path.relative_to(REPOSITORY).as_posix(): path for name in PACKAGES for path in (REPOSITORY / name).rglob("*")
+    }
+    configs = {
+        f"ouro_rl/{path.relative_to(REPOSITORY).as_posix()}": path for path in (REPOSITORY / "configs").rglob("*")
+    }
     files = {name for name, path in {**packages, **configs}.items() if path.is_file()}
     return {name for name in files if "__pycache__" not in name}
 
@@ -80,7 +84,9 @@ def test_it_describes_itself(installed):
     assert fields.get_payload().strip() == (REPOSITORY / "README.md").read_text(encoding="utf-8").strip()
     assert fields["License-Expression"] == "Apache-2.0" and (info / "licenses" / "LICENSE").is_file()
     assert fields.get_all("Project-URL") and fields["Keywords"] and fields["Requires-Python"] == ">=3.11"
-    assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(fields.get_all("Classifier"))
+    assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(
+        fields.get_all("Classifier")
+    )
 
 
 def test_a_source_distribution_builds_the_same_wheel(wheel, tmp_path):

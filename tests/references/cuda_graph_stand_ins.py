@@ -24,7 +24,9 @@ class WholeLines:
         pages = lines.masked_fill(~read, NO_PAGE)
 
         def attend(q, keys, values, scaling):
-            k, v = (pool.index_select(0, pages.flatten()).view(*pages.shape, *pool.shape[1:]) for pool in (keys, values))
+            k, v = (
+                pool.index_select(0, pages.flatten()).view(*pages.shape, *pool.shape[1:]) for pool in (keys, values)
+            )
             mixed = F.scaled_dot_product_attention(
                 q[: len(pages)].unsqueeze(2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=read[:, None, None],
                 scale=scaling, enable_gqa=True,

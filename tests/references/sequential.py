@@ -79,7 +79,10 @@ class Sequence:
 def one_by_one(model, ids, depths, rule=KVRule.LAST_EXITED, max_loops=None):
     """What a replay of `ids` at `depths` has to give: states [S, hidden] and each token's list of gate logits."""
     sequence = Sequence(model, rule, max_loops)
-    ran = [sequence.run(token, lambda loop, _, depth=depth: loop == depth) for token, depth in zip(ids, depths, strict=True)]
+    ran = [
+        sequence.run(token, lambda loop, _, depth=depth: loop == depth)
+        for token, depth in zip(ids, depths, strict=True)
+    ]
     assert sequence.depths == list(depths)
     return torch.stack([state for state, _, _ in ran]), [gates for _, _, gates in ran]
 
@@ -162,7 +165,5 @@ def sequential_rollout(model, request, index, params, policy_version=0):
 def sequential_rollouts(model, requests, params):
     """What `RolloutEngine.generate` has to give."""
     return [
-        sequential_rollout(model, request, index, params)
-        for request in requests
-        for index in range(len(request.seeds))
+        sequential_rollout(model, request, index, params) for request in requests for index in range(len(request.seeds))
     ]

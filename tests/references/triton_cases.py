@@ -129,7 +129,9 @@ def attend():
         assert not mixed[count:].any(), "rows beyond those that are planned give zeros"
         apart = kernels.plan_rows(table, lines, contexts, apart=count)
         assert len(apart.starts) == count + 1 > len(tiled.starts)
-        assert torch.equal(kernels.attend(q, keys, values, apart, scaling), mixed), "alone a row is not what it is in a tile"
+        assert torch.equal(kernels.attend(q, keys, values, apart, scaling), mixed), (
+            "alone a row is not what it is in a tile"
+        )
         some = kernels.plan_rows(table, lines, contexts, apart=7)
         assert len(tiled.starts) < len(some.starts) < count + 1
         assert torch.equal(kernels.attend(q, keys, values, some, scaling), mixed)
@@ -138,7 +140,9 @@ def attend():
         assert torch.equal(kernels.attend(q[order], keys, values, moved, scaling), mixed[order])
         none = kernels.plan_rows(table, lines[:2], contexts[:2] * torch.tensor([0, 1]))
         assert torch.equal(kernels.attend(q[:2], keys, values, none, scaling), torch.stack([mixed[0] * 0, mixed[1]]))
-        assert kernels.attend(q[:0], keys, values, kernels.plan_rows(table, lines[:0], lines[:0]), scaling).shape[0] == 0
+        assert (
+            kernels.attend(q[:0], keys, values, kernels.plan_rows(table, lines[:0], lines[:0]), scaling).shape[0] == 0
+        )
 
 
 def lonely_plan():

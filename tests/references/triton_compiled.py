@@ -49,7 +49,9 @@ def resources(cubin):
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
         file.flush()
-        return subprocess.run([tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(
+            [tool, "--dump-resource-usage", file.name], capture_output=True, text=True, check=True
+        ).stdout
 
 
 def layer(rows, dtype, tiles):
@@ -105,7 +107,11 @@ def compiled():
     # Heads that share keys, of a size that is no power of two; and attention in fp32, which needs the most shared memory.
     grouped = TritonKernels(sharing=3)
     for dtype, heads, dim in [(torch.float16, 6, 80), (torch.float32, 6, 128)]:
-        q, pool, lines = torch.empty(5, heads, dim, dtype=dtype), torch.empty(9, heads // 3, dim, dtype=dtype), torch.arange(5)
+        q, pool, lines = (
+            torch.empty(5, heads, dim, dtype=dtype),
+            torch.empty(9, heads // 3, dim, dtype=dtype),
+            torch.arange(5),
+        )
         grouped.attend(q, pool, pool, grouped.plan_rows(torch.zeros(5, 9, dtype=torch.int64), lines, lines), 0.1)
         assert made[-1][1].metadata.shared <= SHARED
 

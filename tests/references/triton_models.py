@@ -44,7 +44,9 @@ def trial():
     with mock.patch.object(trial_module, "MANY", 70):  # the interpreter takes long
         with mock.patch.object(linear, "linear", lambda x, weights, wide: adding_alike(x, weights)):
             assert widen(kernels, torch.device("cpu"), torch.bfloat16) == "" and kernels.wide
-        with mock.patch.object(linear, "linear", lambda x, weights, wide: adding_alike(x, weights) * (1.01 if wide else 1)):
+        with mock.patch.object(
+            linear, "linear", lambda x, weights, wide: adding_alike(x, weights) * (1.01 if wide else 1)
+        ):
             assert "another order" in widen(kernels, torch.device("cpu"), torch.bfloat16) and not kernels.wide
     for name, what in [("rms_norm", "norm"), ("attend", "attention")]:
         broken = TritonKernels(sharing=2)

@@ -11,7 +11,26 @@ from rewards.extraction import boxes, final_answer, last_boxed
 from rewards.math_grader.grading import grade_strings
 
 SIZE = 13_000_000
-PIECES = ["\\boxed{", "\\fbox {", "\\boxed", "boxed{", "{", "}", "}", "}", "\\", "\\\\", "\\{", "\\}", "5", " or ", ", ", " ", "\\a", "<|end|>"]
+PIECES = [
+    "\\boxed{",
+    "\\fbox {",
+    "\\boxed",
+    "boxed{",
+    "{",
+    "}",
+    "}",
+    "}",
+    "\\",
+    "\\\\",
+    "\\{",
+    "\\}",
+    "5",
+    " or ",
+    ", ",
+    " ",
+    "\\a",
+    "<|end|>",
+]
 
 
 def plainly(text: str) -> list[tuple[int, int, str]]:

@@ -1,6 +1,5 @@
 """The built-in rewards that look at the text: format, length, exact, regex."""
 
-
 import pytest
 
 from ouro_rl.core.errors import UserError
@@ -41,7 +40,9 @@ def test_format(text, kwargs, value):
 def test_messages_of_parts():
     parts = [{"type": "text", "text": "So \\boxed{"}, {"type": "image"}, {"type": "text", "text": "42}"}]
     assert text_of([{"role": "assistant", "content": parts}]) == "So \\boxed{42}"
-    assert last_user_text([{"role": "user", "content": parts}, {"role": "assistant", "content": "x"}]) == "So \\boxed{42}"
+    assert (
+        last_user_text([{"role": "user", "content": parts}, {"role": "assistant", "content": "x"}]) == "So \\boxed{42}"
+    )
 
 
 def test_length_is_daposs_soft_punishment():
@@ -72,7 +73,11 @@ def test_exact():
 
 def test_regex():
     assert values("regex", ["a 42", "b"], {"pattern": r"\d+"}) == [1.0, 0.0]
-    assert values("regex", ["= 42", "= 41", "?"], {"pattern": r"= (?P<answer>\d+)"}, answer=["42"] * 3) == [1.0, 0.0, 0.0]
+    assert values("regex", ["= 42", "= 41", "?"], {"pattern": r"= (?P<answer>\d+)"}, answer=["42"] * 3) == [
+        1.0,
+        0.0,
+        0.0,
+    ]
 
 
 def test_a_pattern_that_backtracks_for_ever_is_killed():

@@ -87,7 +87,11 @@ def test_rollouts_are_told_of_while_others_run(model, expected, actors, monkeypa
     told = {}
     with RolloutPool(0, model.config.to_dict(), max_batch=4) as pool:
         pool.publish(model.state_dict(), 5)
-        assert_same(pool.rollout(REQUESTS, PARAMS, on_rollout=lambda place, one: told.update({place: one})), expected, in_company(model))
+        assert_same(
+            pool.rollout(REQUESTS, PARAMS, on_rollout=lambda place, one: told.update({place: one})),
+            expected,
+            in_company(model),
+        )
     assert_same([told[place] for place in range(len(expected))], expected, in_company(model))
     monkeypatch.setattr(actor, "POLL_SECONDS", 0.001)
     heard = []
@@ -95,7 +99,9 @@ def test_rollouts_are_told_of_while_others_run(model, expected, actors, monkeypa
     assert heard
     assert len({place for place, _ in heard}) == len(heard)
     assert all(rollouts[place] == one for place, one in heard)
-    assert ray.get([one.finished.remote(0) for one in actors.remote.actors]) == [[], []], "of this call, nothing is left"
+    assert ray.get([one.finished.remote(0) for one in actors.remote.actors]) == [[], []], (
+        "of this call, nothing is left"
+    )
 
 
 def test_one_actor_gives_the_same_rollouts(model, expected, actors):

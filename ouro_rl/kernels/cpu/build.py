@@ -75,7 +75,9 @@ def _build(compiler: str, temporary: contextlib.ExitStack) -> Path:
             return home / file
     cache = next((home for home in homes if _can_be_written(home) and _is_safe(home)), None)
     if cache is None:
-        cache = Path(temporary.enter_context(tempfile.TemporaryDirectory(prefix="ouro-rl-", ignore_cleanup_errors=True)))
+        cache = Path(
+            temporary.enter_context(tempfile.TemporaryDirectory(prefix="ouro-rl-", ignore_cleanup_errors=True))
+        )
     path = cache / file
     with _alone(cache / "building") as alone:
         if not path.exists():
@@ -163,4 +165,3 @@ def _compile(compiler: str, flags: tuple[str, ...], sources: list[Path], folder:
         except subprocess.CalledProcessError:
             if attempt == attempts[-1]:
                 raise
-

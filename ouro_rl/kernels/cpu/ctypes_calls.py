@@ -55,9 +55,7 @@ class PagedRows:
     def attention(self, heads: int, kv_heads: int, dim: int, scaling: float) -> Attention:
         """An attention of these rows, whose tensors are still to be named."""
         tensors = pointers(self.table, self.lines, self.contexts, self.order, self.starts, self.shared)
-        return Attention(
-            0, 0, 0, 0, *tensors, self.count, self.table.shape[-1], heads, kv_heads, dim, scaling
-        )
+        return Attention(0, 0, 0, 0, *tensors, self.count, self.table.shape[-1], heads, kv_heads, dim, scaling)
 
 
 def declare(function: Any, arguments: str, result: Any = ctypes.c_int) -> Any:

@@ -72,7 +72,9 @@ class Kernels:
         self._attend_gradient = declare(library.attend_gradient, "ppppnn")
         self._stack = declare(library.stack, "ppi" + "pppp" + "piiifnn")
 
-    def product(self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None = None) -> Product:
+    def product(
+        self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None = None
+    ) -> Product:
         """x [n, K] -> [n, N] by these matrices, packed anew. bf16 goes through oneDNN where the CPU has instructions for it (AMX,
         AVX512-BF16), in tiles of one height if `exact`; else through `linear`, which is exact in any case."""
         with torch.no_grad():
@@ -99,7 +101,14 @@ class Kernels:
         x, weight = x.contiguous(), rounded(weight, x.dtype)
         out, width = torch.empty_like(x), x.shape[-1]
         self._rms_norm(
-            out.data_ptr(), x.data_ptr(), weight.data_ptr(), x.numel() // width, width, eps, is_half(x), threads_for(x.numel())
+            out.data_ptr(),
+            x.data_ptr(),
+            weight.data_ptr(),
+            x.numel() // width,
+            width,
+            eps,
+            is_half(x),
+            threads_for(x.numel()),
         )
         return out
 
@@ -134,7 +143,14 @@ class Kernels:
         out = gate.new_empty(rows, width)
         stride = gate.stride(0) if rows else 0
         self._silu_mul(
-            out.data_ptr(), gate.data_ptr(), up.data_ptr(), rows, width, stride, is_half(gate), threads_for(gate.numel())
+            out.data_ptr(),
+            gate.data_ptr(),
+            up.data_ptr(),
+            rows,
+            width,
+            stride,
+            is_half(gate),
+            threads_for(gate.numel()),
         )
         return out
 
@@ -147,7 +163,9 @@ class Kernels:
         grad_gate, grad_up = torch.empty_like(grad), torch.empty_like(grad)
         dense = pointers(grad_gate, grad_up, grad)
         stride = gate.stride(0) if rows else 0
-        self._silu_mul_gradient(*dense, gate.data_ptr(), up.data_ptr(), rows, width, stride, is_half(grad), threads_for(grad.numel()))
+        self._silu_mul_gradient(
+            *dense, gate.data_ptr(), up.data_ptr(), rows, width, stride, is_half(grad), threads_for(grad.numel())
+        )
         return grad_gate, grad_up
 
     def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor, *, apart: int = 0) -> PagedRows:
@@ -187,7 +205,14 @@ class Kernels:
         return made(grad_q, failed), grad_keys.to(keys.dtype), grad_values.to(values.dtype)
 
     def stack(
-        self, layers: Sequence[LayerWeights], norm: Tensor, eps: float, dtype: torch.dtype, *, heads: int, scaling: float
+        self,
+        layers: Sequence[LayerWeights],
+        norm: Tensor,
+        eps: float,
+        dtype: torch.dtype,
+        *,
+        heads: int,
+        scaling: float,
     ) -> NativeStack | None:
         """None with oneDNN's products, which the library cannot call."""
         if any(layer.qkv.packed is None for layer in layers):

@@ -33,7 +33,9 @@ class NativeStack:
         self.heads, self.scaling = heads, scaling
         self.layers = (Layer * len(layers))()
         for layer, weights in zip(self.layers, layers, strict=True):
-            layer.qkv, layer.out, layer.gate_up, layer.down = pointers(*(matrix.panels for matrix in packed_of(weights)))
+            layer.qkv, layer.out, layer.gate_up, layer.down = pointers(
+                *(matrix.panels for matrix in packed_of(weights))
+            )
             layer.norm_1, layer.norm_2, layer.norm_3, layer.norm_4 = pointers(*weights.norms)
         matrices = packed_of(layers[0])
         self.middle = matrices[-1].inputs

@@ -28,7 +28,9 @@ class TritonKernels:
         self.wide = False
         """Whether exact products of many rows take large tiles: see `trial.widen`."""
 
-    def product(self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None = None) -> Product:
+    def product(
+        self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None = None
+    ) -> Product:
         """In tiles of fixed sizes if `exact`, else by torch (cuBLAS)."""
         return product_by(partial(linear.linear, wide=self.wide) if exact else F.linear, weights, dtype, old)
 

@@ -81,6 +81,15 @@ def linear(x: Tensor, weights: Tensor, *, wide: bool = False) -> Tensor:
     tile = FULL if x.dtype == torch.float32 else WIDE if wide and rows >= WIDE_FROM else HALF
     programs = triton.cdiv(rows, tile["ROWS"]) * triton.cdiv(outputs, tile["COLUMNS"])
     launch(
-        _linear, (programs,), out, x, ready(weights), rows, OUTPUTS=outputs, INPUTS=inputs, TOGETHER=TILES_TOGETHER, **tile
+        _linear,
+        (programs,),
+        out,
+        x,
+        ready(weights),
+        rows,
+        OUTPUTS=outputs,
+        INPUTS=inputs,
+        TOGETHER=TILES_TOGETHER,
+        **tile,
     )
     return out

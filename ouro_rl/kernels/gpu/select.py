@@ -26,7 +26,9 @@ def choose(
         kernels = TritonKernels(sharing=heads // kv_heads)
         check(kernels, device, dtype, heads=heads, kv_heads=kv_heads, head_dim=head_dim)
         of_wide = widen(kernels, device, dtype)
-    except Exception as error:  # of the import, of a compiler that is missing, of a driver that does not fit: Triton has many
+    except (
+        Exception
+    ) as error:  # of the import, of a compiler that is missing, of a driver that does not fit: Triton has many
         why = str(error).strip().split("\n")[0]
         return None, f"plain torch (no Triton: {type(error).__name__}: {why})"
     return kernels, f"Triton kernels{of_wide}"

@@ -54,7 +54,10 @@ def check(kernels: Any, device: torch.device, dtype: torch.dtype, *, heads: int,
     _agree("rotation", dtype, kernels.rotate(q, cosines, sines), torch.cat([wanted.real, wanted.imag], dim=-1), turned)
 
     table = torch.arange(READ, device=device).unsqueeze(0)
-    lines, contexts = torch.zeros(ROWS, dtype=torch.int64, device=device), READ - ROWS + torch.arange(1, ROWS + 1, device=device)
+    lines, contexts = (
+        torch.zeros(ROWS, dtype=torch.int64, device=device),
+        READ - ROWS + torch.arange(1, ROWS + 1, device=device),
+    )
     read = torch.arange(READ, device=device) < contexts.unsqueeze(1)
     wanted = F.scaled_dot_product_attention(
         *(part.double().transpose(0, 1) for part in (q, keys, values)), attn_mask=read, scale=head_dim**-0.5,

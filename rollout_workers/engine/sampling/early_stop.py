@@ -26,7 +26,9 @@ class EarlyStopper:
     def hopeless(self, completion_ids: Tensor, token_logprobs: Tensor) -> bool:
         """Whether to give the sample up here: its tokens and their log-probs so far, [n] each. Raises RunError when the hook fails."""
         rule = self.rule
-        if rule.repeat_window is not None and repeats(completion_ids[-rule.repeat_window :].tolist(), rule.repeat_window):
+        if rule.repeat_window is not None and repeats(
+            completion_ids[-rule.repeat_window :].tolist(), rule.repeat_window
+        ):
             return True
         if rule.min_mean_logprob is not None and token_logprobs.double().mean().item() < rule.min_mean_logprob:
             return True

@@ -202,7 +202,9 @@ class Sampler:
         for i, (slot, length, text) in enumerate(zip(slots, lengths, self.token_draw.ended_by(slots), strict=True)):
             record: dict[str, Any] = {name: tuple(column[i][:length]) for name, column in columns.items()}
             if not all(map(math.isfinite, record["token_logprobs"])):
-                raise RunError("a rollout worker's log-probs are not finite: the weights have diverged (lower the learning rates)")
+                raise RunError(
+                    "a rollout worker's log-probs are not finite: the weights have diverged (lower the learning rates)"
+                )
             by_token = record["completion_ids"][-1] in self.params.stop_token_ids
             record["stop_string"] = None if by_token else text
             record["finish_reason"] = "stop" if by_token or text else "stopped" if slot in self.given_up else "length"

@@ -141,7 +141,10 @@ def test_each_call_is_timed_alone_and_prepared_before_each_pass(monkeypatch: pyt
     monkeypatch.setattr("ouro_rl.bench.timing.time.perf_counter", lambda: now[0])
     runs = run_together(calls)
     taken = {name: run.last.seconds - before[name] for name, run in runs.items()}
-    assert taken == {"quick": pytest.approx(runs["quick"].last.passes), "slow": pytest.approx(10 * runs["slow"].last.passes)}
+    assert taken == {
+        "quick": pytest.approx(runs["quick"].last.passes),
+        "slow": pytest.approx(10 * runs["slow"].last.passes),
+    }
     assert runs["quick"].rollouts == runs["slow"].rollouts
 
 
@@ -158,7 +161,9 @@ def test_generate_makes_as_many_tokens():
     made = run_generate(bench_model(TINY), requests, 6, calls.append)
     assert made.tokens == 24 and calls == [0, 1, 2, 3, 4, 5, 6]
     assert 0 < made.window_seconds < made.seconds
-    assert len(made.slice_speeds) == 5 and min(made.slice_speeds) <= made.decode_tokens_per_second <= max(made.slice_speeds)
+    assert len(made.slice_speeds) == 5 and min(made.slice_speeds) <= made.decode_tokens_per_second <= max(
+        made.slice_speeds
+    )
 
 
 def test_what_runs_between_the_tokens_of_generate_is_not_counted(monkeypatch: pytest.MonkeyPatch):
@@ -205,7 +210,9 @@ def test_limit_of_a_window(tiny_run):
     assert len(costs) == tiny_run.window_passes
     everyone = [8 + 7] * 4  # prompt and the seven tokens before the last
     assert costs[-1] == pass_cost(TINY, everyone, leaving=4)
-    limits = slice_limits(TINY, tiny_run, [(0.0, MACHINE), (1.0, MACHINE), (0.5, MACHINE)] + [(n / 8, MACHINE) for n in range(8)])
+    limits = slice_limits(
+        TINY, tiny_run, [(0.0, MACHINE), (1.0, MACHINE), (0.5, MACHINE)] + [(n / 8, MACHINE) for n in range(8)]
+    )
     assert len(limits) == len(tiny_run.slices)
     assert sum(limits) == pytest.approx(sum(cost.bytes for cost in costs) / 1e9)
 
@@ -213,7 +220,8 @@ def test_limit_of_a_window(tiny_run):
 def test_a_slice_is_held_against_what_the_machine_could_do_then(tiny_run):
     quick = dataclasses.replace(MACHINE, bytes_per_second=4e9)
     slow, mixed = (
-        slice_limits(TINY, tiny_run, [(n / 16, quick if n == 15 and faster else MACHINE) for n in range(17)]) for faster in (False, True)
+        slice_limits(TINY, tiny_run, [(n / 16, quick if n == 15 and faster else MACHINE) for n in range(17)])
+        for faster in (False, True)
     )
     assert mixed == [*slow[:-1], pytest.approx(slow[-1] / 4)]
 
@@ -255,7 +263,9 @@ def test_everyone_does_the_same_work(everything):
     }  # fmt: skip
     assert [runs[name]["tokens"] for name in ("generate", "gate_small", "generate_bf16_small")] == [32, 16, 4]
     assert runs["lockstep_small"]["passes"] > runs["adaptive_small"]["passes"] == 20
-    assert len({run["prompt_loops"] for name, run in runs.items() if "loops" in run and not name.endswith("_small")}) == 1
+    assert (
+        len({run["prompt_loops"] for name, run in runs.items() if "loops" in run and not name.endswith("_small")}) == 1
+    )
 
 
 def test_replay_runs_the_recorded_depths(everything):
@@ -396,7 +406,9 @@ def test_mistakes_are_told(arguments, told, capsys, monkeypatch: pytest.MonkeyPa
 
 
 def test_a_mistake_needs_no_torch():
-    program = "import sys; from ouro_rl.cli.main import main; assert main(['bench', 'x']) == 2; print('torch' in sys.modules)"
+    program = (
+        "import sys; from ouro_rl.cli.main import main; assert main(['bench', 'x']) == 2; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -47,7 +47,11 @@ def test_the_tables_have_the_rules_that_the_config_takes():
 
 def test_the_places_that_it_names_are_keys_of_the_config():
     for kind, (where, _) in catalog.KINDS.items():
-        keys = [word.rstrip(",:") for word in where.split() if "." in word and word.split(".")[0] in TrainConfig.model_fields]
+        keys = [
+            word.rstrip(",:")
+            for word in where.split()
+            if "." in word and word.split(".")[0] in TrainConfig.model_fields
+        ]
         assert keys or kind == "configs"
         for key in keys:
             section = TrainConfig
@@ -76,7 +80,12 @@ def test_a_copy_has_all_that_it_needs(here, capsys, name):
     written = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert written[0] == Path(f"my own/ünder/{name}.yaml") and all(path.exists() for path in written)
     config = load_config(TrainConfig, [written[0]], must_exist=True)
-    used = [config.model.path, config.data.source, config.eval.source, *(reward.name for reward in config.rewards.functions)]
+    used = [
+        config.model.path,
+        config.data.source,
+        config.eval.source,
+        *(reward.name for reward in config.rewards.functions),
+    ]
     paths = [path for path in used if path and "/" in path]
     assert paths and all(path.startswith(str(here / "my own" / "ünder")) for path in paths)
     check_train_files(config)

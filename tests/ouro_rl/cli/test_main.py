@@ -80,10 +80,16 @@ MISTAKES = {
     "no command": ([], ["COMMAND"]),
     "unknown command": (["trian"], ["trian", "train"]),
     "unknown option": (["train", "good.yaml", "--dryrun"], ["--dryrun"]),
-    "option of a key": (["train", "good.yaml", "--trainer.steps", "3"], ["key, written without dashes: trainer.steps=3"]),
+    "option of a key": (
+        ["train", "good.yaml", "--trainer.steps", "3"],
+        ["key, written without dashes: trainer.steps=3"],
+    ),
     "option of another system": (["train", "good.yaml", "--resume_from_checkpoint"], ["the option --resume"]),
     "option of another spelling": (["eval", *EVAL, "--max_new_tokens", "3"], ["did you mean --max-new-tokens?"]),
-    "more workers than CPUs": (["train", "good.yaml", "rollout.workers=5000"], ["5000 rollout workers of 1 CPUs each", "would fit"]),
+    "more workers than CPUs": (
+        ["train", "good.yaml", "rollout.workers=5000"],
+        ["5000 rollout workers of 1 CPUs each", "would fit"],
+    ),
     "more workers for eval": (["eval", *EVAL, "--workers", "5000"], ["--workers 5000", "would fit"]),
     "override with a plus": (["train", "good.yaml", "+trainer.steps=3"], ["written without +: trainer.steps=3"]),
     "override without =": (["train", "good.yaml", "trainer.steps", "3"], ["with =, as trainer.steps=3"]),
@@ -174,7 +180,10 @@ MISTAKES = {
     "grade by an unknown reward": (["grade", "rows.jsonl", "--reward", "no.such:f"], ["no.such:f"]),
     "grade no file": (["grade", "gone.jsonl", "--reward", "math"], ["gone.jsonl"]),
     "grade an empty file": (["grade", "empty.jsonl", "--reward", "math"], ["empty.jsonl"]),
-    "reward test with bad kwargs": (["reward", "test", "math", "rows.jsonl", "--kwargs", "[1"], ["--kwargs [1", "no mapping"]),
+    "reward test with bad kwargs": (
+        ["reward", "test", "math", "rows.jsonl", "--kwargs", "[1"],
+        ["--kwargs [1", "no mapping"],
+    ),
     "reward test with no time": (["reward", "test", "math", "rows.jsonl", "--timeout", "nan"], ["timeout_s > 0"]),
     "rows too deep": (["grade", "deep.jsonl", "--reward", "math"], ["deep.jsonl, line 1", "recursion"]),
     "rows with a huge number": (["grade", "digits.jsonl", "--reward", "math"], ["digits.jsonl, line 1", "4300 digits"]),
@@ -233,7 +242,14 @@ def test_it_trains_in_a_bare_environment(tmp_path: Path, random_checkpoint: Path
     (place / "röws 1.jsonl").write_text("\n".join(rows), encoding="utf-8")
     (place / "jöb 1.yaml").write_text(BARE, encoding="utf-8")
     bare = {"PATH": str(tmp_path), "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "ouro_rl", "train", str(place / "jöb 1.yaml"), f"run.dir={place / 'läufe' / 'x 1'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "ouro_rl",
+        "train",
+        str(place / "jöb 1.yaml"),
+        f"run.dir={place / 'läufe' / 'x 1'}",
+    ]
     done = subprocess.run(command, cwd=tmp_path, env=bare, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "no C compiler found" in done.stdout
@@ -248,7 +264,9 @@ def test_help_and_version(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["train", "check"])
-def test_a_foreign_world_size_is_told_first(command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_a_foreign_world_size_is_told_first(
+    command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("WORLD_SIZE", "7")
     assert cli.main([command, "good.yaml"]) == 2

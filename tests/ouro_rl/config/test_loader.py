@@ -140,7 +140,10 @@ def test_a_run_can_be_repeated_from_its_own_config(minimal: Path) -> None:
         ("rollout.stop_strings=['']", ["rollout.stop_strings.0", "at least 1 character"]),
         ("rollout.stop_strings=x", ["rollout.stop_strings must be a list"]),
         ("rollout.stop_token_ids=[-1]", ["rollout.stop_token_ids.0 must be greater than or equal to 0"]),
-        ("rollout.logit_processors=[mine]", ["rollout.logit_processors.0", "'mine' names no function; write module.path:function"]),
+        (
+            "rollout.logit_processors=[mine]",
+            ["rollout.logit_processors.0", "'mine' names no function; write module.path:function"],
+        ),
         ("data.operations=[0]", ["data.operations.0 must be greater than or equal to 1"]),
         ("rollout.exit_rule={kind: fixed, value: 1.5}", ["rollout.exit_rule", "whole number of loops"]),
         ("run.seed=4294967296", ["run.seed must be less than or equal to 2147483647"]),

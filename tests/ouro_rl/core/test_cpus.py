@@ -44,8 +44,13 @@ def test_too_many_workers_are_refused_and_some_too_many_warned_of(monkeypatch: p
     assert not caplog.records
     with caplog.at_level(logging.WARNING):
         check_workers(4, 2, key="rollout.workers")
-    assert "rollout.workers 4: 4 rollout workers of 2 CPUs each, but 2 CPUs" in caplog.text and "1 would fit" in caplog.text
-    with pytest.raises(UserError, match="64 rollout workers of 1 CPUs each, but 2 CPUs are available here;\n  2 would fit"):
+    assert (
+        "rollout.workers 4: 4 rollout workers of 2 CPUs each, but 2 CPUs" in caplog.text
+        and "1 would fit" in caplog.text
+    )
+    with pytest.raises(
+        UserError, match="64 rollout workers of 1 CPUs each, but 2 CPUs are available here;\n  2 would fit"
+    ):
         check_workers(64, 1, key="rollout.workers")
     monkeypatch.setenv("RAY_ADDRESS", "auto")
     check_workers(64, 1, key="rollout.workers")

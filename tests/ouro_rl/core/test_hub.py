@@ -84,9 +84,13 @@ def test_what_was_downloaded_passes_unasked(hub: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("command", ["train", "check"])
-def test_the_commands_ask_before_anything_starts(command, workers, hub: Path, tmp_path: Path, monkeypatch, capsys) -> None:
+def test_the_commands_ask_before_anything_starts(
+    command, workers, hub: Path, tmp_path: Path, monkeypatch, capsys
+) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "job.yaml").write_text(f"model: {{path: org/gone}}\nrollout: {{workers: {workers}}}\ntrainer: {{steps: 1}}\n")
+    (tmp_path / "job.yaml").write_text(
+        f"model: {{path: org/gone}}\nrollout: {{workers: {workers}}}\ntrainer: {{steps: 1}}\n"
+    )
     assert cli.main([command, "job.yaml"]) == 2
     assert capsys.readouterr().err.startswith("ouro-rl: model.path org/gone: the hub has no such model")
     assert [path.name for path in tmp_path.iterdir()] == ["job.yaml"]
@@ -99,6 +103,8 @@ def test_eval_and_data_sets_are_asked_for_too(hub: Path, tmp_path: Path, random_
     with pytest.raises(UserError, match="--benchmark HuggingFaceH4/MATH-500: the hub has no such data set"):
         check_benchmark("math500", None, key="--benchmark")
     for source, text in {"org/gone": "the hub has no such data set", "arithmatic": "did you mean `arithmetic`"}.items():
-        config = load_config(TrainConfig, [], [f"model.path={random_checkpoint}", "trainer.steps=1", f"data.source={source}"])
+        config = load_config(
+            TrainConfig, [], [f"model.path={random_checkpoint}", "trainer.steps=1", f"data.source={source}"]
+        )
         with pytest.raises(UserError, match=f"data.source {source}: {text}"):
             check_train_files(config)

@@ -41,7 +41,9 @@ def test_lines_with_gaps_are_lists_of_those_that_ran(seed):
         slot = rng.randrange(4)
         if slot not in lines:
             cache.open(slot)
-            known = rng.randrange(3)  # tokens that are computed again, at depths of their own, behind a full prompt of 2
+            known = rng.randrange(
+                3
+            )  # tokens that are computed again, at depths of their own, behind a full prompt of 2
             depths = [3, 3, *rng.choices((1, 2, 3), k=known)]
             cache.fill(slot, 0, len(depths), torch.tensor(depths))
             lines[slot] = [cache.table[slot, t, : sum(d > t for d in depths)].tolist() for t in range(3)]

@@ -126,5 +126,7 @@ def test_every_installation_of_the_makefile_is_locked():
     assert f"LOCK := {LOCK.relative_to(REPOSITORY)}\n" in text
     assert re.search(r"^INSTALL = .*--constraint \$\(LOCK\)$", text, re.M)
     installs = [line for line in text.splitlines() if "pip install" in line and "$(BIN)" in line]
-    assert installs == [line for line in installs if line.startswith("INSTALL")], "every installation in .venv is locked"
+    assert installs == [line for line in installs if line.startswith("INSTALL")], (
+        "every installation in .venv is locked"
+    )
     assert re.search(r"^\$\(READY\): pyproject\.toml \$\(LOCK\)$", text, re.M), "a new lock makes .venv follow"

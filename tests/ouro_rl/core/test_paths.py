@@ -51,7 +51,11 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
 def paths_of(config: TrainConfig) -> list[str]:
     """All that `EVERY_KIND` reads."""
     rollout = config.rollout
-    functions = [*rollout.logit_processors, rollout.early_stop.hook, *(reward.name for reward in config.rewards.functions)]
+    functions = [
+        *rollout.logit_processors,
+        rollout.early_stop.hook,
+        *(reward.name for reward in config.rewards.functions),
+    ]
     return [config.model.path, config.data.source, config.eval.source, *functions]
 
 
@@ -100,7 +104,11 @@ def test_hub_ids_and_names_stay_what_they_are(tmp_path: Path, monkeypatch: pytes
         "model: {path: ByteDance/Ouro-1.4B}\ndata: {source: open-r1/DAPO}\neval: {source: arithmetic}\ntrainer: {steps: 1}\n"
     )
     config = load_config(TrainConfig, [job], must_exist=True)
-    assert (config.model.path, config.data.source, config.eval.source) == ("ByteDance/Ouro-1.4B", "open-r1/DAPO", "arithmetic")
+    assert (config.model.path, config.data.source, config.eval.source) == (
+        "ByteDance/Ouro-1.4B",
+        "open-r1/DAPO",
+        "arithmetic",
+    )
 
 
 def test_a_tilde_is_the_home_folder_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,12 +184,16 @@ def test_every_key_with_a_path_is_known() -> None:
 
 
 @pytest.mark.parametrize("name", ["quickstart", "math_example", "code_example"])
-def test_our_configs_find_their_files_from_any_folder(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_our_configs_find_their_files_from_any_folder(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     config = load_config(TrainConfig, [CONFIGS / f"{name}.yaml"], must_exist=True)
     functions = [reward for reward in config.rewards.functions if reward.name != "code"]  # which asks for a sandbox
     if functions:
-        check_train_files(config.model_copy(update={"rewards": config.rewards.model_copy(update={"functions": (*functions,)})}))
+        check_train_files(
+            config.model_copy(update={"rewards": config.rewards.model_copy(update={"functions": (*functions,)})})
+        )
     assert Path(config.model.path).parent == CONFIGS
 
 
@@ -205,7 +217,9 @@ def test_a_run_goes_on_from_another_folder_and_after_it_was_moved(folders, tmp_p
     with pytest.raises(UserError, match=r"model\.path is .*else where.*but the run in .* began with"):
         refuse_other_config(run, other)
     with pytest.raises(UserError, match=r"rewards\.functions is "):
-        refuse_other_config(run, load_config(TrainConfig, [job], ["rewards.functions=[{name: math}, {name: my.module:h}]"]))
+        refuse_other_config(
+            run, load_config(TrainConfig, [job], ["rewards.functions=[{name: math}, {name: my.module:h}]"])
+        )
     beside.rename(moved)
     refuse_other_config(run, load_config(TrainConfig, [moved / "job.yaml"]))
 

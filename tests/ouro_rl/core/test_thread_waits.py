@@ -16,7 +16,9 @@ def test_what_the_user_has_set_stays(name):
 
 
 def test_torchs_threads_are_told_when_the_package_comes_first():
-    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS} | {"OMP_DISPLAY_ENV": "verbose"}
+    environment = {name: value for name, value in os.environ.items() if name not in SETTINGS} | {
+        "OMP_DISPLAY_ENV": "verbose"
+    }
     done = subprocess.run(
         [sys.executable, "-c", "import os, ouro_rl, torch; print({**os.environ})"],
         env=environment, cwd=REPOSITORY, capture_output=True, text=True, check=True,

@@ -157,5 +157,9 @@ def test_graders_see_the_completion_without_its_end() -> None:
         "\\boxed{3}",
         "1+1",
     ]
-    by_text = [rollout("a</answer>", "stop", "</answer>"), rollout("the user", "stop", "us"), rollout("no end", "stop", "x")]
+    by_text = [
+        rollout("a</answer>", "stop", "</answer>"),
+        rollout("the user", "stop", "us"),
+        rollout("no end", "stop", "x"),
+    ]
     assert completion_texts(TOKENIZER, by_text) == ["a</answer>", "the us", "no end"]

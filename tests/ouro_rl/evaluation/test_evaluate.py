@@ -143,7 +143,9 @@ def test_the_whole_command(random_checkpoint: Path, tmp_path: Path, capsys: pyte
     assert "threshold 0.5" in output and output.rstrip().endswith("eval.json")
 
 
-def test_more_loops_than_the_model_was_trained_with_and_another_kv_rule(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_more_loops_than_the_model_was_trained_with_and_another_kv_rule(
+    random_checkpoint: Path, tmp_path: Path
+) -> None:
     arguments = ["eval", "--model", str(random_checkpoint), "--benchmark", "arithmetic", "--limit", "6"]
     arguments += ["--max-new-tokens", "8", "--depth", "5,6", "--sample-gate", "--kv-rule", "full"]
     arguments += ["--min-depth", "5", "--max-depth", "7", "--out", str(tmp_path)]
@@ -169,10 +171,31 @@ def test_what_makes_no_sense(random_checkpoint: Path, tmp_path: Path, asked: dic
 
 
 def test_how_tokens_are_sampled_is_asked_for_and_recorded(random_checkpoint: Path, tmp_path: Path) -> None:
-    (tmp_path / "mine.py").write_text("def digits(logits, token_ids):\n    logits[:, 60:] = -float('inf')\n    return logits\n")
-    arguments = ["eval", "--model", str(random_checkpoint), "--benchmark", "arithmetic", "--limit", "6", "--max-new-tokens", "8"]
+    (tmp_path / "mine.py").write_text(
+        "def digits(logits, token_ids):\n    logits[:, 60:] = -float('inf')\n    return logits\n"
+    )
+    arguments = [
+        "eval",
+        "--model",
+        str(random_checkpoint),
+        "--benchmark",
+        "arithmetic",
+        "--limit",
+        "6",
+        "--max-new-tokens",
+        "8",
+    ]
     arguments += ["--temperature", "0.7", "--top-k", "9", "--top-p", "0.9", "--min-p", "0.1", "--gate-temperature", "2"]
-    arguments += ["--logit-processor", f"{tmp_path}/mine.py:digits", "--stop", "\\n\\n", "--stop", "9", "--stop-id", "30"]
+    arguments += [
+        "--logit-processor",
+        f"{tmp_path}/mine.py:digits",
+        "--stop",
+        "\\n\\n",
+        "--stop",
+        "9",
+        "--stop-id",
+        "30",
+    ]
     assert cli.main([*arguments, "--out", str(tmp_path / "out")]) == 0
     record = json.loads((tmp_path / "out" / "eval.json").read_text())
     assert (record["temperature"], record["top_k"], record["top_p"], record["min_p"]) == (0.7, 9, 0.9, 0.1)

@@ -96,7 +96,9 @@ def test_a_library_that_cannot_be_kept_leaves_nothing_behind(tmp_path):
     anybodys = tmp_path / "tmp" / f"ouro-rl-{os.getuid()}"
     anybodys.mkdir()
     anybodys.chmod(0o777)
-    code = "import os, torch\nfrom ouro_rl.kernels.cpu.build import library\nprint(library()[1], flush=True)\nos._exit(0)"
+    code = (
+        "import os, torch\nfrom ouro_rl.kernels.cpu.build import library\nprint(library()[1], flush=True)\nos._exit(0)"
+    )
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp")}
     environment.pop(cpu_kernels.SWITCH, None)
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -107,7 +109,12 @@ def test_a_library_that_cannot_be_kept_leaves_nothing_behind(tmp_path):
 
 def test_leftovers_of_killed_compilers_are_removed(monkeypatch, tmp_path, built):
     cache = tmp_path / "home" / "ouro-rl"
-    for name in (f"building-{platform.node()}-killed", "building-elsewhere-at-work", "building-elsewhere-killed", "tmpkilled"):
+    for name in (
+        f"building-{platform.node()}-killed",
+        "building-elsewhere-at-work",
+        "building-elsewhere-killed",
+        "tmpkilled",
+    ):
         (cache / name).mkdir(parents=True)
         (cache / name / "linear.o").write_bytes(b"half")
     for name in ("building-elsewhere-killed", "tmpkilled"):

@@ -33,7 +33,9 @@ def near(got: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("rows, outputs, inputs", [(1, 1, 1), (3, 33, 7), (70, 96, 48), (400, 40, 768), (13, 300, 2100), (0, 5, 3)])
+@pytest.mark.parametrize(
+    "rows, outputs, inputs", [(1, 1, 1), (3, 33, 7), (70, 96, 48), (400, 40, 768), (13, 300, 2100), (0, 5, 3)]
+)
 def test_linear(dtype, rows, outputs, inputs, threads):
     torch.manual_seed(rows)
     x, weight = torch.randn(rows, inputs).to(dtype), torch.randn(outputs, inputs).to(dtype)
@@ -84,21 +86,27 @@ def test_rowwise_gradients(dtype, width, threads):
     found = []
     for count in (1, 3):
         threads(count)
-        found.append([*KERNELS.rms_norm_gradient(grads[0], x, weight, 1e-6), *KERNELS.silu_mul_gradient(grads[1], gate, up)])
+        found.append(
+            [*KERNELS.rms_norm_gradient(grads[0], x, weight, 1e-6), *KERNELS.silu_mul_gradient(grads[1], gate, up)]
+        )
     for one, three, theirs in zip(*found, expected, strict=True):
         near(one, theirs, dtype)
         assert torch.equal(one, three)
 
 
 def test_silu_at_the_ends():
-    gate = torch.tensor([-3e38, -1e30, -100.0, -88.0, -0.0, 0.0, 1e-30, 88.0, 100.0, 1e30, 3e38, 1.0, -1.0, 20.0, -20.0, 5.0])
+    gate = torch.tensor(
+        [-3e38, -1e30, -100.0, -88.0, -0.0, 0.0, 1e-30, 88.0, 100.0, 1e30, 3e38, 1.0, -1.0, 20.0, -20.0, 5.0]
+    )
     got = KERNELS.silu_mul(gate.view(1, 16), torch.ones(1, 16))
     torch.testing.assert_close(got, F.silu(gate.view(1, 16)), atol=1e-6, rtol=1e-6)
     assert KERNELS.silu_mul(gate.view(1, 16) * math.nan, torch.ones(1, 16)).isnan().all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("dim, heads, kv_heads", [(32, 4, 2), (96, 6, 1), (64, 3, 3), (128, 2, 1), (2, 4, 1), (22, 3, 3), (300, 2, 1)])
+@pytest.mark.parametrize(
+    "dim, heads, kv_heads", [(32, 4, 2), (96, 6, 1), (64, 3, 3), (128, 2, 1), (2, 4, 1), (22, 3, 3), (300, 2, 1)]
+)
 def test_attention_over_pages(dtype, dim, heads, kv_heads, threads):
     """Rows that share pages (a prompt's samples, a prompt's positions) and rows that do not."""
     torch.manual_seed(dim)
@@ -136,7 +144,9 @@ def test_attention_over_pages(dtype, dim, heads, kv_heads, threads):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("dim, heads, kv_heads", [(32, 4, 2), (64, 3, 3), (96, 2, 1), (2, 4, 1), (22, 3, 3), (300, 2, 1)])
+@pytest.mark.parametrize(
+    "dim, heads, kv_heads", [(32, 4, 2), (64, 3, 3), (96, 2, 1), (2, 4, 1), (22, 3, 3), (300, 2, 1)]
+)
 def test_attention_gradients(dtype, dim, heads, kv_heads, threads):
     torch.manual_seed(dim)
     table = torch.randint(0, 60, (6, 40))
@@ -212,7 +222,9 @@ def test_operations_by_kernels_have_the_gradients_of_torch():
         x = torch.randn(10, 64, generator=torch.Generator().manual_seed(0), requires_grad=True)
         rope = model.model.rotary_emb(positions, torch.float32, way)
         q, k, v = attention.project(layer.input_layernorm(x, way), rope, way)
-        out = layer.mlp(x, way).sum() + (q.flatten(1).tanh().sum(1) * k.flatten(1).tanh().sum(1)).sum() + v.square().sum()
+        out = (
+            layer.mlp(x, way).sum() + (q.flatten(1).tanh().sum(1) * k.flatten(1).tanh().sum(1)).sum() + v.square().sum()
+        )
         out = out + way.product(x, model.lm_head.weight).square().mean()
         out.backward()
         results.append([out.detach(), x.grad, *(p.grad for p in model.parameters() if p.grad is not None)])

@@ -121,7 +121,12 @@ def test_follows_the_weights(dtype):
         weight.data = torch.rand_like(weight) * 0.1
 
     for change in (lambda weight: weight.mul_(-1), step, move):
-        for weight in (layer.mlp.down_proj.weight, layer.input_layernorm_2.weight, model.model.norm.weight, layer.self_attn.k_proj.weight):
+        for weight in (
+            layer.mlp.down_proj.weight,
+            layer.input_layernorm_2.weight,
+            model.model.norm.weight,
+            layer.self_attn.k_proj.weight,
+        ):
             old = stack.current()
             assert stack.current() is old
             with torch.no_grad():
@@ -131,7 +136,9 @@ def test_follows_the_weights(dtype):
             assert_same(got, engine.generate(requests, PARAMS), 0)
             engine.forward.stack = stack
     old, gone = stack.current(), weakref.ref(layer.mlp.up_proj.weight)
-    layer.mlp.up_proj.weight = torch.nn.Parameter(layer.mlp.up_proj.weight.data)  # in the same memory, of the same version
+    layer.mlp.up_proj.weight = torch.nn.Parameter(
+        layer.mlp.up_proj.weight.data
+    )  # in the same memory, of the same version
     assert gone() is None and stack.current() is not old
 
 

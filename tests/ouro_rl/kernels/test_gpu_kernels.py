@@ -79,7 +79,12 @@ def test_the_choice_says_what_runs(monkeypatch):
 def test_a_model_takes_the_kernels_of_its_device(monkeypatch):
     """Attention goes with them: with plain torch it asks the host for lengths."""
     config = OuroConfig(
-        hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, vocab_size=11
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=1,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=11,
     )
     fake, cache = SimpleNamespace(asks_the_host=False), SimpleNamespace(keys=[torch.empty(1, 2, 8)])
     given = {}

@@ -11,7 +11,11 @@ from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy.exit_gate import exit_log_pdf
 from tests.references.tiny_models import random_model
 
-SHAPES = [dict(layers=1, loops=1), dict(layers=3, heads=4, kv_heads=2, loops=5), dict(layers=2, heads=8, kv_heads=1, loops=3)]
+SHAPES = [
+    dict(layers=1, loops=1),
+    dict(layers=3, heads=4, kv_heads=2, loops=5),
+    dict(layers=2, heads=8, kv_heads=1, loops=3),
+]
 
 
 def greedy_without_cache(model, ids, count):
@@ -79,9 +83,11 @@ def test_save_and_load_keep_the_published_names(tmp_path):
         assert torch.equal(loaded.state_dict()[name], tensor)
     stored = json.loads((tmp_path / "config.json").read_text())
     assert stored["rope_theta"] == 10_000.0 and stored["total_ut_steps"] == 4 and stored["model_type"] == "ouro"
-    assert {"model.early_exit_gate.weight", "model.layers.1.post_attention_layernorm_2.weight", "lm_head.weight"} <= set(
-        model.state_dict()
-    )
+    assert {
+        "model.early_exit_gate.weight",
+        "model.layers.1.post_attention_layernorm_2.weight",
+        "lm_head.weight",
+    } <= set(model.state_dict())
 
 
 def test_the_published_shapes_have_the_published_number_of_parameters():
@@ -92,7 +98,9 @@ def test_the_published_shapes_have_the_published_number_of_parameters():
     assert sum(p.numel() for p in large.parameters()) == 2_667_974_657 and len(large.state_dict()) == 533
 
 
-@pytest.mark.parametrize("wrong", [dict(num_key_value_heads=3), dict(total_ut_steps=0), dict(rope_scaling={"type": "yarn"})])
+@pytest.mark.parametrize(
+    "wrong", [dict(num_key_value_heads=3), dict(total_ut_steps=0), dict(rope_scaling={"type": "yarn"})]
+)
 def test_shapes_that_cannot_be_built_are_refused(wrong):
     with pytest.raises(ValueError):
         OuroConfig(num_attention_heads=4, hidden_size=32, **wrong)

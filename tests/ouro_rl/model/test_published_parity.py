@@ -1,6 +1,5 @@
 """Parity with the published modelling code (reference computed in fp32, left-padded batch)."""
 
-
 import pytest
 import torch
 from safetensors.torch import load_file

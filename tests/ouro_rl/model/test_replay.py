@@ -222,7 +222,16 @@ def test_a_row_for_each_token_that_is_computed_and_none_for_padding():
     owners = torch.tensor([[0, 1, 2, 3], [4, 1, 6, 7]])  # the second sequence begins as the first does
     packing = pack(valid, owners)
     assert packing.places.tolist() == [1, 2, 3, 6]
-    assert packing.unpack(torch.tensor([[1.0], [2.0], [3.0], [6.0]])).tolist() == [[0], [1], [2], [3], [0], [1], [6], [0]]
+    assert packing.unpack(torch.tensor([[1.0], [2.0], [3.0], [6.0]])).tolist() == [
+        [0],
+        [1],
+        [2],
+        [3],
+        [0],
+        [1],
+        [6],
+        [0],
+    ]
     layout = lay_out(valid, packing, masked=False)
     assert [layout.pages[line, :context].tolist() for line, context in zip(layout.lines, layout.contexts, strict=True)] == [
         [0], [0, 1], [0, 1, 2], [0, 3],

@@ -42,7 +42,15 @@ def test_a_dynamic_cache_can_be_widened_in_place():
 
 def test_attention_functions_are_chosen_and_called_as_before():
     assert parameters(ALL_ATTENTION_FUNCTIONS.get_interface) == ["attn_implementation", "default"]
-    assert parameters(eager_attention_forward)[:7] == ["module", "query", "key", "value", "attention_mask", "scaling", "dropout"]
+    assert parameters(eager_attention_forward)[:7] == [
+        "module",
+        "query",
+        "key",
+        "value",
+        "attention_mask",
+        "scaling",
+        "dropout",
+    ]
 
 
 def test_logits_are_kept_by_number_or_by_index():

@@ -124,7 +124,11 @@ def test_threshold_one_never_leaves_early(dtype):
 def test_the_incremental_rule_is_the_closed_form(least):
     generator = torch.Generator().manual_seed(0)
     gates = torch.randn(5, 200, generator=generator) * 2
-    for rule in (ExitRule(kind="threshold", value=0.5), ExitRule(kind="threshold", value=0.9), ExitRule(kind="fixed", value=5)):
+    for rule in (
+        ExitRule(kind="threshold", value=0.5),
+        ExitRule(kind="threshold", value=0.9),
+        ExitRule(kind="fixed", value=5),
+    ):
         quantiles = exit_quantiles(rule, torch.rand(200, generator=generator, dtype=torch.float64))
         survival, depths = torch.zeros(200), torch.full((200,), NO_DEPTH)
         for loop in range(1, 6):

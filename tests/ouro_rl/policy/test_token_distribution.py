@@ -169,7 +169,6 @@ def test_entropy_of_filtered_distributions():
     assert entropy(log_probs).item() == pytest.approx(math.log(2))
 
 
-
 def test_no_draw_is_impossible():
     log_probs, _ = token_distribution(some_logits(200, 50), 1.0, TokenFilters(top_k=3))
     for uniform in (0.0, 1 - 2**-53, 1.0):
@@ -196,7 +195,7 @@ def test_draws_follow_the_distribution(filters):
     assert normal_of_chi_square(counts, probs) < 3.3
 
 
-PROCESSORS = '''
+PROCESSORS = """
     import torch
 
     def ban_repeats(logits, token_ids):
@@ -218,7 +217,7 @@ PROCESSORS = '''
 
     def broken(logits, token_ids):
         raise KeyError("gone")
-'''
+"""
 
 
 @pytest.fixture

@@ -10,7 +10,14 @@ from ouro_rl.report.page import write_report
 from ouro_rl.report.style import contrast, depth_palette
 from ouro_rl.run_dir.run_dir import RunDir
 
-SUMMARY = {"accuracy_before": 0.4, "accuracy_after": 0.65, "depth_before": 3.0, "depth_after": 2.1, "n_heldout": 500, "steps": 6}
+SUMMARY = {
+    "accuracy_before": 0.4,
+    "accuracy_after": 0.65,
+    "depth_before": 3.0,
+    "depth_after": 2.1,
+    "n_heldout": 500,
+    "steps": 6,
+}
 EVIL = '<script>alert("x")</script>&<img src=http://evil.example/x onerror=alert(1)>'
 VOID = {"meta", "use", "path", "br", "img", "link"}
 

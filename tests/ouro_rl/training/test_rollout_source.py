@@ -52,7 +52,9 @@ def test_groups_are_handed_over_when_whole(any_order, calls):
         assert scorer.calls == calls[: 2 if any_order else 1]
         scored = scoring.finish(ROLLOUTS)
     assert scorer.calls == calls
-    assert [(item.rollout.prompt_index, item.rollout.sample_index) for item in scored] == [(g, s) for g in range(3) for s in range(2)]
+    assert [(item.rollout.prompt_index, item.rollout.sample_index) for item in scored] == [
+        (g, s) for g in range(3) for s in range(2)
+    ]
 
 
 def test_scoring_does_not_hold_up_sampling():

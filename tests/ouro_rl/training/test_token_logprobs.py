@@ -72,7 +72,9 @@ def test_processors_see_each_rows_prefix_in_any_chunks(tmp_path):
     model, states, recorded = batch(100)
     expected, _ = token_distribution(model.row_logits(states), 1.0, filters, prefixes=prefixes, recorded=recorded)
     for rows in (64, 100):
-        reader = TokenReader(recorded=recorded, temperature=1.0, filters=filters, completions=completions, chunk_rows=rows)
+        reader = TokenReader(
+            recorded=recorded, temperature=1.0, filters=filters, completions=completions, chunk_rows=rows
+        )
         got, _ = reader(model, states)
         assert torch.equal(got, chosen_logprobs(expected, recorded.token_ids))
     got.sum().backward()
@@ -122,7 +124,9 @@ def test_memory_is_that_of_a_chunk(filters):
             reader(model, states)[0].sum().backward()
         peaks[name] = mode.peak, mode.largest
     of_chunk, head = 4 * chunk * vocab, 4 * vocab * 16
-    print(f"{filters}: peak {peaks['chunks'][0] / 2**20:.0f} MiB in chunks of {chunk}, {peaks['whole'][0] / 2**20:.0f} MiB whole")
+    print(
+        f"{filters}: peak {peaks['chunks'][0] / 2**20:.0f} MiB in chunks of {chunk}, {peaks['whole'][0] / 2**20:.0f} MiB whole"
+    )
     assert peaks["chunks"][1] <= of_chunk  # no single tensor beyond a chunk's
     assert peaks["chunks"][0] <= 7 * of_chunk + 4 * head
     assert peaks["whole"][0] > 3 * 4 * rows * vocab  # what it would be; the measure sees it

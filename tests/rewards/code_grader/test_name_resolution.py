@@ -6,7 +6,21 @@ from rewards.code_grader.forms import TestsUnusable, read_tests
 from rewards.code_grader.reward import CodeReward
 from rewards.sandbox import ladder
 
-HELPERS = ["len", "sorted", "set", "sum", "abs", "all", "isclose", "math", "check", "candidate", "triple_", "print", "isinstance"]
+HELPERS = [
+    "len",
+    "sorted",
+    "set",
+    "sum",
+    "abs",
+    "all",
+    "isclose",
+    "math",
+    "check",
+    "candidate",
+    "triple_",
+    "print",
+    "isinstance",
+]
 HONEST = "".join(f"def {name}(*values):\n    raise ValueError('the program has its own {name}')\n" for name in HELPERS)
 HONEST += "__record__ = __held__ = __candidate__ = None\ndef triple(x):\n    return [3 * part for part in x]\n"
 SELF_GRADED = "".join(f"def {name}(*values):\n    return True\n" for name in HELPERS if name != "math")
@@ -58,7 +72,10 @@ def test_helpers_of_the_program_neither_fail_nor_pay(code, row):
 @pytest.mark.parametrize("prompt", ["", "def {name}(x):\n    '''Three times.'''\n"])
 def test_check_calls_the_program_whatever_its_function_is_called(code, name, prompt):
     """The name may be Python's, or one that the tests define, import, or use for another thing."""
-    check = CHECK + "    recorder = len\n    assert recorder(candidate([1])) == len(sorted([1])) and candidate([2]) == [6]\n"
+    check = (
+        CHECK
+        + "    recorder = len\n    assert recorder(candidate([1])) == len(sorted([1])) and candidate([2]) == [6]\n"
+    )
     columns = {"test": check, "entry_point": name, "prompt": prompt.format(name=name)}
     honest = verdict(code, f"def {name}(x):\n    return [3 * part for part in x]\n", None, **columns)
     assert honest.value == 1.0, honest
@@ -72,7 +89,9 @@ def test_a_function_with_a_name_of_pythons_is_the_one_that_all_tests_call(code):
     program = "def sum(a, b):\n    return {6: 6, 93: 93}[6 if a == 10 else 93]\n"
     assert verdict(code, program, tests).value == 1.0
     assert verdict(code, program, ["assert sum(10, 15) == int('6')", "assert sum(100, 150) == 93"]).value == 1.0
-    assert verdict(code, program, ["assert set([sum(10, 15)]) == {6}", "assert {93} == set([sum(100, 150)])"]).value == 1.0
+    assert (
+        verdict(code, program, ["assert set([sum(10, 15)]) == {6}", "assert {93} == set([sum(100, 150)])"]).value == 1.0
+    )
 
 
 @pytest.mark.parametrize(

@@ -276,7 +276,12 @@ def test_several_functions_of_the_program(code):
     tests = ["assert triple(1) == 3", "assert gcd(4, 6) == 2"]
     program = GOOD + "def gcd(a, b): return 2"
     assert verdict(code, program, tests).value == 1.0
-    assert verdict(code, program, ["assert gcd(4, 6) + triple(1) == 5"], prompt="def gcd(a, b): ...\ndef triple(x): ...").value == 1.0
+    assert (
+        verdict(
+            code, program, ["assert gcd(4, 6) + triple(1) == 5"], prompt="def gcd(a, b): ...\ndef triple(x): ..."
+        ).value
+        == 1.0
+    )
 
 
 def test_humaneval_completions_may_be_bodies_or_functions(code):

@@ -98,7 +98,10 @@ def test_verls_compute_score(plugin):
     )  # fmt: skip
     assert [item.reward for item in found] == [3.0, None, 0.0]
     assert found[1].statuses == {"compute_score": "crash"}
-    assert "plug.py:compute_score" in found[1].details["compute_score"] and "item 1: ValueError: bad item" in found[1].details["compute_score"]
+    assert (
+        "plug.py:compute_score" in found[1].details["compute_score"]
+        and "item 1: ValueError: bad item" in found[1].details["compute_score"]
+    )
     nested = scores(spec, ["4"], reward_model=[{"ground_truth": "4"}])
     assert nested[0].reward == 1.0
     assert "gold answer" in scores(spec, ["4"])[0].details["compute_score"]
@@ -190,7 +193,11 @@ def test_reward_test_prints_every_item(plugin, tmp_path):
     done = run("reward", "test", f"{plugin}:compute_score", "rows.jsonl", cwd=tmp_path)
     lines = done.stdout.splitlines()
     assert done.returncode == 1 and lines[1].split()[:3] == ["1", "1", "correct"] and "ValueError: bad item" in lines[2]
-    assert "2 items, 1 scored, mean 1.0000" in done.stdout and "crash 1" in done.stdout and "ms an item: median" in done.stdout
+    assert (
+        "2 items, 1 scored, mean 1.0000" in done.stdout
+        and "crash 1" in done.stdout
+        and "ms an item: median" in done.stdout
+    )
     assert run("reward", "test", "math", "rows.jsonl", cwd=tmp_path).returncode == 0
     for arguments, part in [
         (("test", "mathh", "rows.jsonl"), "did you mean math"),
@@ -253,5 +260,7 @@ def test_errors_that_cannot_be_told(plugin, tmp_path):
     assert second.rewards["half_too_large"] == 1.0
     (tmp_path / "rows.jsonl").write_text('{"completion": "x"}\n')
     command = [sys.executable, "-m", "ouro_rl", "reward", "test", "plug.py:unwritable", "rows.jsonl"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    )
     assert done.returncode == 1 and "ValueError: \\ud800" in done.stdout and not done.stderr, done.stderr

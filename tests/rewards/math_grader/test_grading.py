@@ -161,7 +161,16 @@ def test_an_unreadable_gold_is_unscored_not_zero():
 
 
 def test_guards_let_ordinary_answers_through():
-    plain = ["2^{2005}", "e^{x^2}", "(x+1)^{20}", "\\frac{1}{20!}", "\\binom{100}{50}", "(1,2),(3,4)", "2e^{2005}", "1e-12"]
+    plain = [
+        "2^{2005}",
+        "e^{x^2}",
+        "(x+1)^{20}",
+        "\\frac{1}{20!}",
+        "\\binom{100}{50}",
+        "(1,2),(3,4)",
+        "2e^{2005}",
+        "1e-12",
+    ]
     for answer in [*plain, "e^{e^{x}}", "\\exp(-x^{2})", "x^{2}+y^{2}+z^{2}", "\\cosh^2(x)+\\sinh^2(x)"]:
         assert too_large(normalise(answer)) is None, answer
     assert too_large("(" * 30 + ")" * 30)
@@ -200,7 +209,14 @@ def test_math500_golds_equal_themselves():
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "column"),
-    [("math500", "answer"), ("math500", "solution"), ("aime24", "answer"), ("aime25", "answer"), ("gsm8k_test", "answer"), ("gsm8k_train", "answer")],
+    [
+        ("math500", "answer"),
+        ("math500", "solution"),
+        ("aime24", "answer"),
+        ("aime25", "answer"),
+        ("gsm8k_test", "answer"),
+        ("gsm8k_train", "answer"),
+    ],
 )
 def test_the_golds_of_real_data_can_be_graded_against(name, column):
     assert check_golds([row[column] for row in rows(name)]) == {}
@@ -245,7 +261,9 @@ def test_equivalence_figures():
     assert wrongly[True] <= 1
 
 
-@pytest.mark.parametrize("answer", ["%" * 5000, "5" + "%" * 5000, "5%%", "5 % %", "-" * 5000 + "5", "|" * 5000, "1=" * 5000])
+@pytest.mark.parametrize(
+    "answer", ["%" * 5000, "5" + "%" * 5000, "5%%", "5 % %", "-" * 5000 + "5", "|" * 5000, "1=" * 5000]
+)
 def test_no_answer_ends_the_process_that_asks(answer):
     for gold in ("5", "5\\%", "(1,2]", "\\{1,2\\}"):
         found = grade_strings(f"\\boxed{{{answer}}}", gold)

@@ -178,7 +178,9 @@ def f():
             if number > 216:  # the server's own is 220
                 with Sandbox(ladder.command(rung), LIMITS) as sandbox:
                     found = ask(sandbox, program, "f")
-                    assert [one for one in found if one not in range(4)] in ([], [4]), found  # 4: the library's, where it is hidden
+                    assert [one for one in found if one not in range(4)] in ([], [4]), (
+                        found
+                    )  # 4: the library's, where it is hidden
 
 
 def test_a_small_tmp_of_its_own():

@@ -44,7 +44,9 @@ SHAPES = [
     (1, 2, 2, 2, 32),
 ]
 THRESHOLD = ExitRule(kind="threshold", value=0.6)
-CASES = [(shape, ExitRule(), rule) for shape in SHAPES for rule in RULES] + [(SHAPES[0], THRESHOLD, rule) for rule in RULES]
+CASES = [(shape, ExitRule(), rule) for shape in SHAPES for rule in RULES] + [
+    (SHAPES[0], THRESHOLD, rule) for rule in RULES
+]
 
 
 @pytest.mark.parametrize(("shape", "exit_rule", "rule"), CASES, ids=str)
@@ -99,7 +101,11 @@ def test_one_engine_changes_rules_and_loops_from_call_to_call():
         DepthPolicy(kv_rule=KVRule.SKIP),
     ):  # fmt: skip
         params = SamplingParams(max_new_tokens=6, depth_policy=policy)
-        assert_same(engine.generate(requests, params), RolloutEngine(model, max_batch=4).generate(requests, params), in_company(model))
+        assert_same(
+            engine.generate(requests, params),
+            RolloutEngine(model, max_batch=4).generate(requests, params),
+            in_company(model),
+        )
         engine.cache.check_integrity()
 
 
@@ -124,7 +130,9 @@ def generate(model, requests, new_tokens):
     """Greedy completions by transformers, of prompts that are padded on the left."""
     longest = max(len(request.prompt.token_ids) for request in requests)
     rows = [[0] * (longest - len(request.prompt.token_ids)) + list(request.prompt.token_ids) for request in requests]
-    mask = [[0] * (longest - len(request.prompt.token_ids)) + [1] * len(request.prompt.token_ids) for request in requests]
+    mask = [
+        [0] * (longest - len(request.prompt.token_ids)) + [1] * len(request.prompt.token_ids) for request in requests
+    ]
     tokens = model.generate(
         torch.tensor(rows), attention_mask=torch.tensor(mask), max_new_tokens=new_tokens, do_sample=False, eos_token_id=-1,
         pad_token_id=0,

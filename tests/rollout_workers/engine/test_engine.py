@@ -115,7 +115,9 @@ def test_agrees_with_the_sequential_sampler(case, rule):
     hidden = 48 if heads == 6 else 32
     shape = {"layers": layers, "heads": heads, "kv_heads": kv_heads, "loops": loops, "hidden": hidden}
     model = calm_model(sum(case[:4]), **shape)
-    params = SamplingParams(max_new_tokens=7, temperature=temperature, exit_rule=within(rule, loops), stop_token_ids=(1, 2, 3))
+    params = SamplingParams(
+        max_new_tokens=7, temperature=temperature, exit_rule=within(rule, loops), stop_token_ids=(1, 2, 3)
+    )
     requests = make_requests([6, 1, 11, 2], group=2, seed=loops)
     engine = RolloutEngine(model, max_batch=max_batch)
     rollouts = engine.generate(requests, params)
@@ -198,7 +200,11 @@ def test_a_failed_call_leaves_a_usable_engine():
     with pytest.raises(KeyboardInterrupt):
         engine.generate(requests, params, on_progress=interrupt)
     engine.cache.check_integrity()
-    assert_same(engine.generate(requests, params), RolloutEngine(model, max_batch=4).generate(requests, params), in_company(model))
+    assert_same(
+        engine.generate(requests, params),
+        RolloutEngine(model, max_batch=4).generate(requests, params),
+        in_company(model),
+    )
 
 
 def test_a_group_that_ends_before_its_prompt_is_through():

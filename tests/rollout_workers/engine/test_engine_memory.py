@@ -151,7 +151,9 @@ def test_a_request_that_can_never_fit_is_refused():
     enough = most_pages(requests, params, 4)
     assert len(RolloutEngine(model, max_batch=2, kv_memory_gib=gib_for(model, enough)).generate(requests, params)) == 2
     engine = RolloutEngine(model, max_batch=2, kv_memory_gib=gib_for(model, enough - 1))
-    with pytest.raises(UserError, match="prompt 1 has 30 tokens.*rollout.kv_memory_gib.*raise it, or lower rollout.max_new_tokens"):
+    with pytest.raises(
+        UserError, match="prompt 1 has 30 tokens.*rollout.kv_memory_gib.*raise it, or lower rollout.max_new_tokens"
+    ):
         engine.generate(requests, params)
     assert len(engine.generate(requests[:1], params)) == 1
 
@@ -168,7 +170,8 @@ def test_a_beginning_is_computed_once_for_all_prompts():
     tokens = [rng.randrange(VOCAB) for _ in range(65)]
     prompts = [(*tokens[: 33 if i == 2 else 65], 1 + i, *range(5, 5 + i)) for i in range(6)]
     requests = [
-        RolloutRequest(prompt=Prompt(index=i, token_ids=prompt), seeds=(2 * i, 2 * i + 1)) for i, prompt in enumerate(prompts)
+        RolloutRequest(prompt=Prompt(index=i, token_ids=prompt), seeds=(2 * i, 2 * i + 1))
+        for i, prompt in enumerate(prompts)
     ]
     params = SamplingParams(max_new_tokens=6)
     engine, unshared = RolloutEngine(model, max_batch=4), RolloutEngine(model, max_batch=4, share_prompts=False)

@@ -14,7 +14,9 @@ from tests.rollout_workers.engine.test_engine import assert_same, calm_model, ma
 
 def test_repeats():
     assert repeats("abcabc", 6) and repeats("xxabab", 4) and repeats("aaaa", 4)
-    assert repeats("xabcabcab", 8) and not repeats("xabcabcab", 9)  # a cut block counts; a window with something else does not
+    assert repeats("xabcabcab", 8) and not repeats(
+        "xabcabcab", 9
+    )  # a cut block counts; a window with something else does not
     assert not repeats("abcab", 5)  # the block must be there twice
     assert not repeats("aaa", 4) and not repeats("abcd", 4)
     torch.manual_seed(0)
@@ -59,7 +61,9 @@ def test_early_stops_by_log_prob_depend_on_the_sample_alone():
     assert {rollout.finish_reason for rollout in rollouts} == {"stop", "length", "stopped"}
     assert_same(rollouts, sequential_rollouts(model, requests, params), rounding(model))
     whole = RolloutEngine(model, max_batch=64).generate(requests, free)
-    for ours, theirs in zip(rollouts, whole, strict=True):  # what was sampled until then is what would have been sampled
+    for ours, theirs in zip(
+        rollouts, whole, strict=True
+    ):  # what was sampled until then is what would have been sampled
         assert ours.completion_ids == theirs.completion_ids[: len(ours.completion_ids)]
         if ours.finish_reason == "stopped":
             assert len(ours.completion_ids) % 4 == 0 and sum(ours.token_logprobs) / len(ours.token_logprobs) < -3.8

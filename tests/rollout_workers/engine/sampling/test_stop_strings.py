@@ -25,7 +25,9 @@ def first_end(strings, tokens):
     text = b""
     for count, token in enumerate(tokens, start=1):
         text += PIECES[token] if token < len(PIECES) else b""
-        found = [(text.find(s.encode()) + len(s.encode()), place) for place, s in enumerate(strings) if s.encode() in text]
+        found = [
+            (text.find(s.encode()) + len(s.encode()), place) for place, s in enumerate(strings) if s.encode() in text
+        ]
         if found:
             return count, strings[min(found)[1]]
     return None

@@ -53,7 +53,9 @@ class Machine(RuleBasedStateMachine):
         )  # fmt: skip
         self.cache.reshape(longest, loops=loops, rule=kv_rule)
         self.prefill = PrefillQueue(
-            torch.nn.Embedding(2, 4).requires_grad_(False), rng.choice((None, 1, 3, 10)), leaves_gaps=kv_rule.leaves_gaps
+            torch.nn.Embedding(2, 4).requires_grad_(False),
+            rng.choice((None, 1, 3, 10)),
+            leaves_gaps=kv_rule.leaves_gaps,
         )
         self.scheduler = Scheduler(requests, self.cache, self.prefill, self.max_batch, share=rng.random() < 0.9)
         self.samples = list(self.scheduler.waiting)
@@ -98,7 +100,9 @@ class Machine(RuleBasedStateMachine):
     @rule(wish=st.integers(0, 3))
     def one_pass(self, wish):
         while (admission := self.scheduler.admit()) is not None:
-            assert self.record(admission.sample.order) == (admission.sample.record or self.record(admission.sample.order))
+            assert self.record(admission.sample.order) == (
+                admission.sample.record or self.record(admission.sample.order)
+            )
             self.loop[admission.slot] = 1
         self.live += self.prefill.start()
         while self.cache.available < len(self.live):
