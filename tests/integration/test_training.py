@@ -21,6 +21,7 @@ from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.launch import run_training
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.preflight.checks import run_check
+from ouro_rl.training.batch import collate
 from tests.references.patience import HANG_S, comes_true
 from tests.references.tiny_models import random_model
 
@@ -249,8 +250,15 @@ def test_the_preflight_finds_a_processor_that_is_no_function_of_its_row(filtered
     assert line.startswith("FAIL")
 
 
-def test_a_gap_above_the_limit_stops_the_run(checkpoint, tmp_path):
-    config = config_of(checkpoint, tmp_path / "run", trainer__logp_gap_limit=1e-12, eval__source=None)
+def test_a_gap_above_the_limit_stops_the_run(checkpoint, tmp_path, monkeypatch):
+    """The gap itself is 0 with the C kernels: the workers' records are changed by ten times the limit."""
+    config = config_of(checkpoint, tmp_path / "run", trainer__logp_gap_limit=1e-3, eval__source=None)
+
+    def collate_changed(*arguments):
+        batch = collate(*arguments)
+        return batch | {"sampler_logprobs": batch["sampler_logprobs"] + 1e-2}
+
+    monkeypatch.setattr("ouro_rl.training.trainer.collate", collate_changed)
     with pytest.raises(RunError, match="worker and trainer disagree"):
         run_training(config, resume=False)
 
