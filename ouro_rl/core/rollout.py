@@ -12,6 +12,11 @@ from typing import Any, Literal
 from ouro_rl.core.sampling_params import DepthPolicy, TokenFilters
 
 
+FinishReason = Literal["stop", "length", "abort", "cancelled"]
+"""Why a completion ended: `stop` at a stop token or stop string, `length` at `max_new_tokens`, `abort` when the rule `EarlyStop` gave it up,
+`cancelled` by the caller."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
     """One question as tokens."""
@@ -58,8 +63,7 @@ class Rollout:
     """How many tokens the filters kept, one a completion token; empty where nothing filters by rank or probability."""
     stop_string: str | None = None
     """The stop string that ended the completion. The last token may write more behind it."""
-    finish_reason: Literal["stop", "length", "stopped", "cancelled"]
-    """A stop token, the longest length allowed, or given up (`EarlyStop`)."""
+    finish_reason: FinishReason
     depth_policy: DepthPolicy = DepthPolicy()
     """Under which it was sampled."""
 

@@ -19,7 +19,7 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     depth/mean, depth/p1.. loops a completion token; share of completion tokens at each depth
     groups/zero_variance   share of groups (one prompt_index each) without a signal: all scored rewards equal, or none
     staleness/mean         policy versions between the rollouts and `policy_version`, the trainer's
-    completion/*           mean length in tokens; share that ended with a stop token; share that was given up early
+    completion/*           `length_mean` in tokens; `stopped` and `given_up`: share with the finish reason `stop`, and `abort`
     """
     rollouts = [item.rollout for item in scored]
     groups: dict[int, set[float]] = defaultdict(set)
@@ -39,5 +39,5 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     metrics["staleness/mean"] = _mean(policy_version - rollout.policy_version for rollout in rollouts)
     metrics["completion/length_mean"] = _mean(len(rollout.completion_ids) for rollout in rollouts)
     metrics["completion/stopped"] = _mean(rollout.finish_reason == "stop" for rollout in rollouts)
-    metrics["completion/given_up"] = _mean(rollout.finish_reason == "stopped" for rollout in rollouts)
+    metrics["completion/given_up"] = _mean(rollout.finish_reason == "abort" for rollout in rollouts)
     return metrics

@@ -31,7 +31,7 @@ def test_a_run_replays_what_it_sampled(checkpoint, tmp_path, rule, least, most):
     assert {(r["kv_rule"], r["min_depth"], r["max_depth"]) for r in rollouts} == {(rule, least, most)}
     depths = [depth for r in rollouts for depth in r["depths"]]
     assert min(depths) >= least and max(depths) == max(loops)
-    given_up = [r for r in rollouts if r["finish_reason"] == "stopped"]
+    given_up = [r for r in rollouts if r["finish_reason"] == "abort"]
     assert given_up and rows[1]["completion/given_up"] == len(given_up) / len(rollouts)
     assert all(len(r["completion_ids"]) % 4 == 0 for r in given_up)
     assert "<html" in (tmp_path / "run" / "report.html").read_text()

@@ -145,7 +145,7 @@ def sequential_rollout(model, request, index, params, policy_version=0):
             finish = "stop"
             break
         if len(tokens) < params.max_new_tokens and gives_up(params.early_stop, tokens, logprobs):
-            finish = "stopped"
+            finish = "abort"
             break
     return Rollout(
         prompt_index=request.prompt.index,

@@ -207,7 +207,7 @@ class Sampler:
                 )
             by_token = record["completion_ids"][-1] in self.params.stop_token_ids
             record["stop_string"] = None if by_token else text
-            record["finish_reason"] = "stop" if by_token or text else "stopped" if slot in self.given_up else "length"
+            record["finish_reason"] = "stop" if by_token or text else "abort" if slot in self.given_up else "length"
             records.append(record)
         self.given_up.difference_update(slots)
         return records

@@ -119,6 +119,6 @@ def test_no_rollouts_give_every_key_and_no_number():
 
 def test_what_was_given_up_is_counted():
     batch = [scored(0, (1, 1), 1.0), scored(0, (2, 4), 0.0, stop=False)]
-    lost = replace(batch[1], rollout=replace(batch[1].rollout, finish_reason="stopped"))
+    lost = replace(batch[1], rollout=replace(batch[1].rollout, finish_reason="abort"))
     metrics = rollout_metrics([*batch, lost, lost], max_loops=6, policy_version=5)
     assert (metrics["completion/given_up"], metrics["completion/stopped"], metrics["depth/p6"]) == (0.5, 0.25, 0.0)

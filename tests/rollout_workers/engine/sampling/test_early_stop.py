@@ -43,7 +43,7 @@ def test_a_sample_that_repeats_itself_is_given_up(every):
     )  # fmt: skip
     engine = RolloutEngine(model, max_batch=2)
     rollouts = engine.generate(requests, params)
-    assert {rollout.finish_reason for rollout in rollouts} == {"stopped"}
+    assert {rollout.finish_reason for rollout in rollouts} == {"abort"}
     assert all(12 <= len(rollout.completion_ids) < 100 for rollout in rollouts)
     assert all(len(rollout.completion_ids) % every == 0 for rollout in rollouts)
     assert all(repeats(rollout.completion_ids[-12:], 12) for rollout in rollouts)
@@ -58,14 +58,14 @@ def test_early_stops_by_log_prob_depend_on_the_sample_alone():
         max_new_tokens=16, stop_token_ids=(0, 1), early_stop=EarlyStop(every=4, min_mean_logprob=-3.8)
     )
     rollouts = RolloutEngine(model, max_batch=7).generate(requests, params)
-    assert {rollout.finish_reason for rollout in rollouts} == {"stop", "length", "stopped"}
+    assert {rollout.finish_reason for rollout in rollouts} == {"stop", "length", "abort"}
     assert_same(rollouts, sequential_rollouts(model, requests, params), rounding(model))
     whole = RolloutEngine(model, max_batch=64).generate(requests, free)
     for ours, theirs in zip(
         rollouts, whole, strict=True
     ):  # what was sampled until then is what would have been sampled
         assert ours.completion_ids == theirs.completion_ids[: len(ours.completion_ids)]
-        if ours.finish_reason == "stopped":
+        if ours.finish_reason == "abort":
             assert len(ours.completion_ids) % 4 == 0 and sum(ours.token_logprobs) / len(ours.token_logprobs) < -3.8
         else:
             assert ours.finish_reason == theirs.finish_reason
@@ -84,8 +84,8 @@ def test_a_function_of_the_user_gives_samples_up(tmp_path):
     for rollout in rollouts:
         first = rollout.completion_ids.index(3) if 3 in rollout.completion_ids else 12
         assert len(rollout.completion_ids) == min(12, first // 2 * 2 + 2)
-        assert rollout.finish_reason == ("stopped" if len(rollout.completion_ids) < 12 else "length")
-    assert {rollout.finish_reason for rollout in rollouts} == {"stopped", "length"}
+        assert rollout.finish_reason == ("abort" if len(rollout.completion_ids) < 12 else "length")
+    assert {rollout.finish_reason for rollout in rollouts} == {"abort", "length"}
     broken = SamplingParams(max_new_tokens=12, early_stop=EarlyStop(every=2, hook=hook.replace("third", "broken")))
     with pytest.raises(RunError, match=r"rollout.early_stop.hook: .*broken raised KeyError: 'gone'"):
         engine.generate(requests, broken)
