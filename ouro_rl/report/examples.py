@@ -46,7 +46,7 @@ def _pick(records: list[Row]) -> list[Row]:
 
 def _total_reward(record: Row) -> float:
     rewards = record.get("rewards")
-    return sum(number(value) or 0.0 for value in rewards.math_grader.values()) if isinstance(rewards, dict) else 0.0
+    return sum(number(value) or 0.0 for value in rewards.values()) if isinstance(rewards, dict) else 0.0
 
 
 def _sample(record: Row) -> str:
