@@ -13,15 +13,15 @@ Problems are split by a hash of their text, so what is held out stays held out, 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from ouro_rl.tasks.held_out import is_held_out
+
 LARGEST = 99
 """Every intermediate result lies in 0..LARGEST."""
-HELD_OUT_SHARE = 0.1
 EXHAUSTED = 2000
 """Draws without a new problem after which there are no more to be had."""
 
@@ -74,11 +74,6 @@ def draw_problem(rng: random.Random, operations: int) -> Problem:
         problem = Problem(start=start, chain=chain)
         if all(0 <= value <= LARGEST for value in problem.values):
             return problem
-
-
-def is_held_out(text: str) -> bool:
-    digest = hashlib.sha256(text.encode()).digest()
-    return int.from_bytes(digest[:8]) < HELD_OUT_SHARE * 2**64
 
 
 def problems(seed: int, operations: Sequence[int], *, held_out: bool) -> Iterator[Problem]:

@@ -10,7 +10,6 @@ program, and is often wrong: that is what RL has to gain. Tasks are split by a h
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 import random
@@ -20,7 +19,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-HELD_OUT_SHARE = 0.1
+from ouro_rl.tasks.held_out import is_held_out
+
 _PHRASES = {
     "plus": ("{} plus {}", "{}+{}"),
     "minus": ("{} minus {}", "{}-{}"),
@@ -67,11 +67,6 @@ class Task:
     def program(self) -> str:
         return "def f(a,b):\n return " + _PHRASES[self.operation][1].format(self.left.code, self.right.code)
 
-    @property
-    def held_out(self) -> bool:
-        digest = hashlib.sha256(self.text.encode()).digest()
-        return int.from_bytes(digest[:8], "big") < HELD_OUT_SHARE * 2**64
-
     def value(self, a: int, b: int) -> int:
         left, right = (term.value({"a": a, "b": b}) for term in (self.left, self.right))
         return {"plus": left + right, "minus": left - right, "larger": max(left, right), "smaller": min(left, right)}[
@@ -98,7 +93,7 @@ def all_tasks() -> list[Task]:
 
 def tasks(seed: int, *, held_out: bool) -> Iterator[Task]:
     """One side of the split, shuffled, again and again."""
-    pool = [task for task in all_tasks() if task.held_out == held_out]
+    pool = [task for task in all_tasks() if is_held_out(task.text) == held_out]
     rng = random.Random(seed)
     while True:
         rng.shuffle(pool)

@@ -5,7 +5,7 @@ import json
 
 from ouro_rl.config.loader import load_config
 from ouro_rl.config.train import TrainConfig
-from ouro_rl.tasks.arithmetic import is_held_out
+from ouro_rl.tasks.held_out import is_held_out
 from rewards.math_grader.golds import check_golds
 from rewards.math_grader.grading import grade_answer
 from tests.references.places import CONFIGS

@@ -15,7 +15,7 @@ from ouro_rl.core.rollout import Rollout
 from ouro_rl.data.prompts import BOX_REQUEST, ChatFormat, load_benchmark, load_prompts
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.model.tokenizer import completion_texts
-from ouro_rl.tasks.arithmetic import is_held_out
+from ouro_rl.tasks.held_out import is_held_out
 
 TOKENIZER = make_tokenizer()
 
