@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from ouro_rl.config.section import Section
 from ouro_rl.config.train import Operations, Seed
+
+TaskName = Literal["arithmetic", "function_writing"]
 
 
 class ShapeConfig(Section):
@@ -75,12 +78,22 @@ class SettlingConfig(Section):
 class WarmstartConfig(Section):
     """`ouro-rl warmstart`."""
 
+    task: TaskName = "arithmetic"
+    """What the demonstrations and the figures at the end are about."""
     model: ShapeConfig = ShapeConfig()
     corpus: CorpusConfig = CorpusConfig()
+    """For the task `arithmetic` alone."""
     stage_one: StageOneConfig
     stage_two: StageTwoConfig
     settling: SettlingConfig = SettlingConfig()
     eval_problems: int = Field(default=500, ge=1)
+    """At most so many held-out problems in each of the figures."""
     output: Path
     """Folder of the checkpoint."""
     seed: Seed = 0
+
+    @model_validator(mode="after")
+    def _corpus_is_read(self) -> WarmstartConfig:
+        if self.task != "arithmetic" and self.corpus != CorpusConfig():
+            raise ValueError(f"corpus is not read by the task {self.task}; leave it out, or set task: arithmetic")
+        return self

@@ -108,3 +108,10 @@ def solution(problem: Problem, careful: float, rng: random.Random) -> str:
         lines.append(f"{expression(str(value), problem.chain[done : done + take])}={result}")
         value, done = result, done + take
     return "\n".join([*lines, f"\\boxed{{{problem.answer}}}"])
+
+
+def demonstrations(seed: int, operations: Sequence[int], careful: float) -> Iterator[tuple[str, str]]:
+    """An endless stream of training problems, each with a solution."""
+    rng = random.Random(seed)
+    for problem in problems(seed, operations, held_out=False):
+        yield problem.text, solution(problem, careful, rng)

@@ -30,6 +30,8 @@ _PHRASES = {
 _MISTAKES = {"plus": "minus", "minus": "plus", "larger": "smaller", "smaller": "larger"}
 _NUMBERS = range(2, 10)
 _CASES = 5
+CARELESS = 0.5
+"""Chance that a demonstration of the warm start has a mistake in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +100,19 @@ def tasks(seed: int, *, held_out: bool) -> Iterator[Task]:
     while True:
         rng.shuffle(pool)
         yield from pool
+
+
+def held_out_tasks() -> list[Task]:
+    """Every task that is never trained on, shuffled, always in the same order."""
+    count = sum(is_held_out(task.text) for task in all_tasks())
+    return list(itertools.islice(tasks(0, held_out=True), count))
+
+
+def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
+    """An endless stream of training tasks, each with a program, which is careless at times."""
+    rng = random.Random(seed)
+    for task in tasks(seed, held_out=False):
+        yield task.text, demonstration(task, CARELESS, rng)
 
 
 def demonstration(task: Task, careless: float, rng: random.Random) -> str:

@@ -1,0 +1,82 @@
+"""The warm start, in miniature, on every task: the result is a whole checkpoint, and its record says how it was made."""
+
+import hashlib
+import json
+from typing import get_args
+
+import pytest
+import torch
+
+from ouro_rl.config.loader import load_config
+from ouro_rl.config.warmstart import TaskName, WarmstartConfig
+from ouro_rl.core.errors import UserError
+from ouro_rl.model.checkpoint import load_policy
+from ouro_rl.model.tiny_tokenizer import make_tokenizer
+from ouro_rl.tasks.function_writing import CARELESS
+from ouro_rl.warmstart.run import TASKS, batches, run_warmstart
+from rewards.sandbox import ladder
+from tests.references.places import REPOSITORY
+from tests.references.tiny_warmstart import config_of
+
+TWO_OPERATIONS = {"operations": [1, 2]}
+
+
+def record_of(folder):
+    return json.loads((folder / "warmstart.json").read_text())
+
+
+def test_every_task_of_the_config_can_be_taught():
+    assert set(TASKS) == set(get_args(TaskName))
+
+
+def test_arithmetic_is_learned_and_the_checkpoint_is_whole(tmp_path, capsys):
+    assert run_warmstart(config_of(tmp_path, one=30, two=2, settling=2, corpus=TWO_OPERATIONS)) == tmp_path
+    model, tokenizer = load_policy(str(tmp_path), torch.float32)
+    record = record_of(tmp_path)
+    stage_one_rows = [row for row in record["history"] if row["stage"] == "Stage I"]
+    assert stage_one_rows[-1]["losses"][-1] < stage_one_rows[0]["losses"][-1] - 0.5
+    assert {"fixed 1", "fixed 3", "threshold 0.5", "sample"} <= {row["name"] for row in record["figures"]}
+    assert record["config"]["corpus"]["operations"] == [1, 2]
+    assert "fixed 3, 2 operations" in capsys.readouterr().out
+    assert model.config.total_ut_steps == 3
+    assert tokenizer.chat_template and tokenizer.eos_token == "<|im_end|>"
+
+
+def test_function_writing_is_taught_by_the_same_command(tmp_path, capsys):
+    if reason := ladder.unavailable("bubblewrap") and ladder.unavailable("landlock"):
+        pytest.skip(f"NOT TESTED, no sandbox: {reason}")
+    run_warmstart(config_of(tmp_path, one=2, task="function_writing"))
+    load_policy(str(tmp_path), torch.float32)
+    record = record_of(tmp_path)
+    assert set(record["held_out"]) == {"sampled", "sampled depth", "greedy", "greedy depth"}
+    assert json.loads(capsys.readouterr().out) == record["held_out"]
+    assert record["careless"] == CARELESS and record["config"]["task"] == "function_writing"
+    assert "corpus" not in record["config"], "which it does not read"
+
+
+def test_the_code_example_starts_from_function_writing():
+    assert load_config(WarmstartConfig, [REPOSITORY / "configs/code_warmstart.yaml"]).task == "function_writing"
+
+
+def test_a_corpus_that_is_not_read_is_refused(tmp_path):
+    job = tmp_path / "job.yaml"
+    job.write_text("task: function_writing\nstage_one: {steps: 1}\nstage_two: {steps: 1}\noutput: out\n")
+    load_config(WarmstartConfig, [job])
+    with pytest.raises(UserError, match="corpus is not read by the task function_writing; leave it out"):
+        load_config(WarmstartConfig, [job], ["corpus.careful=0.9"])
+
+
+@pytest.mark.parametrize("task,digest", [("arithmetic", "1b0755b2534d3e7b"), ("function_writing", "c5297eb7604f11a1")])
+def test_the_draws_are_what_made_the_published_checkpoints(task, digest):
+    stream = TASKS[task].demonstrations(config_of("unused", task=task), 0)
+    text = "".join("\n".join(next(stream)) for _ in range(50))
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
+
+
+def test_demonstrations_are_masked_to_the_answer_and_padded_behind():
+    tokenizer = make_tokenizer()
+    ids, mask = next(batches(config_of("unused"), tokenizer, seed=0))(6)
+    for row, kept in zip(ids, mask, strict=True):
+        answer = tokenizer.decode(row[kept])
+        assert answer.endswith("}<|im_end|>") and "\\boxed{" in answer
+        assert tokenizer.decode(row).startswith("<|im_start|>user\n")
