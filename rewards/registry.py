@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from ouro_rl.core.errors import UserError
+from ouro_rl.core.user_functions import FORMS, load_function
 from rewards.code_grader.reward import CodeReward
-from rewards.custom.loading import _FORMS, load_function
 from rewards.math_grader.reward import MathReward
 from rewards.spec import RewardSpec
 from rewards.text_rewards import ExactReward, FormatReward, LengthReward, RegexReward
@@ -27,14 +27,16 @@ def load_reward(spec: RewardSpec | str, **built_in_options: Any) -> Callable[...
     """The reward function of a spec, with TRL's signature; custom functions are imported here and come as they are, without
     the spec's kwargs (`scorer.check_reward` imports them elsewhere).
 
-    Raises UserError (at most three lines, with the mend) when it cannot be imported or its options are unknown."""
+    Raises UserError (at most two lines, with the fix) when it cannot be imported or its options are unknown."""
     spec = RewardSpec(spec) if isinstance(spec, str) else spec
     if not spec.built_in:
-        return load_function(spec.name)
+        return load_function(spec.name, "reward")
     if spec.name not in BUILT_IN:
         near = difflib.get_close_matches(spec.name, BUILT_IN, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise UserError(f"unknown reward {spec.name!r}{hint}: built in are {', '.join(BUILT_IN)}; {_FORMS}.")
+        raise UserError(
+            f"unknown reward {spec.name!r}{hint}: built in are {', '.join(BUILT_IN)}; for a function of your own, {FORMS}"
+        )
     factory = BUILT_IN[spec.name]
     options = {**built_in_options, **spec.kwargs}
     if spec.timeout_s is not None:
@@ -42,5 +44,5 @@ def load_reward(spec: RewardSpec | str, **built_in_options: Any) -> Callable[...
     known = getattr(factory, "OPTIONS", None) or tuple(inspect.signature(factory).parameters)
     for key in options:
         if key not in known:
-            raise UserError(f"reward {spec.name!r} has no option {key!r}: it has {', '.join(known)}.")
+            raise UserError(f"reward {spec.name!r} has no option {key!r}: it has {', '.join(known)}")
     return factory(**options)

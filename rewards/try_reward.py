@@ -14,7 +14,7 @@ from rewards.verdict import Verdict
 _WIDTH = 60
 
 
-def test_reward(
+def try_reward(
     spec: RewardSpec, path: Path, *, batch: int = 1, workers: int = 1, timeout_s: float = 10.0, limit: int | None = None
 ) -> Iterator[str | Verdict]:
     """Lines to print, as they come, and the verdicts behind them. `batch`: items in one call of a function that takes a

@@ -52,7 +52,7 @@ def run_test(arguments: argparse.Namespace) -> int:
 
     from ouro_rl.config.yaml12 import parse_yaml
     from rewards.spec import RewardSpec
-    from rewards.try_reward import summary_of, test_reward
+    from rewards.try_reward import summary_of, try_reward
     from rewards.verdict import Verdict
 
     try:
@@ -64,7 +64,7 @@ def run_test(arguments: argparse.Namespace) -> int:
     spec = RewardSpec(arguments.name, kwargs=options, adapter=arguments.adapter)
     check_reward(spec)
     verdicts = []
-    for line in test_reward(
+    for line in try_reward(
         spec, arguments.file, batch=arguments.batch, workers=arguments.workers, timeout_s=arguments.timeout, limit=arguments.limit
     ):  # fmt: skip
         if isinstance(line, Verdict):

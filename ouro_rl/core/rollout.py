@@ -11,7 +11,6 @@ from typing import Any, Literal
 
 from ouro_rl.core.sampling_params import DepthPolicy, TokenFilters
 
-
 FinishReason = Literal["stop", "length", "abort", "cancelled"]
 """Why a completion ended: `stop` at a stop token or stop string, `length` at `max_new_tokens`, `abort` when the rule `EarlyStop` gave it up,
 `cancelled` by the caller."""

@@ -8,6 +8,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -17,48 +18,77 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.own_names import refuse_clash
 
 FORMS = "name it as module.path:function or path/to/file.py:function"
+MOST_OF_AN_ERROR = 300
+"""Characters of the user's own error that are shown."""
 
 
 @functools.cache
 def load_function(name: str, key: str) -> Callable[..., Any]:
-    """The function `name`; `key` is the config key that names it, for the errors.
+    """The function `name`; `key` is the config key or the kind of function that errors begin with.
 
     Raises UserError of at most two lines when it cannot be had. Loaded once in a process."""
+    subject = f"{key} {name!r}"
     source, _, attribute = name.rpartition(":")
     if not source or not attribute:
-        raise UserError(f"{key}: {name!r} names no {'function' if source else 'module'}; {FORMS}")
-    if not source.endswith(".py"):
-        refuse_clash(source, f"{key}: {name!r}")
-    try:
-        module = _file(Path(source)) if source.endswith(".py") else import_module(source)
-    except (Exception, SystemExit) as error:  # a user's module may raise anything
-        explain_clash(error, f"{key}: {name!r}")
-        what = " ".join(f"{type(error).__name__}: {error}".split())[:300]
-        raise UserError(f"{key}: {name!r} cannot be imported ({what});\n  {FORMS}") from error
+        raise UserError(f"{subject}: no {'function' if source else 'module'} is named; {FORMS}")
+    module = _load_file(subject, Path(source)) if source.endswith(".py") else _load_module(subject, source)
     function = getattr(module, attribute, None)
-    if not callable(function):
+    if function is None:
         have = [entry for entry, value in vars(module).items() if callable(value) and not entry.startswith("_")]
         near = difflib.get_close_matches(attribute, have, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "check the name after the colon"
-        raise UserError(f"{key}: {source} has no function {attribute!r}; {hint}")
+        raise UserError(f"{subject}: {source} has no function {attribute!r}; {hint}")
+    if not callable(function):
+        raise UserError(f"{subject}: {attribute!r} is of type {type(function).__name__}, not a function; {FORMS}")
     return function
 
 
-def explain_clash(error: BaseException, where: str) -> None:
+def _load_module(subject: str, source: str) -> ModuleType:
+    refuse_clash(source, subject)
+    _search_in(Path.cwd())  # which the console script's own sys.path does not have
+    try:
+        return importlib.import_module(source)
+    except (Exception, SystemExit) as error:  # a user's module may raise anything
+        _explain_clash(error, subject)
+        missing = isinstance(error, ModuleNotFoundError) and source.startswith(error.name or "\0")
+        fix = (
+            f"run from the folder that holds {source.split('.')[0]}, or name the file: path/to/file.py:function"
+            if missing
+            else f"fix {source} so that `python -c 'import {source}'` works"
+        )
+        raise UserError(f"{subject} cannot be imported: {_describe(error)}\n  {fix}") from error
+
+
+def _load_file(subject: str, path: Path) -> ModuleType:
+    """Functions of one file share its module."""
+    if not path.is_file():
+        raise UserError(f"{subject}: there is no file {path} (looked in {Path.cwd()}); correct the path")
+    try:
+        return sys.modules.get(_module_name(path.resolve())) or _execute_file(path.resolve())
+    except (Exception, SystemExit) as error:
+        _explain_clash(error, subject)
+        fix = f"fix {path.name} so that `python {path.name}` works"
+        raise UserError(f"{subject} cannot be imported: {_describe(error)}\n  {fix}") from error
+
+
+def _describe(error: BaseException) -> str:
+    """One line: what was raised, and where."""
+    line = f"{type(error).__name__}: {error}".splitlines()[0][:MOST_OF_AN_ERROR]
+    if isinstance(error, SyntaxError):
+        return line  # it names file and line itself
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
+    return f"{line} ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else line
+
+
+def _explain_clash(error: BaseException, subject: str) -> None:
     """UserError when an import failed because it asked for a module of the user's by a name that is ours."""
     if isinstance(error, ImportError) and error.name:
-        refuse_clash(error.name, where)
+        refuse_clash(error.name, subject)
 
 
-def import_module(source: str) -> ModuleType:
-    """A module by its path, also where the console script's own sys.path has its own folder and not the user's."""
-    _search_in(Path.cwd())
-    return importlib.import_module(source)
-
-
-def execute_file(path: Path) -> ModuleType:
+def _execute_file(path: Path) -> ModuleType:
     """The module of a file, executed now. Raises what the file raises."""
-    path = path.resolve()
     _search_in(path.parent)  # so that a file can import its neighbours
     name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
@@ -71,13 +101,6 @@ def execute_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
-
-
-def _file(path: Path) -> ModuleType:
-    """Functions of one file share its module."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path} (looked in {Path.cwd()})")
-    return sys.modules.get(_module_name(path.resolve())) or execute_file(path)
 
 
 def _module_name(path: Path) -> str:

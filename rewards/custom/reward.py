@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from ouro_rl.core.user_functions import load_function
 from rewards.custom.adapters import call_batch, call_item, kind_of, rows_of
-from rewards.custom.loading import load_function
 from rewards.processes.pool import ProcessPool, Reply
 from rewards.spec import Adapter, RewardSpec
 from rewards.verdict import Verdict
@@ -15,7 +15,7 @@ from rewards.verdict import Verdict
 
 def make_handler(name: str, kwargs: dict[str, Any], adapter: Adapter) -> Callable[[dict[str, Any]], Any]:
     """Runs in a worker: imports the function (UserError when it cannot), then calls it once a batch or once an item."""
-    function = load_function(name)
+    function = load_function(name, "reward")
     kind = kind_of(function, adapter, name)
 
     def handle(payload: dict[str, Any]) -> Any:

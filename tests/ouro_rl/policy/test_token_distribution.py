@@ -247,8 +247,8 @@ def test_a_bad_processor_is_named(processors, name, message):
 
 
 @pytest.mark.parametrize("name, message", [
-    ("nowhere.py:f", "no file nowhere.py"), ("ouro_rl.nothing:f", "No module named"), ("ouro_rl.policy.token_distribution:entropi", "'entropy'"),
-    ("ouro_rl.policy.token_distribution", "names no module"),
+    ("nowhere.py:f", "there is no file nowhere.py"), ("ouro_rl.nothing:f", "No module named"), ("ouro_rl.policy.token_distribution:entropi", "'entropy'"),
+    ("ouro_rl.policy.token_distribution", "no module is named"),
 ])  # fmt: skip
 def test_a_processor_that_is_not_there(name, message):
     with pytest.raises(UserError, match=message):

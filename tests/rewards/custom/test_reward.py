@@ -13,13 +13,13 @@ import pytest
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.data.gold_answers import keep_gradable
-from rewards import reward_test
 from rewards.grade import grade_file
 from rewards.math_grader.golds import check_golds
 from rewards.math_grader.reward import MathReward
 from rewards.processes.pool import ProcessPool
 from rewards.scorer import Scorer, check_reward
 from rewards.spec import RewardSpec
+from rewards.try_reward import try_reward
 from tests.references.patience import HANG_S
 from tests.references.places import REPOSITORY
 
@@ -224,7 +224,7 @@ def test_reward_test_prints_every_item(plugin, tmp_path):
 def test_errors_name_the_row_of_the_file(plugin, tmp_path, function, batch, said):
     rows = [{"completion": said, "answer": "4"} for said in ("4", "4", "bad", "4")]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    printed = reward_test.test_reward(RewardSpec(f"{plugin}:{function}"), Path("rows.jsonl"), batch=batch, timeout_s=20)
+    printed = try_reward(RewardSpec(f"{plugin}:{function}"), Path("rows.jsonl"), batch=batch, timeout_s=20)
     lines = [line for line in printed if isinstance(line, str)]
     assert lines[3].split()[0] == "3" and said in lines[3]
 

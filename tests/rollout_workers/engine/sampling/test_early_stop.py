@@ -90,5 +90,5 @@ def test_a_function_of_the_user_gives_samples_up(tmp_path):
     with pytest.raises(RunError, match=r"rollout.early_stop.hook: .*broken raised KeyError: 'gone'"):
         engine.generate(requests, broken)
     missing = SamplingParams(max_new_tokens=12, early_stop=EarlyStop(hook=hook.replace("third", "thrid")))
-    with pytest.raises(UserError, match="rollout.early_stop.hook: .* has no function 'thrid'; did you mean 'third'"):
+    with pytest.raises(UserError, match="rollout.early_stop.hook .* has no function 'thrid'; did you mean 'third'"):
         engine.generate(requests, missing)
