@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ouro_rl.cli.argument_types import _count, _count_or_zero, _list_of, _share
+from ouro_rl.cli.argument_types import count, list_of, share, whole
 from ouro_rl.cli.eval_options import add_sampling_options, filters_of, stops_of
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.paths import check_writable, expand, path_option
@@ -20,10 +20,10 @@ def add_eval_arguments(command: argparse.ArgumentParser) -> None:
         "--benchmark", type=expand, required=True, metavar="NAME_OR_FILE", help="arithmetic, math500, or a .jsonl file"
     )
     command.add_argument("--data", type=path_option, metavar="FILE", help="the benchmark's problems from a .jsonl file")
-    command.add_argument("--depth", type=_list_of(_count), default=(), metavar="1,2,...", help="fixed numbers of loops")
+    command.add_argument("--depth", type=list_of(count), default=(), metavar="1,2,...", help="fixed numbers of loops")
     command.add_argument(
         "--exit-threshold",
-        type=_list_of(_share),
+        type=list_of(share),
         default=(),
         metavar="0.5,...",
         help="exit when the gate's CDF reaches it",
@@ -33,22 +33,20 @@ def add_eval_arguments(command: argparse.ArgumentParser) -> None:
         "--kv-rule", choices=list(KVRule), default=KVRule.LAST_EXITED, help="what is read of tokens that left early"
     )
     command.add_argument(
-        "--min-depth", type=_count, default=1, metavar="N", help="the gate is not asked before this loop"
+        "--min-depth", type=count, default=1, metavar="N", help="the gate is not asked before this loop"
     )
-    command.add_argument("--max-depth", type=_count, metavar="N", help="most loops of a token (default: the model's)")
-    command.add_argument("--samples", type=_count, default=1, metavar="K", help="1: greedy; more: at temperature 1")
+    command.add_argument("--max-depth", type=count, metavar="N", help="most loops of a token (default: the model's)")
+    command.add_argument("--samples", type=count, default=1, metavar="K", help="1: greedy; more: at temperature 1")
     add_sampling_options(command)
-    command.add_argument("--limit", type=_count, metavar="N", help="at most this many problems")
-    command.add_argument("--max-new-tokens", type=_count, metavar="N", help="default: 64 for arithmetic, else 2048")
+    command.add_argument("--limit", type=count, metavar="N", help="at most this many problems")
+    command.add_argument("--max-new-tokens", type=count, metavar="N", help="default: 64 for arithmetic, else 2048")
     command.add_argument(
         "--assistant-prefix",
         default="",
         metavar="TEXT",
         help="start of every answer, such as '<think>\\n' (\\n is a line break)",
     )
-    command.add_argument(
-        "--workers", type=_count_or_zero, default=0, metavar="N", help="Ray rollout actors; 0: in process"
-    )
+    command.add_argument("--workers", type=whole(0), default=0, metavar="N", help="Ray rollout actors; 0: in process")
     command.add_argument("--out", type=path_option, required=True, metavar="DIR", help="folder for eval.json")
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 
-from ouro_rl.config.section import function_name
-from ouro_rl.core.paths import expand
+from ouro_rl.cli.argument_types import number, share, user_function, whole
 from ouro_rl.core.sampling_params import TokenFilters
+
+LARGEST_MIN_P = 0.999
+"""A share of 1 would leave the likeliest token alone, which is greedy decoding."""
 
 
 def add_sampling_options(command: argparse.ArgumentParser) -> None:
@@ -17,23 +18,25 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
         metavar="X",
         help="of the tokens (default: 0, greedy, with one sample; else 1)",
     )
-    command.add_argument("--top-k", type=whole, default=0, metavar="N", help="only so many of the most likely tokens")
+    command.add_argument(
+        "--top-k", type=whole(0), default=0, metavar="N", help="only so many of the most likely tokens"
+    )
     command.add_argument(
         "--top-p",
-        type=number(0.0, 1.0, above=True),
+        type=share,
         default=1.0,
         metavar="X",
         help="only the likeliest, of this probability",
     )
     command.add_argument(
         "--min-p",
-        type=number(0.0, 0.999),
+        type=number(0.0, LARGEST_MIN_P),
         default=0.0,
         metavar="X",
         help="only tokens with this share of the likeliest's",
     )
     command.add_argument(
-        "--logit-processor", type=_function, action="append", default=[], metavar="NAME",
+        "--logit-processor", type=user_function, action="append", default=[], metavar="NAME",
         help="module.path:function or file.py:function; may be repeated",
     )  # fmt: skip
     command.add_argument(
@@ -44,7 +47,7 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
         help="ends an answer (\\n is a line break); may be repeated",
     )
     command.add_argument(
-        "--stop-id", type=whole, action="append", default=[], metavar="ID", help="token that ends an answer"
+        "--stop-id", type=whole(0), action="append", default=[], metavar="ID", help="token that ends an answer"
     )
     command.add_argument(
         "--gate-temperature", type=number(0.0, above=True), default=1.0, metavar="X", help="of the exit gate"
@@ -60,36 +63,3 @@ def filters_of(arguments: argparse.Namespace) -> TokenFilters:
 
 def stops_of(arguments: argparse.Namespace) -> tuple[str, ...]:
     return tuple(text.replace("\\n", "\n") for text in arguments.stop)  # a shell passes the two characters
-
-
-def number(least: float, most: float | None = None, *, above: bool = False) -> Callable[[str], float]:
-    """A type for argparse: numbers from `least` (`above`: greater than it) to `most`."""
-
-    def parse(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = float("nan")
-        if (
-            not (value > least if above else value >= least)
-            or value == float("inf")
-            or (most is not None and value > most)
-        ):
-            bounds = f"{'above' if above else 'from'} {least:g}" + ("" if most is None else f" to {most:g}")
-            raise argparse.ArgumentTypeError(f"{text!r} is no number {bounds}")
-        return value
-
-    return parse
-
-
-def whole(text: str) -> int:
-    if not text.strip().isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 0")
-    return int(text)
-
-
-def _function(text: str) -> str:
-    try:
-        return function_name(expand(text))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error

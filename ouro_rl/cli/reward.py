@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ouro_rl.cli.argument_types import count, number
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import expand, path_option
 from ouro_rl.preflight.files import check_reward
@@ -30,10 +31,12 @@ def add_reward_commands(commands: Any) -> None:
     command.add_argument(
         "--adapter", choices=("auto", "trl", "verl", "plain"), default="auto", help="how a function is called"
     )
-    command.add_argument("--batch", type=_count, default=1, metavar="N", help="items in a call, where it takes a batch")
-    command.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help="for one call")
-    command.add_argument("--workers", type=_count, default=1, metavar="N", help="processes of a built-in")
-    command.add_argument("--limit", type=_count, metavar="N", help="at most this many rows")
+    command.add_argument("--batch", type=count, default=1, metavar="N", help="items in a call, where it takes a batch")
+    command.add_argument(
+        "--timeout", type=number(0.0, above=True), default=10.0, metavar="SECONDS", help="for one call"
+    )
+    command.add_argument("--workers", type=count, default=1, metavar="N", help="processes of a built-in")
+    command.add_argument("--limit", type=count, metavar="N", help="at most this many rows")
     text = "the math reward beside plain Math-Verify, on labelled pairs of answers"
     command = inner.add_parser("bench", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.set_defaults(run=run_bench)
@@ -44,7 +47,7 @@ def add_reward_commands(commands: Any) -> None:
         metavar="FILE.jsonl",
         help="rows with `gold`, `prediction`, `expected_equal`",
     )
-    command.add_argument("--workers", type=_count, default=2, metavar="N", help="processes")
+    command.add_argument("--workers", type=count, default=2, metavar="N", help="processes")
 
 
 def run_test(arguments: argparse.Namespace) -> int:
@@ -84,9 +87,3 @@ def run_bench(arguments: argparse.Namespace) -> int:
             f"{file.name}: {tallies[0].pairs} pairs; {left_out} left out, which depend on a policy\n\n{markdown(tallies)}\n"
         )
     return 0
-
-
-def _count(text: str) -> int:
-    if not text.strip().isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1")
-    return int(text)

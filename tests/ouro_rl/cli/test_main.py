@@ -166,7 +166,7 @@ MISTAKES = {
     ),
     "eval top-p": (
         ["eval", "--model", "good", "--benchmark", "arithmetic", "--top-p", "0", "--out", "o"],
-        ["--top-p", "'0' is no number above 0 to 1"],
+        ["--top-p", "'0' is not a number greater than 0 and at most 1"],
     ),
     "eval processor": (
         ["eval", "--model", "good", "--benchmark", "arithmetic", "--logit-processor", "mine", "--out", "o"],
@@ -184,7 +184,10 @@ MISTAKES = {
         ["reward", "test", "math", "rows.jsonl", "--kwargs", "[1"],
         ["--kwargs [1", "no mapping"],
     ),
-    "reward test with no time": (["reward", "test", "math", "rows.jsonl", "--timeout", "nan"], ["timeout_s > 0"]),
+    "reward test with no time": (
+        ["reward", "test", "math", "rows.jsonl", "--timeout", "nan"],
+        ["'nan' is not a number greater than 0"],
+    ),
     "rows too deep": (["grade", "deep.jsonl", "--reward", "math"], ["deep.jsonl, line 1", "recursion"]),
     "rows with a huge number": (["grade", "digits.jsonl", "--reward", "math"], ["digits.jsonl, line 1", "4300 digits"]),
     "rows with no messages": (["grade", "texts.jsonl", "--reward", "math"], ["texts.jsonl, row 1", "not of messages"]),
