@@ -3,6 +3,7 @@
 # make test-levels  the tests of invariance as on older processors: at each level that this machine has
 # make sandbox      install bubblewrap, in which the reward `code` runs programs (Debian and its kin, as root or with sudo)
 # make lint         style, formatting and import rules
+# make docs         write docs/configuration.md anew, from the config classes
 # make lock         write the exact versions that all of this installs anew: the newest that pyproject.toml allows
 # make test-latest  the quick tests with the newest of everything, whatever the bounds, in .venv-latest; says what is newer
 # make clean        remove caches and build leftovers (never .venv or runs/)
@@ -42,7 +43,7 @@ endef
 # A .venv that was moved, or whose interpreter is gone, counts as unfinished.
 $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python -c '' 2>/dev/null || rm -f $(READY) $(READY_DEV))
 
-.PHONY: help quickstart test test-levels test-latest sandbox lint lock clean
+.PHONY: help quickstart test test-levels test-latest sandbox lint docs lock clean
 help:
 	@sed -n 's/^# make/make/p' Makefile
 
@@ -73,6 +74,9 @@ lint: $(READY_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+
+docs: $(READY)
+	$(BIN)/python -m ouro_rl.config.reference > docs/configuration.md
 
 lock:
 	@$(choose_python); set -e; tools=$$(mktemp -d); trap 'rm -rf "$$tools"' EXIT; \

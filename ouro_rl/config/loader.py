@@ -236,15 +236,15 @@ def _known_keys(cls: type[Section], at: str = "") -> Iterator[tuple[str, str]]:
     for name, field in cls.model_fields.items():
         path = f"{at}{name}"
         yield path, field.description or ""
-        if section := _section_of(field.annotation):
+        if section := section_of(field.annotation):
             yield from _known_keys(section, f"{path}.")
 
 
-def _section_of(annotation: Any) -> type[Section] | None:
+def section_of(annotation: Any) -> type[Section] | None:
     """The section that a field holds, by itself or in a tuple."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
-    return next((section for part in get_args(annotation) if (section := _section_of(part))), None)
+    return next((section for part in get_args(annotation) if (section := section_of(part))), None)
 
 
 def _about(cls: type[Section], key: Key) -> str:
@@ -258,7 +258,7 @@ def _how_to_set(cls: type[Section], key: Key) -> str:
     """What to write for a missing key, or for the required keys of a missing section."""
     section: Any = cls
     for part in key:
-        section = section and isinstance(part, str) and _section_of(section.model_fields[part].annotation)
+        section = section and isinstance(part, str) and section_of(section.model_fields[part].annotation)
     needed = [name for name, field in section.model_fields.items() if field.is_required()] if section else []
     names = [f"{_dotted(key)}.{name}" for name in needed] or [_dotted(key)]
     return f"set {' and '.join(names)} in the file, or as {names[0]}=... on the command line"

@@ -60,23 +60,26 @@ class RolloutConfig(Section):
     workers: int = Field(default=0, ge=0)
     """Ray rollout actors; 0 samples in the trainer's process."""
     worker_cpus: float = Field(default=1, gt=0)
+    """CPUs of each actor: one torch thread per CPU."""
     worker_gpus: float = Field(default=0, ge=0)
+    """GPUs of each actor; a fraction shares one."""
     max_batch: int = Field(default=256, ge=1)
     """Sequences alive at once on one worker, at most."""
     kv_memory_gib: float | None = Field(default=None, gt=0)
     """Memory for keys and values on one worker, in GiB: kept for any load. When it is full the last sequences wait and are computed
-    again. None: as much as `max_batch` sequences need."""
+    again. null: as much as `max_batch` sequences need."""
     prefill_rows: int | None = Field(default=2048, ge=1)
-    """Prompt positions in one pass on one worker, at most, so that long prompts do not hold up those that decode. None: all."""
+    """Prompt positions in one pass on one worker, at most, so that long prompts do not hold up those that decode. null: all."""
     exact: bool = True
     """Workers and trainer compute a token in the same way to the bit, whatever its company, where there are kernels for it (in C for the
     CPU, fp32 and bf16; in Triton for GPUs). It costs time where bf16 products are instructions of the CPU, which then get tiles of one
     height, and on GPUs, whose products then get tiles of one size."""
     max_new_tokens: int = Field(default=64, ge=1)
+    """The longest completion, in tokens."""
     temperature: float = Field(default=1.0, gt=0)
     """Of the tokens, as a policy: in rollouts and in the loss, as all that follows down to `logit_processors`."""
     top_k: int = Field(default=0, ge=0)
-    """Only so many of the most likely tokens (and ties with the last of them); 0: all."""
+    """Only this many of the most likely tokens (and ties with the last of them); 0: all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
     """Only the most likely tokens that together have this probability; 1: all."""
     min_p: float = Field(default=0.0, ge=0, lt=1)
@@ -89,6 +92,7 @@ class RolloutConfig(Section):
     stop_strings: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     """Texts that end a completion: its last token is the one that completes the text, and what graders see ends with it."""
     exit_rule: ExitRuleConfig = ExitRuleConfig()
+    """How deep a token goes."""
     gate_temperature: float = Field(default=1.0, gt=0)
     """Of the exit gate, as a policy: above 1 depths are explored more evenly."""
     kv_rule: Rule = KVRule.LAST_EXITED
@@ -97,9 +101,9 @@ class RolloutConfig(Section):
     min_depth: int = Field(default=1, ge=1)
     """The gate is not asked before this loop."""
     max_depth: int | None = Field(default=None, ge=1, le=MOST_LOOPS)
-    """Most loops of a token; may be more than the model was trained with. None: as many as those."""
+    """Most loops of a token; may be more than the model was trained with. null: as many as those."""
     early_stop: EarlyStopConfig | None = None
-    """When to give hopeless samples up. None: never."""
+    """When to give hopeless samples up. null: never."""
 
     @model_validator(mode="after")
     def _fits(self) -> RolloutConfig:

@@ -1,7 +1,7 @@
 """How the threads of a parallel region wait for each other: briefly awake, then asleep.
 
-OpenMP's default is to spin for milliseconds. On a machine that has other work, the thread that the others wait for is not running, and what
-spins takes its processor: training was 3 to 9 times slower, sampling up to 30 times (docs/performance.md, "Waiting threads").
+OpenMP's default is to spin for milliseconds. On a machine that has other work, the thread that the others wait for is not running, and the
+spinning ones take its processor: training was 3 to 9 times slower, sampling up to 30 times (docs/engine.md, "How threads wait").
 """
 
 from __future__ import annotations

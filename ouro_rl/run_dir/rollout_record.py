@@ -9,7 +9,7 @@ from ouro_rl.core.rollout import ScoredRollout
 
 
 def rollout_record(scored: ScoredRollout, advantage: float, step: int, tokens: list[str]) -> dict[str, Any]:
-    """One line of `rollouts/*.jsonl` (DESIGN: run directory). `tokens` is the text of each completion token."""
+    """One line of `rollouts/*.jsonl` (docs/architecture.md, "Run directory"). `tokens` is the text of each completion token."""
     rollout = scored.rollout
     return {
         "step": step,

@@ -81,7 +81,7 @@ Tests = AssertTests | CaseTests | ScriptTests
 
 
 def read_tests(row: Mapping[str, Any]) -> Tests:
-    """The tests of a row: `tests` in one of the forms of DESIGN section 5 (or its JSON text), MBPP's `test_list` with
+    """The tests of a row: `tests` in one of the forms of docs/rewards.md (or its JSON text), MBPP's `test_list` with
     `test_imports`, HumanEval's `test` with `entry_point` and, for the helpers in it, `prompt`. Raises TestsUnusable."""
     tests = _given(row)
     if isinstance(tests, str) and tests.lstrip()[:1] in ("[", "{"):

@@ -1,26 +1,105 @@
-"""README's tree names every module that there is, and none that is gone."""
+"""The documents name what there is: folders, layers, files, links; the README stays short; generated pages are current."""
 
 import re
+import tomllib
+from pathlib import Path
 
+import pytest
+
+from ouro_rl.config.loader import known_keys, section_of
+from ouro_rl.config.reference import page
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.config.warmstart import WarmstartConfig
 from tests.references.places import REPOSITORY
 
+PACKAGES = ("ouro_rl", "rollout_workers", "rewards", "tests")
+README_LINES = 150
+DOCUMENTS = sorted(
+    str(path.relative_to(REPOSITORY))
+    for path in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("tests/*.md"))
+)
+ARCHITECTURE = REPOSITORY / "docs" / "architecture.md"
+TOP_FOLDERS = (*PACKAGES, "configs", "docs")
 
-def test_the_tree_is_whole():
-    text = (REPOSITORY / "README.md").read_text()
-    tree = text[text.index("## The tree") :]
-    named, folder = set(), ""
-    for line in tree[tree.index("```") :].splitlines()[1:]:
-        if line.startswith("```"):
-            break
-        if match := re.match(r"(\S+)/$", line):
-            folder = match[1]
-        elif match := re.match(r"    (\S+\.(?:py|c|h)) ", line):
-            named.add(f"{folder}/{match[1]}")
-    packages = [REPOSITORY / name for name in ("ouro_rl", "rollout_workers", "rewards")]
-    found = {
-        str(path.relative_to(REPOSITORY))
-        for package in packages
-        for path in package.rglob("*.[pch]*")
-        if path.suffix in {".py", ".c", ".h"} and not path.name.startswith("__")
+
+def links_of(text: str) -> list[str]:
+    """Targets of the links and images that lead into the repository."""
+    return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:", target)]
+
+
+def anchors_of(text: str) -> set[str]:
+    """What GitHub calls the headings of a page in links."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def paths_of(text: str) -> set[str]:
+    """Files and folders of the repository in backticks, without those that hold a placeholder."""
+    words = re.findall(r"`([^`\n]+)`", text)
+    return {word for word in words if re.fullmatch(rf"(?:{'|'.join(TOP_FOLDERS)})/[\w./\-]*", word)}
+
+
+def broken(document: Path) -> list[str]:
+    """Links of a document that lead nowhere."""
+    found = []
+    for target in links_of(document.read_text(encoding="utf-8")):
+        name, _, anchor = target.partition("#")
+        page = document.parent / name if name else document
+        if not page.exists() or (anchor and anchor not in anchors_of(page.read_text(encoding="utf-8"))):
+            found.append(target)
+    return found
+
+
+def test_the_search_finds_broken_links(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("# One word\n[a](page.md) [b](#one-word) [c](gone.md) ![d](#two) [e](https://example.org/x)")
+    assert broken(page) == ["gone.md", "#two"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_lead_somewhere(document):
+    assert broken(REPOSITORY / document) == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_paths_are_there(document):
+    named = paths_of((REPOSITORY / document).read_text(encoding="utf-8"))
+    assert {path for path in named if not (REPOSITORY / path).exists()} == set()
+
+
+def test_every_folder_has_its_line():
+    rows = re.findall(r"^\| `((?:[a-z_]+/)+)` \|", ARCHITECTURE.read_text(encoding="utf-8"), re.MULTILINE)
+    folders = {
+        f"{file.parent.relative_to(REPOSITORY)}/"
+        for package in PACKAGES
+        for file in (REPOSITORY / package).rglob("*.py")
     }
-    assert named == found
+    assert len(rows) == len(set(rows))
+    assert set(rows) == folders
+
+
+def test_the_layers_are_those_of_the_import_contract():
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    section = text[text.index("\n## Layers\n") : text.index("\n## Run directory\n")]
+    assert [row.replace("\\|", "|") for row in re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)] == layers
+
+
+def test_the_readme_is_short():
+    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= README_LINES
+
+
+def test_the_configuration_page_is_current():
+    written = (REPOSITORY / "docs" / "configuration.md").read_text(encoding="utf-8")
+    assert written == page(), "the config classes have changed: run `make docs`"
+
+
+@pytest.mark.parametrize("config", [TrainConfig, WarmstartConfig])
+def test_the_configuration_page_has_every_key(config):
+    written = set(re.findall(r"^\| `([^`]+)` \|", page(), re.MULTILINE))
+    keys = set(known_keys(config)) - {
+        name for name, field in config.model_fields.items() if section_of(field.annotation)
+    }
+    assert len(keys) > 20
+    assert keys <= {key.replace("[]", "") for key in written}
