@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.jsonl import read_jsonl
 from rewards.scorer import ItemScore, Scorer
@@ -51,7 +51,7 @@ def grade_file(
     back with `value`, `status`, `extracted`, `detail` and `ms`, in `out` or on standard output.
 
     timeout_s: seconds, for an item of a built-in reward and a batch of a custom one.
-    Raises UserError that names file, line and mend, for a missing file, a line that is no JSON object, a missing field."""
+    Raises UserError that names file, line and fix, for a missing file, a line that is no JSON object, a missing field."""
     spec = RewardSpec(reward) if isinstance(reward, str) else reward
     path = Path(path)
     rows = read_rows(path, required_fields(spec))
@@ -96,14 +96,14 @@ def read_rows(path: Path, required: Sequence[str] = ("completion",)) -> list[dic
             if name not in row:
                 have = ", ".join(sorted(row)) or "none"
                 raise UserError(
-                    f"{path}, row {number}: the field {name!r} is missing (it has {have}): add or rename it."
+                    f"{path}, row {number}: the field {name!r} is missing (it has {have}): add or rename it"
                 )
         if not isinstance(row["completion"], str | list):
             kind = type(row["completion"]).__name__
-            raise UserError(f"{path}, row {number}: `completion` is a {kind}: write a text, or a list of messages.")
+            raise UserError(f"{path}, row {number}: `completion` is a {kind}: write a text, or a list of messages")
         if isinstance(row["completion"], list) and not all(isinstance(message, dict) for message in row["completion"]):
             raise UserError(
-                f"{path}, row {number}: `completion` is a list, but not of messages ({{role: ..., content: ...}})."
+                f"{path}, row {number}: `completion` is a list, but not of messages ({{role: ..., content: ...}})"
             )
         rows.append(row)
     return rows
@@ -121,16 +121,15 @@ def _result(score: ItemScore, label: str) -> dict[str, Any]:
 
 
 def _write(lines: list[str], out: str | Path | None) -> None:
+    """`out` may be the input: it is replaced when all is written."""
     text = "\n".join(lines) + "\n"
     if out is None:
         sys.stdout.write(text)
         return
-    part = Path(f"{out}.part")  # renamed when whole, so that `out` may be the input, and is never half written
     try:
-        part.write_text(text, encoding="utf-8")
-        os.replace(part, out)
+        write_atomically(Path(out), [text])
     except OSError as error:
-        raise UserError(f"{out}: cannot be written: {error.strerror}: choose another file with --out.") from error
+        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another file with --out") from error
 
 
 def _summary(scores: list[ItemScore], label: str) -> GradeSummary:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.bench.predictions import FIGURES, Figure
+from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
 
 SCHEMA = 1
@@ -44,10 +45,7 @@ def assemble(
 
 
 def write_json(results: Mapping[str, Any], path: Path) -> None:
-    """Whole or not at all."""
-    beside = path.with_name(path.name + ".tmp")
-    beside.write_text(json.dumps(results, indent=1) + "\n")
-    beside.replace(path)
+    write_atomically(path, [json.dumps(results, indent=1), "\n"])
 
 
 def read_json(path: Path) -> dict[str, Any]:
