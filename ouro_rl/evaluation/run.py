@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import platform
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
-import ouro_rl
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.progress import say
 from ouro_rl.core.rollout import Prompt
@@ -25,6 +22,7 @@ from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.policy.exit_gate import check_depth_policy
+from ouro_rl.run_dir.versions import versions_of
 from rollout_workers.pool import RolloutPool, describe_start
 
 SHORT_ANSWER, LONG_ANSWER = 64, 2048
@@ -143,7 +141,6 @@ def _load_problems(request: EvalRequest, tokenizer: Any) -> list[Prompt]:
 def _record(
     request: EvalRequest, params: SamplingParams, problems: int, dtype: str, rows: Sequence[EvalRow]
 ) -> dict[str, Any]:
-    packages = ("torch", "transformers", "math-verify")
     return {
         "model": request.model,
         "benchmark": request.benchmark,
@@ -160,9 +157,5 @@ def _record(
         **asdict(request.depth_policy),
         "seed": request.seed,
         "rows": [asdict(row) for row in rows],
-        "versions": {
-            "ouro-rl": ouro_rl.__version__,
-            "python": platform.python_version(),
-            **{package: version(package) for package in packages},
-        },
+        "versions": versions_of(("torch", "transformers", "math-verify")),
     }

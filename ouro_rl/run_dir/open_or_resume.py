@@ -1,19 +1,17 @@
-"""Where a training run is written, and whether an earlier one may be gone on with."""
+"""Where a training run is written, and whether an earlier one can be resumed."""
 
 from __future__ import annotations
 
-import platform
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
-import ouro_rl
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.yaml12 import parse_yaml, to_yaml
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable, kind_of, put, same_place, texts_in
 from ouro_rl.run_dir.run_dir import RunDir
+from ouro_rl.run_dir.versions import versions_of
 
 MAY_CHANGE = {
     ("run", "dir"), ("trainer", "steps"), ("trainer", "checkpoint_every"), ("trainer", "keep_checkpoints"),
@@ -54,9 +52,7 @@ def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path 
 
 def record_of(config: TrainConfig) -> dict:
     """What `config.yaml` holds: the whole configuration, and under `about` where it ran."""
-    packages = ("torch", "transformers", "trl", "accelerate", "ray", "math-verify")
-    versions = {"ouro-rl": ouro_rl.__version__, "python": platform.python_version()}
-    versions |= {package: version(package) for package in packages}
+    versions = versions_of(("torch", "transformers", "trl", "accelerate", "ray", "math-verify"))
     return {**config.model_dump(mode="json"), "about": {"versions": versions, "commit": own_commit()}}
 
 
