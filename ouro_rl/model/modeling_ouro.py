@@ -28,6 +28,9 @@ from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, Ouro
 from ouro_rl.model.replay import LoopedParts, replay
 from ouro_rl.model.transformers_seams import CACHE_NAMES, given_cache, model_output, named
 
+GATE_PARAMETERS = ("early_exit_gate.weight", "early_exit_gate.bias")
+"""How the names of the exit gate's parameters end, whatever wraps the model. The MLPs' `gate_proj` are not gates."""
+
 
 @model_output
 class OuroModelOutput(ModelOutput):

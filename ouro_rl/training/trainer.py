@@ -27,6 +27,7 @@ from trl import GRPOTrainer
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Prompt, ScoredRollout
+from ouro_rl.model.modeling_ouro import GATE_PARAMETERS
 from ouro_rl.policy.exit_gate import check_depth_policy, decision_entropy, decision_logprobs, tempered
 from ouro_rl.run_dir.rollout_record import rollout_record
 from ouro_rl.run_dir.run_dir import RunDir
@@ -39,8 +40,6 @@ from ouro_rl.training.step_metrics import StepMetrics
 from ouro_rl.training.token_logprobs import token_reader
 from ouro_rl.training.trl_config import MEAN_SHARE, gap_limit, grpo_config
 
-GATE_PARAMETERS = ("early_exit_gate.weight", "early_exit_gate.bias")
-"""By full name: the MLPs' `gate_proj` are no gates."""
 PRICE_FILE = "gate_price.json"
 
 RolloutSource = Callable[[Sequence[Prompt], int], tuple[list[ScoredRollout], dict[str, float]]]

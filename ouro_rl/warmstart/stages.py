@@ -11,11 +11,19 @@ from tqdm import tqdm
 
 from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule
-from ouro_rl.model.modeling_ouro import OuroForCausalLM
+from ouro_rl.model.modeling_ouro import GATE_PARAMETERS, OuroForCausalLM
 from ouro_rl.policy.exit_gate import exit_quantiles, log_stay
 from ouro_rl.warmstart.losses import loop_cross_entropies, stage_one_loss, stage_two_loss
 
-GATE = ("model.early_exit_gate.weight", "model.early_exit_gate.bias")
+SETTLING_WARMUP = 20
+"""Updates over which the learning rate of `settling` grows: its optimizer starts without moments on a trained body."""
+ADAM_BETAS = (0.9, 0.98)
+"""The second is below AdamW's 0.999: a warm start has hundreds of updates, not thousands."""
+MAX_GRAD_NORM = 1.0
+LAST_LR_SHARE = 0.02
+"""Share of the peak learning rate that is left at the end of a stage."""
+HISTORY_EVERY = 50
+"""Updates between two entries of the history: sparse, because it is kept beside the weights."""
 
 
 def padded(pairs: Sequence[tuple[list[int], list[int]]], pad_token_id: int) -> tuple[Tensor, Tensor]:
@@ -51,7 +59,7 @@ def stage_two(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[
             loop_losses = loop_cross_entropies(model.lm_head(states), ids[:, 1:][mask[:, 1:]])
         return stage_two_loss(loop_losses, model.model.gate_logits(states)), loop_losses.mean(1)
 
-    gate = [parameter for name, parameter in model.named_parameters() if name in GATE]
+    gate = [parameter for name, parameter in model.named_parameters() if name.endswith(GATE_PARAMETERS)]
     return train(model, "Stage II", config.stage_two, batches, loss_of, gate)
 
 
@@ -68,8 +76,8 @@ def settling(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[d
         loss = loop_cross_entropies(logits.unsqueeze(0), ids[mask]).mean()
         return loss, loss.detach().view(1)
 
-    body = [parameter for name, parameter in model.named_parameters() if name not in GATE]
-    return train(model, "settling", config.settling, batches, loss_of, body, warmup=20)
+    body = [parameter for name, parameter in model.named_parameters() if not name.endswith(GATE_PARAMETERS)]
+    return train(model, "settling", config.settling, batches, loss_of, body, warmup=SETTLING_WARMUP)
 
 
 def draw_depths(gate_logits: Tensor) -> Tensor:
@@ -87,7 +95,7 @@ def train(
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
     ]
-    optimizer = torch.optim.AdamW(groups, lr=stage.lr, betas=(0.9, 0.98))
+    optimizer = torch.optim.AdamW(groups, lr=stage.lr, betas=ADAM_BETAS)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: warmup_cosine(step, warmup, stage.steps))
     history = []
     bar = tqdm(range(stage.steps), desc=name, mininterval=2)
@@ -95,11 +103,11 @@ def train(
         ids, mask = next(batches)(stage.batch_size)
         loss, parts = loss_of(step, ids, mask)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
         optimizer.step()
         model.zero_grad(set_to_none=True)
         schedule.step()
-        if step % 50 == 0 or step + 1 == stage.steps:
+        if step % HISTORY_EVERY == 0 or step + 1 == stage.steps:
             rounded = [round(x, 4) for x in parts.tolist()]
             history.append({"stage": name, "step": step, "loss": round(loss.item(), 4), "losses": rounded})
             bar.set_postfix_str(f"loss {loss.item():.3f} ({' '.join(f'{x:.3f}' for x in rounded)})")
@@ -121,8 +129,9 @@ def loop_states_of(model: OuroForCausalLM, ids: Tensor, mask: Tensor) -> tuple[T
 
 
 def warmup_cosine(step: int, warmup: int, steps: int) -> float:
-    """Share of the peak learning rate: linear up, then half a cosine down to 2 %."""
+    """Share of the peak learning rate: linear up, then half a cosine down to `LAST_LR_SHARE`."""
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)
-    return 0.02 + 0.98 * 0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item())
+    fall = 0.5 * (1 + torch.cos(torch.tensor(progress * torch.pi)).item())
+    return LAST_LR_SHARE + (1 - LAST_LR_SHARE) * fall
