@@ -1,11 +1,11 @@
 """Side-by-side benchmarks, `ouro-rl bench NAME`: every figure comes from running things here and now, beside what it is compared with.
 
-    model      a random model of Ouro's form, prompts, and the trace of depths that makes every engine do the same work
-    clock      one timed call of the engine or of `generate()`; rounds of several, taken in turns
-    limit      what the machine can do at best (reading, multiplying), and what a pass must cost at least
+    workload   a random model of Ouro's form, prompts, and the trace of depths that makes every engine do the same work
+    timing     one timed call of the engine or of `generate()`; rounds of several, taken in turns
+    roofline   what the machine can do at best (reading, multiplying), and what a pass must cost at least
     rollout, replay, exact, cache, group, curves     the benchmarks
     predictions  what was expected of each figure, before it was measured
-    report     JSON, the table, the page
+    results, page   JSON and the table; the page `docs/performance.md`
 
 This file is read by the command line before anything heavy is imported.
 """

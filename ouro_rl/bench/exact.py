@@ -5,7 +5,7 @@ replay is timed on one group and counted as often as groups make up the batch.
 
     exact_cost   (rollout + replay seconds with `model.model.exact` true) / (the same with false) - 1
 
-So rollout and replay weigh what they take. The rollouts run together (see `clock`), the replays take turns. Where the kernels compute each
+So rollout and replay weigh what they take. The rollouts run together (see `timing`), the replays take turns. Where the kernels compute each
 row by itself whatever is asked (`one_path`), both sides are one code, and what is left to see is the noise of measuring.
 """
 

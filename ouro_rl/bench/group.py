@@ -2,7 +2,7 @@
 
     group_speedup   seconds of the whole call with `share_prompts=False` / with the prompt shared
 
-Sharing computes the prompt once, keeps it once, and lets attention read it once for the group. Both run together (see `clock`).
+Sharing computes the prompt once, keeps it once, and lets attention read it once for the group. Both run together (see `timing`).
 """
 
 from __future__ import annotations

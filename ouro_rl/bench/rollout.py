@@ -13,14 +13,14 @@ All runs have the same model, prompts (as many different ones as samples) and nu
     no_exit_small    the adaptive path (gate asked, depths drawn) with a gate that never says leave
     gate_small       depths drawn from a gate with random weights: they depend on the states, and the batch drains at the end
 
-The first three run together, and the others (see `clock`). Ratios are of tokens/s while decoding, slice by slice:
+The first three run together, and the others (see `timing`). Ratios are of tokens/s while decoding, slice by slice:
 
     adaptive_vs_generate       adaptive / generate; of the whole call, prefill included: `adaptive_vs_generate_whole_call`; and
                                adaptive_small / generate_bf16_small, both over that quarter: `adaptive_vs_generate_bf16_b16`
     continuous_share_of_bound  (adaptive / fixed) / (4 / mean depth)
     continuous_vs_sync_b16     adaptive_small / lockstep_small
     no_exit_overhead           seconds a loop of no_exit_small / those of fixed_small - 1
-    share_of_limit             seconds of adaptive's decode window at the limit / as measured; see `limit`
+    share_of_limit             seconds of adaptive's decode window at the limit / as measured; see `roofline`
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class CodeReward:
         allow_unsafe_code: bool = False,
     ) -> None:
         """timeout_s: seconds for a program with all its tests; test_timeout_s: for one test. A program that takes longer
-        fails the tests it has not passed by then; see `code_budget` for a busy machine. memory_mb: its address space; tmp_mb: its /tmp, in MiB.
+        fails the tests it has not passed by then; see `time_budget` for a busy machine. memory_mb: its address space; tmp_mb: its /tmp, in MiB.
         all_or_nothing: 1.0 when every test passes, else 0.0. thinking: the prompt opens the thought.
 
         Prints the sandbox it has chosen; raises UserError when there is none, unless `allow_unsafe_code`."""

@@ -1,6 +1,6 @@
 """Is this completion's final answer the gold answer? Strings first, Math-Verify and sympy only when strings do not decide.
 
-`grade_answer` is pure, but sympy can take for ever: training calls it in `process_pool` workers, through `math_reward`."""
+`grade_answer` is pure, but sympy can take for ever: training calls it in killable processes, through `rewards.math_grader.reward`."""
 
 from __future__ import annotations
 

@@ -41,7 +41,9 @@ def equal(gold_text: str, answer_text: str, policy: MathPolicy) -> bool:
     """Whether two parsed expressions are the same. An expression that cannot be parsed equals nothing."""
     from math_verify import verify
 
-    logging.getLogger("math_verify").setLevel(logging.ERROR)  # it warns that its own timeout is off: see process_pool
+    logging.getLogger("math_verify").setLevel(
+        logging.ERROR
+    )  # it warns that its own timeout is off: see rewards.processes.pool
     gold, answer = parse(gold_text), parse(answer_text)
     if gold is None or answer is None:
         return False

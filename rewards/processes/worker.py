@@ -1,4 +1,4 @@
-"""The child's side of `process_pool`: a fresh interpreter that answers one request at a time.
+"""The child's side of `rewards.processes.pool`: a fresh interpreter that answers one request at a time.
 
 Requests come as pickles from the parent, which is trusted; answers go back as JSON on a private descriptor, so that what
 a reward prints cannot be taken for an answer, and the parent never unpickles what a child says. An answer carries its

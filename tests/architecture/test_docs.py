@@ -103,3 +103,39 @@ def test_the_configuration_page_has_every_key(config):
     }
     assert len(keys) > 20
     assert keys <= {key.replace("[]", "") for key in written}
+
+
+def modules_of(text: str) -> set[str]:
+    """Dotted names in backticks that begin with one of the packages whose names are not sections of a config too."""
+    return set(re.findall(r"`((?:ouro_rl|rollout_workers)(?:\.\w+)+)`", text))
+
+
+def is_there(name: str) -> bool:
+    """Whether a dotted name is a folder, a module, or something that is written in one."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        place = REPOSITORY.joinpath(*parts[:length])
+        file = place.with_suffix(".py") if place.with_suffix(".py").exists() else place / "__init__.py"
+        if file.exists():
+            return (
+                length == len(parts) or re.search(rf"\b{parts[length]}\b", file.read_text(encoding="utf-8")) is not None
+            )
+    return False
+
+
+def test_the_search_finds_names():
+    assert modules_of("see `ouro_rl.core.jsonl` and `rewards.functions`") == {"ouro_rl.core.jsonl"}
+    names = ("ouro_rl.core", "ouro_rl.launch", "ouro_rl.launch.run_training", "ouro_rl.gone", "ouro_rl.launch.gone")
+    assert [is_there(name) for name in names] == [True, True, True, False, False]
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_what_the_code_cites_is_there(package):
+    gone = set()
+    for file in (REPOSITORY / package).rglob("*"):
+        if file.suffix in {".py", ".c", ".h"} and file != Path(__file__):
+            text = file.read_text(encoding="utf-8")
+            cited = {path for path in paths_of(text) if path.rpartition(".")[2] in {"py", "c", "h", "md"}}
+            gone |= {f"{file.name}: {path}" for path in cited if not (REPOSITORY / path).exists()}
+            gone |= {f"{file.name}: {name}" for name in modules_of(text) if not is_there(name)}
+    assert gone == set()

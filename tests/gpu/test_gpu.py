@@ -1,4 +1,4 @@
-"""Kernels, engine and replay on a CUDA device: `pytest -m gpu -s`. What can be tested without one is in test_triton_kernels.py and
+"""Kernels, engine and replay on a CUDA device: `pytest -m gpu -s`. What can be tested without one is in test_gpu_kernels.py and
 test_static_passes.py."""
 
 import gc

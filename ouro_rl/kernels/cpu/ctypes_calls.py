@@ -29,7 +29,7 @@ class Attention(ctypes.Structure):
 
 
 class Layer(ctypes.Structure):
-    """`Layer` of stack.c."""
+    """`Layer` of layer_stack.c."""
 
     _fields_ = structure(
         qkv="p", out="p", gate_up="p", down="p", norm_1="p", norm_2="p", norm_3="p", norm_4="p", keys="p", values="p"

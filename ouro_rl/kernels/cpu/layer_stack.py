@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class NativeStack:
-    """`ouro_rl.kernels.interface.Stack` by stack.c. The norms' weights are rounded, and in fp32: see `kernels.rounded`."""
+    """`ouro_rl.kernels.interface.Stack` by layer_stack.c. The norms' weights are rounded, and in fp32: see `kernels.rounded`."""
 
     def __init__(
         self,

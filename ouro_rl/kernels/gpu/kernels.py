@@ -26,7 +26,7 @@ class TritonKernels:
     def __init__(self, sharing: int):
         self.sharing = sharing
         self.wide = False
-        """Whether exact products of many rows take large tiles: see `trial.widen`."""
+        """Whether exact products of many rows take large tiles: see `self_test.widen`."""
 
     def product(
         self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None = None

@@ -19,7 +19,7 @@ FULL = {"ROWS": 64, "COLUMNS": 32, "DEPTH": 32, "num_warps": 4, "num_stages": 3}
 them faster."""
 WIDE = {"ROWS": 128, "COLUMNS": 128, "DEPTH": 128, "num_warps": 8, "num_stages": 3}
 """Tiles in half precision for many rows, which read each number from the L2 cache less often. The steps over k are those of `HALF`; that a
-device's instructions for the one and the other add alike is for `trial` to find out."""
+device's instructions for the one and the other add alike is for `self_test` to find out."""
 WIDE_FROM = 512
 """Rows."""
 FEW = 4
