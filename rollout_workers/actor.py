@@ -33,6 +33,8 @@ def start_ray(workers: int, cpus: float, gpus: float) -> bool:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     # Ray's coming default; naming it keeps a warning off the progress bar. Workers are told their device anyway.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    # Ray's own is 15: on a machine with other work the trainer would wait for workers that hardly run.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     address = os.environ.get("RAY_ADDRESS")
     local = {} if address else {"num_cpus": max(os.cpu_count() or 1, math.ceil(workers * cpus))}
     # Ray puts the working directory first on the workers' search path.

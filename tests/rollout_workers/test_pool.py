@@ -71,7 +71,7 @@ def test_reads_the_shape_from_a_folder_and_casts_weights(model, tmp_path):
         assert len(pool.rollout(REQUESTS, PARAMS)) == 15
 
 
-def test_two_actors_give_the_same_rollouts(expected, actors):
+def test_two_actors_give_the_same_rollouts(model, expected, actors):
     progress = []
     rollouts = actors.rollout(REQUESTS, PARAMS, on_progress=lambda *now: progress.append(now))
     assert_same(rollouts, expected, in_company(model))
@@ -104,6 +104,12 @@ def test_rollouts_are_told_of_while_others_run(model, expected, actors, monkeypa
     )
 
 
+def test_actors_do_not_give_way_to_other_processes(actors):
+    """Ray's own workers do: on a busy machine the trainer would wait for them."""
+    niceness = ray.get([actor.__ray_call__.remote(lambda _: os.nice(0)) for actor in actors.remote.actors])
+    assert niceness == [os.nice(0)] * 2
+
+
 def test_one_actor_gives_the_same_rollouts(model, expected, actors):
     """Joins the Ray that is there, and leaves it running."""
     with RolloutPool(1, model.config.to_dict(), max_batch=2, device="cpu", cpus=0.25) as pool:
@@ -117,7 +123,7 @@ def test_an_actor_s_own_errors_come_through(actors):
         actors.rollout(REQUESTS, SamplingParams(max_new_tokens=1000))
 
 
-def test_a_dead_actor_is_started_again(expected, actors):
+def test_a_dead_actor_is_started_again(model, expected, actors):
     import ray
 
     victim = actors.remote.actors[1]
