@@ -32,7 +32,7 @@ from ouro_rl.training.rollout_source import GroupSampler
 from ouro_rl.training.trainer import OuroGRPOTrainer
 from rewards.scorer import Scorer
 from rewards.spec import RewardSpec
-from rollout_workers.pool import RolloutPool, describe_start
+from rollout_workers.pool import RolloutPool, describe_start, make_pool
 
 LONGEST_WAIT = timedelta(days=1)
 """The other processes wait for the first one's rollouts and evaluations."""
@@ -58,7 +58,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         # From here on the run is there: what cannot be loaded leaves no folder behind, and has started no workers.
         opened = [open_run_folder(config, resume=resume)] if processes.is_main_process else [None]
         run_dir, checkpoint = broadcast_object_list(opened)[0]
-        pool = cleanup.enter_context(make_pool(config)) if processes.is_main_process else None
+        pool = cleanup.enter_context(start_pool(config)) if processes.is_main_process else None
         # Ray has a handler of its own. Outside the updates there is nothing to save: end at once, the workers too.
         signal.signal(signal.SIGTERM, _interrupt)
         examine, sampler, summary = None, None, {}
@@ -164,7 +164,7 @@ def print_closing(summary: dict, report) -> None:
     print(f"{summary['steps']} updates in {summary['minutes']:.1f} minutes. Report: {report}")
 
 
-def make_pool(config: TrainConfig) -> RolloutPool:
+def start_pool(config: TrainConfig) -> RolloutPool:
     """The rollout workers of a config. UserError when actors would leave this machine's GPUs idle, and disagree with the trainer."""
     rollout = config.rollout
     if rollout.workers and not rollout.worker_gpus and torch.cuda.is_available():
@@ -172,11 +172,8 @@ def make_pool(config: TrainConfig) -> RolloutPool:
             "rollout.worker_gpus is 0: the actors would sample on the CPU while the trainer is on a GPU.\n"
             "Set rollout.worker_gpus (a share of a GPU each), or hide the GPUs with CUDA_VISIBLE_DEVICES= ."
         )
-    return RolloutPool(
-        rollout.workers, config.model.path, dtype=config.model.dtype, max_batch=rollout.max_batch,
-        kv_memory_gib=rollout.kv_memory_gib, prefill_rows=rollout.prefill_rows, exact=rollout.exact,
-        cpus=rollout.worker_cpus, gpus=rollout.worker_gpus,
-    )  # fmt: skip
+    engine = rollout.engine(config.model.dtype)
+    return make_pool(rollout.workers, config.model.path, engine, cpus=rollout.worker_cpus, gpus=rollout.worker_gpus)
 
 
 def make_scorer(config: TrainConfig) -> Scorer:

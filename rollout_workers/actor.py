@@ -12,6 +12,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import OuroRLError, RunError, UserError
 from ouro_rl.core.own_names import pinning_hook, working_directory_clashes
 from rollout_workers.engine.stats import Progress
@@ -58,11 +59,20 @@ class ActorWorkers:
     An actor that dies (killed, out of memory) is started again with the last weights, and asked once more: the same seeds give
     the same rollouts. A warning says so. When that fails too: `RunError`."""
 
-    def __init__(self, count: int, *arguments: Any, cpus: float, gpus: float, **keywords: Any):
+    def __init__(
+        self,
+        count: int,
+        model_config: Mapping[str, Any] | str,
+        engine: EngineConfig,
+        *,
+        threads: int,
+        cpus: float,
+        gpus: float,
+    ):
         self.owns_ray = start_ray(count, cpus, gpus)
         # Two threads in each actor: one works, one answers how far it is.
         remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)(RolloutWorker)
-        self._start: Callable[[], Any] = lambda: remote.remote(*arguments, **keywords)
+        self._start: Callable[[], Any] = lambda: remote.remote(model_config, engine, threads=threads)
         self.actors = [self._start() for _ in range(count)]
         self._wants = f"{count} rollout workers with {cpus:g} CPUs and {gpus:g} GPUs each"
         self._started = False

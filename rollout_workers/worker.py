@@ -9,6 +9,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
@@ -27,13 +28,8 @@ class RolloutWorker:
     def __init__(
         self,
         model_config: Mapping[str, Any] | str | os.PathLike,
+        engine: EngineConfig,
         *,
-        dtype: str = "float32",
-        max_batch: int = 256,
-        kv_memory_gib: float | None = None,
-        prefill_rows: int | None = None,
-        exact: bool = True,
-        device: str = "auto",
         threads: int | None = None,
     ):
         import torch
@@ -44,16 +40,17 @@ class RolloutWorker:
 
         if threads is not None:
             torch.set_num_threads(threads)
+        device = engine.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         is_content = isinstance(model_config, Mapping)
         config = OuroConfig(**model_config) if is_content else OuroConfig.from_pretrained(model_config)
         with torch.device("meta"):  # no random weights: they are overwritten anyway
             model = OuroForCausalLM(config)
-        model = model.to(getattr(torch, dtype)).to_empty(device=device).eval()
+        model = model.to(getattr(torch, engine.dtype)).to_empty(device=device).eval()
         model.tie_weights()
-        model.model.exact = exact
-        self.engine = RolloutEngine(model, max_batch=max_batch, kv_memory_gib=kv_memory_gib, prefill_rows=prefill_rows)
+        model.model.exact = engine.exact
+        self.engine = RolloutEngine(model, engine)
         self.version: int | None = None
         self._progress = (0, 0)
         self._finished: list[tuple[int, Rollout]] = []

@@ -14,6 +14,7 @@ from typing import Any
 
 from ouro_rl.bench.timing import Say, run_engine
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.sampling_params import ExitRule
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.engine.engine import RolloutEngine
@@ -28,7 +29,7 @@ def bench_cache(sizes: Sizes, say: Say) -> dict[str, Any]:
     for name, count, group in (("alone", sizes.cache_batch, 1), ("group", sizes.group, sizes.group)):
         say(f"samples: {name}")
         seeds = trace_seeds(model, sizes, count, sizes.tokens)
-        engine = RolloutEngine(model, max_batch=count)
+        engine = RolloutEngine(model, EngineConfig(max_batch=count))
         requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=group)
         prompts = len(requests) * (sizes.prompt - 1) * sizes.loops * engine.cache.page_bytes
         adaptive, full = (run_engine(engine, requests, sizes.tokens, rule) for rule in (ExitRule(), full_rule))

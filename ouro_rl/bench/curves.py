@@ -15,6 +15,7 @@ from typing import Any
 from ouro_rl.bench.roofline import Machine, Prober, window_costs
 from ouro_rl.bench.timing import Say, run_engine
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.engine.engine import RolloutEngine
 
@@ -48,7 +49,7 @@ def point(
     """One place of a curve."""
     seeds = trace_seeds(model, sizes, count, sizes.curve_tokens)
     requests = make_requests(sizes, seeds, prompt=prompt, group=group)
-    engine = RolloutEngine(model, max_batch=count)
+    engine = RolloutEngine(model, EngineConfig(max_batch=count))
     runs, machines = [], [prober.measure()]
     for _ in range(REPEATS):
         runs.append(run_engine(engine, requests, sizes.curve_tokens))

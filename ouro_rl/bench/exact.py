@@ -21,6 +21,7 @@ import torch
 from ouro_rl.bench.replay import first_samples, group_batch, replay_once, trainer_model
 from ouro_rl.bench.timing import Say, TimedCall, excess, ratios, run_together, spread, take_turns, warm_up
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.kernels.ops import KernelOps
 from ouro_rl.kernels.processor import has_bf16_products
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
@@ -38,7 +39,7 @@ class Side:
         self.sizes = sizes
         self.model, self.trained = bench_model(sizes), trainer_model(sizes)
         self.model.model.exact = self.trained.model.exact = exact
-        self.engine = RolloutEngine(self.model, max_batch=sizes.batch)
+        self.engine = RolloutEngine(self.model, EngineConfig(max_batch=sizes.batch))
         seeds = trace_seeds(self.model, sizes, sizes.batch, sizes.tokens)
         self.requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=sizes.group)
 

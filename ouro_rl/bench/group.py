@@ -1,6 +1,6 @@
 """`ouro-rl bench group`: one group of 16 samples of one prompt of 256 tokens, 64 new tokens each, along the trace.
 
-    group_speedup   seconds of the whole call with `share_prompts=False` / with the prompt shared
+    group_speedup   seconds of the whole call with every sample computing the prompt (`Unshared`) / with the prompt shared
 
 Sharing computes the prompt once, keeps it once, and lets attention read it once for the group. Both run together (see `timing`).
 """
@@ -12,8 +12,16 @@ from typing import Any
 
 from ouro_rl.bench.timing import Run, Say, TimedCall, ratios, run_together, spread, warm_up
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError
 from rollout_workers.engine.engine import RolloutEngine
+from rollout_workers.engine.scheduling.policy import SchedulingPolicy
+
+
+class Unshared(SchedulingPolicy):
+    """Every sample computes and keeps its whole prompt."""
+
+    shares_prefixes = False
 
 
 def bench_group(sizes: Sizes, say: Say) -> dict[str, Any]:
@@ -21,9 +29,10 @@ def bench_group(sizes: Sizes, say: Say) -> dict[str, Any]:
     model = bench_model(sizes)
     seeds = trace_seeds(model, sizes, sizes.group, sizes.tokens)
     requests = make_requests(sizes, seeds, prompt=sizes.group_prompt, group=sizes.group)
+    config = EngineConfig(max_batch=sizes.group)
     engines = {
-        "shared": RolloutEngine(model, max_batch=sizes.group),
-        "unshared": RolloutEngine(model, max_batch=sizes.group, share_prompts=False),
+        "shared": RolloutEngine(model, config),
+        "unshared": RolloutEngine(model, config, policy=Unshared()),
     }
     say("warming up")
     for engine in engines.values():

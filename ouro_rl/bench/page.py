@@ -26,12 +26,12 @@ DEFINITIONS = """\
 - **adaptive against generate()**: transformers' own, greedy, one batch without padding, 4 loops; in bf16, or with the same weights cast to fp32
   where a probe says that this is faster (torch emulates bf16 products on CPUs that have no instructions for them).
 - **share of 4 / mean depth**: (tokens/s adaptive / tokens/s of the same engine at fixed 4) / (4 / 2.5), while decoding.
-- **against synchronous compaction**: the same engine, where who has a token waits until all have theirs (`choose_rows=lockstep`), both at batch 16.
+- **against synchronous compaction**: the same engine, where who has a token waits until all have theirs (`Lockstep` in `ouro_rl/bench/rollout.py`), both at batch 16.
 - **when no token exits**: the adaptive path with a gate that never says leave, against fixed 4; seconds a loop, while
   decoding, at batch 16, where what is not matrix products weighs more than at 64.
 - **share of the limit**: each pass at max(bytes / read bandwidth, FLOP / GEMM rate), both by the best of several ways and the best
   that was measured between the passes of the same eighth; over the seconds that these took.
-- **group**: the whole call, against the same engine with `share_prompts=False`.
+- **group**: the whole call, against the same engine where every sample computes its prompt (`Unshared` in `ouro_rl/bench/group.py`).
 - **replay**: the functions of the trainer's loss on one group (its prompt once, at full depth), fp32 master weights computing in bf16.
 - **exact**: rollout and replay of one batch (2 groups of 16, 32 new tokens) with `model.model.exact` true, against false.
 - **KV bytes**: pages of the completions' positions at the engine's peak, 32 new tokens.

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ouro_rl.bench.timing import BY_GATE, Say, ratios, run_engine, spread, take_turns
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.sampling_params import ExitRule, TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy.exit_gate import decision_logprobs
@@ -64,7 +65,7 @@ def group_batch(sizes: Sizes, rule: ExitRule = BY_GATE) -> dict[str, Tensor]:
     model = bench_model(sizes)
     seeds = trace_seeds(model, sizes, sizes.group, sizes.tokens)
     requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=sizes.group)
-    run = run_engine(RolloutEngine(model, max_batch=sizes.group), requests, sizes.tokens, rule)
+    run = run_engine(RolloutEngine(model, EngineConfig(max_batch=sizes.group)), requests, sizes.tokens, rule)
     advantages = torch.linspace(-1, 1, sizes.group)
     returns = gate_returns(advantages, depth_matrix(run.rollouts), sizes.loops, PRICE)
     return collate(run.rollouts, advantages, returns, 0)

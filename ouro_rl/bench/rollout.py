@@ -9,7 +9,7 @@ All runs have the same model, prompts (as many different ones as samples) and nu
     generate_bf16_small   generate() at batch 16 in bf16, as a user calls it, for the first quarter of the tokens; where bf16 is the faster it is
                      what `generate` is
     *_small          at batch 16: `adaptive_small`, `fixed_small`, and
-    lockstep_small   synchronous compaction (`choose_rows=lockstep`), along the trace
+    lockstep_small   synchronous compaction (`Lockstep`), along the trace
     no_exit_small    the adaptive path (gate asked, depths drawn) with a gate that never says leave
     gate_small       depths drawn from a gate with random weights: they depend on the states, and the batch drains at the end
 
@@ -31,6 +31,7 @@ from functools import partial, reduce
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ouro_rl.bench.roofline import Machine, Prober, slice_limits, window_costs
 from ouro_rl.bench.timing import (
@@ -48,11 +49,13 @@ from ouro_rl.bench.timing import (
     warm_up,
 )
 from ouro_rl.bench.workload import NEVER, Sizes, bench_model, make_requests, set_gate, trace_bias, trace_seeds
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.sampling_params import ExitRule
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from rollout_workers.engine.engine import RolloutEngine, all_rows, lockstep
+from rollout_workers.engine.engine import RolloutEngine
 from rollout_workers.engine.kv_cache import page_bytes
+from rollout_workers.engine.scheduling.policy import SchedulingPolicy
 from rollout_workers.engine.scheduling.scheduler import SPARE_TOKENS
 
 GATE_SPREAD = 1.0
@@ -64,6 +67,16 @@ SAY_EVERY = 8
 """Tokens between two lines of progress."""
 
 
+class Lockstep(SchedulingPolicy):
+    """Synchronous compaction: a sample that has its token waits until all samples have theirs."""
+
+    runs_all_rows = False
+
+    def choose_rows(self, live: Tensor, loops: Tensor) -> Tensor:
+        inside_a_token = live[loops.index_select(0, live) > 1]
+        return inside_a_token if len(inside_a_token) else live
+
+
 class Contestants:
     """The runs, by name. They share a model, but for its gate: each sets its own before its passes."""
 
@@ -72,12 +85,12 @@ class Contestants:
         seeds = trace_seeds(self.model, sizes, sizes.batch, sizes.tokens)
         self.requests = make_requests(sizes, seeds, prompt=sizes.prompt)
 
-    def engine(self, count: int, choose_rows=all_rows) -> RolloutEngine:
+    def engine(self, count: int, policy: SchedulingPolicy | None = None) -> RolloutEngine:
         """With pools that have their size from the start, in memory that was touched: none grow in a timed pass."""
         sizes = self.sizes
         pages = count * (sizes.prompt + sizes.tokens + SPARE_TOKENS) * sizes.loops  # so that nobody waits
         gib = pages * page_bytes(self.model.config, torch.bfloat16) / 2**30
-        engine = RolloutEngine(self.model, max_batch=count, kv_memory_gib=gib, choose_rows=choose_rows)
+        engine = RolloutEngine(self.model, EngineConfig(max_batch=count, kv_memory_gib=gib), policy=policy)
         for pool in (*engine.cache.keys, *engine.cache.values):
             pool.zero_()
         return engine
@@ -90,7 +103,7 @@ class Contestants:
         gate = copy.deepcopy(self.model.model.early_exit_gate)
         set_gate(gate, trace_bias(self.sizes) if bias is None else bias, spread=gate_spread)
         prepare = partial(setattr, self.model.model, "early_exit_gate", gate)
-        engine = self.engine(count, lockstep if sync else all_rows)
+        engine = self.engine(count, Lockstep() if sync else None)
         return TimedCall(engine, self.requests[:count], tokens or self.sizes.tokens, rule, prepare)
 
     def big(self) -> dict[str, TimedCall]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from ouro_rl.config.section import Section, UserFunction
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import MOST_LOOPS, DepthPolicy, EarlyStop, ExitRule, TokenFilters
 
@@ -119,6 +120,16 @@ class RolloutConfig(Section):
             return None
         bounds = f"min_depth ({self.min_depth}) and max_depth ({self.max_depth or 'of the model'})"
         return f"`fixed` {rule.value:g} lies outside of rollout's {bounds}; change its value or the bounds"
+
+    def engine(self, dtype: str) -> EngineConfig:
+        """`dtype` is the model's, in which it computes."""
+        return EngineConfig(
+            dtype=dtype,
+            max_batch=self.max_batch,
+            kv_memory_gib=self.kv_memory_gib,
+            prefill_rows=self.prefill_rows,
+            exact=self.exact,
+        )
 
     def depth_policy(self) -> DepthPolicy:
         return DepthPolicy(

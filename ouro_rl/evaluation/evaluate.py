@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from tqdm import tqdm
 
@@ -17,14 +17,7 @@ from ouro_rl.core.summary_stats import mean_depth, wilson_interval
 from ouro_rl.model.tokenizer import completion_texts
 from rewards.scorer import Scorer
 from rewards.spec import RewardSpec
-
-
-class Pool(Protocol):
-    """What evaluation needs of `rollout_workers.pool.RolloutPool`."""
-
-    def rollout(
-        self, requests: Sequence[RolloutRequest], params: SamplingParams, on_progress: Any = None
-    ) -> list[Rollout]: ...
+from rollout_workers.pool import RolloutPool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +42,7 @@ class EvalRow:
 
 
 def evaluate(
-    pool: Pool,
+    pool: RolloutPool,
     prompts: Sequence[Prompt],
     params: SamplingParams,
     *,

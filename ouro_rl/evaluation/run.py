@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ouro_rl.core.atomic_write import write_atomically
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.progress import say
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, TokenFilters
@@ -23,7 +24,7 @@ from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.policy.exit_gate import check_depth_policy
 from ouro_rl.run_dir.versions import versions_of
-from rollout_workers.pool import RolloutPool, describe_start
+from rollout_workers.pool import describe_start, make_pool
 
 SHORT_ANSWER, LONG_ANSWER = 64, 2048
 """Most tokens of an answer, on `arithmetic` and on anything else, when none are asked for."""
@@ -96,7 +97,7 @@ def run_eval(request: EvalRequest) -> Path:
     with ExitStack() as cleanup:
         gpus = 1 if cuda and request.workers else 0
         pool = cleanup.enter_context(
-            RolloutPool(request.workers, request.model, dtype=dtype, max_batch=MAX_BATCH, cpus=1, gpus=gpus)
+            make_pool(request.workers, request.model, EngineConfig(dtype=dtype, max_batch=MAX_BATCH), cpus=1, gpus=gpus)
         )
         say(describe_start(request.workers))
         pool.publish(model.state_dict(), 0)

@@ -13,7 +13,7 @@ from transformers.trainer_utils import SaveStrategy
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.data.prompts import load_prompts
-from ouro_rl.launch import make_pool, make_scorer, sampling_params
+from ouro_rl.launch import make_scorer, sampling_params, start_pool
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.run_dir.run_dir import RunDir
@@ -64,7 +64,7 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
         yield Finding(name="gold answers", passed=len(bad) < len(golds), detail=detail + ("; left out" if bad else ""))
         prompts = [prompt for i, prompt in enumerate(prompts) if i not in bad]
     yield memory_estimate(config, model)
-    with make_pool(config) as pool, make_scorer(config) as scorer:
+    with start_pool(config) as pool, make_scorer(config) as scorer:
         pool.publish(model.state_dict(), 0)
         prints = pool.fingerprints()
         yield Finding(

@@ -18,7 +18,7 @@ from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.tokenizer import completion_texts, stop_token_ids
 from ouro_rl.tasks.function_writing import CARELESS, held_out_tasks
 from rewards.code_grader.reward import CodeReward
-from rollout_workers.pool import RolloutPool
+from rollout_workers.pool import make_pool
 
 MEDIAN_EXIT = ExitRule(kind="threshold", value=0.5)
 SAMPLED_EXIT = ExitRule(kind="sample")
@@ -49,7 +49,7 @@ def arithmetic_figures(model: OuroForCausalLM, tokenizer: Any, config: Warmstart
     asked += [(SAMPLED_EXIT, 1.0, operations)]
     asked += [(rule, 0.0, (count,)) for count in operations for rule in fixed]
     rows = []
-    with RolloutPool(0, model.config.to_dict()) as pool:
+    with make_pool(0, model.config.to_dict()) as pool:
         pool.publish(model.state_dict(), 0)
         for rule, temperature, counts in asked:
             prompts = load_benchmark("arithmetic", tokenizer=tokenizer, limit=config.eval_problems, operations=counts)
@@ -69,7 +69,7 @@ def function_writing_figures(model: OuroForCausalLM, tokenizer: Any, config: War
     prompts = render(pairs, tokenizer, ChatFormat(), "held-out tasks")
     requests = [RolloutRequest(prompt=prompt, seeds=(prompt.index,)) for prompt in prompts]
     figures = {}
-    with RolloutPool(0, model.config.to_dict()) as pool, contextlib.closing(CodeReward(all_or_nothing=True)) as code:
+    with make_pool(0, model.config.to_dict()) as pool, contextlib.closing(CodeReward(all_or_nothing=True)) as code:
         pool.publish(model.state_dict(), 0)
         for name, rule, temperature in (("sampled", SAMPLED_EXIT, 1.0), ("greedy", MEDIAN_EXIT, 0.0)):
             rollouts = pool.rollout(requests, _params(tokenizer, LONGEST_PROGRAM, rule, temperature))

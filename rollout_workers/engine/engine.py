@@ -8,11 +8,11 @@ writes the keys of all its rows before it attends.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
@@ -23,52 +23,31 @@ from rollout_workers.engine.forward import Forward
 from rollout_workers.engine.generation import Call, EngineParts
 from rollout_workers.engine.graphs.static_passes import StaticChoice
 from rollout_workers.engine.kv_cache import KVCache, page_bytes
+from rollout_workers.engine.scheduling.policy import SchedulingPolicy
 from rollout_workers.engine.scheduling.scheduler import SPARE_LENDERS
 from rollout_workers.engine.stats import EngineStats, OnRollout, Progress
 
 
-def all_rows(live: Tensor, loops: Tensor) -> Tensor:
-    """Every live sample runs in every pass. Slots [n], loops of the next pass by slot -> slots of the pass."""
-    return live
-
-
-def lockstep(live: Tensor, loops: Tensor) -> Tensor:
-    """Synchronous compaction, for comparison: who has a token waits until all have theirs. Takes and gives what `all_rows` does."""
-    under_way = live[loops.index_select(0, live) > 1]
-    return under_way if len(under_way) else live
-
-
 class RolloutEngine:
-    """Samples completions from a model whose depth varies by token.
+    """Samples completions from a model whose depth varies per token.
 
-    `max_batch` is the most samples alive at once; more may wait. `kv_memory_gib` is the most memory for keys and values, kept for
-    any load (None: as much as is needed); `prefill_rows` the most prompt positions in a pass (None: all that wait). The cache's
-    pools stay allocated between calls. `static_passes`: passes that a CUDA graph can repeat (None: on CUDA devices). `choose_rows` and
-    `share_prompts` are there for comparisons: see `lockstep`, and every sample computing its whole prompt."""
+    Of `config`, `dtype`, `device` and `exact` are the model's already. The cache's pools stay allocated between calls. `policy` decides
+    what runs in a pass, never what is sampled: the default one is the fastest."""
 
     def __init__(
-        self,
-        model: OuroForCausalLM,
-        *,
-        max_batch: int,
-        kv_memory_gib: float | None = None,
-        prefill_rows: int | None = None,
-        share_prompts: bool = True,
-        choose_rows: Callable[[Tensor, Tensor], Tensor] = all_rows,
-        static_passes: bool | None = None,
+        self, model: OuroForCausalLM, config: EngineConfig | None = None, *, policy: SchedulingPolicy | None = None
     ):
-        weights = model.model.embed_tokens.weight
-        self.model, self.max_batch, self.prefill_rows = model, max_batch, prefill_rows
-        self.share_prompts, self.choose_rows, self.kv_memory_gib = share_prompts, choose_rows, kv_memory_gib
-        max_pages = None
-        if kv_memory_gib is not None:
-            max_pages = max(2, int(kv_memory_gib * 2**30) // page_bytes(model.config, weights.dtype))
+        self.model, self.config, self.policy = model, config or EngineConfig(), policy or SchedulingPolicy()
+        weights, max_batch, max_pages = model.model.embed_tokens.weight, self.config.max_batch, None
+        if self.config.kv_memory_gib is not None:
+            max_pages = max(2, int(self.config.kv_memory_gib * 2**30) // page_bytes(model.config, weights.dtype))
         self.cache = KVCache(
             model.config, slots=2 * max_batch + SPARE_LENDERS, dtype=weights.dtype, device=weights.device,
             max_pages=max_pages,
         )  # fmt: skip
         self.forward = Forward(model, self.cache)
-        self.static = StaticChoice(self.forward, max_batch, static_passes if choose_rows is all_rows else False)
+        static_passes = self.config.static_passes if self.policy.runs_all_rows else False
+        self.static = StaticChoice(self.forward, max_batch, static_passes)
         parts = (self.forward.description, self.static.description)
         self.description = "; ".join(part for part in parts if part is not None)
         """Which code runs, and why."""
@@ -117,8 +96,7 @@ class RolloutEngine:
     def _parts(self) -> EngineParts:
         return EngineParts(
             model=self.model, cache=self.cache, forward=self.forward, static=self.static, stats=self.stats,
-            max_batch=self.max_batch, prefill_rows=self.prefill_rows, share_prompts=self.share_prompts,
-            choose_rows=self.choose_rows, clear=self.clear,
+            config=self.config, policy=self.policy, clear=self.clear,
         )  # fmt: skip
 
     def clear(self) -> None:
@@ -147,7 +125,7 @@ class RolloutEngine:
 
     def _check_memory(self, request: RolloutRequest, params: SamplingParams) -> None:
         """A sample that fits alone ends, whatever its company: the scheduler sees to it."""
-        if self.kv_memory_gib is None:
+        if self.config.kv_memory_gib is None:
             return
         length = len(request.prompt.token_ids)
         loops = params.depth_policy.max_loops(self.model.config.total_ut_steps)
@@ -155,6 +133,6 @@ class RolloutEngine:
         if pages > self.cache.pages - 1 - self.static.spare_pages:
             raise UserError(
                 f"prompt {request.prompt.index} has {length} tokens; with {params.max_new_tokens} new ones at {loops} loops its keys and "
-                f"values may take {pages * self.cache.page_bytes / 2**30:.3g} GiB, but rollout.kv_memory_gib is {self.kv_memory_gib:g}: "
+                f"values may take {pages * self.cache.page_bytes / 2**30:.3g} GiB, but rollout.kv_memory_gib is {self.config.kv_memory_gib:g}: "
                 "raise it, or lower rollout.max_new_tokens or data.max_prompt_tokens"
             )

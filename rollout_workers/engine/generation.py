@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.rollout import Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
@@ -17,6 +18,7 @@ from rollout_workers.engine.forward import Forward
 from rollout_workers.engine.graphs.static_passes import StaticChoice
 from rollout_workers.engine.kv_cache import KVCache
 from rollout_workers.engine.sampling.sampler import Sampler
+from rollout_workers.engine.scheduling.policy import SchedulingPolicy
 from rollout_workers.engine.scheduling.prefill import PrefillQueue
 from rollout_workers.engine.scheduling.scheduler import Admission, Sample, Scheduler
 from rollout_workers.engine.stats import EngineStats, OnRollout, Progress
@@ -34,13 +36,8 @@ class EngineParts:
     forward: Forward
     static: StaticChoice
     stats: EngineStats
-    max_batch: int
-    """Most samples alive at once."""
-    prefill_rows: int | None
-    """Most prompt positions in a pass; None: all that wait."""
-    share_prompts: bool
-    choose_rows: Callable[[Tensor, Tensor], Tensor]
-    """Slots of the live samples [n], loops of the next pass by slot -> slots of the pass."""
+    config: EngineConfig
+    policy: SchedulingPolicy
     clear: Callable[[], None]
     """Called when the call is left: forgets what it has left in the cache."""
 
@@ -58,13 +55,16 @@ class Call:
     ):
         self.params, self.policy_version, self.on_rollout = params, policy_version, on_rollout
         self.cache, self.forward, self.stats = parts.cache, parts.forward, parts.stats
-        self.choose_rows, self.clear = parts.choose_rows, parts.clear
+        self.choose_rows, self.clear = parts.policy.choose_rows, parts.clear
+        max_batch = parts.config.max_batch
         self.prefill = PrefillQueue(
-            parts.model.model.embed_tokens, parts.prefill_rows, leaves_gaps=parts.cache.rule.leaves_gaps
+            parts.model.model.embed_tokens, parts.config.prefill_rows, leaves_gaps=parts.cache.rule.leaves_gaps
         )
         self.static = parts.static.open(params)
-        self.scheduler = Scheduler(requests, parts.cache, self.prefill, parts.max_batch, share=parts.share_prompts)
-        self.sampler = self.static.sampler if self.static else Sampler(parts.model, params, parts.max_batch)
+        self.scheduler = Scheduler(
+            requests, parts.cache, self.prefill, max_batch, shares_prefixes=parts.policy.shares_prefixes
+        )
+        self.sampler = self.static.sampler if self.static else Sampler(parts.model, params, max_batch)
         self.rollouts: list[Rollout | None] = [None] * len(self.scheduler.waiting)
         self.device = parts.cache.table.device
         self.live = torch.empty(0, dtype=torch.int64, device=self.device)

@@ -11,6 +11,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
 from ouro_rl.kernels.gpu import select as gpu_kernels
@@ -47,7 +48,7 @@ def gpu_model(seed=0, dtype=torch.float32, **shape):
 def test_triton_kernels_work_here():
     """They were chosen, so they compiled and passed their trial; and fp32 agrees with the CPU over prompts and samples of many lengths."""
     model, requests = gpu_model(), make_requests([1, 63, 64, 65, 130])
-    engine = RolloutEngine(model, max_batch=32)
+    engine = RolloutEngine(model, EngineConfig(max_batch=32))
     assert isinstance(engine.forward.attention, KernelAttention), engine.description
     print(engine.description)
     params = SamplingParams(max_new_tokens=20, temperature=0.0, exit_rule=ExitRule(kind="fixed", value=3))
@@ -59,7 +60,7 @@ def plain(model, requests, params):
     """The same on the CPU."""
     there = OuroForCausalLM(model.config).to(next(model.parameters()).dtype).eval()
     load_state(there, model.state_dict())
-    return RolloutEngine(there, max_batch=32).generate(requests, params)
+    return RolloutEngine(there, EngineConfig(max_batch=32)).generate(requests, params)
 
 
 @pytest.mark.parametrize("exact", [True, False])
@@ -69,7 +70,7 @@ def test_graphs_give_what_their_passes_give(dtype, exact):
     model, requests = gpu_model(1, dtype), make_requests([1, 9, 70, 33, 5, 20])
     model.model.exact = exact
     params = SamplingParams(max_new_tokens=40, stop_token_ids=(3,))
-    graphed, uncaptured = (RolloutEngine(model, max_batch=13) for _ in range(2))
+    graphed, uncaptured = (RolloutEngine(model, EngineConfig(max_batch=13)) for _ in range(2))
     uncaptured.static.wrap = lambda run_pass: run_pass
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -86,8 +87,8 @@ def test_static_passes_give_what_ordinary_ones_give(dtype):
     """To the bit: rows do not depend on how many there are, in a bucket or in a pass that was compacted."""
     model, requests = gpu_model(2, dtype), make_requests([1, 9, 70, 33, 5, 20], group=6)
     params = SamplingParams(max_new_tokens=24, stop_token_ids=(3,))
-    static = RolloutEngine(model, max_batch=13).generate(requests, params)
-    assert static == RolloutEngine(model, max_batch=13, static_passes=False).generate(requests, params)
+    static = RolloutEngine(model, EngineConfig(max_batch=13)).generate(requests, params)
+    assert static == RolloutEngine(model, EngineConfig(max_batch=13, static_passes=False)).generate(requests, params)
 
 
 def replayed(model, rollouts):
@@ -119,7 +120,7 @@ def test_worker_and_trainer_agree_on_every_log_prob(dtype, exact):
     """To the bit with `exact`, from graphs as from prompts; else the mean difference in bf16 is at most 0.01."""
     model, requests = gpu_model(3, dtype, layers=4), make_requests([5, 40, 100, 17])
     model.model.exact = exact
-    rollouts = RolloutEngine(model, max_batch=32).generate(requests, SamplingParams(max_new_tokens=48))
+    rollouts = RolloutEngine(model, EngineConfig(max_batch=32)).generate(requests, SamplingParams(max_new_tokens=48))
     tokens, depths = (gap.abs() for gap in replayed(model, rollouts))
     for name, gap in (("tokens", tokens), ("depths", depths)):
         print(f"\n{dtype}, exact {exact}, {name}: mean {gap.mean():.2e}, largest {gap.max():.2e}")
@@ -223,7 +224,7 @@ def test_tokens_per_second_at_the_shapes_of_ouro_1_4b(exact):
     model.model.exact = exact
     requests = random_requests(64, 480, 49152)
     free, _ = torch.cuda.mem_get_info()
-    engine = RolloutEngine(model, max_batch=64, kv_memory_gib=0.8 * free / 2**30, prefill_rows=4096)
+    engine = RolloutEngine(model, EngineConfig(max_batch=64, kv_memory_gib=0.8 * free / 2**30, prefill_rows=4096))
     print(f"\n{engine.description}")
     rates = {}
     for wanted, stay in ((4.0, 0.5), (2.5, 0.6914), (2.0, 0.5437)):

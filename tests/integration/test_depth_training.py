@@ -4,11 +4,11 @@ import json
 
 import pytest
 
+from ouro_rl import launch
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, SamplingParams
 from ouro_rl.launch import run_training
-from ouro_rl.training import rollout_source as sampling
 from tests.integration.test_training import checkpoint, config_of, metrics_of  # noqa: F401 (the fixture is found by its name)
 
 
@@ -39,7 +39,7 @@ def test_a_run_replays_what_it_sampled(checkpoint, tmp_path, rule, least, most):
 
 def test_a_source_that_samples_under_another_policy_stops_the_run(checkpoint, tmp_path, monkeypatch):  # noqa: F811
     other = DepthPolicy(kv_rule=KVRule.SKIP)
-    monkeypatch.setattr(sampling, "SamplingParams", lambda **fields: SamplingParams(**fields | {"depth_policy": other}))
+    monkeypatch.setattr(launch, "SamplingParams", lambda **fields: SamplingParams(**fields | {"depth_policy": other}))
     with pytest.raises(RunError, match="sampled under .*skip.*\n.*replays .*last_exited"):
         run_training(config_of(checkpoint, tmp_path / "run"), resume=False)
 

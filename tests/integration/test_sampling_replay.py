@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from ouro_rl.config.train import RolloutConfig
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, StopStrings, TokenFilters
 from ouro_rl.launch import sampling_params
@@ -71,7 +72,7 @@ def test_worker_and_trainer_agree_on_every_log_prob(filters, temperature, gate_t
             max_new_tokens=20, temperature=temperature, filters=replace(filters, logit_processors=processors),
             depth_policy=DepthPolicy(gate_temperature=gate_temperature), stop_token_ids=(3,), stop_strings=STOP,
         )  # fmt: skip
-        rollouts = RolloutEngine(model, max_batch=rows).generate(make_requests([1, 9, 33, 5]), params)
+        rollouts = RolloutEngine(model, EngineConfig(max_batch=rows)).generate(make_requests([1, 9, 33, 5]), params)
         tokens, depths, sampled, sampled_depths = replayed(model, rollouts, params)
         assert tokens.isfinite().all()
         if exact:
@@ -100,7 +101,7 @@ def test_bf16_gaps_are_small_and_never_infinite(filters):
     """Workers in bf16, replay in fp32: far more than rounding differs, and still no recorded token is impossible."""
     model, rough = calm_model(2, hidden=64), calm_model(2, hidden=64).bfloat16()
     params = SamplingParams(max_new_tokens=24, temperature=0.9, filters=filters)
-    rollouts = RolloutEngine(rough, max_batch=16).generate(make_requests([3, 9, 14], group=6), params)
+    rollouts = RolloutEngine(rough, EngineConfig(max_batch=16)).generate(make_requests([3, 9, 14], group=6), params)
     gaps = []
     for policy in (rough, model):
         tokens, _, sampled, _ = replayed(policy, rollouts, params)
@@ -119,15 +120,17 @@ def test_a_sample_is_its_own_with_everything_on(processor, monkeypatch):
         depth_policy=DepthPolicy(gate_temperature=1.5),
     )  # fmt: skip
     requests = make_requests([3, 9, 1, 5, 17], group=3)
-    together = RolloutEngine(model, max_batch=64).generate(requests, params)
+    together = RolloutEngine(model, EngineConfig(max_batch=64)).generate(requests, params)
     assert {"stop", "length"} == {r.finish_reason for r in together} and any(r.stop_string for r in together)
-    tight = RolloutEngine(model, max_batch=8, kv_memory_gib=gib_for(model, most_pages(requests, params, 4)))
+    tight = RolloutEngine(
+        model, EngineConfig(max_batch=8, kv_memory_gib=gib_for(model, most_pages(requests, params, 4)))
+    )
     in_parts = tight.generate(requests, params)
     assert tight.stats.preemptions > 0
-    backwards = RolloutEngine(model, max_batch=4).generate(requests[::-1], params)
+    backwards = RolloutEngine(model, EngineConfig(max_batch=4)).generate(requests[::-1], params)
     backwards = [r for start in range(len(backwards) - 3, -1, -3) for r in backwards[start : start + 3]]
     alone = [
-        RolloutEngine(model, max_batch=1).generate([replace(request, seeds=(seed,))], params)[0]
+        RolloutEngine(model, EngineConfig(max_batch=1)).generate([replace(request, seeds=(seed,))], params)[0]
         for request in requests for seed in request.seeds
     ]  # fmt: skip
     for others in (in_parts, backwards, alone):
@@ -146,7 +149,7 @@ def test_tokens_and_depths_follow_the_filtered_policy(filters, gate_temperature)
     params = SamplingParams(
         max_new_tokens=1, temperature=1.5, filters=filters, depth_policy=DepthPolicy(gate_temperature=gate_temperature)
     )
-    rollouts = RolloutEngine(model, max_batch=512).generate([request], params)
+    rollouts = RolloutEngine(model, EngineConfig(max_batch=512)).generate([request], params)
     with torch.no_grad():
         output = model(torch.tensor([request.prompt.token_ids]))
         depth_probs = exit_log_pdf(tempered(output.gate_logits[:, 0, -1], gate_temperature)).exp()
@@ -162,18 +165,20 @@ def test_tokens_and_depths_follow_the_filtered_policy(filters, gate_temperature)
 def test_greedy_ignores_filters_and_obeys_processors(processor):
     model, requests = calm_model(5), make_requests([6, 3], group=1)
     params = SamplingParams(max_new_tokens=12, temperature=0.0, exit_rule=ExitRule(kind="fixed", value=4))
-    plain = RolloutEngine(model, max_batch=2).generate(requests, params)
-    filtered = RolloutEngine(model, max_batch=2).generate(requests, replace(params, filters=FILTERS["all"]))
+    plain = RolloutEngine(model, EngineConfig(max_batch=2)).generate(requests, params)
+    filtered = RolloutEngine(model, EngineConfig(max_batch=2)).generate(
+        requests, replace(params, filters=FILTERS["all"])
+    )
     assert [r.completion_ids for r in plain] == [r.completion_ids for r in filtered]
     obeying = replace(params, filters=TokenFilters(logit_processors=processor))
-    for rollout in RolloutEngine(model, max_batch=2).generate(requests, obeying):
+    for rollout in RolloutEngine(model, EngineConfig(max_batch=2)).generate(requests, obeying):
         ids = rollout.completion_ids
         assert all(a != b for a, b in zip(ids, ids[1:], strict=False))
 
 
 def test_rollouts_of_another_policy_are_refused():
     model, params = calm_model(6), SamplingParams(max_new_tokens=2, filters=TokenFilters(top_k=3))
-    rollouts = RolloutEngine(model, max_batch=2).generate(make_requests([4]), params)
+    rollouts = RolloutEngine(model, EngineConfig(max_batch=2)).generate(make_requests([4]), params)
     with pytest.raises(RunError, match="take both from one config"):
         check_filters(rollouts, 1.0, TokenFilters())
     with pytest.raises(RunError, match="take both from one config"):

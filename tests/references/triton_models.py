@@ -6,6 +6,7 @@ from unittest import mock
 
 import torch
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, SamplingParams
 from ouro_rl.kernels.cpu import select as cpu_kernels
@@ -73,7 +74,7 @@ def exact():
     ]:
         with triton_everywhere():
             model = small(dtype=dtype)
-            engine = RolloutEngine(model, max_batch=3, static_passes=static)
+            engine = RolloutEngine(model, EngineConfig(max_batch=3, static_passes=static))
             assert isinstance(engine.forward.attention, KernelAttention) and not engine.forward.attention.asks_the_host
             params = SamplingParams(max_new_tokens=3, depth_policy=DepthPolicy(kv_rule=rule))
             rollouts = engine.generate(make_requests([1, 5, 19], group=1), params)
@@ -83,7 +84,9 @@ def exact():
         assert torch.equal(tokens, sampled), (dtype, (tokens - sampled).abs().max())
         assert torch.equal(depths, sampled_depths), dtype
         if dtype == torch.float32:
-            plain = RolloutEngine(small(), max_batch=3).generate(make_requests([1, 5, 19], group=1), params)
+            plain = RolloutEngine(small(), EngineConfig(max_batch=3)).generate(
+                make_requests([1, 5, 19], group=1), params
+            )
             assert_same(rollouts, plain, rounding(model))
 
 

@@ -7,11 +7,12 @@ import pytest
 import ray
 import torch
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.core.seeds import sample_seed
 from rollout_workers import actor
-from rollout_workers.pool import RolloutPool, deal
+from rollout_workers.pool import ActorPool, LocalPool, deal, make_pool
 from tests.references.tiny_models import in_company, random_model
 from tests.rollout_workers.engine.test_engine import assert_same, make_requests
 
@@ -27,21 +28,21 @@ def model():
 @pytest.fixture(scope="module")
 def expected(model):
     """The rollouts of the worker in this process."""
-    with RolloutPool(0, model.config.to_dict(), max_batch=4) as pool:
+    with make_pool(0, model.config.to_dict(), EngineConfig(max_batch=4)) as pool:
         pool.publish(model.state_dict(), 5)
         return pool.rollout(REQUESTS, PARAMS)
 
 
 @pytest.fixture(scope="module")
 def actors(model):
-    with RolloutPool(2, model.config.to_dict(), max_batch=4, device="cpu", cpus=0.25) as pool:
+    with make_pool(2, model.config.to_dict(), EngineConfig(max_batch=4), cpus=0.25) as pool:
         pool.publish(model.state_dict(), 5)
         yield pool
 
 
 def test_rollouts_carry_the_version_of_their_weights(model, expected):
     assert {rollout.policy_version for rollout in expected} == {5}
-    with RolloutPool(0, model.config.to_dict()) as pool:
+    with make_pool(0, model.config.to_dict()) as pool:
         with pytest.raises(RunError, match="no weights yet"):
             pool.rollout(REQUESTS, PARAMS)
         pool.publish(model.state_dict(), 1)
@@ -57,7 +58,7 @@ def test_rollouts_carry_the_version_of_their_weights(model, expected):
 
 
 def test_weights_that_do_not_fit(model):
-    with RolloutPool(0, model.config.to_dict()) as pool:
+    with make_pool(0, model.config.to_dict()) as pool:
         with pytest.raises(RunError, match="do not fit.*lm_head.weight"):
             pool.publish({name: tensor for name, tensor in model.state_dict().items() if name != "lm_head.weight"}, 1)
         with pytest.raises(RunError, match="do not fit.*model.norm.weight"):
@@ -66,7 +67,7 @@ def test_weights_that_do_not_fit(model):
 
 def test_reads_the_shape_from_a_folder_and_casts_weights(model, tmp_path):
     model.config.save_pretrained(tmp_path)
-    with RolloutPool(0, tmp_path, dtype="bfloat16") as pool:
+    with make_pool(0, tmp_path, EngineConfig(dtype="bfloat16")) as pool:
         pool.publish(model.state_dict(), 0)
         assert len(pool.rollout(REQUESTS, PARAMS)) == 15
 
@@ -83,9 +84,16 @@ def test_two_actors_give_the_same_rollouts(model, expected, actors):
     assert actors.rollout([], PARAMS) == []
 
 
+def test_the_number_of_workers_chooses_the_pool(model, actors):
+    assert isinstance(actors, ActorPool) and isinstance(make_pool(0, model.config.to_dict()), LocalPool)
+    assert [
+        ray.get(one.__ray_call__.remote(lambda worker: worker.engine.config.device)) for one in actors.actors.actors
+    ] == (["cpu", "cpu"]), "without a GPU of its own an actor stays off those that it can see"
+
+
 def test_rollouts_are_told_of_while_others_run(model, expected, actors, monkeypatch):
     told = {}
-    with RolloutPool(0, model.config.to_dict(), max_batch=4) as pool:
+    with make_pool(0, model.config.to_dict(), EngineConfig(max_batch=4)) as pool:
         pool.publish(model.state_dict(), 5)
         assert_same(
             pool.rollout(REQUESTS, PARAMS, on_rollout=lambda place, one: told.update({place: one})),
@@ -99,7 +107,7 @@ def test_rollouts_are_told_of_while_others_run(model, expected, actors, monkeypa
     assert heard
     assert len({place for place, _ in heard}) == len(heard)
     assert all(rollouts[place] == one for place, one in heard)
-    assert ray.get([one.finished.remote(0) for one in actors.remote.actors]) == [[], []], (
+    assert ray.get([one.finished.remote(0) for one in actors.actors.actors]) == [[], []], (
         "of this call, nothing is left"
     )
 
@@ -112,7 +120,7 @@ def test_actors_do_not_give_way_to_other_processes(actors):
 
 def test_one_actor_gives_the_same_rollouts(model, expected, actors):
     """Joins the Ray that is there, and leaves it running."""
-    with RolloutPool(1, model.config.to_dict(), max_batch=2, device="cpu", cpus=0.25) as pool:
+    with make_pool(1, model.config.to_dict(), EngineConfig(max_batch=2), cpus=0.25) as pool:
         pool.publish(model.state_dict(), 5)
         assert_same(pool.rollout(REQUESTS, PARAMS), expected, in_company(model))
     assert len(actors.fingerprints()) == 2
@@ -126,16 +134,16 @@ def test_an_actor_s_own_errors_come_through(actors):
 def test_a_dead_actor_is_started_again(model, expected, actors):
     import ray
 
-    victim = actors.remote.actors[1]
+    victim = actors.actors.actors[1]
     pid = ray.get(victim.__ray_call__.remote(lambda worker: os.getpid()))
     os.kill(pid, signal.SIGKILL)
     assert_same(actors.rollout(REQUESTS, PARAMS), expected, in_company(model))
-    assert actors.remote.actors[1] is not victim
+    assert actors.actors.actors[1] is not victim
 
 
 def test_progress_goes_on_when_an_actor_has_died(model, actors, monkeypatch, caplog):
     long = SamplingParams(max_new_tokens=48)
-    with RolloutPool(0, model.config.to_dict(), max_batch=4) as pool:
+    with make_pool(0, model.config.to_dict(), EngineConfig(max_batch=4)) as pool:
         pool.publish(model.state_dict(), 5)
         expected = pool.rollout(REQUESTS, long)
     monkeypatch.setattr(actor, "POLL_SECONDS", 0.001)
@@ -145,7 +153,7 @@ def test_progress_goes_on_when_an_actor_has_died(model, actors, monkeypatch, cap
         progress.append((tokens, finished))
         if finished > 4 and not killed:
             killed.append((len(progress), len(heard)))
-            ray.kill(actors.remote.actors[1])
+            ray.kill(actors.actors.actors[1])
 
     rollouts = actors.rollout(REQUESTS, long, kill_at_work, lambda place, one: heard.append((place, one)))
     assert_same(rollouts, expected, in_company(model))
@@ -165,9 +173,9 @@ def test_an_actor_that_keeps_dying_stops_the_run(actors, monkeypatch):
         ray.kill(actor)
         return actor
 
-    start = actors.remote._start
-    monkeypatch.setattr(actors.remote, "_start", start_dead)
-    ray.kill(actors.remote.actors[0])
+    start = actors.actors._start
+    monkeypatch.setattr(actors.actors, "_start", start_dead)
+    ray.kill(actors.actors.actors[0])
     with pytest.raises(RunError, match="rollout worker 0 died"):
         actors.rollout(REQUESTS, PARAMS)
 
@@ -175,7 +183,7 @@ def test_an_actor_that_keeps_dying_stops_the_run(actors, monkeypatch):
 def test_no_room_for_the_actors(model, actors, monkeypatch):
     monkeypatch.setattr("rollout_workers.actor.START_SECONDS", 1)
     with (
-        RolloutPool(1, model.config.to_dict(), cpus=1000) as pool,
+        make_pool(1, model.config.to_dict(), cpus=1000) as pool,
         pytest.raises(RunError, match="no room for 1 rollout"),
     ):
         pool.publish(model.state_dict(), 0)

@@ -68,10 +68,10 @@ class Scheduler:
         prefill: PrefillQueue,
         max_batch: int,
         *,
-        share: bool = True,
+        shares_prefixes: bool = True,
     ):
-        """`share=False`: every sample computes its whole prompt, for comparison."""
-        self.cache, self.prefill, self.share = cache, prefill, share
+        """`shares_prefixes=False`: every sample computes its whole prompt."""
+        self.cache, self.prefill, self.shares_prefixes = cache, prefill, shares_prefixes
         self.waiting: deque[Sample] = deque()
         prefixes = prefix_tree([request.prompt.token_ids for request in requests])
         for request, prefix in zip(requests, prefixes, strict=True):
@@ -169,7 +169,7 @@ class Scheduler:
         shared = 0 if lender is None else lender.stop
         if lender is not None:
             self.lenders[lender.slot] = self.lenders.pop(lender.slot)  # used just now
-        path = list(sample.prefix.path()) if self.share else []
+        path = list(sample.prefix.path()) if self.shares_prefixes else []
         for prefix in reversed(path):
             if prefix.stop <= shared or prefix.waiting < 2:
                 continue

@@ -20,7 +20,7 @@ from ouro_rl.bench.machine import cpu_ticks, stolen_share
 from ouro_rl.bench.page import page
 from ouro_rl.bench.predictions import FIGURES
 from ouro_rl.bench.results import figure_rows, table, write_json
-from ouro_rl.bench.rollout import Contestants
+from ouro_rl.bench.rollout import Contestants, Lockstep
 from ouro_rl.bench.roofline import Machine, Prober, pass_cost, slice_limits, window_costs
 from ouro_rl.bench.run import run_bench
 from ouro_rl.bench.timing import (
@@ -35,9 +35,10 @@ from ouro_rl.bench.timing import (
 )
 from ouro_rl.bench.workload import QUICK, bench_model, make_requests, trace_bias, trace_depths, trace_seeds
 from ouro_rl.cli import main as cli
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.sampling_params import ExitRule
-from rollout_workers.engine.engine import RolloutEngine, lockstep
+from rollout_workers.engine.engine import RolloutEngine
 
 TINY = dataclasses.replace(
     QUICK, batch=4, small_batch=2, group=2, tokens=8, group_prompt=16, curve_tokens=8, batches=(1, 2), contexts=(8, 16, 32),
@@ -60,7 +61,7 @@ def tiny_run():
     """The trace at a batch of 4, by an engine."""
     model = bench_model(TINY)
     requests = make_requests(TINY, trace_seeds(model, TINY, 4, TINY.tokens), prompt=TINY.prompt)
-    return run_engine(RolloutEngine(model, max_batch=4), requests, TINY.tokens)
+    return run_engine(RolloutEngine(model, EngineConfig(max_batch=4)), requests, TINY.tokens)
 
 
 # --- the trace ---------------------------------------------------------------------------------------------------------
@@ -109,7 +110,7 @@ def test_slices_make_up_the_window(tiny_run):
 def timed_call(rule: ExitRule, tokens: int = 8, **settings) -> TimedCall:
     model = bench_model(TINY)
     requests = make_requests(TINY, trace_seeds(model, TINY, 4, tokens), prompt=TINY.prompt)
-    return TimedCall(RolloutEngine(model, max_batch=4), requests, tokens, rule, **settings)
+    return TimedCall(RolloutEngine(model, EngineConfig(max_batch=4)), requests, tokens, rule, **settings)
 
 
 def test_calls_that_run_together_keep_pace():
@@ -234,7 +235,7 @@ def test_what_the_machine_can_do():
 def test_a_run_whose_samples_wait_has_no_limit():
     model = bench_model(TINY)
     requests = make_requests(TINY, trace_seeds(model, TINY, 4, 16), prompt=TINY.prompt)
-    run = run_engine(RolloutEngine(model, max_batch=4, choose_rows=lockstep), requests, 16)
+    run = run_engine(RolloutEngine(model, EngineConfig(max_batch=4), policy=Lockstep()), requests, 16)
     with pytest.raises(RunError, match="all together"):
         window_costs(TINY, run)
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.kernels.cpu.build import library
@@ -308,10 +309,10 @@ def test_without_a_compiler_plain_torch_is_used(monkeypatch):
             bare.delenv(cpu_kernels.SWITCH, raising=False)
             library.cache_clear(), cpu_kernels.load.cache_clear()
             model = calm_model(12, hidden=64)
-            engine = RolloutEngine(model, max_batch=4)
+            engine = RolloutEngine(model, EngineConfig(max_batch=4))
             assert "no C compiler" in engine.forward.description
             plain = engine.generate(requests, params)
     finally:
         library.cache_clear(), cpu_kernels.load.cache_clear()  # the next to ask sees this machine as it is
-    again = RolloutEngine(calm_model(12, hidden=64), max_batch=4).generate(requests, params)
+    again = RolloutEngine(calm_model(12, hidden=64), EngineConfig(max_batch=4)).generate(requests, params)
     assert_same(plain, again, rounding(model))

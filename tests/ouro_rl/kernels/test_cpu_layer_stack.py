@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from ouro_rl.kernels.cpu import select as cpu_kernels
@@ -79,14 +80,16 @@ def test_gives_the_bits_of_the_single_calls(dtype, shape, rule, monkeypatch, thr
     for workers, chunk in ((1, None), (3, 5)):
         threads(workers)
         monkeypatch.setattr("ouro_rl.kernels.cpu.ctypes_calls.WORK_PER_THREAD", 1)
-        RolloutEngine(model, max_batch=20, prefill_rows=chunk).generate(make_requests([50, 1, 7, 61], group=6), params)
+        RolloutEngine(model, EngineConfig(max_batch=20, prefill_rows=chunk)).generate(
+            make_requests([50, 1, 7, 61], group=6), params
+        )
     assert max(seen) > 60 and min(seen) < 14
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_agrees_with_the_sequential_sampler(shape):
     model, requests = model_of(1, shape), make_requests([6, 1, 11, 2], group=2)
-    engine = RolloutEngine(model, max_batch=5)
+    engine = RolloutEngine(model, EngineConfig(max_batch=5))
     assert engine.forward.stack.current() is not None
     assert_same(engine.generate(requests, PARAMS), sequential_rollouts(model, requests, PARAMS), rounding(model))
 
@@ -101,7 +104,7 @@ def test_heads_that_are_wider_than_the_rows_and_many_rows(dtype, static, monkeyp
         vocab_size=41, total_ut_steps=3, initializer_range=0.1,
     )  # fmt: skip
     seen = both_ways(monkeypatch)
-    engine = RolloutEngine(OuroForCausalLM(config).to(dtype).eval(), max_batch=11, static_passes=static)
+    engine = RolloutEngine(OuroForCausalLM(config).to(dtype).eval(), EngineConfig(max_batch=11, static_passes=static))
     engine.generate(make_requests([150, 9], group=6), PARAMS)
     assert max(seen) > 2 * 64
 
@@ -110,7 +113,7 @@ def test_heads_that_are_wider_than_the_rows_and_many_rows(dtype, static, monkeyp
 def test_follows_the_weights(dtype):
     """Changed in place, by an optimizer that leaves no version, moved, or replaced; norms too, of which bf16 has copies."""
     model, requests = model_of(1, SHAPES[1]).to(dtype), make_requests([6, 3], group=4)
-    engine = RolloutEngine(model, max_batch=8)
+    engine = RolloutEngine(model, EngineConfig(max_batch=8))
     layer, stack = model.model.layers[1], engine.forward.stack
 
     def step(weight: torch.nn.Parameter) -> None:
@@ -145,7 +148,7 @@ def test_follows_the_weights(dtype):
 def test_takes_threads_for_long_contexts(monkeypatch):
     """A few rows of a narrow model read many pages."""
     model = model_of(1, SHAPES[1])
-    engine, asked = RolloutEngine(model, max_batch=1), []
+    engine, asked = RolloutEngine(model, EngineConfig(max_batch=1)), []
     monkeypatch.setattr("ouro_rl.kernels.cpu.layer_stack.threads_for", lambda work: asked.append(work) or 1)
     engine.generate(make_requests([3, 200], group=1), PARAMS)
     assert max(asked) > 200 * 200 / 2 * 128 > 8 * min(asked)
@@ -153,7 +156,7 @@ def test_takes_threads_for_long_contexts(monkeypatch):
 
 def test_without_rows_nothing_happens():
     model = model_of(1, SHAPES[1])
-    engine = RolloutEngine(model, max_batch=2)
+    engine = RolloutEngine(model, EngineConfig(max_batch=2))
     engine.cache.reshape(32, loops=4)
     none = torch.empty(0, dtype=torch.int64)
     rows = KERNELS.plan_rows(engine.cache.table, none, none)

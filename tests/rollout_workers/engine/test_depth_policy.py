@@ -4,6 +4,7 @@ published code's semantics."""
 import pytest
 import torch
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
@@ -58,7 +59,7 @@ def test_engine_sequential_computation_and_replay_agree(shape, exit_rule, rule):
         max_new_tokens=7, temperature=0.8, exit_rule=exit_rule, stop_token_ids=(1, 2), depth_policy=policy
     )
     requests = make_requests([6, 1, 9], group=2, seed=loops)
-    engine = RolloutEngine(model, max_batch=5)
+    engine = RolloutEngine(model, EngineConfig(max_batch=5))
     rollouts = engine.generate(requests, params)
     engine.cache.check_integrity()
     assert engine.cache.owned == 0
@@ -74,7 +75,7 @@ def test_bounds_and_depths_beyond_the_trained_ones(bounds, rule):
     policy = DepthPolicy(kv_rule=rule, min_depth=bounds[0], max_depth=bounds[1])
     params = SamplingParams(max_new_tokens=8, depth_policy=policy)
     requests = make_requests([5, 1], group=2, seed=2)
-    rollouts = RolloutEngine(model, max_batch=4).generate(requests, params)
+    rollouts = RolloutEngine(model, EngineConfig(max_batch=4)).generate(requests, params)
     depths = {depth for rollout in rollouts for depth in rollout.depths}
     assert (min(depths), max(depths)) == (bounds[0], policy.max_loops(4))
     assert_same(rollouts, sequential_rollouts(model, requests, params), rounding(model))
@@ -89,13 +90,13 @@ def test_replay_in_bf16(rule, heads):
     model = calm_model(4, heads=heads, kv_heads=2).bfloat16()
     policy = DepthPolicy(kv_rule=rule)
     params = SamplingParams(max_new_tokens=16, depth_policy=policy)
-    rollouts = RolloutEngine(model, max_batch=16).generate(make_requests([5, 1, 12, 40]), params)
+    rollouts = RolloutEngine(model, EngineConfig(max_batch=16)).generate(make_requests([5, 1, 12, 40]), params)
     assert replay_gap(model, rollouts, policy) <= 0.1
 
 
 def test_one_engine_changes_rules_and_loops_from_call_to_call():
     model, requests = calm_model(5), make_requests([5, 9])
-    engine = RolloutEngine(model, max_batch=4)
+    engine = RolloutEngine(model, EngineConfig(max_batch=4))
     for policy in (
         DepthPolicy(kv_rule=KVRule.SKIP), DepthPolicy(), DepthPolicy(max_depth=6), DepthPolicy(kv_rule=KVRule.FULL, max_depth=2),
         DepthPolicy(kv_rule=KVRule.SKIP),
@@ -103,7 +104,7 @@ def test_one_engine_changes_rules_and_loops_from_call_to_call():
         params = SamplingParams(max_new_tokens=6, depth_policy=policy)
         assert_same(
             engine.generate(requests, params),
-            RolloutEngine(model, max_batch=4).generate(requests, params),
+            RolloutEngine(model, EngineConfig(max_batch=4)).generate(requests, params),
             in_company(model),
         )
         engine.cache.check_integrity()
@@ -119,7 +120,7 @@ def test_at_a_fixed_depth_all_rules_are_the_model_with_so_many_loops(depth):
             max_new_tokens=12, temperature=0.0, exit_rule=ExitRule(kind="fixed", value=depth),
             depth_policy=DepthPolicy(kv_rule=rule, max_depth=max(4, depth)),
         )  # fmt: skip
-        rollouts = RolloutEngine(model, max_batch=3).generate(requests, params)
+        rollouts = RolloutEngine(model, EngineConfig(max_batch=3)).generate(requests, params)
         outcomes.append([list(rollout.completion_ids) for rollout in rollouts])
         assert {d for rollout in rollouts for d in rollout.depths} == {depth}
     model.config.total_ut_steps = depth
@@ -149,7 +150,7 @@ def test_the_full_rule_is_the_published_early_exit(threshold):
         max_new_tokens=10, temperature=0.0, exit_rule=ExitRule(kind="threshold", value=threshold),
         depth_policy=DepthPolicy(kv_rule=KVRule.FULL),
     )  # fmt: skip
-    engine = RolloutEngine(model, max_batch=2)
+    engine = RolloutEngine(model, EngineConfig(max_batch=2))
     (rollout,) = engine.generate([request], params)
     tokens, depths = list(request.prompt.token_ids), []
     with torch.no_grad():
@@ -164,14 +165,14 @@ def test_the_full_rule_is_the_published_early_exit(threshold):
 def test_early_exits_save_loops_and_skipping_saves_reads_too():
     model, requests = calm_model(8), make_requests([4, 4], group=6)
     for rule in (KVRule.LAST_EXITED, KVRule.SKIP):
-        engine = RolloutEngine(model, max_batch=16)
+        engine = RolloutEngine(model, EngineConfig(max_batch=16))
         rollouts = engine.generate(requests, SamplingParams(max_new_tokens=12, depth_policy=DepthPolicy(kv_rule=rule)))
         assert engine.stats.rows == sum(sum(rollout.depths) for rollout in rollouts) < 12 * 12 * 4
 
 
 def test_rollouts_of_another_policy_are_refused():
     model, requests = calm_model(1), make_requests([3], group=2)
-    rollouts = RolloutEngine(model, max_batch=2).generate(requests, SamplingParams(max_new_tokens=2))
+    rollouts = RolloutEngine(model, EngineConfig(max_batch=2)).generate(requests, SamplingParams(max_new_tokens=2))
     check_depth_policies(rollouts, DepthPolicy())
     for other in (DepthPolicy(kv_rule=KVRule.SKIP), DepthPolicy(min_depth=2), DepthPolicy(max_depth=4)):
         with pytest.raises(RunError, match="sampled under .*last_exited.*\n.* trainer replays"):
@@ -179,7 +180,7 @@ def test_rollouts_of_another_policy_are_refused():
 
 
 def test_a_fixed_depth_beyond_the_bounds_is_refused():
-    engine = RolloutEngine(calm_model(1), max_batch=2)
+    engine = RolloutEngine(calm_model(1), EngineConfig(max_batch=2))
     params = SamplingParams(max_new_tokens=2, exit_rule=ExitRule(kind="fixed", value=5))
     with pytest.raises(UserError, match="`fixed 5` .* max_depth 4 .* set max_depth"):
         engine.generate(make_requests([3]), params)

@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 import torch
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
@@ -89,7 +90,7 @@ def largest_replay_gap(model, rollouts):
 def test_replay_reproduces_every_logprob(loops, layers, kv_heads, hidden, rule, compute):
     """The property that the whole project stands on."""
     model = calm_model(loops, loops=loops, layers=layers, kv_heads=kv_heads, hidden=hidden)
-    engine = RolloutEngine(model, max_batch=8)
+    engine = RolloutEngine(model, EngineConfig(max_batch=8))
     params = SamplingParams(max_new_tokens=24, exit_rule=within(rule, loops), temperature=0.8, stop_token_ids=(3,))
     rollouts = engine.generate(make_requests([1, 2, 9, 33, 40, 5]), params)
     if rule.kind == "sample" and loops > 1:
@@ -119,7 +120,7 @@ def test_agrees_with_the_sequential_sampler(case, rule):
         max_new_tokens=7, temperature=temperature, exit_rule=within(rule, loops), stop_token_ids=(1, 2, 3)
     )
     requests = make_requests([6, 1, 11, 2], group=2, seed=loops)
-    engine = RolloutEngine(model, max_batch=max_batch)
+    engine = RolloutEngine(model, EngineConfig(max_batch=max_batch))
     rollouts = engine.generate(requests, params)
     assert_same(rollouts, sequential_rollouts(model, requests, params), rounding(model))
     engine.cache.check_integrity()
@@ -130,7 +131,7 @@ def test_fixed_full_depth_greedy_equals_generate():
     model = calm_model(5)
     params = SamplingParams(max_new_tokens=20, temperature=0.0, exit_rule=ExitRule(kind="fixed", value=4))
     requests = make_requests([8, 8, 8, 8], group=1)
-    rollouts = RolloutEngine(model, max_batch=16).generate(requests, params)
+    rollouts = RolloutEngine(model, EngineConfig(max_batch=16)).generate(requests, params)
     prompts = torch.tensor([request.prompt.token_ids for request in requests])
     expected = model.generate(
         prompts,
@@ -149,18 +150,18 @@ def test_a_sample_is_the_same_alone_and_in_company(hidden, compute):
     model = calm_model(6, hidden=hidden)
     params = SamplingParams(max_new_tokens=16, stop_token_ids=(4,))
     requests = make_requests([5, 20, 1, 70, 8, 31, 32, 33], group=4)
-    together = RolloutEngine(model, max_batch=64).generate(requests, params)
+    together = RolloutEngine(model, EngineConfig(max_batch=64)).generate(requests, params)
     for rollout in together[::5]:
         request = requests[rollout.prompt_index]
         alone = RolloutRequest(prompt=request.prompt, seeds=(request.seeds[rollout.sample_index],))
-        (single,) = RolloutEngine(model, max_batch=1).generate([alone], params)
+        (single,) = RolloutEngine(model, EngineConfig(max_batch=1)).generate([alone], params)
         assert_same([single], [replace(rollout, sample_index=0)], in_company(model))
 
 
 def test_ends_at_stop_tokens_and_at_the_length():
     model = calm_model(7)
     params = SamplingParams(max_new_tokens=12, stop_token_ids=(0, 1, 2))
-    rollouts = RolloutEngine(model, max_batch=16).generate(make_requests([4] * 6, group=8), params)
+    rollouts = RolloutEngine(model, EngineConfig(max_batch=16)).generate(make_requests([4] * 6, group=8), params)
     assert {r.finish_reason for r in rollouts} == {"stop", "length"}
     for r in rollouts:
         stops = [token in (0, 1, 2) for token in r.completion_ids]
@@ -172,7 +173,7 @@ def test_ends_at_stop_tokens_and_at_the_length():
 
 def test_prompts_are_prefilled_once_a_group():
     model = calm_model(8)
-    engine = RolloutEngine(model, max_batch=2)
+    engine = RolloutEngine(model, EngineConfig(max_batch=2))
     progress = []
     rollouts = engine.generate(
         make_requests([10, 1], group=6),
@@ -191,7 +192,7 @@ def test_prompts_are_prefilled_once_a_group():
 
 def test_a_failed_call_leaves_a_usable_engine():
     model = calm_model(9)
-    engine = RolloutEngine(model, max_batch=4)
+    engine = RolloutEngine(model, EngineConfig(max_batch=4))
     requests, params = make_requests([6, 3]), SamplingParams(max_new_tokens=6)
 
     def interrupt(tokens, finished):
@@ -202,7 +203,7 @@ def test_a_failed_call_leaves_a_usable_engine():
     engine.cache.check_integrity()
     assert_same(
         engine.generate(requests, params),
-        RolloutEngine(model, max_batch=4).generate(requests, params),
+        RolloutEngine(model, EngineConfig(max_batch=4)).generate(requests, params),
         in_company(model),
     )
 
@@ -210,7 +211,7 @@ def test_a_failed_call_leaves_a_usable_engine():
 def test_a_group_that_ends_before_its_prompt_is_through():
     """Single tokens at loop 1: the lender closes while its prompt is at loop 2 of 4."""
     model = calm_model(11)
-    engine = RolloutEngine(model, max_batch=3)
+    engine = RolloutEngine(model, EngineConfig(max_batch=3))
     params = SamplingParams(max_new_tokens=1, exit_rule=ExitRule(kind="fixed", value=1))
     requests = make_requests([9, 4, 1, 40, 5], group=2)
     rollouts = engine.generate(requests, params)
@@ -221,7 +222,7 @@ def test_a_group_that_ends_before_its_prompt_is_through():
 def test_no_requests_and_bad_requests():
     model = calm_model()
     model.config.max_position_embeddings = 16
-    engine = RolloutEngine(model, max_batch=4)
+    engine = RolloutEngine(model, EngineConfig(max_batch=4))
     params = SamplingParams(max_new_tokens=8)
     assert engine.generate([], params) == []
     with pytest.raises(UserError, match="prompt 0 has no tokens"):
@@ -242,7 +243,7 @@ def test_depths_and_tokens_follow_their_distributions():
     """4,000 samples of one position: depths against p(d), tokens against sum_d p(d) softmax(W h^d / tau)."""
     model = random_model(10, gate_scale=1.0)
     (request,) = make_requests([6], group=4000)
-    rollouts = RolloutEngine(model, max_batch=512).generate(
+    rollouts = RolloutEngine(model, EngineConfig(max_batch=512)).generate(
         [request], SamplingParams(max_new_tokens=1, temperature=2.0)
     )
     with torch.no_grad():

@@ -8,15 +8,18 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ouro_rl.bench.group import Unshared
+from ouro_rl.bench.rollout import Lockstep
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
-from rollout_workers.engine.engine import RolloutEngine, lockstep
+from rollout_workers.engine.engine import RolloutEngine
 from rollout_workers.engine.kv_cache import page_bytes
 from rollout_workers.engine.scheduling import scheduler
 from rollout_workers.engine.stats import EngineStats
-from rollout_workers.pool import RolloutPool
+from rollout_workers.pool import make_pool
 from tests.references.sequential import sequential_rollouts
 from tests.references.tiny_models import in_company, rounding
 from tests.rollout_workers.engine.test_engine import VOCAB, assert_same, calm_model, make_requests
@@ -80,7 +83,9 @@ def test_a_sample_is_its_own_whatever_happens_to_it(case, monkeypatch):
         max_new_tokens=rng.randint(8, 12), stop_token_ids=(3,), depth_policy=DepthPolicy(kv_rule=rule)
     )
     pages = int(most_pages(requests, params, loops) * rng.uniform(1.0, 1.1))
-    engine = RolloutEngine(model, max_batch=8, kv_memory_gib=gib_for(model, pages), prefill_rows=prefill_rows)
+    engine = RolloutEngine(
+        model, EngineConfig(max_batch=8, kv_memory_gib=gib_for(model, pages), prefill_rows=prefill_rows)
+    )
     rollouts = engine.generate(requests, params)
     assert_same(rollouts, sequential_rollouts(model, requests, params), rounding(model))
     engine.cache.check_integrity()
@@ -96,8 +101,8 @@ def test_many_preemptions_and_yet_the_same():
     params = SamplingParams(max_new_tokens=40)
     requests = make_requests([3, 9, 1, 5], group=2)
     limit = gib_for(model, most_pages(requests, params, 4))
-    engine = RolloutEngine(model, max_batch=8, kv_memory_gib=limit)
-    calm = RolloutEngine(model, max_batch=8)
+    engine = RolloutEngine(model, EngineConfig(max_batch=8, kv_memory_gib=limit))
+    calm = RolloutEngine(model, EngineConfig(max_batch=8))
     assert_same(engine.generate(requests, params), calm.generate(requests, params), in_company(model))
     assert engine.stats.preemptions >= 5 and calm.stats.preemptions == 0
     assert engine.stats.rows < 2.5 * calm.stats.rows
@@ -105,7 +110,7 @@ def test_many_preemptions_and_yet_the_same():
 
 
 def test_the_peak_is_that_of_the_calls_since_the_counters_were_new():
-    engine = RolloutEngine(calm_model(3), max_batch=4)
+    engine = RolloutEngine(calm_model(3), EngineConfig(max_batch=4))
     small, large = (make_requests([length]) for length in (3, 30))
     engine.generate(small, SamplingParams(max_new_tokens=4))
     first = engine.stats.peak_pages
@@ -122,7 +127,9 @@ def test_the_first_never_waits():
     model = calm_model(4)
     params = SamplingParams(max_new_tokens=30)
     requests = make_requests([4] * 6, group=1)
-    engine = RolloutEngine(model, max_batch=6, kv_memory_gib=gib_for(model, most_pages(requests, params, 4)))
+    engine = RolloutEngine(
+        model, EngineConfig(max_batch=6, kv_memory_gib=gib_for(model, most_pages(requests, params, 4)))
+    )
     ended = []
     with engine.start(requests, params) as call:
         while not call.done:
@@ -134,7 +141,7 @@ def test_the_first_never_waits():
 
 
 def test_a_call_that_could_not_begin_leaves_nothing_behind(monkeypatch):
-    engine = RolloutEngine(calm_model(3), max_batch=2, static_passes=True)
+    engine = RolloutEngine(calm_model(3), EngineConfig(max_batch=2, static_passes=True))
     requests, params = make_requests([4]), SamplingParams(max_new_tokens=3)
     with monkeypatch.context() as patch:
         patch.setattr("rollout_workers.engine.generation.Scheduler", lambda *_, **__: 1 / 0)
@@ -149,8 +156,15 @@ def test_a_request_that_can_never_fit_is_refused():
     model = calm_model()
     requests, params = make_requests([4, 30], group=1), SamplingParams(max_new_tokens=10)
     enough = most_pages(requests, params, 4)
-    assert len(RolloutEngine(model, max_batch=2, kv_memory_gib=gib_for(model, enough)).generate(requests, params)) == 2
-    engine = RolloutEngine(model, max_batch=2, kv_memory_gib=gib_for(model, enough - 1))
+    assert (
+        len(
+            RolloutEngine(model, EngineConfig(max_batch=2, kv_memory_gib=gib_for(model, enough))).generate(
+                requests, params
+            )
+        )
+        == 2
+    )
+    engine = RolloutEngine(model, EngineConfig(max_batch=2, kv_memory_gib=gib_for(model, enough - 1)))
     with pytest.raises(
         UserError, match="prompt 1 has 30 tokens.*rollout.kv_memory_gib.*raise it, or lower rollout.max_new_tokens"
     ):
@@ -160,7 +174,7 @@ def test_a_request_that_can_never_fit_is_refused():
 
 def test_a_limit_that_the_machine_does_not_have():
     with pytest.raises(UserError, match="lower rollout.kv_memory_gib"):
-        RolloutEngine(calm_model(), max_batch=2, kv_memory_gib=2.0**40)
+        RolloutEngine(calm_model(), EngineConfig(max_batch=2, kv_memory_gib=2.0**40))
 
 
 def test_a_beginning_is_computed_once_for_all_prompts():
@@ -174,7 +188,10 @@ def test_a_beginning_is_computed_once_for_all_prompts():
         for i, prompt in enumerate(prompts)
     ]
     params = SamplingParams(max_new_tokens=6)
-    engine, unshared = RolloutEngine(model, max_batch=4), RolloutEngine(model, max_batch=4, share_prompts=False)
+    engine, unshared = (
+        RolloutEngine(model, EngineConfig(max_batch=4)),
+        RolloutEngine(model, EngineConfig(max_batch=4), policy=Unshared()),
+    )
     rollouts = engine.generate(requests, params)
     assert_same(unshared.generate(requests, params), rollouts, in_company(model))
     assert_same(rollouts[6:8], sequential_rollouts(model, requests[3:4], params), rounding(model))
@@ -195,9 +212,11 @@ def test_beginnings_that_were_given_away_are_computed_again():
         RolloutRequest(prompt=Prompt(index=i, token_ids=(*starts[i % 2], i, 7)), seeds=(i, 100 + i)) for i in range(6)
     ]
     params = SamplingParams(max_new_tokens=8)
-    engine = RolloutEngine(model, max_batch=4, kv_memory_gib=gib_for(model, most_pages(requests, params, 4)))
+    engine = RolloutEngine(
+        model, EngineConfig(max_batch=4, kv_memory_gib=gib_for(model, most_pages(requests, params, 4)))
+    )
     rollouts = engine.generate(requests, params)
-    assert_same(rollouts, RolloutEngine(model, max_batch=4).generate(requests, params), in_company(model))
+    assert_same(rollouts, RolloutEngine(model, EngineConfig(max_batch=4)).generate(requests, params), in_company(model))
     assert engine.stats.prefill_rows > 4 * (2 * 48 + 6)
     engine.cache.check_integrity()
 
@@ -206,7 +225,7 @@ def test_beginnings_that_were_given_away_are_computed_again():
 def test_long_prompts_do_not_stall_those_that_decode(hidden):
     model = calm_model(7, hidden=hidden)
     requests, params = make_requests([2, 150, 90, 3], group=2), SamplingParams(max_new_tokens=12)
-    engine = RolloutEngine(model, max_batch=8, prefill_rows=20)
+    engine = RolloutEngine(model, EngineConfig(max_batch=8, prefill_rows=20))
     widest = 0
     with engine.start(requests, params) as call:
         while not call.done:
@@ -216,15 +235,17 @@ def test_long_prompts_do_not_stall_those_that_decode(hidden):
             if engine.stats.passes == 3:
                 assert len(call.live) == 2  # the short prompt's samples
     assert 0 < widest <= 20
-    assert_same(call.rollouts, RolloutEngine(model, max_batch=8).generate(requests, params), in_company(model))
+    assert_same(
+        call.rollouts, RolloutEngine(model, EngineConfig(max_batch=8)).generate(requests, params), in_company(model)
+    )
 
 
 def test_cancelled_samples_leave_at_once():
     """At pass 9: a sample that has tokens, one whose prompt is still on its way, and the group's others go on."""
     model = calm_model(8)
     requests, params = make_requests([3, 80], group=3), SamplingParams(max_new_tokens=12)
-    engine = RolloutEngine(model, max_batch=6, prefill_rows=8)
-    expected = RolloutEngine(model, max_batch=6).generate(requests, params)
+    engine = RolloutEngine(model, EngineConfig(max_batch=6, prefill_rows=8))
+    expected = RolloutEngine(model, EngineConfig(max_batch=6)).generate(requests, params)
     with engine.start(requests, params) as call:
         for _ in range(9):
             call.advance()
@@ -248,7 +269,7 @@ def test_cancelled_samples_leave_at_once():
 def test_a_whole_group_is_cancelled_while_its_prompt_is_on_its_way():
     model = calm_model(8)
     requests, params = make_requests([60, 4], group=2), SamplingParams(max_new_tokens=5)
-    engine = RolloutEngine(model, max_batch=2, prefill_rows=8)
+    engine = RolloutEngine(model, EngineConfig(max_batch=2, prefill_rows=8))
     with engine.start(requests, params) as call:
         for _ in range(6):
             call.advance()
@@ -262,7 +283,10 @@ def test_a_whole_group_is_cancelled_while_its_prompt_is_on_its_way():
 def test_lockstep_waits_for_the_deepest_and_gives_the_same(rule):
     model = calm_model(9)
     requests, params = make_requests([3, 9, 1, 5], group=4), SamplingParams(max_new_tokens=8, exit_rule=rule)
-    waiting, free = RolloutEngine(model, max_batch=16, choose_rows=lockstep), RolloutEngine(model, max_batch=16)
+    waiting, free = (
+        RolloutEngine(model, EngineConfig(max_batch=16), policy=Lockstep()),
+        RolloutEngine(model, EngineConfig(max_batch=16)),
+    )
     rollouts = free.generate(requests, params)
     assert_same(waiting.generate(requests, params), rollouts, in_company(model))
     assert waiting.stats.rows == free.stats.rows
@@ -286,7 +310,7 @@ def test_work_for_a_sample_does_not_grow_with_the_queue():
             )
             for i in range(prompts)
         ]
-        engine = RolloutEngine(model, max_batch=64, kv_memory_gib=gib_for(model, 64 * 31 * 2))
+        engine = RolloutEngine(model, EngineConfig(max_batch=64, kv_memory_gib=gib_for(model, 64 * 31 * 2)))
         started = time.process_time()
         assert len(engine.generate(requests, params)) == prompts
         return (time.process_time() - started) / prompts
@@ -298,10 +322,11 @@ def test_work_for_a_sample_does_not_grow_with_the_queue():
 def test_the_limits_reach_the_engine_through_the_pool():
     model = calm_model()
     limit = gib_for(model, 40)
-    with RolloutPool(0, model.config.to_dict(), max_batch=3, kv_memory_gib=limit, prefill_rows=7, device="cpu") as pool:
+    config = EngineConfig(max_batch=3, kv_memory_gib=limit, prefill_rows=7, device="cpu")
+    with make_pool(0, model.config.to_dict(), config) as pool:
         pool.publish(model.state_dict(), 1)
-        engine = pool.local.engine
-        assert (engine.cache.pages, engine.prefill_rows, engine.max_batch) == (41, 7, 3)
+        engine = pool.worker.engine
+        assert (engine.cache.pages, engine.config.prefill_rows, engine.config.max_batch) == (41, 7, 3)
         assert len(pool.rollout(make_requests([5], group=1), SamplingParams(max_new_tokens=6))) == 1
         with pytest.raises(UserError, match="rollout.kv_memory_gib"):
             pool.rollout(make_requests([5], group=1), SamplingParams(max_new_tokens=7))

@@ -5,11 +5,13 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
+from ouro_rl.bench.rollout import Lockstep
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, EarlyStop, ExitRule, SamplingParams, StopStrings, TokenFilters
 from ouro_rl.kernels.cpu import select as cpu_kernels
-from rollout_workers.engine.engine import RolloutEngine, lockstep
+from rollout_workers.engine.engine import RolloutEngine
 from rollout_workers.engine.graphs import static_passes
 from rollout_workers.engine.graphs.static_passes import StaticPasses
 from rollout_workers.engine.scheduling import scheduler
@@ -65,8 +67,8 @@ def test_same_rollouts_as_by_ordinary_passes(params, compute, checked):
     """Ragged prompts, groups, early ends, more samples than slots, chunked prefill; twice, with the same tensors."""
     model = calm_model(7, kv_heads=2)
     requests = make_requests([1, 9, 33, 2, 40, 5])
-    expected = RolloutEngine(model, max_batch=11, prefill_rows=30).generate(requests, params)
-    engine = RolloutEngine(model, max_batch=11, prefill_rows=30, static_passes=True)
+    expected = RolloutEngine(model, EngineConfig(max_batch=11, prefill_rows=30)).generate(requests, params)
+    engine = RolloutEngine(model, EngineConfig(max_batch=11, prefill_rows=30, static_passes=True))
     for _ in range(2):
         assert_equal(engine.generate(requests, params), expected, model)
         engine.cache.check_integrity()
@@ -82,8 +84,10 @@ def test_whenever_the_host_looks(look_every, monkeypatch, checked):
     monkeypatch.setattr(static_passes, "LOOK_EVERY", look_every)
     model, requests = calm_model(8), make_requests([4, 20, 7], group=4)
     params = SamplingParams(max_new_tokens=10, stop_token_ids=(3, 7))
-    expected = RolloutEngine(model, max_batch=3).generate(requests, params)
-    assert_equal(RolloutEngine(model, max_batch=3, static_passes=True).generate(requests, params), expected, model)
+    expected = RolloutEngine(model, EngineConfig(max_batch=3)).generate(requests, params)
+    assert_equal(
+        RolloutEngine(model, EngineConfig(max_batch=3, static_passes=True)).generate(requests, params), expected, model
+    )
     assert max(checked) == look_every
 
 
@@ -93,14 +97,16 @@ def test_under_a_memory_limit(rule, monkeypatch, checked):
     monkeypatch.setattr(scheduler, "SPARE_TOKENS", 0)
     model, requests = calm_model(9), make_requests([3, 17, 30, 1], group=2)
     params = SamplingParams(max_new_tokens=12, stop_token_ids=(3,), depth_policy=DepthPolicy(kv_rule=rule))
-    expected = RolloutEngine(model, max_batch=6).generate(requests, params)
+    expected = RolloutEngine(model, EngineConfig(max_batch=6)).generate(requests, params)
     needed = most_pages(requests, params, loops=4)
-    engine = RolloutEngine(model, max_batch=6, kv_memory_gib=gib_for(model, needed + 1), static_passes=True)
+    engine = RolloutEngine(
+        model, EngineConfig(max_batch=6, kv_memory_gib=gib_for(model, needed + 1), static_passes=True)
+    )
     assert_equal(engine.generate(requests, params), expected, model)
     engine.cache.check_integrity()
     assert engine.stats.preemptions and engine.stats.peak_pages <= needed + 1 and engine.cache.owned == 0
     assert min(checked) < static_passes.LOOK_EVERY
-    tight = RolloutEngine(model, max_batch=6, kv_memory_gib=gib_for(model, needed), static_passes=True)
+    tight = RolloutEngine(model, EngineConfig(max_batch=6, kv_memory_gib=gib_for(model, needed), static_passes=True))
     with pytest.raises(UserError, match="kv_memory_gib"):  # one page is the idle slot's
         tight.generate(requests, params)
 
@@ -109,8 +115,8 @@ def test_pools_grow_under_samples_that_decode(checked):
     """The host has the pages of all passes until it looks again ready before them."""
     model, requests = calm_model(17, layers=1), make_requests([2, 3], group=10)
     params = SamplingParams(max_new_tokens=50, exit_rule=ExitRule(kind="fixed", value=4))
-    expected = RolloutEngine(model, max_batch=20).generate(requests, params)
-    engine = RolloutEngine(model, max_batch=20, static_passes=True)
+    expected = RolloutEngine(model, EngineConfig(max_batch=20)).generate(requests, params)
+    engine = RolloutEngine(model, EngineConfig(max_batch=20, static_passes=True))
     assert_equal(engine.generate(requests, params), expected, model)
     assert engine.cache.pages == 4096 and engine.stats.peak_pages > 2048
 
@@ -119,8 +125,8 @@ def test_cancelled_between_two_looks(checked):
     """The cancelled keep what they have, which is a beginning of what they would have become; the others do not notice."""
     model, requests = calm_model(16), make_requests([4, 20, 7], group=2)
     params = SamplingParams(max_new_tokens=20)
-    expected = RolloutEngine(model, max_batch=4).generate(requests, params)
-    engine = RolloutEngine(model, max_batch=4, static_passes=True)
+    expected = RolloutEngine(model, EngineConfig(max_batch=4)).generate(requests, params)
+    engine = RolloutEngine(model, EngineConfig(max_batch=4, static_passes=True))
     with engine.start(requests, params) as call:
         while len(checked) < 2:
             call.advance()
@@ -137,7 +143,7 @@ def test_cancelled_between_two_looks(checked):
 
 def with_stand_ins(model, max_batch, *, static=True):
     """An engine whose static passes are recorded and repeated; with `static=False` an ordinary one of the same attention."""
-    engine = RolloutEngine(model, max_batch=max_batch, static_passes=static)
+    engine = RolloutEngine(model, EngineConfig(max_batch=max_batch, static_passes=static))
     engine.forward.attention = WholeLines(engine.cache)
     engine.static.wrap = RecordedPass
     return engine
@@ -159,8 +165,8 @@ def test_a_pass_that_looked_at_values_would_be_found():
     """The stand-in for graphs is able to fail: attention that plans by the lengths repeats what they were."""
     model, requests = calm_model(10), make_requests([20, 28])
     params = SamplingParams(max_new_tokens=17)
-    expected = RolloutEngine(model, max_batch=20).generate(requests, params)
-    engine = RolloutEngine(model, max_batch=20, static_passes=True)
+    expected = RolloutEngine(model, EngineConfig(max_batch=20)).generate(requests, params)
+    engine = RolloutEngine(model, EngineConfig(max_batch=20, static_passes=True))
     engine.static.wrap = RecordedPass
     assert [r.token_logprobs for r in engine.generate(requests, params)] != [r.token_logprobs for r in expected]
 
@@ -251,24 +257,29 @@ def test_calls_that_need_the_host_say_so_and_run_ordinary_passes():
         (SamplingParams(max_new_tokens=6, early_stop=EarlyStop(repeat_window=4)), "early_stop"),
     ]
     for params, why in asked:
-        engine = RolloutEngine(model, max_batch=6, static_passes=True)
+        engine = RolloutEngine(model, EngineConfig(max_batch=6, static_passes=True))
         with pytest.warns(UserWarning, match=f"ordinary passes.*{why}"):
             rollouts = engine.generate(requests, params)
         assert not engine.static.known
-        assert_equal(rollouts, RolloutEngine(model, max_batch=6).generate(requests, params), model)
+        assert_equal(rollouts, RolloutEngine(model, EngineConfig(max_batch=6)).generate(requests, params), model)
 
 
 def test_which_engines_run_them():
     model = calm_model(14)
-    assert "static" not in RolloutEngine(model, max_batch=2).description  # on the CPU they would only cost
-    assert "static shapes without CUDA graphs" in RolloutEngine(model, max_batch=2, static_passes=True).description
-    assert not RolloutEngine(model, max_batch=2, static_passes=True, choose_rows=lockstep).static.wanted
+    assert (
+        "static" not in RolloutEngine(model, EngineConfig(max_batch=2)).description
+    )  # on the CPU they would only cost
+    assert (
+        "static shapes without CUDA graphs"
+        in RolloutEngine(model, EngineConfig(max_batch=2, static_passes=True)).description
+    )
+    assert not RolloutEngine(model, EngineConfig(max_batch=2, static_passes=True), policy=Lockstep()).static.wanted
 
 
 def test_an_exception_leaves_nothing_behind(monkeypatch):
     model, requests = calm_model(15), make_requests([4, 6])
     params = SamplingParams(max_new_tokens=6)
-    engine = RolloutEngine(model, max_batch=6, static_passes=True)
+    engine = RolloutEngine(model, EngineConfig(max_batch=6, static_passes=True))
 
     def fails(*_):
         raise KeyboardInterrupt
@@ -277,4 +288,8 @@ def test_an_exception_leaves_nothing_behind(monkeypatch):
         patch.setattr(StaticPasses, "_take_pages", fails)
         engine.generate(requests, params)
     assert not engine.static.known and engine.cache.owned == 0
-    assert_equal(engine.generate(requests, params), RolloutEngine(model, max_batch=6).generate(requests, params), model)
+    assert_equal(
+        engine.generate(requests, params),
+        RolloutEngine(model, EngineConfig(max_batch=6)).generate(requests, params),
+        model,
+    )

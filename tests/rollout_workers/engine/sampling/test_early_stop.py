@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.sampling_params import EarlyStop, ExitRule, SamplingParams
 from rollout_workers.engine.engine import RolloutEngine
@@ -41,7 +42,7 @@ def test_a_sample_that_repeats_itself_is_given_up(every):
         max_new_tokens=100, temperature=0.0, exit_rule=ExitRule(kind="fixed", value=4),
         early_stop=EarlyStop(every=every, repeat_window=12),
     )  # fmt: skip
-    engine = RolloutEngine(model, max_batch=2)
+    engine = RolloutEngine(model, EngineConfig(max_batch=2))
     rollouts = engine.generate(requests, params)
     assert {rollout.finish_reason for rollout in rollouts} == {"abort"}
     assert all(12 <= len(rollout.completion_ids) < 100 for rollout in rollouts)
@@ -57,10 +58,10 @@ def test_early_stops_by_log_prob_depend_on_the_sample_alone():
     params = SamplingParams(
         max_new_tokens=16, stop_token_ids=(0, 1), early_stop=EarlyStop(every=4, min_mean_logprob=-3.8)
     )
-    rollouts = RolloutEngine(model, max_batch=7).generate(requests, params)
+    rollouts = RolloutEngine(model, EngineConfig(max_batch=7)).generate(requests, params)
     assert {rollout.finish_reason for rollout in rollouts} == {"stop", "length", "abort"}
     assert_same(rollouts, sequential_rollouts(model, requests, params), rounding(model))
-    whole = RolloutEngine(model, max_batch=64).generate(requests, free)
+    whole = RolloutEngine(model, EngineConfig(max_batch=64)).generate(requests, free)
     for ours, theirs in zip(
         rollouts, whole, strict=True
     ):  # what was sampled until then is what would have been sampled
@@ -79,7 +80,7 @@ def test_a_function_of_the_user_gives_samples_up(tmp_path):
     )
     model, requests = calm_model(7), make_requests([4, 9], group=8)
     hook = f"{tmp_path / 'hopeless.py'}:third"
-    engine = RolloutEngine(model, max_batch=8)
+    engine = RolloutEngine(model, EngineConfig(max_batch=8))
     rollouts = engine.generate(requests, SamplingParams(max_new_tokens=12, early_stop=EarlyStop(every=2, hook=hook)))
     for rollout in rollouts:
         first = rollout.completion_ids.index(3) if 3 in rollout.completion_ids else 12

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams, StopStrings
@@ -112,9 +113,9 @@ def test_samples_end_with_the_token_that_completes_a_string():
     prompt = Prompt(index=0, token_ids=(1, 40, 50))
     request = RolloutRequest(prompt=prompt, seeds=tuple(range(300)))
     params = SamplingParams(max_new_tokens=12, temperature=3.0, stop_token_ids=(2,))
-    free = RolloutEngine(model, max_batch=64).generate([request], params)
+    free = RolloutEngine(model, EngineConfig(max_batch=64)).generate([request], params)
     strings = ("e", "se", "boxed", "}{")  # "user" and "system" are tokens: "e" ends inside them
-    stopped = RolloutEngine(model, max_batch=64).generate(
+    stopped = RolloutEngine(model, EngineConfig(max_batch=64)).generate(
         [request], replace(params, stop_strings=stop_strings_of(tokenizer, strings))
     )
     texts, kinds = completion_texts(tokenizer, stopped), set()

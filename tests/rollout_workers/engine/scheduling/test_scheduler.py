@@ -57,7 +57,9 @@ class Machine(RuleBasedStateMachine):
             rng.choice((None, 1, 3, 10)),
             leaves_gaps=kv_rule.leaves_gaps,
         )
-        self.scheduler = Scheduler(requests, self.cache, self.prefill, self.max_batch, share=rng.random() < 0.9)
+        self.scheduler = Scheduler(
+            requests, self.cache, self.prefill, self.max_batch, shares_prefixes=rng.random() < 0.9
+        )
         self.samples = list(self.scheduler.waiting)
         self.depths = {sample.order: [] for sample in self.samples}
         """Of the tokens that each sample has."""
