@@ -55,13 +55,6 @@ def exit_log_pdf(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
     return torch.cat([impossible, log_survival + leave])
 
 
-def depth_logprobs(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -> Tensor:
-    """log p(d) of the recorded depths. `gate_logits` [T, ...], `depths` [...] in min_depth..T -> [...].
-
-    Positions with `NO_DEPTH` give 0. Gate logits beyond a token's depth are never read (they may be anything finite)."""
-    return decision_logprobs(gate_logits, depths, min_depth).sum(0)
-
-
 def decision_logprobs(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -> Tensor:
     """Log-probability of each decision that led to `depths`: stay at t < d, leave at t = d < T; shape [T - 1, ...].
 
@@ -83,29 +76,13 @@ def _loops(max_loops: int, depths: Tensor) -> Tensor:
     return torch.arange(1, max_loops, device=depths.device).view(-1, *[1] * depths.dim())
 
 
-def gate_entropy(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
-    """Entropy of the exit distribution in nats. [T, ...] -> [...]."""
-    log_pdf = exit_log_pdf(gate_logits, min_depth)[min_depth - 1 :]
-    return -(log_pdf.exp() * log_pdf).sum(0)
-
-
 def decision_entropy(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -> Tensor:
     """Entropy in nats of the decisions that led to `depths`, summed over loops: [T, ...], depths [...] -> [...].
 
-    Its mean over sampled depths is `gate_entropy`, but it reads no gate beyond a token's depth."""
+    Its mean over sampled depths is the exit distribution's entropy, but it reads no gate beyond a token's depth."""
     stay, leave = log_stay(gate_logits[:-1]), log_exit(gate_logits[:-1])
     nats = -(stay.exp() * stay + leave.exp() * leave)
     return torch.where(decision_mask(gate_logits.shape[0], depths, min_depth), nats, torch.zeros_like(nats)).sum(0)
-
-
-def threshold_depths(gate_logits: Tensor, threshold: float, min_depth: int = 1) -> Tensor:
-    """The paper's Q-exit: the first loop whose cumulated exit probability is >= `threshold`. [T, ...] -> depths [...].
-
-    Compares log S_t <= log(1 - q), so that q = 1 never leaves early, at any precision."""
-    max_loops = gate_logits.shape[0]
-    log_survival = log_stay(gate_logits[min_depth - 1 : -1]).cumsum(0)
-    reached = log_survival <= log_quantile(torch.tensor(threshold))
-    return max_loops - reached.sum(0)
 
 
 def log_quantile(quantile: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
 """Is this completion's final answer the gold answer? Strings first, Math-Verify and sympy only when strings do not decide.
 
-`grade_answer` is pure, but sympy can take for ever: training calls it in killable processes, through `rewards.math_grader.reward`."""
+`grade_strings` is fast on every input. sympy can take forever, so `grade_parsed` runs in killable processes
+(`rewards.math_grader.reward`)."""
 
 from __future__ import annotations
 
 import re
-import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from rewards.extraction import Accept, final_answer, gold_answer
 from rewards.math_grader import symbolic
@@ -32,26 +32,6 @@ class AnswerPair:
     """The answer before it was normalised: only shown, so not part of what makes two pairs the same."""
 
 
-def grade_answer(
-    completion: str,
-    gold: str,
-    *,
-    accept: Accept = "phrase",
-    thinking: bool = False,
-    policy: MathPolicy = DEFAULT_POLICY,
-    question: str = "",
-) -> Verdict:
-    """Grade one completion against a gold answer: a bare one ("42", "\\\\frac{1}{2}"), or a solution with a box.
-
-    question: what was asked; its own expression is no answer. Raises MemoryError where a memory limit is set; never runs
-    code from its inputs. May take for ever: see above."""
-    started = time.perf_counter()
-    verdict = grade_strings(completion, gold, accept=accept, thinking=thinking, policy=policy, question=question)
-    if isinstance(verdict, AnswerPair):
-        verdict = grade_parsed(verdict, policy)
-    return replace(verdict, ms=1000 * (time.perf_counter() - started))
-
-
 def grade_strings(
     completion: str,
     gold: str,
@@ -62,7 +42,9 @@ def grade_strings(
     question: str = "",
 ) -> Verdict | AnswerPair:
     """The part that is fast on every input: extraction, guards, and all comparisons that strings and plain numbers decide.
-    Returns the pair that only the parser can decide, when there is one."""
+    Returns the pair that only the parser can decide, when there is one.
+
+    gold: a bare one ("42", "\\\\frac{1}{2}"), or a solution with a box. question: what was asked; its own expression is not an answer."""
     extracted = final_answer(completion, accept=accept, thinking=thinking, several_boxes=policy.several_boxes)
     gold_text = normalise(gold_answer(gold), plain_text=policy.plain_text)
     if not gold_text:
@@ -90,7 +72,8 @@ def grade_strings(
 
 
 def grade_parsed(pair: AnswerPair, policy: MathPolicy = DEFAULT_POLICY) -> Verdict:
-    """The verdict where the parser has a say. See `grade_answer` for its dangers."""
+    """The verdict where the parser has a say. May take forever, and raises MemoryError where a memory limit is set; never runs
+    code from its inputs."""
     if Comparison(policy, symbolic.equal).equal(pair.gold, pair.answer):
         return _decided(True, pair.extracted)
     if not readable(pair.gold):

@@ -19,7 +19,6 @@ from rewards.sandbox.host import ChildGone, Command, Sandbox, SandboxError
 from rewards.sandbox.inside import syscalls, wire
 from rewards.sandbox.inside.confine import NOBODY, Limits, landlock_abi
 
-RUNGS = ("bubblewrap", "landlock", "none")
 _INSIDE = Path(__file__).parent / "inside"
 _SHOWN_INSIDE = Path("/opt/ouro/inside")
 """Where the rung `bubblewrap` shows that folder."""

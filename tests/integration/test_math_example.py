@@ -7,7 +7,7 @@ from ouro_rl.config.loader import load_config
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.tasks.held_out import is_held_out
 from rewards.math_grader.golds import check_golds
-from rewards.math_grader.grading import grade_answer
+from tests.references.math_grading import grade_answer
 from tests.references.places import CONFIGS
 
 

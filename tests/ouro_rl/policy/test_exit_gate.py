@@ -11,15 +11,13 @@ from ouro_rl.policy.exit_gate import (
     decision_entropy,
     decision_logprobs,
     decision_mask,
-    depth_logprobs,
     exit_log_pdf,
     exit_quantiles,
     exits,
-    gate_entropy,
     log_stay,
-    threshold_depths,
 )
 from ouro_rl.training.advantages import gate_returns
+from tests.references.exit_distribution import depth_logprobs, gate_entropy, threshold_depths
 
 
 def logit(p):

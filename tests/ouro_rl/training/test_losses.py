@@ -5,12 +5,13 @@ import torch
 
 from ouro_rl.core.rollout import Rollout
 from ouro_rl.core.sampling_params import NO_DEPTH
-from ouro_rl.policy.exit_gate import decision_logprobs, depth_logprobs, exit_log_pdf
+from ouro_rl.policy.exit_gate import decision_logprobs, exit_log_pdf
 from ouro_rl.training.advantages import extra_loops, gate_returns, group_advantages
 from ouro_rl.training.batch import collate, depth_matrix, prompt_owners, replay_inputs
 from ouro_rl.training.loop_price import PriceRule
 from ouro_rl.training.losses import clipped, gate_loss, token_loss, token_weights
 from ouro_rl.warmstart.losses import stage_one_loss, stage_two_loss
+from tests.references.exit_distribution import depth_logprobs
 
 
 def test_group_advantages_by_hand():

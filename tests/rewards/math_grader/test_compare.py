@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rewards.math_grader.grading import grade_answer
 from rewards.math_grader.policy import MathPolicy
+from tests.references.math_grading import grade_answer
 
 TABLE = (Path(__file__).parent / "answer_pairs.txt").read_text(encoding="utf-8").split("\n#")
 SAME, DIFFERENT = (part.split("\n", 1)[1] for part in TABLE)

@@ -8,11 +8,12 @@ import pytest
 
 from rewards.extraction import boxes, final_answer, gold_answer, last_boxed
 from rewards.math_grader.golds import check_golds
-from rewards.math_grader.grading import grade_answer, grade_strings
+from rewards.math_grader.grading import grade_strings
 from rewards.math_grader.guards import too_large, unevaluated
 from rewards.math_grader.normalize import canonical, integer, normalise, rational
 from rewards.math_grader.reward import MathReward
 from rewards.verdict import Verdict
+from tests.references.math_grading import grade_answer
 from tests.references.patience import processor_time
 from tests.references.places import SHARED
 
