@@ -152,7 +152,7 @@ class ExactReward(TextReward):
 class RegexReward:
     """1 when a pattern is found in the text after the thought; if it has a group `answer`, that must equal the gold answer.
 
-    Patterns may backtrack for ever: they run in a killable worker."""
+    Patterns may backtrack forever: they run in a killable worker."""
 
     __name__ = "regex"
 

@@ -33,7 +33,7 @@ def load_config(
     """Compose `paths` and `overrides` into a `cls`. Relative paths of what is read become absolute where they are found: beside the
     file that set them, then in the working directory. With `must_exist`, one that a file set and that is in neither is an error.
 
-    Raises UserError, of at most three lines, naming the file or override, the dotted key and the mend: for a file that is
+    Raises UserError, of at most three lines, naming the file or override, the dotted key and the fix: for a file that is
     missing or not YAML, an unknown key, a wrong type, a value out of range, a missing key, or values that do not fit together.
     """
     values: dict[str, Any] = {}
@@ -163,7 +163,7 @@ def _explain(cls: type[Section], errors: Sequence[ErrorDetails], sources: dict[K
         text = f"{_source(key, sources, files)}: unknown key {name}{_nearest(cls, key, _deepest(key, sources))}"
     elif kind == "missing":
         text = f"{files or 'config'}: {name} is missing; {_how_to_set(cls, key)}"
-    elif kind == "value_error":  # raised by a validator of ours, whose text already has the mend
+    elif kind == "value_error":  # raised by a validator of ours, whose text already has the fix
         text = f"{_source(key, sources, files)}: {name and name + ': '}{error['ctx']['error']}"
     else:
         text = f"{_source(key, sources, files)}: {name} {_must(error)}, but is {_shown(error['input'])}"

@@ -1,7 +1,7 @@
 """The configuration of every command: strict, frozen, checked before anything heavy is imported.
 
 A config file is YAML; several compose left to right, then come dotted overrides (`trainer.lr=1e-5`). Unknown keys, wrong
-types and values out of range are `UserError`s that name the file, the key and the mend. See `ouro_rl.config.loader`.
+types and values out of range are `UserError`s that name the file, the key and the fix. See `ouro_rl.config.loader`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Errors that cross package borders. What a user can mend is a `UserError`; its text names the mend."""
+"""Errors that cross package borders. What a user can fix is a `UserError`; its text names the fix."""
 
 
 class OuroRLError(Exception):

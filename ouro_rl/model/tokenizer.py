@@ -10,7 +10,7 @@ from ouro_rl.core.rollout import Rollout
 
 
 def load_tokenizer(path: str) -> Any:
-    """The tokenizer of a folder or hub id, with the published checkpoints' special tokens mended.
+    """The tokenizer of a folder or hub id, with the published checkpoints' special tokens corrected.
 
     They say that bos, eos and pad are all `<|endoftext|>`; right are `<|im_start|>`, `<|im_end|>` and `<|endoftext|>`.
     Raises UserError when there is none.

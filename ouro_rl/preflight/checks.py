@@ -21,6 +21,13 @@ from ouro_rl.training.rollout_source import GroupSampler
 from ouro_rl.training.trainer import OuroGRPOTrainer, gap_limit
 from rewards.math_grader.golds import check_golds
 
+TRAINER_BYTES = 16
+"""Of each parameter in the trainer: weight, gradient and Adam's two moments, in fp32."""
+NO_LIMIT = 1e9
+"""For `logp_gap_limit` in nats: the preflight's own step is to end, and says itself whether the gap is too large."""
+CHECK_PROMPTS, CHECK_GROUP, CHECK_TOKENS = 4, 4, 256
+"""Prompts of the preflight's own step, and at most so many completions of each and tokens of a completion."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
@@ -41,7 +48,7 @@ def run_check(config: TrainConfig) -> int:
     except RunError as error:
         print(f"FAIL  {error}")
         passed = False
-    print("Ready to train." if passed else "Not ready: mend what failed above.")
+    print("Ready to train." if passed else "Not ready: fix what failed above.")
     return 0 if passed else 1
 
 
@@ -95,7 +102,7 @@ def memory_estimate(config: TrainConfig, model) -> Finding:
     fits = True
     if limit is not None:
         cache, fits = min(cache, int(limit * 2**30)), per_token * longest <= limit * 2**30
-    parts = {"trainer (fp32 weights, gradients, Adam)": 16 * parameters, "engine weights": width * parameters,
+    parts = {"trainer (fp32 weights, gradients, Adam)": TRAINER_BYTES * parameters, "engine weights": width * parameters,
              "engine KV cache, at most": cache}  # fmt: skip
     free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else _free_memory()
     detail = ", ".join(f"{name} {size / 2**30:.2f} GiB" for name, size in parts.items())
@@ -112,14 +119,14 @@ def _free_memory() -> int:
 
 def small_and_still(config: TrainConfig) -> TrainConfig:
     """The same job with one update of a few short completions, which moves nothing."""
-    group = min(4, config.trainer.group_size)
+    group = min(CHECK_GROUP, config.trainer.group_size)
     return config.model_copy(update={
         "trainer": config.trainer.model_copy(update={
-            "steps": 1, "lr": 0.0, "weight_decay": 0.0, "logp_gap_limit": 1e9, "updates_per_batch": 1,
-            "prompts_per_step": 4, "group_size": group, "micro_batch": group,
+            "steps": 1, "lr": 0.0, "weight_decay": 0.0, "logp_gap_limit": NO_LIMIT, "updates_per_batch": 1,
+            "prompts_per_step": CHECK_PROMPTS, "group_size": group, "micro_batch": group,
         }),
         "gate": config.gate.model_copy(update={"lr": 0.0}),
-        "rollout": config.rollout.model_copy(update={"max_new_tokens": min(256, config.rollout.max_new_tokens)}),
+        "rollout": config.rollout.model_copy(update={"max_new_tokens": min(CHECK_TOKENS, config.rollout.max_new_tokens)}),
     })  # fmt: skip
 
 

@@ -53,10 +53,10 @@ def check_workers(workers: int, cpus: float, *, key: str) -> None:
     if os.environ.get("RAY_ADDRESS") or workers * cpus <= have:
         return
     text = f"{key} {workers}: {workers} rollout workers of {cpus:g} CPUs each, but {have:g} CPUs are available here"
-    mend = f"{max(1, int(have / cpus))} would fit, and sample the same"
+    fix = f"{max(1, int(have / cpus))} would fit, and sample the same"
     if workers * cpus > MOST_LOAD * have:
-        raise UserError(f"{text};\n  {mend}; for a Ray cluster set RAY_ADDRESS")
-    logger.warning("%s: slower than need be; %s", text, mend)
+        raise UserError(f"{text};\n  {fix}; for a Ray cluster set RAY_ADDRESS")
+    logger.warning("%s: slower than need be; %s", text, fix)
 
 
 def check_functions(config: TrainConfig) -> None:
@@ -79,7 +79,7 @@ def check_rewards(config: TrainConfig) -> None:
 
 
 def check_reward(spec: Any) -> None:
-    """One reward (a `rewards.spec.RewardSpec`, or its name) can be imported: in a child, killed when that takes for ever."""
+    """One reward (a `rewards.spec.RewardSpec`, or its name) can be imported: in a child, killed when that takes forever."""
     from rewards import scorer
 
     scorer.check_reward(spec)

@@ -12,12 +12,25 @@ from rewards.math_grader.policy import MathPolicy
 from rewards.math_grader.values import rounds_to
 
 DIGITS = 40
-"""To which numbers that are not rational are compared."""
+"""To which numbers that are not rational are evaluated."""
+LOST_DIGITS = 4
+"""Of `DIGITS`, to rounding on the way."""
 
 PROBES = 12
 """Points at which two expressions are compared that sympy cannot simplify to each other."""
 AGREEMENTS = 6
 """Points that must be defined on both sides."""
+PROBE_RANGES = ((-3, 3), (0, 1), (1, 9))
+"""Where the points lie, in turn: of both signs, where arcsin is real, and where the root of x - 1 is."""
+PROBE_DENOMINATOR = 997
+"""Of every coordinate. A prime, so that no point is where answers have their poles, zeros and kinks: n, n/2, n/3, ..."""
+PROBE_DIGITS = 25
+"""To which the expressions are evaluated at a point; sympy takes up to `MOST_DIGITS` on the way there."""
+MOST_DIGITS = 60
+PROBE_TOLERANCE = "1e-18"
+"""Relative difference at a point that is rounding: far above 25 digits' own, far below what different expressions differ by."""
+IMAGINARY_NOISE = 1e-20
+"""Imaginary part below which a value is real: evaluation leaves some behind."""
 
 
 def parse(answer: str) -> Any | None:
@@ -88,7 +101,7 @@ def _close(pair: list[Any], gold_text: str, policy: MathPolicy, *, exact: bool) 
     scale = max(abs(gold), abs(answer))
     if exact and gold.is_Rational and answer.is_Rational:
         return bool(gold == answer)
-    tolerance = 10.0 ** (4 - DIGITS) if exact else policy.relative_tolerance
+    tolerance = 10.0 ** (LOST_DIGITS - DIGITS) if exact else policy.relative_tolerance
     if abs(gold - answer) <= tolerance * scale:
         return True
     if policy.rounding != "gold" or number(gold_text) is None or not answer.is_real:
@@ -97,7 +110,7 @@ def _close(pair: list[Any], gold_text: str, policy: MathPolicy, *, exact: bool) 
 
 
 def _agree_everywhere(gold: Any, answer: Any) -> bool:
-    """Two expressions in the same symbols that agree, to 20 digits, wherever both are defined: `2 arcsin(sqrt a)` and
+    """Two expressions in the same symbols that agree wherever both are defined: `2 arcsin(sqrt a)` and
     `arccos(1 - 2a)` do, which sympy does not see."""
     import sympy
 
@@ -110,19 +123,23 @@ def _agree_everywhere(gold: Any, answer: Any) -> bool:
     rng = random.Random(0)  # the same points for the same pair, always
     agreed = 0
     for probe in range(PROBES):
-        low, high = ((-3, 3), (0, 1), (1, 9))[probe % 3]
-        point = {name: sympy.Rational(rng.randint(low * 997 + 1, high * 997 - 1), 997) for name in names}
+        low, high = (end * PROBE_DENOMINATOR for end in PROBE_RANGES[probe % len(PROBE_RANGES)])
+        point = {name: sympy.Rational(rng.randint(low + 1, high - 1), PROBE_DENOMINATOR) for name in names}
         values = [
-            sympy.N(value.subs({symbol: point[str(symbol)] for symbol in value.free_symbols}), 25, maxn=60)
+            sympy.N(
+                value.subs({symbol: point[str(symbol)] for symbol in value.free_symbols}),
+                PROBE_DIGITS,
+                maxn=MOST_DIGITS,
+            )
             for value in (gold, answer)
         ]
         if not all(value.is_number and value.is_finite for value in values):
             continue
-        real = [abs(sympy.im(value)) < 1e-20 for value in values]
+        real = [abs(sympy.im(value)) < IMAGINARY_NOISE for value in values]
         if real[0] != real[1]:
             return False
         scale = max(1, abs(values[0]), abs(values[1]))
-        if abs(values[0] - values[1]) > sympy.Float("1e-18") * scale:
+        if abs(values[0] - values[1]) > sympy.Float(PROBE_TOLERANCE) * scale:
             return False
         agreed += 1
     return agreed >= AGREEMENTS

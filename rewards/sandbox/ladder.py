@@ -65,7 +65,7 @@ _PROBE_S = 60.0
 
 
 def choose_rung(*, allow_unsafe_code: bool = False) -> Command:
-    """The best sandbox that this machine allows. Raises UserError with the mend when there is none, unless
+    """The best sandbox that this machine allows. Raises UserError with the fix when there is none, unless
     `allow_unsafe_code`: then the last rung, a plain process."""
     reasons = []
     for rung in ("bubblewrap", "landlock"):
