@@ -1,4 +1,4 @@
-"""Random numbers by (seed, position, stream): the same in any batch and on any device."""
+"""Counter-based random numbers by (seed, position, stream): the same in any batch and on any device."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from torch import Tensor
 
 
 def uniforms(seeds: Tensor, positions: Tensor, stream: int) -> Tensor:
-    """Counter-based random numbers in [0, 1): a pure function of (seed, position, stream), so that a sample depends on
-    its own seed alone. int64 tensors [n] -> fp64 [n]. SplitMix64's finaliser (Steele et al., 2014), applied twice."""
+    """Uniform random numbers in [0, 1), a pure function of (seed, position, stream): a sample depends only on its seed.
+
+    int64 tensors [n] -> fp64 [n]. SplitMix64's finalizer (Steele et al., 2014), applied twice."""
     state = _mix(seeds + _wrap(0x9E3779B97F4A7C15) * (positions + 1))
     state = _mix(state + _wrap(0xD1B54A32D192ED03) * (stream + 1))
     return _shift(state, 11).double() * 2.0**-53
@@ -23,7 +24,7 @@ def _mix(state: Tensor) -> Tensor:
 
 
 def _shift(state: Tensor, bits: int) -> Tensor:
-    """Logical right shift: int64 has only the arithmetic one."""
+    """Logical right shift; torch's int64 has only the arithmetic shift."""
     return (state >> bits) & ((1 << (64 - bits)) - 1)
 
 

@@ -1,13 +1,15 @@
-"""The exit gate's mathematics: one file, used by the model, the rollout workers and the loss.
+"""The mathematics of the exit gate, shared by the model, the rollout workers and the loss.
 
-lambda_t = sigmoid(z_t) is the chance of leaving after loop t, given that the token got there. With
-log S_t = sum_{s<=t} log(1 - lambda_s), p(d=t) = lambda_t S_{t-1} for t < T and p(d=T) = S_{T-1}: the last gate is never used
-(arXiv 2510.25741, section 3). All of it stays in log space and in fp32: 1 - lambda underflows long before log(1 - lambda).
+lambda_t = sigmoid(z_t) is the probability of exiting after loop t, given that the token reached loop t. With
+log S_t = sum_{s<=t} log(1 - lambda_s), p(d=t) = lambda_t S_{t-1} for t < T and p(d=T) = S_{T-1}: the last gate is never
+used (arXiv 2510.25741, section 3). Everything is computed in log space and in fp32: 1 - lambda underflows long before
+log(1 - lambda) does.
 
-Depth bounds are part of the policy: T is the most loops allowed (`max_depth`, which may differ from the trained number), and below
-`min_depth` the gate is not asked: lambda_t counts as 0 there. A decision that the bounds force has log-probability 0 and no gradient.
+Depth bounds are part of the policy. T is the maximum number of loops (`max_depth`, which may differ from the number the
+model was trained with). Below `min_depth` the gate makes no decision, and lambda_t is taken as 0. A decision that the
+bounds force has log-probability 0 and no gradient.
 
-Gate logits are stacked loops first: `gate_logits[t - 1]` belongs to loop t, shape [T, ...].
+Gate logits are stacked along a leading loop axis: `gate_logits[t - 1]` belongs to loop t, shape [T, ...].
 """
 
 from __future__ import annotations
@@ -21,14 +23,15 @@ from ouro_rl.core.sampling_params import MOST_LOOPS, NO_DEPTH, DepthPolicy, Exit
 
 
 def tempered(gate_logits: Tensor, temperature: float) -> Tensor:
-    """The logits of the gate as a policy, lambda = sigmoid(z / temperature): what all that follows here takes. Any shape, fp32.
+    """Gate logits divided by the gate temperature, lambda = sigmoid(z / temperature). Any shape, fp32.
 
-    Applied once, where the model's own logits come in: by the worker before it decides, by the trainer before it replays."""
+    All functions below take logits after this step. It is applied once, to the model's own logits: by the worker before
+    it decides, and by the trainer before it computes the loss."""
     return gate_logits.float() if temperature == 1 else gate_logits.float() / temperature
 
 
 def log_exit(gate_logits: Tensor) -> Tensor:
-    """log lambda: log-probability of leaving now. Any shape, fp32."""
+    """log lambda: log-probability of exiting now. Any shape, fp32."""
     return F.logsigmoid(gate_logits.float())
 
 
@@ -38,12 +41,13 @@ def log_stay(gate_logits: Tensor) -> Tensor:
 
 
 def decides(loops: Tensor, max_loops: int, min_depth: int = 1) -> Tensor:
-    """Whether the gate is asked after these loops: not below the least depth, nor at the last loop. Any shape -> bool."""
+    """Whether the gate decides after these loops: from `min_depth` on, but not at the last loop. Any shape -> bool."""
     return (loops >= min_depth) & (loops < max_loops)
 
 
 def exit_log_pdf(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
-    """log p(d = t) for t = 1..T, shape [T, ...] like `gate_logits`; sums to 1 over the first axis. -inf below `min_depth`."""
+    """log p(d = t) for t = 1..T, shape [T, ...] like `gate_logits`. Probabilities sum to 1 over the first axis; -inf
+    below `min_depth`."""
     max_loops = gate_logits.shape[0]
     before = torch.zeros_like(gate_logits[:1], dtype=torch.float32)
     if max_loops == 1:
@@ -58,7 +62,7 @@ def exit_log_pdf(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
 def decision_logprobs(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -> Tensor:
     """Log-probability of each decision that led to `depths`: stay at t < d, leave at t = d < T; shape [T - 1, ...].
 
-    Loops at which no decision was taken (t > d, t < min_depth, or no depth) hold 0; see `decision_mask`."""
+    Loops without a decision (t > d, t < min_depth, or no depth) hold 0; see `decision_mask`."""
     logits, max_loops = gate_logits[:-1], gate_logits.shape[0]
     leaving = _loops(max_loops, depths) == depths
     chosen = torch.where(leaving, log_exit(logits), log_stay(logits))
@@ -66,7 +70,7 @@ def decision_logprobs(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -
 
 
 def decision_mask(max_loops: int, depths: Tensor, min_depth: int = 1) -> Tensor:
-    """Where the gate decided: min_depth <= t <= d for t < T. `depths` [...] -> bool [T - 1, ...]."""
+    """Where the gate made a decision: min_depth <= t <= d for t < T. `depths` [...] -> bool [T - 1, ...]."""
     loops = _loops(max_loops, depths)
     return decides(loops, max_loops, min_depth) & (loops <= depths) & (depths != NO_DEPTH)
 
@@ -79,22 +83,23 @@ def _loops(max_loops: int, depths: Tensor) -> Tensor:
 def decision_entropy(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -> Tensor:
     """Entropy in nats of the decisions that led to `depths`, summed over loops: [T, ...], depths [...] -> [...].
 
-    Its mean over sampled depths is the exit distribution's entropy, but it reads no gate beyond a token's depth."""
+    Its expectation over sampled depths is the entropy of the exit distribution, but it does not use gate logits beyond
+    a token's depth."""
     stay, leave = log_stay(gate_logits[:-1]), log_exit(gate_logits[:-1])
     nats = -(stay.exp() * stay + leave.exp() * leave)
     return torch.where(decision_mask(gate_logits.shape[0], depths, min_depth), nats, torch.zeros_like(nats)).sum(0)
 
 
 def log_quantile(quantile: Tensor) -> Tensor:
-    """log(1 - q) in fp32, the survival at which a token with exit quantile q leaves."""
+    """log(1 - q) in fp32: the log survival at which a token with exit quantile q exits."""
     return torch.log1p(-quantile.double()).float()
 
 
 def exit_quantiles(rule: ExitRule, uniforms: Tensor) -> Tensor:
-    """One log(1 - q) a token, from one uniform draw a token [n].
+    """log(1 - q) for each token [n], from one uniform draw per token [n].
 
-    Drawing d from the exit distribution is Q-exit with a random quantile, so `sample` and `threshold` share one rule:
-    leave at the first loop with log S_t <= log(1 - q). `fixed` never leaves by the gate (see `exits`)."""
+    Sampling d from the exit distribution is Q-exit with a random quantile, so `sample` and `threshold` share one rule:
+    exit at the first loop with log S_t <= log(1 - q). `fixed` never exits by the gate (see `exits`)."""
     if rule.kind == "sample":
         return log_quantile(uniforms)
     level = float(rule.value) if rule.kind == "threshold" else 1.0
@@ -104,13 +109,17 @@ def exit_quantiles(rule: ExitRule, uniforms: Tensor) -> Tensor:
 def exits(
     rule: ExitRule, log_survival: Tensor, log_quantiles: Tensor, loops: Tensor, max_loops: int, min_depth: int = 1
 ) -> Tensor:
-    """Which rows leave after this loop. `log_survival` includes this loop's gate, where it `decides`; all [n] -> bool [n]."""
+    """Which rows exit after this loop. `log_survival` includes this loop's gate where it `decides`.
+
+    All tensors [n] -> bool [n]."""
     last = min(int(rule.value), max_loops) if rule.kind == "fixed" else max_loops
     return (loops >= last) | ((loops >= min_depth) & (log_survival <= log_quantiles))
 
 
 def check_depth_policy(policy: DepthPolicy, rule: ExitRule, trained: int) -> None:
-    """Raise UserError for bounds that cannot be met, or a fixed depth outside of them. `trained`: loops the model was trained with."""
+    """Raise UserError if the depth bounds are invalid or a fixed depth lies outside of them.
+
+    `trained`: the number of loops the model was trained with."""
     least, most = policy.min_depth, policy.max_loops(trained)
     default = " (the model's total_ut_steps)" if policy.max_depth is None else ""
     if most > MOST_LOOPS:
@@ -119,10 +128,10 @@ def check_depth_policy(policy: DepthPolicy, rule: ExitRule, trained: int) -> Non
         )
     if not 1 <= least <= most:
         raise UserError(
-            f"min_depth {least} does not lie in 1..max_depth, which is {most}{default}: lower min_depth or set max_depth"
+            f"min_depth {least} is not in 1..max_depth, which is {most}{default}: lower min_depth or set max_depth"
         )
     if rule.kind == "fixed" and not least <= rule.value <= most:
         raise UserError(
-            f"exit rule `{rule.label()}` lies outside of min_depth {least} and max_depth {most}{default}: "
+            f"exit rule `{rule.label()}` is outside of min_depth {least} and max_depth {most}{default}: "
             "change its value, or set max_depth"
         )

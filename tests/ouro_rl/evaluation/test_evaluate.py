@@ -160,7 +160,7 @@ def test_more_loops_than_the_model_was_trained_with_and_another_kv_rule(
     ("asked", "message"),
     [
         (dict(depths=(99,)), "max_depth 99 is more than 64 loops, .* trained with 4"),
-        (dict(depth_policy=DepthPolicy(min_depth=5)), "min_depth 5 does not lie in 1..max_depth, which is 4"),
+        (dict(depth_policy=DepthPolicy(min_depth=5)), "min_depth 5 is not in 1..max_depth, which is 4"),
         (dict(stop_token_ids=(5000,)), "--stop-id: 5000 is no token, the tokenizer has"),
     ],
 )

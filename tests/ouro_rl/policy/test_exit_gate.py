@@ -56,13 +56,13 @@ def test_bounds_by_hand():
     assert depth_logprobs(everywhere, depths, 2).exp().tolist() == pytest.approx([0.25, 0.5625, 0.1875, 1.0])
     assert decision_mask(4, depths, 2).int().tolist() == [[0, 0, 0, 0], [1, 1, 1, 0], [0, 1, 1, 0]]
     assert gate_entropy(gates, 2).item() == pytest.approx(-sum(p * math.log(p) for p in (0.25, 0.5625, 0.1875)))
-    # The most loops are the number of gate logits: with 3 of them, loop 3 takes what is left.
+    # The number of gate logits is the maximum depth: with 3 of them, loop 3 gets the remaining probability.
     assert exit_log_pdf(gates[:3], 2).exp().tolist() == pytest.approx([0, 0.25, 0.75])
     assert exit_log_pdf(gates, 4).exp().tolist() == [0, 0, 0, 1] and gate_entropy(gates, 4).item() == 0
     assert [threshold_depths(gates.view(4, 1), q, 2).item() for q in (0.2, 0.3, 0.9)] == [2, 3, 4]
 
 
-def test_the_entropy_of_decisions_is_on_average_that_of_the_distribution():
+def test_the_expected_decision_entropy_is_the_entropy_of_the_distribution():
     gates = torch.tensor([0.3, -0.5, 1.0, 5.0]).view(4, 1).expand(4, 3)
     for least, depths in ((1, [1, 2, 3, 4]), (2, [2, 3, 4]), (4, [4])):
         chances = exit_log_pdf(gates[:, 0], least).exp()[least - 1 :]
@@ -78,7 +78,7 @@ def test_a_forced_decision_has_no_gradient():
 
 
 @pytest.mark.parametrize("least", [1, 2, 4])
-def test_no_nan_for_tokens_without_a_depth_for_none_at_all_and_for_saturated_gates(least):
+def test_no_nan_for_padding_empty_batches_and_saturated_gates(least):
     gates = torch.tensor([0.0, 1e4, -1e4, 30.0]).view(1, 4).expand(4, 4).clone().requires_grad_()
     nowhere = torch.full((4,), NO_DEPTH)
     assert depth_logprobs(gates, nowhere, least).tolist() == [0, 0, 0, 0]
@@ -94,7 +94,7 @@ def test_no_nan_for_tokens_without_a_depth_for_none_at_all_and_for_saturated_gat
     assert threshold_depths(empty, 0.5, least).shape == gate_entropy(empty, least).shape == (0,)
 
 
-def test_bounds_that_make_no_sense():
+def test_invalid_depth_bounds_are_refused():
     check_depth_policy(DepthPolicy(min_depth=2, max_depth=8), ExitRule(kind="fixed", value=6), trained=4)
     check_depth_policy(DepthPolicy(min_depth=4), ExitRule(), trained=4)
     with pytest.raises(UserError, match=r"min_depth 5 .* which is 4 \(the model's total_ut_steps\)"):
@@ -105,21 +105,21 @@ def test_bounds_that_make_no_sense():
         check_depth_policy(DepthPolicy(max_depth=0), ExitRule(), trained=4)
     with pytest.raises(UserError, match="max_depth 1000 is more than 64 loops"):
         check_depth_policy(DepthPolicy(max_depth=1000), ExitRule(), trained=4)
-    with pytest.raises(UserError, match="`fixed 5` lies outside of min_depth 1 and max_depth 4 .* set max_depth"):
+    with pytest.raises(UserError, match="`fixed 5` is outside of min_depth 1 and max_depth 4 .* set max_depth"):
         check_depth_policy(DepthPolicy(), ExitRule(kind="fixed", value=5), trained=4)
-    with pytest.raises(UserError, match="`fixed 1` lies outside of min_depth 2"):
+    with pytest.raises(UserError, match="`fixed 1` is outside of min_depth 2"):
         check_depth_policy(DepthPolicy(min_depth=2), ExitRule(kind="fixed", value=1), trained=4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_threshold_one_never_leaves_early(dtype):
+def test_threshold_one_never_exits_early(dtype):
     gates = torch.full((4, 3), 30.0, dtype=dtype)  # lambda rounds to 1
     assert threshold_depths(gates, 1.0).tolist() == [4, 4, 4]
     assert threshold_depths(gates, 0.999).tolist() == [1, 1, 1]
 
 
 @pytest.mark.parametrize("least", [1, 2, 5])
-def test_the_incremental_rule_is_the_closed_form(least):
+def test_the_incremental_rule_matches_the_closed_form(least):
     generator = torch.Generator().manual_seed(0)
     gates = torch.randn(5, 200, generator=generator) * 2
     for rule in (

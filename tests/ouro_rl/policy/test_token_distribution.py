@@ -1,4 +1,4 @@
-"""The distribution of tokens, for who samples and who replays: against a slow reference, to the bit between the two, and by chance."""
+"""The token distribution: against a slow reference, bitwise equal between sampling and replay, and statistically."""
 
 import math
 import textwrap
@@ -21,10 +21,17 @@ from ouro_rl.policy.token_distribution import (
 )
 
 FILTERS = [
-    TokenFilters(top_k=5), TokenFilters(top_p=0.7), TokenFilters(min_p=0.1), TokenFilters(top_k=7, top_p=0.8),
-    TokenFilters(top_k=9, min_p=0.05), TokenFilters(top_p=0.9, min_p=0.2), TokenFilters(top_k=6, top_p=0.9, min_p=0.15),
-    TokenFilters(top_k=1), TokenFilters(top_p=1e-6), TokenFilters(top_k=1000),
-]  # fmt: skip
+    TokenFilters(top_k=5),
+    TokenFilters(top_p=0.7),
+    TokenFilters(min_p=0.1),
+    TokenFilters(top_k=7, top_p=0.8),
+    TokenFilters(top_k=9, min_p=0.05),
+    TokenFilters(top_p=0.9, min_p=0.2),
+    TokenFilters(top_k=6, top_p=0.9, min_p=0.15),
+    TokenFilters(top_k=1),
+    TokenFilters(top_p=1e-6),
+    TokenFilters(top_k=1000),
+]
 NAMES = [f"k{f.top_k} p{f.top_p:g} m{f.min_p:g}" for f in FILTERS]
 TEMPERATURES = [1.0, 0.6, 1.7]
 
@@ -35,7 +42,8 @@ def some_logits(rows=64, vocab=50, seed=0, ties=False, scale=2.0):
 
 
 def by_hand(row, temperature, filters):
-    """Kept token ids, with plain Python floats: top-k, then top-p of what is left, then min-p. Ties with the last one stay."""
+    """Kept token ids, in plain Python: top-k, then top-p of the rest, then min-p. Ties with the last kept token are
+    kept."""
     scaled = [x / (temperature or 1.0) for x in row]
     order = sorted(range(len(row)), key=lambda i: -scaled[i])
     kept = order
@@ -54,7 +62,7 @@ def by_hand(row, temperature, filters):
 
 @pytest.mark.parametrize("filters", FILTERS, ids=NAMES)
 @pytest.mark.parametrize("temperature, ties", [*product(TEMPERATURES, (False, True)), (0.0, False)])
-def test_the_filters_keep_what_they_say(filters, temperature, ties):
+def test_the_filters_match_the_reference(filters, temperature, ties):
     logits = some_logits(ties=ties)
     log_probs, sizes = token_distribution(logits, temperature, filters)
     assert torch.allclose(log_probs.exp().sum(-1), torch.ones(64), atol=1e-5)
@@ -75,7 +83,7 @@ def test_without_filters_it_is_the_softmax():
 
 @pytest.mark.parametrize("vocab", [100, NUCLEUS_CANDIDATES[0] * 3, NUCLEUS_CANDIDATES[1] * 2])
 def test_a_nucleus_of_any_width(vocab):
-    """Narrow ones are found among a few candidates, flat rows need the whole vocabulary: all in one batch."""
+    """A narrow nucleus is found among a few candidates, a flat row needs the whole vocabulary: all in one batch."""
     logits = some_logits(8, vocab) * torch.tensor([0.0, 0.01, 0.1, 0.5, 1, 2, 5, 20]).unsqueeze(1)
     for top_p in (0.5, 0.99, 0.999999):
         _, sizes = token_distribution(logits, 1.0, TokenFilters(top_p=top_p))
@@ -89,7 +97,7 @@ def test_a_nucleus_of_any_width(vocab):
 @pytest.mark.parametrize("filters", FILTERS, ids=NAMES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("temperature", TEMPERATURES)
-def test_replay_gives_the_log_probs_of_sampling_to_the_bit_in_any_company(filters, dtype, temperature):
+def test_replay_gives_bitwise_the_log_probs_of_sampling_in_any_batch(filters, dtype, temperature):
     logits = some_logits(70, 3000, ties=dtype == torch.float32).to(dtype)
     log_probs, sizes = token_distribution(logits, temperature, filters)
     tokens = sample_tokens(log_probs, torch.rand(70, dtype=torch.float64, generator=torch.Generator().manual_seed(1)))
@@ -106,8 +114,9 @@ def test_replay_gives_the_log_probs_of_sampling_to_the_bit_in_any_company(filter
 
 
 @pytest.mark.parametrize("filters", FILTERS, ids=NAMES)
-def test_a_last_bit_of_difference_stays_small(filters):
-    """Logits that differ by rounding: filters applied anew drop or add whole tokens at the edge, the recorded size does not."""
+def test_rounding_differences_in_logits_stay_small(filters):
+    """Logits that differ by rounding: filters applied again drop or add tokens at the edge, the recorded size does
+    not."""
     logits = some_logits(4000, 50)
     log_probs, sizes = token_distribution(logits, 1.0, filters)
     tokens = sample_tokens(log_probs, torch.rand(4000, dtype=torch.float64))
@@ -133,7 +142,7 @@ def test_the_recorded_token_is_always_possible():
 
 
 @pytest.mark.parametrize("filters", FILTERS[:7], ids=NAMES[:7])
-def test_the_gradient_is_that_of_the_renormalised_softmax(filters):
+def test_the_gradient_is_that_of_the_renormalized_softmax(filters):
     logits = some_logits(6, 20).double().float().requires_grad_()
     with torch.no_grad():
         log_probs, sizes = token_distribution(logits, 0.7, filters)
@@ -169,7 +178,7 @@ def test_entropy_of_filtered_distributions():
     assert entropy(log_probs).item() == pytest.approx(math.log(2))
 
 
-def test_no_draw_is_impossible():
+def test_no_token_of_probability_0_is_sampled():
     log_probs, _ = token_distribution(some_logits(200, 50), 1.0, TokenFilters(top_k=3))
     for uniform in (0.0, 1 - 2**-53, 1.0):
         tokens = sample_tokens(log_probs, torch.full((200,), uniform, dtype=torch.float64))
@@ -186,7 +195,7 @@ def normal_of_chi_square(counts, probs):
 
 @pytest.mark.parametrize("filters", [TokenFilters(), *FILTERS[:7]], ids=["none", *NAMES[:7]])
 def test_draws_follow_the_distribution(filters):
-    """20,000 draws by counter-based numbers against the distribution that is recorded."""
+    """20,000 draws with counter-based random numbers against the recorded distribution."""
     logits = some_logits(1, 50, seed=4, scale=1.0).expand(20_000, -1)
     log_probs, _ = token_distribution(logits, 1.3, filters)
     tokens = sample_tokens(log_probs, uniforms(torch.arange(20_000), torch.full((20_000,), 3), 0))
@@ -237,26 +246,36 @@ def test_processors_come_first_and_see_the_tokens_so_far(processors):
     assert sizes.tolist() == [4, 4, 4]
 
 
-@pytest.mark.parametrize("name, message", [
-    ("everything", "left a row without"), ("wrong_shape", r"returned a tensor \[3, 3\]"), ("nothing", "returned NoneType"),
-    ("broken", "raised KeyError: 'gone'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("everything", "left a row without"),
+        ("wrong_shape", r"returned a tensor \[3, 3\]"),
+        ("nothing", "returned NoneType"),
+        ("broken", "raised KeyError: 'gone'"),
+    ],
+)
 def test_a_bad_processor_is_named(processors, name, message):
     with pytest.raises(RunError, match=rf"rollout.logit_processors: .*mine.py:{name} {message}"):
         token_distribution(some_logits(3, 10), 1.0, processors(name), prefixes=[[1]] * 3)
 
 
-@pytest.mark.parametrize("name, message", [
-    ("nowhere.py:f", "there is no file nowhere.py"), ("ouro_rl.nothing:f", "No module named"), ("ouro_rl.policy.token_distribution:entropi", "'entropy'"),
-    ("ouro_rl.policy.token_distribution", "no module is named"),
-])  # fmt: skip
-def test_a_processor_that_is_not_there(name, message):
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("nowhere.py:f", "there is no file nowhere.py"),
+        ("ouro_rl.nothing:f", "No module named"),
+        ("ouro_rl.policy.token_distribution:entropi", "'entropy'"),
+        ("ouro_rl.policy.token_distribution", "no module is named"),
+    ],
+)
+def test_a_processor_that_does_not_exist(name, message):
     with pytest.raises(UserError, match=message):
         token_distribution(some_logits(1, 4), 1.0, TokenFilters(logit_processors=(name,)), prefixes=[[1]])
 
 
 def test_top_p_next_to_1_leaves_top_k_as_it_is():
-    """Rounded, the probabilities of what top-k keeps may add up to less than top_p."""
+    """With rounding, the probabilities of the top-k tokens may sum to less than top_p."""
     logits = torch.randn(256, 500, generator=torch.Generator().manual_seed(0)) * 5 + 30
     _, sizes = token_distribution(logits, 1.0, TokenFilters(top_k=5, top_p=0.9999999))
     assert sizes.max() == 5
