@@ -11,6 +11,7 @@ from datetime import timedelta
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
+from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from ouro_rl.config.train import RolloutConfig, TrainConfig
@@ -22,6 +23,7 @@ from ouro_rl.data.gold_answers import keep_gradable
 from ouro_rl.data.prompts import ChatFormat, load_benchmark, load_prompts
 from ouro_rl.evaluation.evaluate import EvalRow, evaluate
 from ouro_rl.model.checkpoint import load_policy
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.report.page import write_report
@@ -46,15 +48,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
     transformers_logging.disable_progress_bar()
     processes = PartialState(timeout=LONGEST_WAIT)
     with ExitStack() as cleanup:
-        say(f"Loading the model {config.model.path}")
-        model, tokenizer = load_policy(config.model.path, torch.float32)
-        say(f"Reading the prompts from {config.data.source}")
-        prompts = training_prompts(config, tokenizer)
-        if len(prompts) < config.trainer.prompts_per_step:
-            raise UserError(
-                f"data.source {config.data.source}: {len(prompts)} usable prompts, but trainer.prompts_per_step is "
-                f"{config.trainer.prompts_per_step}.\nGive more data, or make a step smaller."
-            )
+        model, tokenizer, prompts = load_model_and_prompts(config)
         # From here on the run is there: what cannot be loaded leaves no folder behind, and has started no workers.
         opened = [open_run_folder(config, resume=resume)] if processes.is_main_process else [None]
         run_dir, checkpoint = broadcast_object_list(opened)[0]
@@ -88,10 +82,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
             done = trainer.state.global_step
             if done < config.trainer.steps:
                 if processes.is_main_process:
-                    print(
-                        f"Stopped by {signal.Signals(stop.received).name}; {run_dir.latest_checkpoint()} is complete. "
-                        f"Go on with --resume run.dir={run_dir.path}"
-                    )
+                    print_stopped(stop.received, run_dir)
                 return 128 + stop.received
         if examine:
             pool.publish(model.state_dict(), done)
@@ -102,6 +93,28 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         run_dir.write_summary(summary)
         print_closing(summary, write_report(run_dir.path))
     return 0
+
+
+def load_model_and_prompts(config: TrainConfig) -> tuple[OuroForCausalLM, PreTrainedTokenizerBase, list[Prompt]]:
+    """The policy in fp32, its tokenizer, and the prompts to train on. UserError when these do not fill a step."""
+    say(f"Loading the model {config.model.path}")
+    model, tokenizer = load_policy(config.model.path, torch.float32)
+    say(f"Reading the prompts from {config.data.source}")
+    prompts = training_prompts(config, tokenizer)
+    if len(prompts) < config.trainer.prompts_per_step:
+        raise UserError(
+            f"data.source {config.data.source}: {len(prompts)} usable prompts, but trainer.prompts_per_step is "
+            f"{config.trainer.prompts_per_step}.\nGive more data, or make a step smaller."
+        )
+    return model, tokenizer, prompts
+
+
+def print_stopped(number: int, run_dir: RunDir) -> None:
+    """Which signal stopped the run, and how to resume it."""
+    print(
+        f"Stopped by {signal.Signals(number).name}; {run_dir.latest_checkpoint()} is complete. "
+        f"Go on with --resume run.dir={run_dir.path}"
+    )
 
 
 def _interrupt(number: int, _frame) -> None:

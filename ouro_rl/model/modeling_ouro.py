@@ -131,14 +131,7 @@ class OuroModel(OuroPreTrainedModel):
         if depths is not None:
             if cache is not None or use_cache:
                 raise ValueError("a replay (depths=...) runs whole sequences: it takes and gives no cache")
-            if position_ids is None:
-                position_ids = positions_of((depths > 0).long())
-            ops, _ = self.row_ops(embeds.dtype)
-            parts = LoopedParts(
-                layers=self.layers, norm=self.norm, rotary_emb=self.rotary_emb, gate_logits=self.gate_logits, ops=ops
-            )
-            states, gates = replay(parts, embeds, position_ids, depths, owners, max_loops=loops, rule=kv_rule)
-            return OuroModelOutput(last_hidden_state=states, gate_logits=gates)
+            return self._replay(embeds, position_ids, depths, owners, loops, kv_rule)
 
         use_cache = self.config.use_cache if use_cache is None else use_cache
         if self.training and self.gradient_checkpointing:
@@ -170,6 +163,24 @@ class OuroModel(OuroPreTrainedModel):
             gate_logits=torch.stack(gates),
             **named(cache if use_cache else None),
         )
+
+    def _replay(
+        self,
+        embeds: Tensor,
+        position_ids: Tensor | None,
+        depths: Tensor,
+        owners: Tensor | None,
+        loops: int,
+        kv_rule: KVRule,
+    ) -> OuroModelOutput:
+        if position_ids is None:
+            position_ids = positions_of((depths > 0).long())
+        ops, _ = self.row_ops(embeds.dtype)
+        parts = LoopedParts(
+            layers=self.layers, norm=self.norm, rotary_emb=self.rotary_emb, gate_logits=self.gate_logits, ops=ops
+        )
+        states, gates = replay(parts, embeds, position_ids, depths, owners, max_loops=loops, rule=kv_rule)
+        return OuroModelOutput(last_hidden_state=states, gate_logits=gates)
 
     def _positions(self, attention_mask: Tensor | None, embeds: Tensor, seen: int) -> Tensor:
         length = embeds.shape[1]
