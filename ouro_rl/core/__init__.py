@@ -1,1 +1,1 @@
-"""Records and small tools that every package uses; nothing here imports torch when it is loaded."""
+"""Shared records and small utilities; importing them does not import torch."""

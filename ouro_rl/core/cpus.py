@@ -1,4 +1,4 @@
-"""How many CPUs this process may use: fewer than the machine has, in a container or a batch system's job."""
+"""How many CPUs this process may use; in a container or a batch job, fewer than the machine has."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ OWN_CGROUP = Path("/proc/self/cgroup")
 
 
 def available_cpus() -> float:
-    """The CPUs that this process may run on, or the share of them that its control group grants, whichever is less."""
+    """The smaller of the CPUs in this process's affinity mask and the CPU quota of its control group."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min([float(allowed), *quotas(CGROUPS, _own_group())])
 
 
 def quotas(root: Path, own: str) -> list[float]:
-    """CPUs granted by the control group `own` and those that it stands in, as far as they set a limit (versions 2 and 1)."""
+    """CPU quotas of the control group `own` and its parents, those that set a limit (cgroup v2 and v1)."""
     group = root / own.strip("/")
     folders = [folder for folder in (group, *group.parents) if folder.is_relative_to(root)]
     limits = [_read(folder / "cpu.max") for folder in folders]
@@ -32,5 +32,5 @@ def _own_group() -> str:
 def _read(file: Path) -> list[str]:
     try:
         return file.read_text().split()
-    except OSError:  # no such limit, or none that we may see
+    except OSError:  # no such limit, or not readable by this process
         return []

@@ -1,4 +1,4 @@
-"""Is there what a hub id names, and can it be had? One question to the hub, before anything heavy is imported or started."""
+"""Checks that a Hub id exists and is accessible, with one request, before anything heavy is imported or started."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Literal
 from ouro_rl.core.errors import UserError
 
 MATH500 = "HuggingFaceH4/MATH-500"
-"""The data set of the benchmark `math500`."""
+"""Hub id of the data set behind the benchmark `math500`."""
 PATIENCE_S = 10
-"""Longest wait for the hub's answer."""
+"""Longest wait for the Hub's response, in seconds."""
 Kind = Literal["model", "data set"]
 
 
 def check_on_hub(name: str, kind: Kind, key: str) -> None:
-    """UserError of two lines unless the hub has the model or data set `name`, or it was downloaded before (which passes unasked).
-    `key` is what named it."""
+    """Raise a two-line UserError unless the Hub has the model or data set `name`, or it was already downloaded (then no
+    request is made). `key` is the config key or option that named it."""
     from huggingface_hub import HfApi, constants
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
@@ -34,22 +34,22 @@ def check_on_hub(name: str, kind: Kind, key: str) -> None:
     try:
         ask(name, timeout=PATIENCE_S)
     except GatedRepoError as error:
-        raise UserError(
-            f"{where}: needs a permission;\n  ask for it at {api.endpoint}, then run `hf auth login`"
-        ) from error
+        raise UserError(f"{where}: is gated;\n  request access at {api.endpoint}, then run `hf auth login`") from error
     except RepositoryNotFoundError as error:
         raise UserError(
-            f"{where}: the hub has no such {kind}, or it is private;\n  correct the id, run `hf auth login`, or {_instead(kind)}"
+            f"{where}: the hub has no such {kind}, or it is private;\n"
+            f"  correct the id, run `hf auth login`, or {_instead(kind)}"
         ) from error
     except Exception as error:  # the class of a failed connection depends on the version of huggingface_hub
         problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
-            f"{where}: {api.endpoint} does not answer ({problem});\n  check the network, HTTPS_PROXY and HF_ENDPOINT, or {_instead(kind)}"
+            f"{where}: {api.endpoint} does not answer ({problem});\n"
+            f"  check the network, HTTPS_PROXY and HF_ENDPOINT, or {_instead(kind)}"
         ) from error
 
 
 def was_downloaded(name: str, kind: Kind) -> bool:
-    """Whether something of it lies in the caches of this machine, where it is then looked for without the hub as well."""
+    """Whether a local cache holds some of it; it is then loaded from there, without the Hub if need be."""
     from huggingface_hub import constants
 
     folder = name.replace("/", "--")
@@ -62,4 +62,4 @@ def was_downloaded(name: str, kind: Kind) -> bool:
 
 
 def _instead(kind: Kind) -> str:
-    return "give the folder of a checkpoint" if kind == "model" else "give a .jsonl file"
+    return "give a checkpoint folder" if kind == "model" else "give a .jsonl file"

@@ -1,4 +1,4 @@
-"""Reading rows of .jsonl files, with errors that name file and line."""
+"""Reads .jsonl files, with errors that name the file and the line."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Row = dict[str, Any]
 
 
 def read_jsonl(path: Path, name: str | None = None, *, growing: bool = False) -> Iterator[Row]:
-    """The objects of a file, blank lines left out; `name` is what errors call it. UserError when it cannot be read, is empty,
-    or has a line that is no JSON object.
+    """Yield the objects of a file, skipping blank lines. Errors call the file `name`. Raises UserError if it cannot be
+    read, is empty, or has a line that is not a JSON object.
 
-    growing: a process may still write it, or was killed while it did. It may be empty, and what follows the last newline is
-    no line yet."""
+    growing: a process may still be writing the file, or was killed while writing it. It may be empty, and text after the
+    last newline is ignored as an incomplete line."""
     name = name or str(path)
     empty = not growing
     try:
@@ -29,32 +29,32 @@ def read_jsonl(path: Path, name: str | None = None, *, growing: bool = False) ->
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({error.strerror}); correct the path") from None
     except UnicodeDecodeError:
-        raise UserError(f"{name}: is not text in UTF-8; give a file with one JSON object a line") from None
+        raise UserError(f"{name}: is not UTF-8 text; give a file with one JSON object per line") from None
     if empty:
-        raise UserError(f"{name}: is empty; give a file with one JSON object a line")
+        raise UserError(f"{name}: is empty; give a file with one JSON object per line")
 
 
 def first_row(path: Path, name: str | None = None) -> Row:
-    """The first object of a file, with the errors of `read_jsonl`."""
+    """The first object of a file. Raises the errors of `read_jsonl`."""
     return next(read_jsonl(path, name))
 
 
 def parse_row(line: str, where: str) -> Row:
-    """One line of a .jsonl file as an object, or UserError."""
+    """Parse one line of a .jsonl file into an object. Raises UserError if it is not one."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise UserError(f"{where}: not JSON ({error.msg}); write one JSON object a line") from None
-    except (ValueError, RecursionError) as error:  # thousands of digits, or of brackets
+        raise UserError(f"{where}: not JSON ({error.msg}); write one JSON object per line") from None
+    except (ValueError, RecursionError) as error:  # thousands of digits or of nested brackets
         reason = str(error).split(";")[0]
-        raise UserError(f"{where}: cannot be read ({reason}); write such a number as a text") from None
+        raise UserError(f"{where}: cannot be read ({reason}); write such a number as a string") from None
     if not isinstance(row, dict):
-        raise UserError(f"{where}: is no JSON object; write one a line")
+        raise UserError(f"{where}: is not a JSON object; write one per line")
     return row
 
 
 def dotted_value(row: Any, column: str) -> Any:
-    """The value of `a.b` in nested mappings; None when it is not there. A column whose own name has dots comes first."""
+    """The value of `a.b` in nested mappings, or None if absent. A column whose own name contains dots takes precedence."""
     if isinstance(row, dict) and column in row:
         return row[column]
     for part in column.split("."):
@@ -63,7 +63,7 @@ def dotted_value(row: Any, column: str) -> Any:
 
 
 def no_column(name: str, column: str, row: dict[str, Any], use: str) -> str:
-    """The message about a row that lacks its question or its answer."""
+    """Error message for a row without its question or answer column."""
     other = "" if use == "question" else " (null when no reward needs an answer)"
     return (
         f"{name}: there is no column {column!r}, only {', '.join(row)};\n  set data.{use}_column to one of these{other}"

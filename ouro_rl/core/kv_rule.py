@@ -1,18 +1,19 @@
-"""What a token reads of those before it, when each of them ran its own number of loops.
+"""KV rules: which keys and values of an earlier token attention reads, when every token ran its own number of loops.
 
-Token j left after loop d_j, of `max_loops` allowed. A row at loop t (of position i >= j) reads, of token j:
+Token j exited after loop d_j of at most `max_loops`. A query at position i >= j and loop t reads from token j:
 
-    last_exited   what it wrote at loop min(t, d_j): a token that has left stays as it was
-    full          what it wrote at loop t: every token runs all loops, and its depth only picks the state that the head takes (the
-                  published code; saves nothing, and is there for comparison)
-    skip          what it wrote at loop t, and nothing when it had left (t > d_j): a token is seen only at the loops that it ran
-                  (arXiv 2507.10524, recursion-wise caching)
+    last_exited   the keys and values of loop min(t, d_j): an exited token keeps those of its last loop
+    full          those of loop t: every token runs all loops, and its depth only selects the state passed to the LM head
+                  (as in the published code; saves no compute, kept for comparison)
+    skip          those of loop t if t <= d_j, else nothing: a token is visible only at the loops it ran
+                  (recursion-wise caching, arXiv 2507.10524)
 
-In each of them loop t depends on loops <= t alone, so one parallel forward reproduces a sequential generation. Prompts run
-`max_loops` loops under every rule, and a token always reads itself (t <= d_i while it runs). When all depths are equal the rules agree.
+Under every rule loop t depends only on loops <= t, so one parallel forward pass reproduces sequential generation. Prompt
+tokens run `max_loops` loops under every rule, and a token always reads itself (t <= d_i while it runs). When all depths
+are equal, the rules agree.
 
-The rollout engine, the trainer's replay and the slow reference of the tests all take the rule from here: the reference by
-`loops_run` and `version_read`, the fast sides by the two questions that they need answered.
+The rollout engine, the trainer's replay and the slow reference in the tests all take the rule from here: the reference
+through `loops_run` and `version_read`, the engine and the replay through the two properties.
 """
 
 from __future__ import annotations
@@ -26,11 +27,12 @@ class KVRule(StrEnum):
     SKIP = "skip"
 
     def loops_run(self, depth: int, max_loops: int) -> int:
-        """Loops that a token of this depth runs, and writes keys and values at."""
+        """Number of loops at which a token of this depth runs and writes keys and values."""
         return max_loops if self.runs_all_loops else depth
 
     def version_read(self, loop: int, depth: int) -> int | None:
-        """The loop (from 1) whose keys and values a row at `loop` reads of a token of this depth; None: it does not see it."""
+        """The loop (1-based) whose keys and values a query at `loop` reads from a token of this depth. None: it does not
+        see the token."""
         if self is KVRule.FULL:
             return loop
         if self is KVRule.SKIP:
@@ -39,10 +41,10 @@ class KVRule(StrEnum):
 
     @property
     def runs_all_loops(self) -> bool:
-        """A token goes on after its depth is decided; the state at its depth is kept for the head."""
+        """Whether a token keeps running after its exit; the state at its depth is kept for the LM head."""
         return self is KVRule.FULL
 
     @property
     def leaves_gaps(self) -> bool:
-        """At loop t some positions are not seen: what is read there is a list of fewer entries than positions."""
+        """Whether some positions are not visible at a loop, so that its block table has fewer entries than positions."""
         return self is KVRule.SKIP

@@ -1,6 +1,7 @@
-"""The lock: the versions that were tested together, for each platform, and how what is installed here differs from them.
+"""The lock file: the versions that were tested together on each platform, and how the installed ones differ.
 
-`requirements.lock` is made by `make lock` and used by `make quickstart` and `make test`; `python -m ouro_rl.core.lock` prints differences.
+`make lock` writes `requirements.lock`; `make quickstart` and `make test` install from it. `python -m ouro_rl.core.lock`
+prints the differences.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from packaging.version import Version
 
 
 def locked_versions(environment: Mapping[str, str] | None = None) -> dict[str, Version]:
-    """Version by package, where markers hold: here, or in an environment (names of PEP 508) that differs from it."""
+    """Locked version by package, for this machine or with some PEP 508 markers overridden by `environment`."""
     text = (resources.files("ouro_rl") / "requirements.lock").read_text(encoding="utf-8")
     pins = [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
     here = [pin for pin in pins if pin.marker is None or pin.marker.evaluate(dict(environment or {}))]
@@ -29,7 +30,7 @@ def installed_version(package: str) -> str | None:
 
 
 def differences() -> dict[str, tuple[str, str]]:
-    """(locked, installed) of every locked package that is installed here in another version. A build's label (`+cpu`) is no difference."""
+    """(locked, installed) for every locked package installed in another version; local labels (`+cpu`) do not count."""
     found = {name: (version, installed_version(name)) for name, version in locked_versions().items()}
     return {
         name: (str(version), installed)
@@ -39,9 +40,9 @@ def differences() -> dict[str, tuple[str, str]]:
 
 
 def describe_differences() -> str:
-    """One line a difference, or one that says that there is none."""
+    """One line that lists the differences, or says that there are none."""
     lines = [f"{name} {installed} (locked: {locked})" for name, (locked, installed) in sorted(differences().items())]
-    return "installed in other versions than locked: " + ", ".join(lines) if lines else "installed as locked"
+    return "installed versions that differ from the lock: " + ", ".join(lines) if lines else "installed as locked"
 
 
 if __name__ == "__main__":

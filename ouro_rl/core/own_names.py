@@ -1,6 +1,6 @@
-"""Our packages' top-level names, also where a user has modules of the same names: `rewards.py` is a good name for one.
+"""Keeps the top-level names of our packages even if the user has modules with the same names, such as `rewards.py`.
 
-In the processes of the command line the names are ours; the user's modules are named as files (`rewards.py:f`)."""
+In processes of the command line these names mean our packages; users refer to their modules as files (`rewards.py:f`)."""
 
 from __future__ import annotations
 
@@ -12,22 +12,24 @@ from ouro_rl.core.errors import UserError
 
 OWN = ("ouro_rl", "rewards", "rollout_workers")
 ROOT = str(Path(__file__).resolve().parents[2])
-"""The folder that our packages stand in."""
+"""The folder that contains our packages."""
 
 
 def pin_own_packages() -> None:
-    """Import our packages from where this file stands: from now on their names are theirs in this process, whatever its search path."""
+    """Import our packages from this file's installation; from then on their names are fixed in this process, whatever
+    `sys.path` says."""
     pinning_hook()()
 
 
 def working_directory_clashes() -> bool:
-    """Whether a process that puts the working directory first on its search path would find modules of our names there."""
+    """Whether the working directory has modules that hide ours in a process that puts it first on `sys.path`."""
     cwd = os.getcwd()
     return os.path.realpath(cwd) != os.path.realpath(ROOT) and bool(rivals_in(cwd))
 
 
 def pinning_hook() -> Callable[[], None]:
-    """What `pin_own_packages` does, for a process that may not find this file by its name: pickled by value, as functions in functions are."""
+    """`pin_own_packages` as a nested function: it is pickled by value, so it also works in a process that could not
+    import this module."""
     root, names = ROOT, OWN
 
     def pin() -> None:
@@ -43,17 +45,17 @@ def pinning_hook() -> Callable[[], None]:
 
 
 def rivals_in(folder: str) -> list[str]:
-    """Modules of our names in a folder."""
+    """Modules in `folder` that have the names of our packages."""
     base = Path(folder or ".")
     return [f"{name}{end}" for name in OWN for end in (".py", "") if (base / f"{name}{end}").exists()]
 
 
 def refuse_clash(module: str, key: str) -> None:
-    """UserError when `module` is by its name one of ours, and the working directory has another one of that name."""
+    """Raise UserError if `module` is one of our packages by name and the working directory has another of that name."""
     name = module.partition(".")[0]
     rival = next((rival for rival in rivals_in(os.getcwd()) if rival in (name, f"{name}.py")), None)
     if working_directory_clashes() and rival is not None:
         raise UserError(
             f"{key}: {name} is a package of ouro-rl, and {rival} in the working directory has the same name; "
-            "name a function by its file (path/to/file.py:function), or rename that"
+            f"name the function by its file (path/to/file.py:function), or rename {rival}"
         )

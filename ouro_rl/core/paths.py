@@ -1,7 +1,7 @@
-"""Paths that a user writes: `~`, and where a relative path in a config is looked for.
+"""User-supplied paths: `~`, and how relative paths in a config are resolved.
 
-What is read is looked for beside the config file that names it, then in the working directory. What is written goes where it says,
-from the working directory. Paths leave here absolute where the file is there, so that a run can be resumed from any folder.
+Inputs are searched for next to the config file that names them, then in the working directory. Outputs are relative to
+the working directory. Inputs that exist become absolute, so that a run can be resumed from any folder.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Key = tuple[str | int, ...]
 
 
 class Kind(Enum):
-    """What a key that holds a path may hold."""
+    """What the value of a path key may be."""
 
-    MODEL = "a checkpoint's folder or a hub id"
-    ROWS = "a .jsonl file, or the name of something else"
+    MODEL = "a checkpoint folder or a hub id"
+    ROWS = "a .jsonl file, or a name that is not a path"
     FUNCTION = "path/to/file.py:function or module.path:function"
-    OUTPUT = "what is written"
+    OUTPUT = "an output file or folder"
 
 
 KEYS: dict[tuple[str, ...], Kind] = {
@@ -38,11 +38,11 @@ KEYS: dict[tuple[str, ...], Kind] = {
     ("run", "dir"): Kind.OUTPUT,
     ("output",): Kind.OUTPUT,
 }
-"""Every key of a config that holds a path; `*` is any item of a list."""
+"""Every config key that holds a path; `*` stands for any list item."""
 
 
 def expand(text: str) -> str:
-    """`text` with the home folder for a leading `~` or `~name`. UserError when there is no such home."""
+    """Expand a leading `~` or `~name`. Raises UserError if there is no such home folder."""
     expanded = os.path.expanduser(text)
     if expanded.startswith("~"):
         raise UserError(f"{text}: no home folder is known for {text.partition('/')[0]}; write the whole path")
@@ -50,28 +50,28 @@ def expand(text: str) -> str:
 
 
 def path_option(text: str) -> Path:
-    """A path on the command line; a type for argparse."""
+    """argparse type for a path."""
     return Path(expand(text))
 
 
 def check_writable(folder: Path, key: str) -> None:
-    """UserError unless a folder, which need not be there yet, can be written into: told before the work whose results it is for."""
+    """Raise UserError unless results can be written to `folder`, which need not exist yet; called before the work starts."""
     place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not place.is_dir():
-        raise UserError(f"{key} {folder}: {place} is a file; give a folder, new or not")
+        raise UserError(f"{key} {folder}: {place} is a file; give a new or existing folder")
     if not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"{key} {folder}: cannot be written (no permission in {place}); give a folder that can")
+        raise UserError(f"{key} {folder}: cannot be written (no permission in {place}); give a writable folder")
 
 
 def is_local(path: str, folders: Sequence[Path] = (Path(),)) -> bool:
-    """Is this a folder rather than a hub id `org/name`? `configs/x` is local wherever there is a folder `configs`."""
+    """Whether this is a folder rather than a hub id `org/name`; `configs/x` is local if a folder `configs` exists."""
     if not HUB_ID.fullmatch(path):
         return True
     return any((folder / path).exists() or (folder / path).parent.is_dir() for folder in folders)
 
 
 def path_in(kind: Kind, text: str) -> tuple[str, str]:
-    """The path in a value, and what follows it; no path where the value is the name of something else."""
+    """Split a value into its path and the rest. The path is empty if the value is a name that is not a path."""
     if kind is Kind.FUNCTION:
         file, colon, function = text.rpartition(":")
         return (file, colon + function) if file.endswith(".py") else ("", text)
@@ -81,7 +81,8 @@ def path_in(kind: Kind, text: str) -> tuple[str, str]:
 
 
 def locate(kind: Kind, text: str, folders: Sequence[Path]) -> tuple[str, tuple[Path, ...]]:
-    """A value with its path found in the first of `folders` that has it; and where it was looked for in vain."""
+    """Resolve the path in a value against the first of `folders` that has it. Returns the value and, if not found, the
+    places searched."""
     path, rest = path_in(kind, text)
     path = expand(path)
     if not path or kind is Kind.OUTPUT or os.path.isabs(path):
@@ -94,12 +95,12 @@ def locate(kind: Kind, text: str, folders: Sequence[Path]) -> tuple[str, tuple[P
 
 
 def kind_of(key: Key) -> Kind | None:
-    """What a key holds; None when it is no path."""
+    """What a key holds, or None if it is not a path."""
     return KEYS.get(tuple("*" if isinstance(part, int) else part for part in key))
 
 
 def texts_in(values: Any, at: Key = ()) -> Iterator[tuple[Key, str]]:
-    """Every text in nested mappings and lists, by its key."""
+    """Every string in nested mappings and lists, with its key."""
     if isinstance(values, str):
         yield at, values
     elif isinstance(values, dict | list):
@@ -108,15 +109,15 @@ def texts_in(values: Any, at: Key = ()) -> Iterator[tuple[Key, str]]:
 
 
 def put(values: Any, key: Key, text: str) -> None:
-    """Replace one text of `texts_in`."""
+    """Replace one string found by `texts_in`."""
     for part in key[:-1]:
         values = values[part]
     values[key[-1]] = text
 
 
 def same_place(kind: Kind, before: str, now: str) -> bool:
-    """Whether two values mean one thing: equal, the same file, or one of the same name where the former is no longer there, because
-    the folder that it stands in was moved."""
+    """Whether two values mean the same: equal, the same file, or the same file name if `before` no longer exists because
+    its folder was moved."""
     (old, old_rest), (new, new_rest) = path_in(kind, before), path_in(kind, now)
     if before == now or old_rest != new_rest or not old or not new:
         return before == now

@@ -1,4 +1,4 @@
-"""A line about what takes seconds before there is a progress bar: on standard error, away from what a command prints for machines."""
+"""Progress lines for slow steps that have no progress bar. They go to stderr, so stdout stays machine-readable."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import sys
 
 
 def say(text: str) -> None:
-    """Tell what is being done; of several training processes the first one alone does."""
+    """Print what is being done; in distributed training only rank 0 prints."""
     if "LOCAL_RANK" not in os.environ or os.environ.get("RANK", "0") == "0":
         print(f"{text} ...", file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
-"""Records that travel between the packages. Frozen and keyword-only; plain Python values, so that they pickle anywhere.
+"""Records passed between the packages: frozen, keyword-only, and made of plain Python values so that they pickle anywhere.
 
-Depth is always 1-based: the number of loops that ran for a token. `NO_DEPTH` marks positions that have none.
+Depth is always 1-based: the number of loops a token ran. `NO_DEPTH` marks positions without one.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Any, Literal
 from ouro_rl.core.sampling_params import DepthPolicy, TokenFilters
 
 FinishReason = Literal["stop", "length", "abort", "cancelled"]
-"""Why a completion ended: `stop` at a stop token or stop string, `length` at `max_new_tokens`, `abort` when the rule `EarlyStop` gave it up,
-`cancelled` by the caller."""
+"""Why a completion ended: `stop` at a stop token or stop string, `length` at `max_new_tokens`, `abort` by an `EarlyStop`
+rule, `cancelled` by the caller."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One question as tokens."""
+    """One tokenized prompt."""
 
     index: int
     """Position in its data set; part of every sample's seed."""
     token_ids: tuple[int, ...]
     """The rendered chat template, as token ids; at least one."""
     messages: list[dict[str, str]] = field(default_factory=list)
-    """The conversation that was rendered, handed to reward functions as `prompts`."""
+    """The conversation that was rendered, passed to reward functions as `prompts`."""
     columns: Mapping[str, Any] = field(default_factory=dict)
-    """The data set's other columns (`answer`, ...), handed to reward functions as keyword arguments."""
+    """The data set's other columns (`answer`, ...), passed to reward functions as keyword arguments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,48 +36,49 @@ class RolloutRequest:
 
     prompt: Prompt
     seeds: tuple[int, ...]
-    """One 63-bit seed a sample: fixes its tokens and depths, whatever its company."""
+    """One 63-bit seed per sample: it fixes the sample's tokens and depths, whatever else is in the batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rollout:
-    """One completion with everything that the trainer needs to replay it."""
+    """One completion with everything the trainer needs to replay it."""
 
     prompt_index: int
     sample_index: int
-    """Position in the group."""
+    """Index in the group."""
     prompt_ids: tuple[int, ...]
     completion_ids: tuple[int, ...]
     token_logprobs: tuple[float, ...]
-    """log pi(y_i) at depth d_i under temperature and filters: the distribution that was drawn from. One a completion token."""
+    """log pi(y_i) at depth d_i, in nats, one per completion token: under the distribution that was sampled from, with
+    temperature and filters."""
     depths: tuple[int, ...]
-    """Loops run by the position that predicts `completion_ids[i]` (for i = 0 the last prompt position)."""
+    """Loops run at the position that predicts `completion_ids[i]` (for i = 0, the last prompt position)."""
     depth_logprobs: tuple[float, ...]
-    """log p(d_i) under the exit gate within the depth policy's bounds, whatever the exit rule was."""
+    """log p(d_i) under the exit gate within the depth policy's bounds, in nats, whatever the exit rule was."""
     policy_version: int
     temperature: float
     filters: TokenFilters = TokenFilters()
-    """Under which it was sampled."""
+    """The filters it was sampled with."""
     support_sizes: tuple[int, ...] = ()
-    """How many tokens the filters kept, one a completion token; empty where nothing filters by rank or probability."""
+    """How many tokens the filters kept, one entry per completion token; empty if nothing filters by rank or probability."""
     stop_string: str | None = None
-    """The stop string that ended the completion. The last token may write more behind it."""
+    """The stop string that ended the completion. The last token may contain text after it."""
     finish_reason: FinishReason
     depth_policy: DepthPolicy = DepthPolicy()
-    """Under which it was sampled."""
+    """The depth policy it was sampled with."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScoredRollout:
-    """A rollout with what its verifiers said. Raw parts stay apart; the weighted sum is `reward`."""
+    """A rollout with its scores. Raw scores are kept by reward name; their weighted sum is `reward`."""
 
     rollout: Rollout
     completion: str
     rewards: Mapping[str, float | None]
-    """Raw score by reward name; None = could not be scored."""
+    """Raw score by reward name; None: could not be scored."""
     statuses: Mapping[str, str]
-    """Why, by reward name: correct, wrong, no_answer, gold_unparsable, timeout, crash, policy."""
+    """Reason for the score, by reward name: correct, wrong, no_answer, gold_unparsable, timeout, crash, policy."""
     reward: float | None
-    """Weighted sum of the raw scores; None when any part is unscored (left out of the baseline, advantage 0)."""
+    """Weighted sum of the raw scores. None if any of them is None: left out of the baseline, advantage 0."""
     details: Mapping[str, str] = field(default_factory=dict)
-    """What there is to say beside a status, by reward name: the text of a plug-in's error, say."""
+    """More about a status, by reward name, such as the error message of a custom reward."""

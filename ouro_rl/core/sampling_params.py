@@ -1,4 +1,4 @@
-"""What a rollout is asked for: limits, token filters, exit rule, depth policy."""
+"""Sampling parameters of rollouts: limits, token filters, exit rule, depth policy."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Literal
 from ouro_rl.core.kv_rule import KVRule
 
 NO_DEPTH = 0
-"""Padding for depths: never a legal depth."""
+"""Padding value for depths; never a valid depth."""
 
 
 MOST_LOOPS = 64
-"""A larger `max_depth` is taken for a slip."""
+"""A larger `max_depth` is taken for a typo."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExitRule:
-    """How deep a token goes: `sample` (draw from the exit distribution), `threshold` (the first loop whose cumulated
-    exit probability reaches `value`: the paper's Q-exit), `fixed` (`value` loops)."""
+    """How a token's depth is chosen: `sample` (drawn from the exit distribution), `threshold` (the first loop whose
+    cumulative exit probability reaches `value`: the paper's Q-exit, arXiv 2510.25741), `fixed` (`value` loops)."""
 
     kind: Literal["sample", "threshold", "fixed"] = "sample"
     value: float | None = None
@@ -29,17 +29,17 @@ class ExitRule:
 
 @dataclass(frozen=True, kw_only=True)
 class DepthPolicy:
-    """What a depth may be and what it means for the tokens that follow. Part of the policy: rollouts carry it, and are replayed
-    under the same one."""
+    """Which depths are allowed, and what a depth means for later tokens. Part of the policy: a rollout records it and is
+    replayed with it."""
 
     kv_rule: KVRule = KVRule.LAST_EXITED
     min_depth: int = 1
-    """The gate is not asked before this loop: a token stays, with log-probability 0."""
+    """No token exits before this loop: until then it continues with log-probability 0."""
     gate_temperature: float = 1.0
-    """The gate's logits are divided by it: above 1 depths are drawn from a flatter distribution (see `exit_gate.tempered`)."""
+    """The gate's logits are divided by this; above 1, depths come from a flatter distribution (`exit_gate.tempered`)."""
     max_depth: int | None = None
-    """Every token leaves here, with log-probability 0; prompts run so many loops. None: the loops that the model was trained with
-    (`total_ut_steps`); more are allowed."""
+    """Every token exits here at the latest, with log-probability 0; prompts run this many loops. None: the loops that the
+    model was trained with (`total_ut_steps`); more are allowed."""
 
     def max_loops(self, trained: int) -> int:
         return trained if self.max_depth is None else self.max_depth
@@ -47,45 +47,45 @@ class DepthPolicy:
 
 @dataclass(frozen=True, kw_only=True)
 class EarlyStop:
-    """When to give a sample up. Looked at each time the completion has a multiple of `every` tokens, and depends on the completion
-    and its log-probs alone. Any of the tests that are set is enough.
+    """When to abort a sample. Checked whenever the completion's length is a multiple of `every` tokens; depends only on
+    the completion and its log-probs. The sample is aborted if any of the configured tests holds.
 
-    To the trainer it is a completion like those that reach the longest length: graders see what there is of it (a sample without an
-    answer earns what that earns), and every token that it has is replayed and trained on. Only its length is not what it would have
-    been; whoever rewards length should know."""
+    The trainer treats it like a completion cut at the maximum length: graders see what was generated (without an answer,
+    it scores accordingly), and every token is replayed and trained on. Its length is shorter than it would have been,
+    which matters to rewards that depend on length."""
 
     every: int = 32
     repeat_window: int | None = None
-    """The last so many tokens repeat one block of tokens, twice or more."""
+    """True if the last `repeat_window` tokens are one block of tokens repeated at least twice."""
     min_mean_logprob: float | None = None
-    """The mean token log-prob of the completion, in nats, is below this."""
+    """True if the mean token log-prob of the completion, in nats, is below this."""
     hook: str | None = None
-    """A function of the user, by name: called with (completion_ids, token_logprobs), tuples, it gives the sample up where it is true."""
+    """Name of a user function: called with the tuples (completion_ids, token_logprobs), it returns whether to abort."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenFilters:
-    """What is kept of the token distribution, beside its temperature. Part of the policy: rollouts carry it, and are replayed under
-    the same one (`ouro_rl.policy.token_distribution`). Order: processors, temperature, top-k, top-p, min-p."""
+    """Filters of the token distribution. Part of the policy: a rollout records them and is replayed with them
+    (`ouro_rl.policy.token_distribution`). Order: logit processors, temperature, top-k, top-p, min-p."""
 
     top_k: int = 0
-    """So many of the most likely tokens; 0: all."""
+    """Keep this many of the most likely tokens; 0: all."""
     top_p: float = 1.0
-    """The most likely tokens that together have this probability; 1: all."""
+    """Keep the most likely tokens that together have this probability; 1: all."""
     min_p: float = 0.0
-    """Tokens with at least this share of the most likely one's probability; 0: all."""
+    """Keep tokens with at least this fraction of the most likely token's probability; 0: all."""
     logit_processors: tuple[str, ...] = ()
-    """Functions of the user by name, first to last; see `ouro_rl.policy.logit_processors`."""
+    """Names of user functions, in the order of their application; see `ouro_rl.policy.logit_processors`."""
 
     @property
     def restrict(self) -> bool:
-        """Whether some tokens may be left out by their rank or probability."""
+        """Whether tokens can be removed by their rank or probability."""
         return self.top_k > 0 or self.top_p < 1 or self.min_p > 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class StopStrings:
-    """Texts that end a completion, and what every token writes: a worker has no tokenizer."""
+    """Strings that end a completion, and the bytes of every token, since a worker has no tokenizer."""
 
     strings: tuple[str, ...]
     pieces: tuple[bytes, ...]
@@ -94,16 +94,16 @@ class StopStrings:
 
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
-    """What is asked of the engine for every completion of a call."""
+    """Sampling parameters for all completions of one call of the engine."""
 
     max_new_tokens: int
     temperature: float = 1.0
-    """0 = greedy; its recorded log-probs are those of temperature 1."""
+    """0: greedy; the recorded log-probs are then those of temperature 1."""
     filters: TokenFilters = TokenFilters()
     exit_rule: ExitRule = ExitRule()
     stop_token_ids: tuple[int, ...] = ()
-    """A completion ends with the first of these (kept as its last token)."""
+    """A completion ends with the first of these, which is kept as its last token."""
     stop_strings: StopStrings | None = None
-    """A completion ends with the token that completes one of these, wherever in that token the string ends."""
+    """A completion ends with the token that completes one of these, even if the string ends inside that token."""
     depth_policy: DepthPolicy = DepthPolicy()
     early_stop: EarlyStop | None = None

@@ -1,4 +1,4 @@
-"""Means, shares and confidence intervals."""
+"""Means, fractions and confidence intervals."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from collections.abc import Iterable, Sequence
 from ouro_rl.core.sampling_params import NO_DEPTH
 
 Z_95 = 1.959963984540054
-"""Two-sided 95 % point of the normal distribution."""
+"""Two-sided 95% quantile of the standard normal distribution."""
 
 
 def wilson_interval(correct: int, n: int) -> tuple[float, float]:
-    """95 % Wilson score interval of the share `correct / n`, as (low, high) within [0, 1].
+    """95% Wilson score interval of the proportion `correct / n`, as (low, high) within [0, 1].
 
     With n = 0 nothing is known: (0, 1). Raises ValueError unless 0 <= correct <= n.
     """
@@ -24,21 +24,21 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     share, z2 = correct / n, Z_95**2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
-    # At 0 and n the bound is exactly the share; rounding would leave it some 1e-17 off.
+    # At 0 and n the bound equals the proportion exactly; rounding would put it about 1e-17 off.
     low = 0.0 if correct == 0 else centre - half
     high = 1.0 if correct == n else centre + half
     return low, high
 
 
 def mean_depth(depths: Iterable[Sequence[int]]) -> float:
-    """Mean number of loops a token, over all tokens of all completions (not a mean of means); NaN without tokens."""
+    """Mean number of loops per token, over all tokens of all completions (not a mean of means); NaN without tokens."""
     return _mean(depth for completion in depths for depth in completion if depth != NO_DEPTH)
 
 
 def depth_shares(depths: Iterable[int], max_loops: int) -> list[float]:
-    """Share of tokens at depth 1, 2, ... `max_loops`; sums to 1. NO_DEPTH is skipped; all NaN without tokens.
+    """Fraction of tokens at depths 1, 2, ... `max_loops`; sums to 1. NO_DEPTH is skipped; all NaN without tokens.
 
-    Raises ValueError at a depth outside 1..max_loops.
+    Raises ValueError for a depth outside 1..max_loops.
     """
     counts = Counter(depth for depth in depths if depth != NO_DEPTH)
     if illegal := [depth for depth in counts if not 1 <= depth <= max_loops]:
@@ -48,6 +48,6 @@ def depth_shares(depths: Iterable[int], max_loops: int) -> list[float]:
 
 
 def _mean(values: Iterable[float]) -> float:
-    """Mean, summed without rounding so that the order of rollouts does not show; NaN of nothing."""
+    """Mean, summed exactly so that it does not depend on the order of rollouts; NaN if empty."""
     values = list(values)
     return math.fsum(values) / len(values) if values else math.nan

@@ -1,4 +1,4 @@
-"""Functions of the user, named in a config as `module.path:function` or `path/to/file.py:function`."""
+"""Loads user functions, named in a config as `module.path:function` or `path/to/file.py:function`."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from ouro_rl.core.own_names import refuse_clash
 
 FORMS = "name it as module.path:function or path/to/file.py:function"
 MOST_OF_AN_ERROR = 300
-"""Characters of the user's own error that are shown."""
+"""How many characters of the user's own error are shown."""
 
 
 @functools.cache
 def load_function(name: str, key: str) -> Callable[..., Any]:
-    """The function `name`; `key` is the config key or the kind of function that errors begin with.
+    """The function `name`, loaded once per process. Errors begin with `key`, the config key or kind of function.
 
-    Raises UserError of at most two lines when it cannot be had. Loaded once in a process."""
+    Raises a UserError of at most two lines if it cannot be loaded."""
     subject = f"{key} {name!r}"
     source, _, attribute = name.rpartition(":")
     if not source or not attribute:
@@ -45,7 +45,7 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
 
 def _load_module(subject: str, source: str) -> ModuleType:
     refuse_clash(source, subject)
-    _search_in(Path.cwd())  # which the console script's own sys.path does not have
+    _search_in(Path.cwd())  # not on the console script's sys.path
     try:
         return importlib.import_module(source)
     except (Exception, SystemExit) as error:  # a user's module may raise anything
@@ -60,7 +60,7 @@ def _load_module(subject: str, source: str) -> ModuleType:
 
 
 def _load_file(subject: str, path: Path) -> ModuleType:
-    """Functions of one file share its module."""
+    """The module of a file; all functions of a file share it."""
     if not path.is_file():
         raise UserError(f"{subject}: there is no file {path} (looked in {Path.cwd()}); correct the path")
     try:
@@ -72,24 +72,24 @@ def _load_file(subject: str, path: Path) -> ModuleType:
 
 
 def _describe(error: BaseException) -> str:
-    """One line: what was raised, and where."""
+    """One line: the error and where it was raised."""
     line = f"{type(error).__name__}: {error}".splitlines()[0][:MOST_OF_AN_ERROR]
     if isinstance(error, SyntaxError):
-        return line  # it names file and line itself
+        return line  # its message already names file and line
     frames = traceback.extract_tb(error.__traceback__)
     theirs = [frame for frame in frames if "importlib" not in frame.filename and frame.filename != __file__]
     return f"{line} ({Path(theirs[-1].filename).name}:{theirs[-1].lineno})" if theirs else line
 
 
 def _explain_clash(error: BaseException, subject: str) -> None:
-    """UserError when an import failed because it asked for a module of the user's by a name that is ours."""
+    """Raise UserError if an import failed because it wanted a user module that has the name of one of our packages."""
     if isinstance(error, ImportError) and error.name:
         refuse_clash(error.name, subject)
 
 
 def _execute_file(path: Path) -> ModuleType:
-    """The module of a file, executed now. Raises what the file raises."""
-    _search_in(path.parent)  # so that a file can import its neighbours
+    """Execute a file as a module and return it. Raises whatever the file raises."""
+    _search_in(path.parent)  # so that a file can import modules next to it
     name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None, path

@@ -189,7 +189,7 @@ def test_grade_file(tmp_path, reward_file):
     [
         (None, "cannot be read .No such file"),
         ('{"completion": "x", "answer": "1"}\nnot json\n', "line 2: not JSON"),
-        ("[1]\n", "line 1: is no JSON object"),
+        ("[1]\n", "line 1: is not a JSON object"),
         ('{"completion": "x"}\n', "row 1: the field 'answer' is missing"),
         ("\n", "is empty"),
     ],

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, whoever writes them."""
+"""Atomic file writes, by all of their callers."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def broken_parts():
     raise RuntimeError("stopped")
 
 
-def test_a_file_is_whole_or_what_it_was(tmp_path) -> None:
+def test_a_file_is_complete_or_unchanged(tmp_path) -> None:
     file = tmp_path / "new" / "file.txt"
     write_atomically(file, ["a", "b\n"])
     with pytest.raises(RuntimeError, match="stopped"):
         write_atomically(file, broken_parts())
     assert file.read_text() == "ab\n"
-    assert [path.name for path in file.parent.iterdir()] == ["file.txt"], "no temporary file stays"
+    assert [path.name for path in file.parent.iterdir()] == ["file.txt"], "no temporary file is left"
 
 
 def test_the_figures_of_a_benchmark_are_never_half_written(tmp_path, monkeypatch) -> None:
@@ -35,7 +35,7 @@ def test_the_figures_of_a_benchmark_are_never_half_written(tmp_path, monkeypatch
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_graded_rows_may_replace_their_input_and_say_where_they_cannot_go(tmp_path) -> None:
+def test_graded_rows_can_replace_their_input_and_an_unwritable_file_is_named(tmp_path) -> None:
     rows = tmp_path / "rows.jsonl"
     rows.write_text('{"completion": "yes", "answer": "yes"}\n')
     grade_file(rows, "exact", rows)

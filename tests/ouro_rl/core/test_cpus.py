@@ -1,4 +1,4 @@
-"""The CPUs that there are for this process, and how many rollout workers they bear."""
+"""The CPUs available to this process, and how many rollout workers fit on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ouro_rl.preflight import files as preflight_files
 from ouro_rl.preflight.files import check_workers
 
 
-def test_limits_of_the_control_group_and_of_those_around_it(tmp_path: Path) -> None:
+def test_limits_of_the_control_group_and_its_parents(tmp_path: Path) -> None:
     own = tmp_path / "job" / "step"
     own.mkdir(parents=True)
     assert quotas(tmp_path, "/job/step") == []
@@ -32,11 +32,13 @@ def test_limits_of_version_one(tmp_path: Path, quota: str, expected: list[float]
     assert quotas(tmp_path, "") == expected
 
 
-def test_there_are_some() -> None:
+def test_at_least_part_of_a_cpu_is_available() -> None:
     assert available_cpus() > 0
 
 
-def test_too_many_workers_are_refused_and_some_too_many_warned_of(monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+def test_far_too_many_workers_are_refused_and_a_few_too_many_give_a_warning(
+    monkeypatch: pytest.MonkeyPatch, caplog
+) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr(preflight_files, "available_cpus", lambda: 2.0)
     check_workers(0, 1, key="rollout.workers")
@@ -56,7 +58,7 @@ def test_too_many_workers_are_refused_and_some_too_many_warned_of(monkeypatch: p
     check_workers(64, 1, key="rollout.workers")
 
 
-def test_one_process_of_several_says_what_it_does(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+def test_only_rank_0_prints_progress(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     for name in ("RANK", "LOCAL_RANK"):
         monkeypatch.setenv(name, "0")
     progress.say("Loading")

@@ -1,4 +1,4 @@
-"""What the hub does not have, or does not answer: told at once, wherever an id may stand."""
+"""A Hub id that does not exist, or a Hub that does not respond, is reported at once, wherever the id comes from."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ouro_rl.core.hub import check_on_hub
 from ouro_rl.preflight.files import check_benchmark, check_train_files
 
 NOBODY = "http://127.0.0.1:9"
-"""A port where nothing listens."""
+"""A port that nothing listens on."""
 
 
 class Hub(BaseHTTPRequestHandler):
-    """A hub with a model, a gated one, and a data set."""
+    """A fake Hub with a model, a gated model, and a data set."""
 
     def do_GET(self) -> None:
         gated = self.path.endswith("/org/gated")
@@ -39,7 +39,7 @@ class Hub(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    """`huggingface_hub` with an empty cache, which asks a hub here."""
+    """`huggingface_hub` with an empty cache, pointed at the fake Hub."""
     server = HTTPServer(("127.0.0.1", 0), Hub)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     for name in ("HF_HOME", "HF_HUB_CACHE"):
@@ -59,12 +59,12 @@ def refusal(name: str, kind: str = "model") -> str:
     return str(caught.value)
 
 
-def test_what_is_there_passes_and_what_is_not_is_named(hub: Path) -> None:
+def test_existing_ids_pass_and_others_are_reported(hub: Path) -> None:
     check_on_hub("org/there", "model", "model.path")
     check_on_hub("org/there", "data set", "data.source")
     assert "model.path org/gone: the hub has no such model, or it is private" in refusal("org/gone")
     assert "the hub has no such data set" in refusal("org/gone", "data set")
-    assert "needs a permission" in refusal("org/gated")
+    assert "is gated;\n  request access at " in refusal("org/gated")
 
 
 def test_no_network(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +72,7 @@ def test_no_network(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert f"{NOBODY} does not answer" in refusal("org/there")
 
 
-def test_what_was_downloaded_passes_unasked(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_downloaded_passes_without_a_request(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE is set, and this model was not downloaded before" in refusal("org/there")
     assert "this data set was not downloaded" in refusal("org/there", "data set")
@@ -84,7 +84,7 @@ def test_what_was_downloaded_passes_unasked(hub: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("command", ["train", "check"])
-def test_the_commands_ask_before_anything_starts(
+def test_commands_check_the_hub_before_anything_starts(
     command, workers, hub: Path, tmp_path: Path, monkeypatch, capsys
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -96,7 +96,7 @@ def test_the_commands_ask_before_anything_starts(
     assert [path.name for path in tmp_path.iterdir()] == ["job.yaml"]
 
 
-def test_eval_and_data_sets_are_asked_for_too(hub: Path, tmp_path: Path, random_checkpoint: Path, capsys) -> None:
+def test_eval_and_data_sets_are_checked_too(hub: Path, tmp_path: Path, random_checkpoint: Path, capsys) -> None:
     out = ["--out", str(tmp_path / "out")]
     assert cli.main(["eval", "--model", "org/gone", "--benchmark", "arithmetic", *out]) == 2
     assert "--model org/gone: the hub has no such model" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The KV rules, in numbers that one can check by hand."""
+"""The KV rules, on examples small enough to check by hand."""
 
 import random
 
@@ -10,7 +10,7 @@ from ouro_rl.model.configuration_ouro import OuroConfig
 from rollout_workers.engine.kv_cache import NO_PAGE, KVCache
 
 
-def test_what_is_read_of_a_token_that_left_after_two_of_four_loops():
+def test_what_is_read_from_a_token_that_exited_after_two_of_four_loops():
     read = {rule: [rule.version_read(loop, depth=2) for loop in (1, 2, 3, 4)] for rule in KVRule}
     assert read == {KVRule.LAST_EXITED: [1, 2, 2, 2], KVRule.FULL: [1, 2, 3, 4], KVRule.SKIP: [1, 2, None, None]}
     assert [rule.loops_run(2, max_loops=4) for rule in KVRule] == [2, 4, 2]
@@ -22,13 +22,14 @@ def test_nothing_is_read_that_was_not_written_and_no_loop_reads_a_deeper_one():
             for loop in range(1, 7):
                 version = rule.version_read(loop, depth)
                 assert version is None or version <= min(loop, rule.loops_run(depth, max_loops=6))
-                assert loop > depth or version == loop  # whoever ran this loop is read at it, itself included
+                assert loop > depth or version == loop  # a token that ran this loop is read at it, also by itself
     assert [rule for rule in KVRule if rule.version_read(3, depth=2) is None] == [r for r in KVRule if r.leaves_gaps]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_lines_with_gaps_are_lists_of_those_that_ran(seed):
-    """Under `skip`: random tokens of random samples run random loops; every line is, in order, the pages that were written for it."""
+def test_block_table_rows_with_gaps_list_the_tokens_that_ran(seed):
+    """Under `skip`, random tokens of random samples run random numbers of loops; every block-table row lists, in order, the
+    pages that were written for it."""
     rng = random.Random(seed)
     config = OuroConfig(
         vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, total_ut_steps=4
@@ -41,9 +42,7 @@ def test_lines_with_gaps_are_lists_of_those_that_ran(seed):
         slot = rng.randrange(4)
         if slot not in lines:
             cache.open(slot)
-            known = rng.randrange(
-                3
-            )  # tokens that are computed again, at depths of their own, behind a full prompt of 2
+            known = rng.randrange(3)  # tokens recomputed at their own depths, after a prompt of 2 tokens
             depths = [3, 3, *rng.choices((1, 2, 3), k=known)]
             cache.fill(slot, 0, len(depths), torch.tensor(depths))
             lines[slot] = [cache.table[slot, t, : sum(d > t for d in depths)].tolist() for t in range(3)]

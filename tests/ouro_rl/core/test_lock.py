@@ -1,4 +1,4 @@
-"""The lock pins all that the project's requirements lead to, on every platform, and names no machine."""
+"""The lock pins the transitive requirements of the project on every platform, and nothing specific to a machine."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PYTHONS = ("3.11", "3.12", "3.13")
 
 
 def wanted(requirements: list[Requirement], extras: set[str] = frozenset()) -> list[Requirement]:
-    """Those whose markers hold here, for a package that is asked for with these extras."""
+    """The requirements whose markers hold here, for a package required with these extras."""
     return [
         requirement
         for requirement in requirements
@@ -42,7 +42,7 @@ def wanted(requirements: list[Requirement], extras: set[str] = frozenset()) -> l
 
 
 def closure() -> dict[str, list[Requirement]]:
-    """By package, what is asked of it by whom is installed here as locked, from our own requirements on."""
+    """Requirements by package: ours and, transitively, those of packages installed here in their locked version."""
     asked: dict[str, list[Requirement]] = {}
     waiting = wanted(OURS)
     seen = set()
@@ -60,7 +60,7 @@ def closure() -> dict[str, list[Requirement]]:
     return asked
 
 
-def test_all_that_our_requirements_lead_to_is_locked_and_fits():
+def test_all_transitive_requirements_are_locked_and_satisfied():
     locked, asked = lock.locked_versions(), closure()
     assert len(asked) > len(OURS)
     assert not asked.keys() - locked.keys()
@@ -71,7 +71,7 @@ def test_all_that_our_requirements_lead_to_is_locked_and_fits():
 
 @pytest.mark.parametrize("python", PYTHONS)
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_every_platform_has_one_version_of_what_we_ask_for(platform, python):
+def test_every_platform_has_one_version_of_every_requirement(platform, python):
     environment = {**PLATFORMS[platform], "python_version": python, "python_full_version": f"{python}.0"}
     pins = [Requirement(line) for line in LOCK.read_text().splitlines() if not line.startswith("#")]
     here = [pin for pin in pins if pin.marker is None or pin.marker.evaluate(environment)]
@@ -82,7 +82,7 @@ def test_every_platform_has_one_version_of_what_we_ask_for(platform, python):
             assert requirement.specifier.contains(locked[canonicalize_name(requirement.name)]), requirement
 
 
-def test_it_names_exact_public_versions_and_nothing_of_the_machine_that_made_it():
+def test_it_has_exact_public_versions_and_nothing_from_the_machine_that_made_it():
     for line in LOCK.read_text().splitlines():
         if line.startswith("#"):
             assert "/" not in line and "://" not in line
@@ -91,7 +91,7 @@ def test_it_names_exact_public_versions_and_nothing_of_the_machine_that_made_it(
     assert lock.locked_versions()["torch"].local is None, "a CPU's and a GPU's build of torch both fit"
 
 
-def test_differences_are_told_but_a_build_label_is_none(monkeypatch):
+def test_differences_are_reported_but_a_local_version_label_is_not(monkeypatch):
     versions = {name: str(version) for name, version in lock.locked_versions().items()}
     monkeypatch.setattr(lock, "installed_version", {**versions, "torch": f"{versions['torch']}+cpu"}.get)
     assert lock.describe_differences() == "installed as locked"
@@ -108,7 +108,7 @@ def test_a_test_run_says_how_it_differs(monkeypatch):
     assert "transformers 5.0.1 (locked: " in conftest.pytest_report_header()
 
 
-def test_the_newest_is_asked_for_without_upper_bounds():
+def test_the_newest_versions_are_requested_without_upper_bounds():
     specification = importlib.util.spec_from_file_location("requirements", REPOSITORY / ".ci" / "requirements.py")
     module = importlib.util.module_from_spec(specification)
     specification.loader.exec_module(module)

@@ -1,4 +1,4 @@
-"""A user's modules may be called as our packages are: real processes, in a folder that has such modules."""
+"""A user's modules may have the names of our packages: real processes in a folder with such modules."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_reward_file_called_as_our_package_is_a_reward(folder: Path) -> None:
+def test_a_reward_file_named_like_our_package_works(folder: Path) -> None:
     done = run(folder, "-m", "ouro_rl", "grade", "rows.jsonl", "--reward", "rewards.py:f")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["value"] == 0.5
@@ -62,7 +62,7 @@ def test_a_reward_file_called_as_our_package_is_a_reward(folder: Path) -> None:
     ("name", "taken"),
     [("rewards:f", "rewards.py"), ("rollout_workers.x:f", "rollout_workers.py"), ("other.py:f", "rewards.py")],
 )
-def test_a_name_that_is_taken_is_told_in_one_line(folder: Path, name: str, taken: str) -> None:
+def test_a_name_clash_is_reported_in_one_line(folder: Path, name: str, taken: str) -> None:
     done = run(folder, "-m", "ouro_rl", "grade", "rows.jsonl", "--reward", name)
     assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
     assert f"reward '{name}'" in done.stderr and f"{taken} in the working directory has the same name" in done.stderr

@@ -1,4 +1,4 @@
-"""Where the paths of a config and of the command line lead."""
+"""How paths in configs and on the command line are resolved."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ eval: {source: here/rows.jsonl}
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """The folder of a config, and another one, which is the working directory; their names are not plain."""
+    """The folder of a config, and another one as the working directory; their names have spaces and non-ASCII letters."""
     beside, elsewhere = tmp_path / "my configs ü", tmp_path / "else where"
     for folder in (beside, elsewhere):
         (folder / "here" / "model").mkdir(parents=True)
@@ -49,7 +49,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path
 
 
 def paths_of(config: TrainConfig) -> list[str]:
-    """All that `EVERY_KIND` reads."""
+    """Every input path of `EVERY_KIND`."""
     rollout = config.rollout
     functions = [
         *rollout.logit_processors,
@@ -65,14 +65,14 @@ def expected(folder: Path) -> list[str]:
     return [str(here / "model"), rows, rows, f, "my.module:g", g, "math", f, "my.module:h"]
 
 
-def test_what_is_read_is_looked_for_beside_the_file_and_then_in_the_working_directory(folders) -> None:
+def test_inputs_are_searched_for_next_to_the_config_and_then_in_the_working_directory(folders) -> None:
     beside, elsewhere = folders
     assert paths_of(load_config(TrainConfig, [beside / "job.yaml"], must_exist=True)) == expected(beside)
     shutil.rmtree(beside / "here")
     assert paths_of(load_config(TrainConfig, [beside / "job.yaml"], must_exist=True)) == expected(elsewhere)
 
 
-def test_of_several_files_the_one_that_set_the_key_counts_and_an_override_is_no_file(folders) -> None:
+def test_the_file_that_set_the_key_counts_and_overrides_use_the_working_directory(folders) -> None:
     beside, elsewhere = folders
     shutil.rmtree(elsewhere / "here")
     (elsewhere / "near").mkdir()
@@ -85,7 +85,7 @@ def test_of_several_files_the_one_that_set_the_key_counts_and_an_override_is_no_
     assert load_config(TrainConfig, files, ["model.path=here/model"], must_exist=True).model.path == "here/model"
 
 
-def test_what_is_in_neither_place_is_an_error_that_names_both(folders) -> None:
+def test_a_missing_input_is_an_error_that_names_both_places(folders) -> None:
     beside, elsewhere = folders
     for folder in folders:
         (folder / "here" / "f.py").unlink()
@@ -93,15 +93,16 @@ def test_what_is_in_neither_place_is_an_error_that_names_both(folders) -> None:
         load_config(TrainConfig, [beside / "job.yaml"], must_exist=True)
     text = str(caught.value)
     assert f"{beside / 'here/f.py'} and no {elsewhere / 'here/f.py'}" in text and len(text.splitlines()) == 2
-    assert load_config(TrainConfig, [beside / "job.yaml"]).rollout.early_stop.hook == "here/f.py:g"  # as a dry run
+    assert load_config(TrainConfig, [beside / "job.yaml"]).rollout.early_stop.hook == "here/f.py:g"  # as in a dry run
 
 
-def test_hub_ids_and_names_stay_what_they_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_ids_and_names_stay_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "arithmetic").mkdir()
     job = tmp_path / "job.yaml"
     job.write_text(
-        "model: {path: ByteDance/Ouro-1.4B}\ndata: {source: open-r1/DAPO}\neval: {source: arithmetic}\ntrainer: {steps: 1}\n"
+        "model: {path: ByteDance/Ouro-1.4B}\ndata: {source: open-r1/DAPO}\n"
+        "eval: {source: arithmetic}\ntrainer: {steps: 1}\n"
     )
     config = load_config(TrainConfig, [job], must_exist=True)
     assert (config.model.path, config.data.source, config.eval.source) == (
@@ -125,14 +126,14 @@ def test_a_tilde_is_the_home_folder_everywhere(tmp_path: Path, monkeypatch: pyte
         expand("~nobody-of-this-name/x")
 
 
-def test_where_results_go_is_looked_at_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_folder_is_checked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     check_writable(tmp_path / "new" / "run", "run.dir")
     check_writable(Path("new"), "run.dir")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UserError, match="file is a file; give a folder"):
+        with pytest.raises(UserError, match="file is a file; give a new or existing folder"):
             check_writable(path, "run.dir")
-    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # root may write everywhere
+    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # root can write everywhere
     with pytest.raises(UserError, match=r"run.dir .*new: cannot be written \(no permission in "):
         check_writable(tmp_path / "new", "run.dir")
 
@@ -156,7 +157,7 @@ def test_a_tilde_is_the_home_folder_in_options_too(command: str, monkeypatch: py
 
 
 def strings(cls, at=()):
-    """Keys of every text and path of a config's sections."""
+    """Keys of every string and path in a config's sections."""
     for name, field in cls.model_fields.items():
         kind = str(field.annotation)
         if "Config" in kind:
@@ -173,7 +174,7 @@ def _parts(annotation):
 
 
 def test_every_key_with_a_path_is_known() -> None:
-    """A new key of type text must be put here or into the table."""
+    """A new key of type str must be added here or to `KEYS`."""
     texts = ("name", "split", "question_column", "answer_column", "system_prompt", "prompt_suffix", "assistant_prefix")
     no_paths = {("data", name) for name in texts} | {
         ("rollout", "stop_strings"), ("eval", "kv_rule"), ("rewards", "functions", "*", "kwargs")
@@ -189,7 +190,7 @@ def test_our_configs_find_their_files_from_any_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     config = load_config(TrainConfig, [CONFIGS / f"{name}.yaml"], must_exist=True)
-    functions = [reward for reward in config.rewards.functions if reward.name != "code"]  # which asks for a sandbox
+    functions = [reward for reward in config.rewards.functions if reward.name != "code"]  # `code` needs a sandbox
     if functions:
         check_train_files(
             config.model_copy(update={"rewards": config.rewards.model_copy(update={"functions": (*functions,)})})
@@ -197,7 +198,7 @@ def test_our_configs_find_their_files_from_any_folder(
     assert Path(config.model.path).parent == CONFIGS
 
 
-# --- going on with a run -----------------------------------------------------------------------------------------------
+# --- resuming a run -----------------------------------------------------------------------------------------------
 
 
 def recorded(config: TrainConfig, folder: Path) -> RunDir:
@@ -207,7 +208,7 @@ def recorded(config: TrainConfig, folder: Path) -> RunDir:
     return run
 
 
-def test_a_run_goes_on_from_another_folder_and_after_it_was_moved(folders, tmp_path: Path, monkeypatch) -> None:
+def test_a_run_can_be_resumed_from_another_folder_and_after_a_move(folders, tmp_path: Path, monkeypatch) -> None:
     beside, elsewhere = folders
     job, moved = beside / "job.yaml", tmp_path / "moved"
     run = recorded(load_config(TrainConfig, [job]), tmp_path)
@@ -224,8 +225,8 @@ def test_a_run_goes_on_from_another_folder_and_after_it_was_moved(folders, tmp_p
     refuse_other_config(run, load_config(TrainConfig, [moved / "job.yaml"]))
 
 
-def test_a_run_whose_record_has_relative_paths_goes_on(folders, tmp_path: Path) -> None:
-    """As they were written before paths were made absolute."""
+def test_a_run_whose_record_has_relative_paths_can_be_resumed(folders, tmp_path: Path) -> None:
+    """Older versions recorded paths as they were written."""
     _, elsewhere = folders
     config = load_config(TrainConfig, [], ["model.path=here/model", "trainer.steps=1"])
     values = json.loads(config.model_dump_json())
@@ -235,6 +236,6 @@ def test_a_run_whose_record_has_relative_paths_goes_on(folders, tmp_path: Path) 
     refuse_other_config(run, config)
 
 
-def test_without_git_the_commit_is_not_known(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert own_commit() is None

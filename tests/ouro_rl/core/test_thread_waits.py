@@ -9,13 +9,13 @@ from tests.references.places import REPOSITORY
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_what_the_user_has_set_stays(name):
+def test_user_settings_are_kept(name):
     environment = {name: "7"}
     wait_passively(environment)
     assert environment == {name: "7"}
 
 
-def test_torchs_threads_are_told_when_the_package_comes_first():
+def test_torch_uses_the_settings_if_the_package_is_imported_first():
     environment = {name: value for name, value in os.environ.items() if name not in SETTINGS} | {
         "OMP_DISPLAY_ENV": "verbose"
     }
@@ -25,6 +25,6 @@ def test_torchs_threads_are_told_when_the_package_comes_first():
     )  # fmt: skip
     assert all(f"'{name}': '{value}'" in done.stdout for name, value in WAITS.items()), "children would not inherit it"
     if "GOMP_SPINCOUNT" not in done.stderr:
-        pytest.skip("torch's threads are not those of GNU OpenMP here")
+        pytest.skip("torch does not use GNU OpenMP here")
     assert "OMP_WAIT_POLICY = 'PASSIVE'" in done.stderr
     assert f"GOMP_SPINCOUNT = '{WAITS['GOMP_SPINCOUNT']}'" in done.stderr

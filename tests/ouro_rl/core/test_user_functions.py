@@ -1,4 +1,4 @@
-"""Functions of the user by their names: one loader, whoever asks, with errors of at most two lines that name the fix."""
+"""Loading user functions by name: one loader for all callers, with errors of at most two lines that name the fix."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_module_of_the_working_directory_is_found(folder):
         ("no_such_module:f", "\n  run from the folder that holds no_such_module, or name the file"),
     ],
 )
-def test_what_cannot_be_loaded_is_told_with_its_fix(folder, name, message):
+def test_errors_name_the_fix(folder, name, message):
     with pytest.raises(UserError) as error:
         load_function(name, "k")
     assert message in str(error.value)

@@ -145,7 +145,7 @@ def test_a_spoilt_file_is_named_with_its_line(run):
     with pytest.raises(UserError, match=r"metrics\.jsonl, line 2: not JSON"):
         run.read_metrics()
     run.summary_path.write_text("[1]")
-    with pytest.raises(UserError, match="is no JSON object"):
+    with pytest.raises(UserError, match="is not a JSON object"):
         run.read_summary()
 
 
