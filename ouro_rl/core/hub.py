@@ -26,7 +26,8 @@ def check_on_hub(name: str, kind: Kind, key: str) -> None:
     where = f"{key} {name}"
     if constants.HF_HUB_OFFLINE:
         raise UserError(
-            f"{where}: HF_HUB_OFFLINE is set, and this {kind} was not downloaded before (looked in {constants.HF_HUB_CACHE});\n"
+            f"{where}: HF_HUB_OFFLINE is set, and this {kind} was not downloaded before "
+            f"(looked in {constants.HF_HUB_CACHE});\n"
             f"  unset HF_HUB_OFFLINE, set HF_HOME to where it is, or {_instead(kind)}"
         )
     api = HfApi()

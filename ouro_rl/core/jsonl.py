@@ -16,8 +16,8 @@ def read_jsonl(path: Path, name: str | None = None, *, growing: bool = False) ->
     """Yield the objects of a file, skipping blank lines. Errors call the file `name`. Raises UserError if it cannot be
     read, is empty, or has a line that is not a JSON object.
 
-    growing: a process may still be writing the file, or was killed while writing it. It may be empty, and text after the
-    last newline is ignored as an incomplete line."""
+    growing: a process may still be writing the file, or was killed while writing it. It may be empty, and text after
+    the last newline is ignored as an incomplete line."""
     name = name or str(path)
     empty = not growing
     try:
@@ -54,7 +54,8 @@ def parse_row(line: str, where: str) -> Row:
 
 
 def dotted_value(row: Any, column: str) -> Any:
-    """The value of `a.b` in nested mappings, or None if absent. A column whose own name contains dots takes precedence."""
+    """The value of `a.b` in nested mappings, or None if absent. A column whose own name contains dots takes
+    precedence."""
     if isinstance(row, dict) and column in row:
         return row[column]
     for part in column.split("."):

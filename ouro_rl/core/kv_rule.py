@@ -1,16 +1,16 @@
-"""KV rules: which keys and values of an earlier token attention reads, when every token ran its own number of loops.
+"""KV rules: which keys and values of earlier tokens attention reads when every token ran its own number of loops.
 
 Token j exited after loop d_j of at most `max_loops`. A query at position i >= j and loop t reads from token j:
 
     last_exited   the keys and values of loop min(t, d_j): an exited token keeps those of its last loop
-    full          those of loop t: every token runs all loops, and its depth only selects the state passed to the LM head
+    full          those of loop t: every token runs all loops, and its depth only selects the state for the LM head
                   (as in the published code; saves no compute, kept for comparison)
     skip          those of loop t if t <= d_j, else nothing: a token is visible only at the loops it ran
                   (recursion-wise caching, arXiv 2507.10524)
 
-Under every rule loop t depends only on loops <= t, so one parallel forward pass reproduces sequential generation. Prompt
-tokens run `max_loops` loops under every rule, and a token always reads itself (t <= d_i while it runs). When all depths
-are equal, the rules agree.
+Under every rule loop t depends only on loops <= t, so one parallel forward pass reproduces sequential generation.
+Prompt tokens run `max_loops` loops under every rule, and a token always reads itself (t <= d_i while it runs). When all
+depths are equal, the rules agree.
 
 The rollout engine, the trainer's replay and the slow reference in the tests all take the rule from here: the reference
 through `loops_run` and `version_read`, the engine and the replay through the two properties.
@@ -31,8 +31,8 @@ class KVRule(StrEnum):
         return max_loops if self.runs_all_loops else depth
 
     def version_read(self, loop: int, depth: int) -> int | None:
-        """The loop (1-based) whose keys and values a query at `loop` reads from a token of this depth. None: it does not
-        see the token."""
+        """The loop (1-based) whose keys and values a query at `loop` reads from a token of this depth. None: it does
+        not see the token."""
         if self is KVRule.FULL:
             return loop
         if self is KVRule.SKIP:
@@ -46,5 +46,6 @@ class KVRule(StrEnum):
 
     @property
     def leaves_gaps(self) -> bool:
-        """Whether some positions are not visible at a loop, so that its block table has fewer entries than positions."""
+        """Whether some positions are not visible at a loop, so that its block table has fewer entries than
+        positions."""
         return self is KVRule.SKIP

@@ -1,6 +1,7 @@
 """Keeps the top-level names of our packages even if the user has modules with the same names, such as `rewards.py`.
 
-In processes of the command line these names mean our packages; users refer to their modules as files (`rewards.py:f`)."""
+In processes of the command line these names mean our packages; users refer to their modules as files
+(`rewards.py:f`)."""
 
 from __future__ import annotations
 

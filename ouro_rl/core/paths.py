@@ -55,7 +55,8 @@ def path_option(text: str) -> Path:
 
 
 def check_writable(folder: Path, key: str) -> None:
-    """Raise UserError unless results can be written to `folder`, which need not exist yet; called before the work starts."""
+    """Raise UserError unless results can be written to `folder`, which need not exist yet; called before the work
+    starts."""
     place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not place.is_dir():
         raise UserError(f"{key} {folder}: {place} is a file; give a new or existing folder")
@@ -116,8 +117,8 @@ def put(values: Any, key: Key, text: str) -> None:
 
 
 def same_place(kind: Kind, before: str, now: str) -> bool:
-    """Whether two values mean the same: equal, the same file, or the same file name if `before` no longer exists because
-    its folder was moved."""
+    """Whether two values mean the same: equal, the same file, or the same file name if `before` no longer exists
+    because its folder was moved."""
     (old, old_rest), (new, new_rest) = path_in(kind, before), path_in(kind, now)
     if before == now or old_rest != new_rest or not old or not new:
         return before == now

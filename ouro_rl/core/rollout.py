@@ -1,4 +1,5 @@
-"""Records passed between the packages: frozen, keyword-only, and made of plain Python values so that they pickle anywhere.
+"""Records passed between the packages: frozen, keyword-only, and made of plain Python values so that they pickle
+anywhere.
 
 Depth is always 1-based: the number of loops a token ran. `NO_DEPTH` marks positions without one.
 """
@@ -12,8 +13,8 @@ from typing import Any, Literal
 from ouro_rl.core.sampling_params import DepthPolicy, TokenFilters
 
 FinishReason = Literal["stop", "length", "abort", "cancelled"]
-"""Why a completion ended: `stop` at a stop token or stop string, `length` at `max_new_tokens`, `abort` by an `EarlyStop`
-rule, `cancelled` by the caller."""
+"""Why a completion ended: `stop` at a stop token or stop string, `length` at `max_new_tokens`, `abort` by an
+`EarlyStop` rule, `cancelled` by the caller."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,8 @@ class Rollout:
     filters: TokenFilters = TokenFilters()
     """The filters it was sampled with."""
     support_sizes: tuple[int, ...] = ()
-    """How many tokens the filters kept, one entry per completion token; empty if nothing filters by rank or probability."""
+    """How many tokens the filters kept, one entry per completion token; empty if nothing filters by rank or
+    probability."""
     stop_string: str | None = None
     """The stop string that ended the completion. The last token may contain text after it."""
     finish_reason: FinishReason

@@ -29,17 +29,18 @@ class ExitRule:
 
 @dataclass(frozen=True, kw_only=True)
 class DepthPolicy:
-    """Which depths are allowed, and what a depth means for later tokens. Part of the policy: a rollout records it and is
-    replayed with it."""
+    """Which depths are allowed, and what a depth means for later tokens. Part of the policy: a rollout records it and
+    is replayed with it."""
 
     kv_rule: KVRule = KVRule.LAST_EXITED
     min_depth: int = 1
     """No token exits before this loop: until then it continues with log-probability 0."""
     gate_temperature: float = 1.0
-    """The gate's logits are divided by this; above 1, depths come from a flatter distribution (`exit_gate.tempered`)."""
+    """The gate's logits are divided by this; above 1, depths come from a flatter distribution
+    (`exit_gate.tempered`)."""
     max_depth: int | None = None
-    """Every token exits here at the latest, with log-probability 0; prompts run this many loops. None: the loops that the
-    model was trained with (`total_ut_steps`); more are allowed."""
+    """Every token exits here at the latest, with log-probability 0; prompts run this many loops. None: the loops that
+    the model was trained with (`total_ut_steps`); more are allowed."""
 
     def max_loops(self, trained: int) -> int:
         return trained if self.max_depth is None else self.max_depth
@@ -50,9 +51,9 @@ class EarlyStop:
     """When to abort a sample. Checked whenever the completion's length is a multiple of `every` tokens; depends only on
     the completion and its log-probs. The sample is aborted if any of the configured tests holds.
 
-    The trainer treats it like a completion cut at the maximum length: graders see what was generated (without an answer,
-    it scores accordingly), and every token is replayed and trained on. Its length is shorter than it would have been,
-    which matters to rewards that depend on length."""
+    The trainer treats it like a completion cut at the maximum length: graders see what was generated (without an
+    answer, it scores accordingly), and every token is replayed and trained on. Its length is shorter than it would have
+    been, which matters to rewards that depend on length."""
 
     every: int = 32
     repeat_window: int | None = None

@@ -19,6 +19,7 @@ SETTINGS = (*WAITS, "KMP_BLOCKTIME")
 
 
 def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Set how threads wait, unless the user has. Takes effect when a process loads torch; child processes inherit it."""
+    """Set how threads wait, unless the user has. Takes effect when a process loads torch; child processes inherit
+    it."""
     if not any(name in environment for name in SETTINGS):
         environment.update(WAITS)

@@ -28,38 +28,38 @@ def test_nothing_is_read_that_was_not_written_and_no_loop_reads_a_deeper_one():
 
 @pytest.mark.parametrize("seed", range(4))
 def test_block_table_rows_with_gaps_list_the_tokens_that_ran(seed):
-    """Under `skip`, random tokens of random samples run random numbers of loops; every block-table row lists, in order, the
-    pages that were written for it."""
+    """Under `skip`, random tokens of random samples run random numbers of loops; every block-table row lists, in order,
+    the pages that were written for it."""
     rng = random.Random(seed)
     config = OuroConfig(
         vocab_size=8, hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=1, total_ut_steps=4
     )
     cache = KVCache(config, slots=4, dtype=torch.float32, device=torch.device("cpu"), pages=8)
     cache.reshape(32, loops=3, rule=KVRule.SKIP)
-    lines: dict[int, list[list[int]]] = {}
+    rows: dict[int, list[list[int]]] = {}
     positions: dict[int, int] = {}
     for _ in range(120):
         slot = rng.randrange(4)
-        if slot not in lines:
+        if slot not in rows:
             cache.open(slot)
             known = rng.randrange(3)  # tokens recomputed at their own depths, after a prompt of 2 tokens
             depths = [3, 3, *rng.choices((1, 2, 3), k=known)]
             cache.fill(slot, 0, len(depths), torch.tensor(depths))
-            lines[slot] = [cache.table[slot, t, : sum(d > t for d in depths)].tolist() for t in range(3)]
+            rows[slot] = [cache.table[slot, t, : sum(d > t for d in depths)].tolist() for t in range(3)]
             positions[slot] = len(depths)
         elif rng.random() < 0.1 or positions[slot] == 32:
             assert cache.close([slot]) == [slot]
-            del lines[slot]
+            del rows[slot]
         else:
             for loop in range(1, rng.randint(1, 3) + 1):
-                row = [torch.tensor([x]) for x in (slot, loop, positions[slot])]
-                page, context = cache.extend(*row)
-                lines[slot][loop - 1].append(page.item())
-                assert context.item() == len(lines[slot][loop - 1])
+                arguments = [torch.tensor([x]) for x in (slot, loop, positions[slot])]
+                page, context = cache.extend(*arguments)
+                rows[slot][loop - 1].append(page.item())
+                assert context.item() == len(rows[slot][loop - 1])
             positions[slot] += 1
         cache.check_integrity()
-        for other, written in lines.items():
-            for line, pages in enumerate(written):
-                assert cache.table[other, line].tolist() == pages + [NO_PAGE] * (32 - len(pages))
-        owned = [page for written in lines.values() for pages in written for page in pages]
+        for other, written in rows.items():
+            for row, pages in enumerate(written):
+                assert cache.table[other, row].tolist() == pages + [NO_PAGE] * (32 - len(pages))
+        owned = [page for written in rows.values() for pages in written for page in pages]
         assert cache.owned == len(owned) == len(set(owned))

@@ -37,7 +37,8 @@ eval: {source: here/rows.jsonl}
 
 @pytest.fixture
 def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
-    """The folder of a config, and another one as the working directory; their names have spaces and non-ASCII letters."""
+    """The folder of a config, and another one as the working directory; their names have spaces and non-ASCII
+    letters."""
     beside, elsewhere = tmp_path / "my configs ü", tmp_path / "else where"
     for folder in (beside, elsewhere):
         (folder / "here" / "model").mkdir(parents=True)
