@@ -17,7 +17,7 @@ import difflib
 from ouro_rl.core.errors import UserError
 
 BENCHMARKS = {
-    "rollout": "the engine against generate(), itself at fixed depth, synchronous compaction, and the machine's limit",
+    "rollout": "the engine against generate(), itself at fixed depth, synchronous compaction, and the machine's roofline",
     "replay": "the trainer's forward and backward at mean depth 2.5 against 4, and what `exact` costs",
     "cache": "memory of keys and values at mean depth 2.5 against full depth",
     "group": "a group that shares its prompt against samples that each compute it",

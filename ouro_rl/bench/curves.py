@@ -69,7 +69,7 @@ def point(
         "tokens_per_second": best.tokens_per_second,
         "pass_seconds": best.window_seconds / best.window_passes,
         "pass_bytes": sum(cost.bytes for cost in costs) / len(costs) - again,
-        "limit_tokens_per_second": best.window_loops / best.mean_depth / sum(least),
+        "roofline_tokens_per_second": best.window_loops / best.mean_depth / sum(least),
         "peak_bytes": best.peak_bytes,
     }
 
@@ -99,7 +99,9 @@ def plot(curves: dict[str, Any], path: Path) -> None:
         entries = curves["points"][name]
         xs = [entry["x"] for entry in entries]
         axes.loglog(xs, [entry["decode_tokens_per_second"] for entry in entries], "o-", label="measured")
-        axes.loglog(xs, [entry["limit_tokens_per_second"] for entry in entries], "--", color="grey", label="limit")
+        axes.loglog(
+            xs, [entry["roofline_tokens_per_second"] for entry in entries], "--", color="grey", label="roofline"
+        )
         axes.set(xlabel=label, ylabel="tokens/s while decoding", title=f"by {name}")
         axes.set_xticks(xs, [str(x) for x in xs])
         axes.minorticks_off()

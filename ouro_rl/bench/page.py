@@ -11,7 +11,7 @@ from ouro_rl.bench.results import RATIOS, bars, figure_rows, read_json, show
 
 COMMANDS = {
     "adaptive_vs_generate": "rollout", "continuous_share_of_bound": "rollout", "continuous_vs_sync_b16": "rollout",
-    "no_exit_overhead": "rollout", "share_of_limit": "rollout", "group_speedup": "group", "replay_time_ratio": "replay",
+    "no_exit_overhead": "rollout", "share_of_roofline": "rollout", "group_speedup": "group", "replay_time_ratio": "replay",
     "exact_cost": "replay", "kv_bytes_ratio": "cache",
 }  # fmt: skip
 """Which benchmark measures a figure by itself."""
@@ -29,7 +29,7 @@ DEFINITIONS = """\
 - **against synchronous compaction**: the same engine, where who has a token waits until all have theirs (`Lockstep` in `ouro_rl/bench/rollout.py`), both at batch 16.
 - **when no token exits**: the adaptive path with a gate that never says leave, against fixed 4; seconds a loop, while
   decoding, at batch 16, where what is not matrix products weighs more than at 64.
-- **share of the limit**: each pass at max(bytes / read bandwidth, FLOP / GEMM rate), both by the best of several ways and the best
+- **share of the roofline**: each pass at max(bytes / read bandwidth, FLOP / GEMM rate), both by the best of several ways and the best
   that was measured between the passes of the same eighth; over the seconds that these took.
 - **group**: the whole call, against the same engine where every sample computes its prompt (`Unshared` in `ouro_rl/bench/group.py`).
 - **replay**: the functions of the trainer's loss on one group (its prompt once, at full depth), fp32 master weights computing in bf16.
@@ -59,7 +59,7 @@ def markdown(results: Mapping[str, Any], machines: Sequence[str]) -> str:
         parts += [
             "## Speeds",
             speed_table(results["rollout"]["runs"]),
-            limit_line(results["rollout"]),
+            roofline_line(results["rollout"]),
             generate_line(results["rollout"], results["adaptive_vs_generate_bf16_b16"]),
         ]
     parts += memory_and_replay(results)
@@ -134,12 +134,12 @@ def generate_line(rollout: Mapping[str, Any], bf16: float) -> str:
     )
 
 
-def limit_line(rollout: Mapping[str, Any]) -> str:
-    limit = rollout["limit"]
+def roofline_line(rollout: Mapping[str, Any]) -> str:
+    roofline = rollout["roofline"]
     return (
-        f"The limit: reading {_of(limit['read_bytes_per_second'])} GB/s ({limit['read_by']}), multiplying "
-        f"{_of(limit['gemm_flop_per_second'])} GFLOP/s ({limit['gemm_by']}), median, least..greatest while it ran; a pass of the adaptive run at batch 64 must read and write "
-        f"{limit['mean_pass_bytes'] / 1e6:.0f} MB and compute {limit['mean_pass_flop'] / 1e9:.1f} GFLOP: {limit['tokens_per_second']:.0f} tokens/s."
+        f"The roofline: reading {_of(roofline['read_bytes_per_second'])} GB/s ({roofline['read_by']}), multiplying "
+        f"{_of(roofline['gemm_flop_per_second'])} GFLOP/s ({roofline['gemm_by']}), median, least..greatest while it ran; a pass of the adaptive run at batch 64 must read and write "
+        f"{roofline['mean_pass_bytes'] / 1e6:.0f} MB and compute {roofline['mean_pass_flop'] / 1e9:.1f} GFLOP: {roofline['tokens_per_second']:.0f} tokens/s."
     )
 
 

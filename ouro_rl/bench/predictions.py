@@ -52,10 +52,10 @@ FIGURES = {
         least=0.05, target=0.02, stretch=0.0, predicted=0.01, percent=True,
         why="The same code runs: the gate is read and recorded at fixed depth too.",
     ),
-    "share_of_limit": Figure(
-        words="share of the limit, batch 64",
+    "share_of_roofline": Figure(
+        words="share of the roofline, batch 64",
         least=0.2, target=0.4, stretch=0.6, predicted=0.3, percent=True,
-        why="The limit of a pass is 18 ms (400 MB), 1,400 tokens/s; the prototype made 284, and fused layers should be worth 1.4 to 1.5.",
+        why="The roofline of a pass is 18 ms (400 MB), 1,400 tokens/s; the prototype made 284, and fused layers should be worth 1.4 to 1.5.",
     ),
     "group_speedup": Figure(
         words="group of 16, prompt 256, 64 new tokens, against unshared",

@@ -12,7 +12,8 @@ from ouro_rl.bench.predictions import FIGURES, Figure
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
 
-SCHEMA = 1
+SCHEMA = 2
+"""Grows when keys of the JSON change their names or meanings."""
 RATIOS = "spread"
 """Key of the JSON under which each ratio's median, least and greatest stand."""
 
@@ -58,6 +59,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: is not JSON; give a file of `ouro-rl bench NAME --json FILE`") from None
     if not isinstance(results, dict) or "benchmark" not in results or "machine" not in results:
         raise UserError(f"{path}: is not a file of `ouro-rl bench NAME --json FILE`")
+    if results.get("schema") != SCHEMA:
+        raise UserError(
+            f"{path}: is of another version of the benchmarks; measure again with `ouro-rl bench NAME --json FILE`"
+        )
     return results
 
 

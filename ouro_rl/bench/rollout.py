@@ -20,7 +20,7 @@ The first three run together, and the others (see `timing`). Ratios are of token
     continuous_share_of_bound  (adaptive / fixed) / (4 / mean depth)
     continuous_vs_sync_b16     adaptive_small / lockstep_small
     no_exit_overhead           seconds a loop of no_exit_small / those of fixed_small - 1
-    share_of_limit             seconds of adaptive's decode window at the limit / as measured; see `roofline`
+    share_of_roofline          seconds of adaptive's decode window at the roofline / as measured; see `roofline`
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ouro_rl.bench.roofline import Machine, Prober, slice_limits, window_costs
+from ouro_rl.bench.roofline import Machine, Prober, slice_rooflines, window_costs
 from ouro_rl.bench.timing import (
     BY_GATE,
     Generated,
@@ -190,7 +190,7 @@ def bench_rollout(sizes: Sizes, say: Say) -> dict[str, Any]:
         "ratios": engine_ratios(sizes, runs, machines)
         | generate_ratios(runs["adaptive"], generated)
         | {"adaptive_vs_generate_bf16_b16": bf16_ratio(runs["adaptive_small"], generated_bf16)},
-        "limit": limit_figures(sizes, runs["adaptive"], machines),
+        "roofline": roofline_figures(sizes, runs["adaptive"], machines),
         "runs": {
             name: figures(run)
             for name, run in (runs | {"generate": generated, "generate_bf16_small": generated_bf16}).items()
@@ -218,7 +218,9 @@ def engine_ratios(sizes: Sizes, runs: Mapping[str, Run], machines: Sequence[tupl
         "continuous_share_of_bound": share,
         "continuous_vs_sync_b16": ratios(speeds["adaptive_small"], speeds["lockstep_small"]),
         "no_exit_overhead": excess(seconds_ratio),
-        "share_of_limit": ratios(slice_limits(sizes, adaptive, machines), [part.seconds for part in adaptive.slices]),
+        "share_of_roofline": ratios(
+            slice_rooflines(sizes, adaptive, machines), [part.seconds for part in adaptive.slices]
+        ),
     }
 
 
@@ -239,9 +241,9 @@ def bf16_ratio(ours: Run, theirs: Generated) -> dict[str, float | int]:
     return spread([speed / theirs.decode_tokens_per_second])
 
 
-def limit_figures(sizes: Sizes, run: Run, machines: Sequence[tuple[float, Machine]]) -> dict[str, Any]:
-    """What the limit was worked out from."""
-    costs, limits = window_costs(sizes, run), slice_limits(sizes, run, machines)
+def roofline_figures(sizes: Sizes, run: Run, machines: Sequence[tuple[float, Machine]]) -> dict[str, Any]:
+    """What the roofline was worked out from."""
+    costs, rooflines = window_costs(sizes, run), slice_rooflines(sizes, run, machines)
     best = reduce(Machine.better, (machine for _, machine in machines))
     return {
         "read_bytes_per_second": spread([machine.bytes_per_second for _, machine in machines]),
@@ -251,7 +253,7 @@ def limit_figures(sizes: Sizes, run: Run, machines: Sequence[tuple[float, Machin
         "passes": len(costs),
         "mean_pass_bytes": sum(cost.bytes for cost in costs) / len(costs),
         "mean_pass_flop": sum(cost.flop for cost in costs) / len(costs),
-        "tokens_per_second": run.window_loops / run.mean_depth / sum(limits),
+        "tokens_per_second": run.window_loops / run.mean_depth / sum(rooflines),
     }
 
 

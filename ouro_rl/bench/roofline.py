@@ -1,4 +1,4 @@
-"""The limit: what a pass must cost on this machine, whoever computes it.
+"""The roofline: what a pass must cost on this machine, by whatever code.
 
 A pass reads the looped weights once, the keys and values that its rows attend to, writes those of its rows, reads the head's weights
 when a token leaves; and it multiplies each row by each weight. At best it takes max(bytes / read bandwidth, FLOP / GEMM peak),
@@ -121,18 +121,18 @@ def window_costs(sizes: Sizes, run: Run) -> list[Cost]:
         schedules.append(loops[-run.window_passes :])
     if run.window_loops != len(schedules) * run.window_passes or min(map(len, schedules)) < run.window_passes:
         raise RunError(
-            "the engine's passes are not those that the limit is worked out for: samples did not run all together"
+            "the engine's passes are not those that the roofline is worked out for: samples did not run all together"
         )
     passes = zip(*schedules, strict=True)
     return [pass_cost(sizes, [context for context, _ in rows], sum(leaves for _, leaves in rows)) for rows in passes]
 
 
-def slice_limits(sizes: Sizes, run: Run, machines: Sequence[tuple[float, Machine]]) -> list[float]:
-    """Seconds that each slice of a run's decode window would take at the limit. `machines`: what was measured at which share of the
-    tokens; a slice is held against the best of its own, the borders included."""
-    costs, limits = iter(window_costs(sizes, run)), []
+def slice_rooflines(sizes: Sizes, run: Run, machines: Sequence[tuple[float, Machine]]) -> list[float]:
+    """Seconds that each slice of a run's decode window would take at the roofline. `machines`: what was measured at which
+    share of the tokens; a slice is held against the best of its own, the borders included."""
+    costs, rooflines = iter(window_costs(sizes, run)), []
     for part in run.slices:
         first, last = part.shares
         machine = reduce(Machine.better, (machine for share, machine in machines if first <= share <= last))
-        limits.append(sum(machine.seconds(cost) for cost in islice(costs, part.passes)))
-    return limits
+        rooflines.append(sum(machine.seconds(cost) for cost in islice(costs, part.passes)))
+    return rooflines

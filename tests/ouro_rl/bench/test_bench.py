@@ -21,7 +21,7 @@ from ouro_rl.bench.page import page
 from ouro_rl.bench.predictions import FIGURES
 from ouro_rl.bench.results import figure_rows, table, write_json
 from ouro_rl.bench.rollout import Contestants, Lockstep
-from ouro_rl.bench.roofline import Machine, Prober, pass_cost, slice_limits, window_costs
+from ouro_rl.bench.roofline import Machine, Prober, pass_cost, slice_rooflines, window_costs
 from ouro_rl.bench.run import run_bench
 from ouro_rl.bench.timing import (
     BY_GATE,
@@ -185,7 +185,7 @@ def test_rounds_take_turns_forwards_and_backwards():
     assert [len(rounds) for rounds in results.values()] == [3, 3]
 
 
-# --- the limit ---------------------------------------------------------------------------------------------------------
+# --- the roofline ------------------------------------------------------------------------------------------------------
 
 
 def test_cost_of_a_pass_by_hand():
@@ -206,22 +206,22 @@ def test_the_best_of_two_measurements():
     assert (best.bytes_per_second, best.how_read, best.flop_per_second) == (2e9, "fast", 1e12)
 
 
-def test_limit_of_a_window(tiny_run):
+def test_roofline_of_a_window(tiny_run):
     costs = window_costs(TINY, tiny_run)
     assert len(costs) == tiny_run.window_passes
     everyone = [8 + 7] * 4  # prompt and the seven tokens before the last
     assert costs[-1] == pass_cost(TINY, everyone, leaving=4)
-    limits = slice_limits(
+    rooflines = slice_rooflines(
         TINY, tiny_run, [(0.0, MACHINE), (1.0, MACHINE), (0.5, MACHINE)] + [(n / 8, MACHINE) for n in range(8)]
     )
-    assert len(limits) == len(tiny_run.slices)
-    assert sum(limits) == pytest.approx(sum(cost.bytes for cost in costs) / 1e9)
+    assert len(rooflines) == len(tiny_run.slices)
+    assert sum(rooflines) == pytest.approx(sum(cost.bytes for cost in costs) / 1e9)
 
 
 def test_a_slice_is_held_against_what_the_machine_could_do_then(tiny_run):
     quick = dataclasses.replace(MACHINE, bytes_per_second=4e9)
     slow, mixed = (
-        slice_limits(TINY, tiny_run, [(n / 16, quick if n == 15 and faster else MACHINE) for n in range(17)])
+        slice_rooflines(TINY, tiny_run, [(n / 16, quick if n == 15 and faster else MACHINE) for n in range(17)])
         for faster in (False, True)
     )
     assert mixed == [*slow[:-1], pytest.approx(slow[-1] / 4)]
@@ -232,7 +232,7 @@ def test_what_the_machine_can_do():
     assert machine.bytes_per_second > 0 and machine.flop_per_second > 0 and "64^3" in machine.how_multiplied
 
 
-def test_a_run_whose_samples_wait_has_no_limit():
+def test_a_run_whose_samples_wait_has_no_roofline():
     model = bench_model(TINY)
     requests = make_requests(TINY, trace_seeds(model, TINY, 4, 16), prompt=TINY.prompt)
     run = run_engine(RolloutEngine(model, EngineConfig(max_batch=4), policy=Lockstep()), requests, 16)
@@ -323,8 +323,8 @@ def test_ratios_follow_from_the_raw_figures(everything):
     assert results["adaptive_vs_generate_bf16_b16"] > 0
     probe = results["rollout"]["generate"]
     assert probe["precision"] == min(probe["probe_seconds"], key=probe["probe_seconds"].get)
-    whole = runs["adaptive"]["decode_tokens_per_second"] / results["rollout"]["limit"]["tokens_per_second"]
-    found = results["spread"]["share_of_limit"]
+    whole = runs["adaptive"]["decode_tokens_per_second"] / results["rollout"]["roofline"]["tokens_per_second"]
+    found = results["spread"]["share_of_roofline"]
     assert found["least"] <= whole <= found["greatest"] and found["count"] == len(runs["adaptive"]["slices"])
     group = results["group"]["runs"]
     assert results["group_speedup"] == pytest.approx(group["unshared"]["seconds"] / group["shared"]["seconds"])
@@ -348,12 +348,26 @@ def test_the_table_and_the_page_say_what_the_json_says(everything):
 
 def test_a_page_of_several_files_takes_the_last_of_a_figure(everything, tmp_path: Path):
     results, file = everything
-    part = {key: results[key] for key in ("benchmark", "machine", "when", "seconds", "cache")}
+    part = {key: results[key] for key in ("benchmark", "schema", "machine", "when", "seconds", "cache")}
     spread = {"median": 0.5, "least": 0.5, "greatest": 0.5, "count": 1}
     write_json({**part, "kv_bytes_ratio": 0.5, "spread": {"kv_bytes_ratio": spread}}, tmp_path / "cache.json")
     written = page([file, tmp_path / "cache.json"])
     assert "| 0.500 | - | 0.625 | 0.700 / 0.640 / 0.630 |" in written and "| open |" not in written
     assert page([tmp_path / "cache.json"]).count("| open |") == len(FIGURES) - 1
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is not a file of"),
+        ('{"benchmark": "all", "machine": {}, "schema": 1}', "another version"),
+    ],
+)
+def test_a_page_refuses_what_it_cannot_read(tmp_path: Path, content: str, told: str):
+    (tmp_path / "x.json").write_text(content)
+    with pytest.raises(UserError, match=told):
+        page([tmp_path / "x.json"])
 
 
 def test_curves_and_their_plot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
