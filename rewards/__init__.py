@@ -1,4 +1,4 @@
-"""Verifiable rewards: scores one can trust, made in killable processes. Needs no torch, no Ray, no transformers.
+"""Verifiable rewards, computed in killable processes. Needs neither torch nor Ray nor transformers.
 
-Nothing is imported here on purpose: worker processes import single modules, and must start fast.
+This file imports nothing on purpose: worker processes import single modules and must start fast.
 """

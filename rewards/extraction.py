@@ -1,4 +1,4 @@
-"""Where the final answer stands in a text. Linear in the text's length, whatever the text is."""
+"""Extracts the final answer from a text, in time linear in the text's length for every input."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import re
 from typing import Literal
 
 Accept = Literal["box", "phrase", "any"]
-"""Where an answer may stand when there is no box. `box`: nowhere. `phrase`: after `####` or "the answer is".
-`any`: also the last formula, or a text that is nothing but an answer; too lenient for training, since a completion
-that was cut short would be paid for a formula on its way."""
+"""Where to look for an answer when there is no box. `box`: nowhere. `phrase`: after `####` or "the answer is".
+`any`: also the last formula, or the whole text if it is short. `any` is too lenient for training: a truncated
+completion would be rewarded for an intermediate formula."""
 
 SeveralBoxes = Literal["list", "last", "refuse"]
-"""Several boxes. `list`: those with nothing but separators, "and" or "or" between them are one list, so that
-`\\boxed{41} or \\boxed{42}` is two answers and not the better one. `last`: the last counts. `refuse`: two different ones are
-no answer."""
+"""How to read several boxes. `list`: boxes with only separators, "and" or "or" between them form one list, so that
+`\\boxed{41} or \\boxed{42}` counts as two answers, not as the better one. `last`: only the last box counts.
+`refuse`: two different boxes count as no answer."""
 
 _BOX_TOKEN = re.compile(r"\\(?:(?:boxed|fbox)\s*\{|[\\{}])|\{|\}")
 _BETWEEN_BOXES = re.compile(
@@ -25,18 +25,18 @@ _FORMULA = re.compile(r"\$\$([^$]{1,1000})\$\$|\$([^$]{1,1000})\$|\\\[(.{1,1000}
 _SENTENCE_END = re.compile(r"\.\s+[A-Z]|\.\s*$")
 _END_OF_TURN = ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "<|end|>")
 _TAIL = 4000
-"""Characters at the end of a text in which the fallbacks look."""
+"""Number of characters at the end of a text that the fallbacks search."""
 _SHORT = 200
-"""The longest text that can be nothing but an answer."""
+"""Longest text, in characters, that may be an answer as a whole."""
 _REACH = 400_000
-"""Characters before the last box, and from it on, in which boxes are told apart: ten times what a completion has, and little
-enough that megabytes of braces do not hold up the run."""
+"""Characters before and after the start of the last box in which boxes are parsed: ten times the length of a
+completion, and small enough that megabytes of braces do not delay the run."""
 
 
 def visible_text(completion: str, *, thinking: bool = False) -> str:
-    """The part of a completion that counts as its answer: what follows the last `</think>`, and nothing inside a
-    thought that was not finished. `thinking`: the prompt already opened the thought (as the templates of Thinking
-    models do), so a completion without `</think>` is all thought."""
+    """The part of a completion that counts as its answer: the text after the last `</think>`, without an unfinished
+    thought. `thinking`: the prompt already contains `<think>` (as the chat templates of Thinking models do), so a
+    completion without `</think>` has no visible text."""
     end = completion.rfind("</think>")
     if end < 0 and thinking:
         return ""
@@ -47,16 +47,16 @@ def visible_text(completion: str, *, thinking: bool = False) -> str:
 
 
 def boxes(text: str) -> list[tuple[int, int, str]]:
-    """Every complete outermost `\\boxed{...}` as (start, end, content), in order. Escaped braces do not count. Nor does
-    what is further than `_REACH` from where the last box begins."""
+    """Every complete outermost `\\boxed{...}` as (start, end, content), in order. Ignores escaped braces, and text
+    farther than `_REACH` from the start of the last box."""
     last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
     if last < 0:
         return []
     start = max(0, last - _REACH)
-    start += (start - len(text[:start].rstrip("\\"))) % 2  # a character that a backslash before it escapes
+    start += (start - len(text[:start].rstrip("\\"))) % 2  # skip a character that the backslash before it escapes
     found: list[tuple[int, int, int]] = []  # (start, content start, content end)
     stack: list[tuple[int, int] | None] = []  # an open brace: (start, content start) of a box, or None
-    unclosed = 0  # boxes in the stack
+    unclosed = 0  # number of boxes in the stack
     for token in _BOX_TOKEN.finditer(text, start, last + _REACH):
         if not unclosed and token.start() > last:
             break
@@ -77,7 +77,7 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
 
 
 def last_boxed(text: str, several: SeveralBoxes = "list") -> str | None:
-    """The content of the last box, and of those that stand with it; see `SeveralBoxes`. None without a complete box."""
+    """The content of the last box, joined with adjacent boxes as `SeveralBoxes` says. None without a complete box."""
     found = boxes(text)
     if not found:
         return None
@@ -95,7 +95,7 @@ def last_boxed(text: str, several: SeveralBoxes = "list") -> str | None:
 def final_answer(
     completion: str, *, accept: Accept = "phrase", thinking: bool = False, several_boxes: SeveralBoxes = "list"
 ) -> str | None:
-    """The final answer of a completion, or None when it gives none. See `Accept` and `visible_text`."""
+    """The final answer of a completion, or None if it gives none. See `Accept` and `visible_text`."""
     text = visible_text(completion, thinking=thinking)
     boxed = last_boxed(text, several_boxes)
     if boxed is not None or accept == "box" or (several_boxes == "refuse" and boxes(text)):
@@ -111,7 +111,7 @@ def final_answer(
 
 
 def gold_answer(gold: str) -> str:
-    """The answer in a data set's answer column: its box, what follows `####`, or the whole of it."""
+    """The answer in a data set's answer column: its box, the text after `####`, or the whole column."""
     boxed = last_boxed(gold)
     if boxed is not None:
         return boxed
@@ -124,7 +124,7 @@ def gold_answer(gold: str) -> str:
 
 
 def _stated(text: str) -> str | None:
-    """What the last "the answer is" states; "Final Answer: the final answer is 5" says it twice."""
+    """The text after the last "the answer is". "Final Answer: the final answer is 5" contains the phrase twice."""
     stated = _last_group(_PHRASE, text)
     while stated and (again := _last_group(_PHRASE, stated)):
         stated = again
@@ -137,7 +137,7 @@ def _group(match: re.Match[str]) -> str:
 
 def _last_group(pattern: re.Pattern[str], text: str) -> str | None:
     last = None
-    for last in pattern.finditer(text):  # noqa: B007 - the last match is what the loop is for
+    for last in pattern.finditer(text):  # noqa: B007 - the loop only finds the last match
         pass
     return _group(last) if last else None
 

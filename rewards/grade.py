@@ -1,4 +1,4 @@
-"""Scores saved completions, and checks gold answers against themselves."""
+"""Scores saved completions from a JSONL file."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ _BATCH = 256
 
 @dataclass(frozen=True, kw_only=True)
 class GradeSummary:
-    """What `grade_file` found."""
+    """Result of `grade_file`."""
 
     items: int
     scored: int
     """Items with a value."""
     mean: float | None
-    """Mean value of the scored items; None without any."""
+    """Mean value of the scored items; None if no item was scored."""
     statuses: dict[str, int]
     details: tuple[str, ...]
-    """The first few different failures of the reward itself, in words."""
+    """The first few distinct failures of the reward itself (crashes and timeouts)."""
 
     def __str__(self) -> str:
         mean = "-" if self.mean is None else f"{self.mean:.4f}"
@@ -47,11 +47,12 @@ def grade_file(
     workers: int = 2,
     timeout_s: float = 10.0,
 ) -> GradeSummary:
-    """Score a JSONL file whose lines hold `completion`, and what the reward needs (`answer` for math); each line comes
-    back with `value`, `status`, `extracted`, `detail` and `ms`, in `out` or on standard output.
+    """Score a JSONL file whose lines have the field `completion` and the fields that the reward needs (`answer` for
+    math). Each line is written to `out`, or to standard output, with `value`, `status`, `extracted`, `detail` and `ms`.
 
-    timeout_s: seconds, for an item of a built-in reward and a batch of a custom one.
-    Raises UserError that names file, line and fix, for a missing file, a line that is no JSON object, a missing field."""
+    timeout_s: seconds per item of a built-in reward, and per batch of a custom one.
+    Raises UserError, which names file, line and fix, for a missing file, a line that is not a JSON object, or a
+    missing field."""
     spec = RewardSpec(reward) if isinstance(reward, str) else reward
     path = Path(path)
     rows = read_rows(path, required_fields(spec))
@@ -64,13 +65,13 @@ def grade_file(
 
 
 def required_fields(spec: RewardSpec) -> list[str]:
-    """What every line must hold for a reward."""
+    """Names of the fields that every line must have for this reward."""
     return ["completion", *(["answer"] if spec.built_in and spec.name in ("math", "exact") else [])]
 
 
 def score_rows(scorer: Scorer, rows: Sequence[Mapping[str, Any]], first: int = 1) -> list[ItemScore]:
-    """The scores of some lines of a file, their other fields being the columns. first: the number of the first of them in
-    the file, for errors: the reward may be given one at a time."""
+    """Scores of consecutive rows of a file; all other fields of the rows are passed as columns. first: row number of
+    rows[0] in the file, for error messages."""
     names = {name for row in rows for name in row} - {
         "prompt",
         "prompts",
@@ -89,21 +90,20 @@ def score_rows(scorer: Scorer, rows: Sequence[Mapping[str, Any]], first: int = 1
 
 
 def read_rows(path: Path, required: Sequence[str] = ("completion",)) -> list[dict[str, Any]]:
-    """The objects of a JSONL file, each with the required fields and a completion that can be read. Raises UserError."""
+    """The objects of a JSONL file. Raises UserError if a required field is missing or `completion` has a wrong type."""
     rows = []
     for number, row in enumerate(read_jsonl(path), start=1):
         for name in required:
             if name not in row:
                 have = ", ".join(sorted(row)) or "none"
-                raise UserError(
-                    f"{path}, row {number}: the field {name!r} is missing (it has {have}): add or rename it"
-                )
+                raise UserError(f"{path}, row {number}: the field {name!r} is missing (found {have}): add or rename it")
         if not isinstance(row["completion"], str | list):
             kind = type(row["completion"]).__name__
-            raise UserError(f"{path}, row {number}: `completion` is a {kind}: write a text, or a list of messages")
+            raise UserError(f"{path}, row {number}: `completion` is a {kind}: use a string or a list of messages")
         if isinstance(row["completion"], list) and not all(isinstance(message, dict) for message in row["completion"]):
             raise UserError(
-                f"{path}, row {number}: `completion` is a list, but not of messages ({{role: ..., content: ...}})"
+                f"{path}, row {number}: `completion` is a list of other items: "
+                "use messages ({role: ..., content: ...})"
             )
         rows.append(row)
     return rows
@@ -121,7 +121,7 @@ def _result(score: ItemScore, label: str) -> dict[str, Any]:
 
 
 def _write(lines: list[str], out: str | Path | None) -> None:
-    """`out` may be the input: it is replaced when all is written."""
+    """Write the lines atomically, since `out` may be the input file."""
     text = "\n".join(lines) + "\n"
     if out is None:
         sys.stdout.write(text)

@@ -1,4 +1,4 @@
-"""The texts of prompts and completions, be they plain or conversations."""
+"""Extracts text from prompts and completions, given as strings or as conversations."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 
 def text_of(completion: Any) -> str:
-    """The text of a completion: a string, or a conversation whose messages' contents are joined."""
+    """The text of a completion: the string itself, or the contents of a conversation's messages, one per line."""
     if isinstance(completion, str):
         return completion
     return "\n".join(content_of(message) for message in completion)
 
 
 def content_of(message: Mapping[str, Any]) -> str:
-    """The text of a message: its content, or where that is a list of parts, the parts' texts in a row."""
+    """The text of a message: its content, or the concatenated texts of its parts if the content is a list."""
     content = message.get("content") or ""
     if isinstance(content, list):
         return "".join(str(part.get("text") or "") if isinstance(part, Mapping) else str(part) for part in content)
@@ -22,7 +22,7 @@ def content_of(message: Mapping[str, Any]) -> str:
 
 
 def last_user_text(prompt: Any) -> str:
-    """The question of a prompt: a text, or the last message of its user."""
+    """The question in a prompt: the string itself, or the last user message."""
     if isinstance(prompt, str):
         return prompt
     return next((content_of(message) for message in reversed(prompt) if message.get("role") == "user"), "")

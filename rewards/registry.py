@@ -1,4 +1,4 @@
-"""Rewards by name: built in, `module.path:function`, or `path/to/file.py:function`."""
+"""Loads rewards by name: a built-in name, `module.path:function`, or `path/to/file.py:function`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ from rewards.spec import RewardSpec
 from rewards.text_rewards import ExactReward, FormatReward, LengthReward, RegexReward
 
 BUILT_IN: dict[str, Callable[..., Any]] = {
-    "math": MathReward, "code": CodeReward, "format": FormatReward, "length": LengthReward, "exact": ExactReward,
+    "math": MathReward,
+    "code": CodeReward,
+    "format": FormatReward,
+    "length": LengthReward,
+    "exact": ExactReward,
     "regex": RegexReward,
-}  # fmt: skip
-"""Name -> class with `__call__` (TRL's signature), `verdicts(completions, columns)` and `close()`; its keyword
-arguments are `workers`, `timeout_s` and those of a spec's `kwargs`. What it `wants` beside the data set's columns (`prompts`,
-`completion_ids`) is put among them."""
+}
+"""Name -> class with `__call__` (TRL's signature), `verdicts(completions, columns)` and `close()`. Its keyword
+arguments are `workers`, `timeout_s` and those of a spec's `kwargs`. Its attribute `wants` names inputs (`prompts`,
+`completion_ids`) that are added to the data set's columns."""
 
 
 def load_reward(spec: RewardSpec | str, **built_in_options: Any) -> Callable[..., Any]:
-    """The reward function of a spec, with TRL's signature; custom functions are imported here and come as they are, without
-    the spec's kwargs (`scorer.check_reward` imports them elsewhere).
+    """The reward function of a spec, with TRL's signature. A custom function is imported into this process and returned
+    unchanged, without the spec's kwargs (`scorer.check_reward` imports it in a child process instead).
 
-    Raises UserError (at most two lines, with the fix) when it cannot be imported or its options are unknown."""
+    Raises UserError (at most two lines, with the fix) if it cannot be imported or an option is unknown."""
     spec = RewardSpec(spec) if isinstance(spec, str) else spec
     if not spec.built_in:
         return load_function(spec.name, "reward")
@@ -35,7 +39,8 @@ def load_reward(spec: RewardSpec | str, **built_in_options: Any) -> Callable[...
         near = difflib.get_close_matches(spec.name, BUILT_IN, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
         raise UserError(
-            f"unknown reward {spec.name!r}{hint}: built in are {', '.join(BUILT_IN)}; for a function of your own, {FORMS}"
+            f"unknown reward {spec.name!r}{hint}: the built-in rewards are {', '.join(BUILT_IN)}; "
+            f"for a function of your own, {FORMS}"
         )
     factory = BUILT_IN[spec.name]
     options = {**built_in_options, **spec.kwargs}
@@ -44,5 +49,5 @@ def load_reward(spec: RewardSpec | str, **built_in_options: Any) -> Callable[...
     known = getattr(factory, "OPTIONS", None) or tuple(inspect.signature(factory).parameters)
     for key in options:
         if key not in known:
-            raise UserError(f"reward {spec.name!r} has no option {key!r}: it has {', '.join(known)}")
+            raise UserError(f"reward {spec.name!r} has no option {key!r}: use one of {', '.join(known)}")
     return factory(**options)

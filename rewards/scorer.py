@@ -1,4 +1,4 @@
-"""Scores batches of completions with one or more rewards; raw parts stay apart, their weighted sum stands beside them."""
+"""Scores batches of completions with one or more rewards. Reports each raw score and their weighted sum."""
 
 from __future__ import annotations
 
@@ -16,39 +16,39 @@ from rewards.verdict import Status, Verdict
 
 @dataclass(frozen=True, kw_only=True)
 class ItemScore:
-    """What all rewards said about one completion. Every mapping is by `RewardSpec.label`."""
+    """The scores of one completion. Every mapping is keyed by `RewardSpec.label`."""
 
     rewards: dict[str, float | None]
     """Raw scores, unweighted; None = could not be scored."""
     statuses: dict[str, Status]
-    """Custom rewards: `correct` above 0, else `wrong`; `policy` where the function itself returned None."""
+    """For custom rewards: `correct` above 0, else `wrong`; `policy` if the function returned None."""
     reward: float | None
-    """The weighted sum; None when any part is None."""
+    """The weighted sum; None if any score is None."""
     details: dict[str, str] = field(default_factory=dict)
-    """Why, where there is more to say than the status: the text of a plug-in's error, with its name and the item."""
+    """Explanations beyond the status, such as a custom reward's error message with its name and the item."""
     verdicts: dict[str, Verdict] = field(default_factory=dict)
-    """The whole verdicts, with the extracted answers and times."""
+    """The complete verdicts, including extracted answers and times."""
 
 
 class Scorer:
-    """Calls every reward on a batch. Custom functions run one batch at a time in a child that is killed at its deadline;
-    a reward that fails leaves None behind, never 0: the caller watches the unscored share and decides when to stop.
+    """Calls every reward on a batch. Custom functions run one batch at a time in a child process that is killed at its
+    deadline. A reward that fails gives None, never 0: the caller monitors the unscored share and decides when to stop.
 
-    Usable from several threads; from asyncio, call `score` through `asyncio.to_thread`."""
+    Thread-safe; from asyncio, call `score` through `asyncio.to_thread`."""
 
     def __init__(self, specs: Sequence[RewardSpec], *, workers: int = 1, timeout_s: float = 10.0) -> None:
-        """workers: processes of each built-in reward. timeout_s: seconds, for an item of a built-in reward and for a
-        batch of a custom one, where the spec gives none. Raises UserError for unknown names; custom functions are
-        imported in their child, so that theirs comes from the first `score` (check early with `check_reward`)."""
+        """workers: processes per built-in reward. timeout_s: seconds per item of a built-in reward and per batch of a
+        custom one, unless set in the spec. Raises UserError for unknown names. Custom functions are imported in
+        their child process, so their UserError comes from the first `score` (use `check_reward` to check early)."""
         if not specs:
-            raise UserError("no reward is named: give at least one, such as math.")
+            raise UserError("no reward is given: name at least one, such as math")
         labels = [spec.label for spec in specs]
         for label in labels:
             if labels.count(label) > 1:
-                raise UserError(f"two rewards are called {label!r}: rename one of the functions.")
+                raise UserError(f"two rewards are named {label!r}: rename one of the functions")
         self._specs = tuple(specs)
         self.any_order = all(spec.built_in for spec in self._specs)
-        """Whether no score depends on what was scored before it; custom functions may keep state."""
+        """Whether items may be scored in any order. Custom functions may keep state between batches."""
         self._rewards: dict[str, Any] = {
             spec.label: load_reward(spec, workers=workers, **({} if spec.timeout_s else {"timeout_s": timeout_s}))
             if spec.built_in
@@ -64,11 +64,12 @@ class Scorer:
         completion_ids: Sequence[Sequence[int]] | None = None,
         names: Sequence[str] | None = None,
     ) -> list[ItemScore]:
-        """One ItemScore a completion, in order.
+        """One ItemScore per completion, in order.
 
-        prompts: conversations (lists of messages) or texts; completions: texts or conversations; columns: the data
-        set's other columns, one value a completion; completion_ids: the completions as tokens, where they are known. Rewards
-        see conversations in both, as TRL passes them. names: how errors call the completions ("row 7"); else "item 0" and on."""
+        prompts, completions: strings or conversations (lists of messages); rewards receive both as conversations, as
+        in TRL. columns: the data set's other columns, one value per completion. completion_ids: token ids of the
+        completions, if known. names: names of the completions in errors ("row 7"); default "item 0", "item 1", ...
+        Raises ValueError if the lengths differ."""
         counts = {"completions": len(completions), **{name: len(column) for name, column in columns.items()}}
         for name, count in counts.items():
             if count != len(prompts):
@@ -79,7 +80,7 @@ class Scorer:
         chats = [[{"role": "assistant", "content": c}] if isinstance(c, str) else list(c) for c in completions]
         tokens = {} if completion_ids is None else {"completion_ids": [list(ids) for ids in completion_ids]}
         columns, beside = {**columns, **tokens}, {"prompts": prompts, **tokens}
-        # Custom rewards work in their children while the built-in ones are computed here.
+        # Custom rewards run in their child processes while the built-in ones are computed here.
         pending = {
             label: reward.submit(prompts, chats, columns)
             for label, reward in self._rewards.items()
@@ -108,7 +109,7 @@ class Scorer:
         )
 
     def close(self) -> None:
-        """End every worker."""
+        """End all workers."""
         for reward in self._rewards.values():
             reward.close()
 
@@ -120,7 +121,8 @@ class Scorer:
 
 
 def check_reward(spec: RewardSpec | str, *, timeout_s: float = 60.0) -> None:
-    """Can this reward be used? A custom function is imported in a child, which has `timeout_s` for it; UserError if not."""
+    """Raise UserError if this reward cannot be used. A custom function is imported in a child process, within
+    `timeout_s` seconds."""
     spec = RewardSpec(spec) if isinstance(spec, str) else spec
     if spec.built_in:
         load_reward(spec).close()
@@ -133,7 +135,7 @@ def check_reward(spec: RewardSpec | str, *, timeout_s: float = 60.0) -> None:
 
 
 def _for_built_in(reward: Any, columns: Mapping[str, Any], beside: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of the data set, and what a built-in wants beside them."""
+    """The data set's columns, and the further inputs that a built-in reward wants."""
     wanted = getattr(reward, "wants", ())
     own = {name: column for name, column in columns.items() if name != "completion_ids"}
     return {**own, **{name: beside[name] for name in wanted if name in beside}}

@@ -1,4 +1,4 @@
-"""What a config says about a reward."""
+"""A reward as configured: name, weight, options."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Any, Literal
 
 @dataclass(frozen=True)
 class RewardSpec:
-    """One reward as a config names it."""
+    """One reward of a config."""
 
     name: str
     weight: float = 1.0
     kwargs: Mapping[str, Any] = field(default_factory=dict)
-    """Built in: its options. Custom: further keyword arguments of every call."""
+    """Built-in reward: its options. Custom reward: additional keyword arguments of every call."""
     timeout_s: float | None = None
-    """Seconds for one call: of a built-in and of an adapter by item, for one item; of TRL's signature, for one batch.
-    None = the scorer's."""
+    """Seconds per call. A call is one batch for TRL's signature, and one item for built-in rewards and the other
+    adapters. None = the scorer's timeout."""
     adapter: Adapter = "auto"
-    """Custom: how the function is called."""
+    """Custom reward: how the function is called."""
 
     @property
     def label(self) -> str:
-        """How results and metrics call this reward: a built-in's name, a custom function's name."""
+        """Name of this reward in results and metrics: the built-in name, or the function's name."""
         return self.name.rpartition(":")[2]
 
     @property
@@ -32,6 +32,6 @@ class RewardSpec:
 
 
 Adapter = Literal["auto", "trl", "verl", "plain"]
-"""How a function wants to be called. `trl`: once a batch, `f(prompts, completions, **columns)`. `verl`: once an item,
-`f(data_source, solution_str, ground_truth, extra_info)`, a number or a dict with `score`. `plain`: once an item,
-`f(completion, answer)`. `auto`: by the names of its parameters."""
+"""How a function is called. `trl`: once per batch, `f(prompts, completions, **columns)`. `verl`: once per item,
+`f(data_source, solution_str, ground_truth, extra_info)`, which returns a number or a dict with `score`. `plain`: once
+per item, `f(completion, answer)`. `auto`: inferred from the names of its parameters."""

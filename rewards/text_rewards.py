@@ -18,10 +18,10 @@ _ANSWER_TAGS = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
 class TextReward:
-    """What these rewards share: one verdict a completion, made at once in this process."""
+    """Base class: computes one verdict per completion in this process."""
 
     wants: tuple[str, ...] = ()
-    """What a scorer passes beside the data set's columns."""
+    """Inputs that a scorer passes in addition to the data set's columns."""
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
         return [verdict.value for verdict in self.verdicts(completions, columns)]
@@ -36,26 +36,33 @@ class TextReward:
         return found
 
     def judge(self, text: str, row: dict[str, Any]) -> Verdict:
-        raise AssertionError("every text reward has its own")
+        raise NotImplementedError
 
     def close(self) -> None:
-        """Nothing to end."""
+        """Does nothing: there are no workers."""
 
 
 class FormatReward(TextReward):
-    """1 when a completion has the parts that are asked for, in their order; 0 otherwise, or their share."""
+    """1 if a completion has all required parts in order, else 0; with `partial`, the share of the parts."""
 
     __name__ = "format"
 
     def __init__(
-        self, *, think: bool = True, answer: bool = False, box: bool = True, thinking: bool = False, partial: bool = False,
-        workers: int = 1, timeout_s: float = 5.0,
-    ) -> None:  # fmt: skip
-        """think: exactly one `<think>...</think>`, at the start and not empty (thinking: the prompt opened it). answer: exactly
-        one `<answer>...</answer>` after it, with nothing behind. box: a box that is not empty, outside the thought.
-        partial: the share of the parts instead of all or nothing. workers, timeout_s: without meaning here."""
+        self,
+        *,
+        think: bool = True,
+        answer: bool = False,
+        box: bool = True,
+        thinking: bool = False,
+        partial: bool = False,
+        workers: int = 1,
+        timeout_s: float = 5.0,
+    ) -> None:
+        """think: require exactly one nonempty `<think>...</think>` at the start (thinking: the prompt opened it).
+        answer: require exactly one `<answer>...</answer>` after it, at the end. box: require a nonempty box outside
+        the thought. partial: give the share of the parts instead of all or nothing. workers, timeout_s: unused."""
         if not (think or answer or box):
-            raise UserError("reward 'format': nothing is asked for: set think, answer or box.")
+            raise UserError("reward 'format' requires no part: set think, answer or box to true")
         self._think, self._answer, self._box = think, answer, box
         self._thinking, self._partial = thinking, partial
 
@@ -87,30 +94,38 @@ class FormatReward(TextReward):
 
 
 class LengthReward(TextReward):
-    """DAPO's soft punishment of overlong answers: 0 up to `longest - buffer`, from there down to -1 at `longest`."""
+    """DAPO's soft overlong punishment (Yu et al., 2025): 0 up to `longest - buffer`, falling linearly to -1 at
+    `longest`."""
 
     __name__ = "length"
     wants = ("completion_ids",)
 
     def __init__(
-        self, *, longest: int | None = None, buffer: int | None = None, unit: Literal["tokens", "characters"] = "tokens",
-        workers: int = 1, timeout_s: float = 5.0,
-    ) -> None:  # fmt: skip
-        """longest: where the punishment is whole, usually rollout.max_new_tokens; buffer: over how much it grows (default: a
-        fifth of `longest`). workers, timeout_s: without meaning here."""
+        self,
+        *,
+        longest: int | None = None,
+        buffer: int | None = None,
+        unit: Literal["tokens", "characters"] = "tokens",
+        workers: int = 1,
+        timeout_s: float = 5.0,
+    ) -> None:
+        """longest: length at which the penalty reaches -1, usually rollout.max_new_tokens. buffer: length over which
+        it grows (default: a fifth of `longest`). Both in `unit`. workers, timeout_s: unused."""
         if unit not in get_args(Literal["tokens", "characters"]):
-            raise UserError(f"reward 'length': unit must be tokens or characters (got {unit!r}).")
+            raise UserError(f"reward 'length': unit must be tokens or characters (got {unit!r})")
         buffer = longest // 5 if buffer is None and longest else buffer
         if not isinstance(longest, int) or not isinstance(buffer, int) or not 0 < buffer <= longest:
             raise UserError(
-                f"reward 'length' needs kwargs with 0 < buffer <= longest, in {unit} (got longest {longest}, buffer {buffer})."
+                f"reward 'length' needs kwargs with 0 < buffer <= longest, in {unit} "
+                f"(got longest {longest}, buffer {buffer})"
             )
         self._longest, self._buffer, self._unit = longest, buffer, unit
 
     def judge(self, text: str, row: dict[str, Any]) -> Verdict:
         if self._unit == "tokens" and row.get("completion_ids") is None:
             raise UserError(
-                "reward 'length' counts tokens, but there is no `completion_ids`: add that column, or set `unit: characters`."
+                "reward 'length' counts tokens, but there are no `completion_ids`: "
+                "add that column, or set `unit: characters`"
             )
         length = len(row["completion_ids"]) if self._unit == "tokens" else len(text)
         value = max(-1.0, min(0.0, (self._longest - self._buffer - length) / self._buffer))
@@ -118,18 +133,23 @@ class LengthReward(TextReward):
 
 
 class ExactReward(TextReward):
-    """1 when the text equals the gold answer, letter by letter."""
+    """1 if the text equals the gold answer character by character, else 0."""
 
     __name__ = "exact"
 
     def __init__(
-        self, *, where: Literal["text", "box", "answer", "last_line"] = "text", ignore_case: bool = False,
-        thinking: bool = False, workers: int = 1, timeout_s: float = 5.0,
-    ) -> None:  # fmt: skip
-        """where: what is compared, always after the thought: all of the text, the last box, the last `<answer>` or the last
-        line; white space around it does not count. workers, timeout_s: without meaning here."""
+        self,
+        *,
+        where: Literal["text", "box", "answer", "last_line"] = "text",
+        ignore_case: bool = False,
+        thinking: bool = False,
+        workers: int = 1,
+        timeout_s: float = 5.0,
+    ) -> None:
+        """where: the part compared, always after the thought: the whole text, the last box, the last `<answer>` or the
+        last line. Leading and trailing whitespace is ignored. workers, timeout_s: unused."""
         if where not in (places := ("text", "box", "answer", "last_line")):
-            raise UserError(f"reward 'exact': where must be one of {', '.join(places)} (got {where!r}).")
+            raise UserError(f"reward 'exact': where must be one of {', '.join(places)} (got {where!r})")
         self._where, self._ignore_case, self._thinking = where, ignore_case, thinking
 
     def judge(self, text: str, row: dict[str, Any]) -> Verdict:
@@ -150,25 +170,30 @@ class ExactReward(TextReward):
 
 
 class RegexReward:
-    """1 when a pattern is found in the text after the thought; if it has a group `answer`, that must equal the gold answer.
+    """1 if a pattern matches anywhere in the text after the thought, else 0. If the pattern has a group named `answer`,
+    the group must also equal the gold answer.
 
-    Patterns may backtrack forever: they run in a killable worker."""
+    Runs in killable workers, since a pattern can backtrack forever."""
 
     __name__ = "regex"
 
     def __init__(self, *, pattern: str = "", thinking: bool = False, workers: int = 1, timeout_s: float = 5.0) -> None:
-        """pattern: as Python's `re` reads it, `.` not matching a line's end."""
+        """pattern: Python `re` syntax; `.` does not match a newline."""
         if not pattern:
-            raise UserError("reward 'regex' needs kwargs with a `pattern`.")
+            raise UserError("reward 'regex' needs kwargs with a `pattern`")
         try:
             self._compared = "answer" in re.compile(pattern).groupindex
         except re.error as error:
-            raise UserError(f"reward 'regex': the pattern {pattern!r} cannot be read: {error}.") from None
+            raise UserError(f"reward 'regex': the pattern {pattern!r} is invalid: {error}") from None
         self._thinking = thinking
         self._pool = ProcessPool(
-            "rewards.text_rewards:make_search", {"pattern": pattern}, workers=workers, timeout_s=timeout_s,
-            memory_mb=1024, bare_environment=True,
-        )  # fmt: skip
+            "rewards.text_rewards:make_search",
+            {"pattern": pattern},
+            workers=workers,
+            timeout_s=timeout_s,
+            memory_mb=1024,
+            bare_environment=True,
+        )
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
         return [verdict.value for verdict in self.verdicts(completions, columns)]
@@ -197,7 +222,7 @@ class RegexReward:
 
 
 def make_search(pattern: str) -> Callable[[str], list[Any]]:
-    """Runs in a worker: [found, text of the group `answer`]."""
+    """Runs in a worker. The function returns [found, text of the group `answer` (or of the match)]."""
     search, compared = re.compile(pattern).search, "answer" in re.compile(pattern).groupindex
 
     def handle(text: str) -> list[Any]:
@@ -211,5 +236,8 @@ def gold_of(row: dict[str, Any], name: str) -> str:
     gold = row.get("answer", row.get("solution"))
     if gold is None:
         have = ", ".join(sorted(row)) or "none"
-        raise UserError(f"reward {name!r} needs a column `answer` (or `solution`) in the data set, which has {have}.")
+        raise UserError(
+            f"reward {name!r} needs a column `answer` (or `solution`) in the data set, which has {have}: "
+            "rename the column of the gold answers"
+        )
     return str(gold)

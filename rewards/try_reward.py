@@ -1,4 +1,4 @@
-"""`ouro-rl reward test`: one reward on a file, item by item, with verdicts, statuses and times."""
+"""`ouro-rl reward test`: runs one reward on a file and prints the verdict and time of each item."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _WIDTH = 60
 def try_reward(
     spec: RewardSpec, path: Path, *, batch: int = 1, workers: int = 1, timeout_s: float = 10.0, limit: int | None = None
 ) -> Iterator[str | Verdict]:
-    """Lines to print, as they come, and the verdicts behind them. `batch`: items in one call of a function that takes a
-    batch; 1 tells for each item what it does. UserError as `grade_file`."""
+    """Yields lines to print as they are ready, each after its verdict. `batch`: items per call of a function that takes
+    a batch; 1 attributes every error to its item. Raises UserError as `grade_file` does."""
     rows = read_rows(path, required_fields(spec))[:limit]
     with Scorer([spec], workers=workers, timeout_s=timeout_s) as scorer:
         yield f"{'row':>6}  {'value':>8}  {'status':<14}  {'ms':>8}  answer or reason"
@@ -30,7 +30,7 @@ def try_reward(
 
 
 def line_of(row: int, verdict: Verdict) -> str:
-    """One item's line."""
+    """The printed line of one item."""
     value = "-" if verdict.value is None else f"{verdict.value:.4g}"
     text = " ".join((verdict.detail or verdict.extracted or "").split())
     text = text if verdict.status in ("crash", "timeout") or len(text) <= _WIDTH else text[:_WIDTH] + "..."
@@ -38,7 +38,7 @@ def line_of(row: int, verdict: Verdict) -> str:
 
 
 def summary_of(name: str, verdicts: Sequence[Verdict]) -> str:
-    """What all items say together."""
+    """Summary of all items."""
     values = [verdict.value for verdict in verdicts if verdict.value is not None]
     times = sorted(verdict.ms for verdict in verdicts)
     counts = Counter(verdict.status for verdict in verdicts)
@@ -46,6 +46,6 @@ def summary_of(name: str, verdicts: Sequence[Verdict]) -> str:
     return (
         f"{name}: {len(verdicts)} items, {len(values)} scored, mean {mean}\n"
         f"statuses: {', '.join(f'{status} {count}' for status, count in counts.most_common())}\n"
-        f"ms an item: median {times[len(times) // 2]:.2f}, p99 {times[min(len(times) - 1, len(times) * 99 // 100)]:.2f}, "
-        f"most {times[-1]:.2f}"
+        f"ms per item: median {times[len(times) // 2]:.2f}, "
+        f"p99 {times[min(len(times) - 1, len(times) * 99 // 100)]:.2f}, max {times[-1]:.2f}"
     )

@@ -1,1 +1,1 @@
-"""Reward functions of the user, run in a killable process of their own."""
+"""User-defined reward functions, each run in its own killable process."""

@@ -1,4 +1,4 @@
-"""Reward functions of other makes: verl's `compute_score`, a plain `f(completion, answer)`, and TRL's own signature."""
+"""Adapters for reward functions: TRL's signature, verl's `compute_score`, and a plain `f(completion, answer)`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GOLDS = ("ground_truth", "answer", "solution")
 
 
 def kind_of(function: Callable[..., Any], adapter: Adapter, name: str) -> Literal["trl", "verl", "plain"]:
-    """The adapter that is meant. UserError when a signature does not tell."""
+    """The adapter to use. Raises UserError if it is `auto` and the signature is ambiguous."""
     if adapter != "auto":
         return adapter
     parameters = inspect.signature(function).parameters
@@ -29,13 +29,13 @@ def kind_of(function: Callable[..., Any], adapter: Adapter, name: str) -> Litera
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return "trl"
     raise UserError(
-        f"reward {name!r}: its parameters ({', '.join(parameters) or 'none'}) do not tell how it is called.\n"
-        "Name them as TRL does (completions), as verl does (solution_str) or `completion, answer`; or set its `adapter`."
+        f"reward {name!r}: the adapter cannot be inferred from its parameters ({', '.join(parameters) or 'none'})\n"
+        "Name them as TRL does (completions), as verl does (solution_str) or `completion, answer`; or set `adapter`"
     )
 
 
 def accepted(function: Callable[..., Any], arguments: Mapping[str, Any], required: set[str]) -> dict[str, Any]:
-    """Leave out what a function without `**kwargs` does not name; its own `kwargs` are never left out."""
+    """Drop arguments that a function without `**kwargs` does not name, except the `required` ones."""
     parameters = inspect.signature(function).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return dict(arguments)
@@ -43,8 +43,9 @@ def accepted(function: Callable[..., Any], arguments: Mapping[str, Any], require
 
 
 def call_batch(function: Callable[..., Any], kwargs: Mapping[str, Any], payload: Mapping[str, Any]) -> list[list[Any]]:
-    """TRL's way. [score or None, problem or None] for each item; raises what the function raises, and for a wrong length."""
-    # What TRL's trainer passes besides the columns, so that functions which take them run unchanged.
+    """Call a function with TRL's signature. Returns [score or None, problem or None] per item. Raises what the function
+    raises, TypeError if it does not return a list, and ValueError if the list has a wrong length."""
+    # TRL's trainer passes these besides the columns, so that functions that take them run unchanged.
     extras = {"trainer_state": None, "log_extra": _ignore, "log_metric": _ignore}
     arguments = {**extras, **payload["columns"], **kwargs}
     arguments.update(prompts=payload["prompts"], completions=payload["completions"])
@@ -54,14 +55,15 @@ def call_batch(function: Callable[..., Any], kwargs: Mapping[str, Any], payload:
         raise TypeError(f"returned {type(result).__name__}, not a list of {count} numbers")
     values = list(result)
     if len(values) != count:
-        raise ValueError(f"returned {len(values)} rewards for {count} completions: one a completion is needed")
+        raise ValueError(f"returned {len(values)} rewards for {count} completions: return one per completion")
     return [number_of(value) for value in values]
 
 
 def call_item(
     function: Callable[..., Any], kind: Literal["verl", "plain"], kwargs: Mapping[str, Any], item: Mapping[str, Any]
 ) -> list[Any]:
-    """The ways that take one item: `item` has `prompt`, `completion` and `columns`, one value each."""
+    """Call a verl or plain function on one item: a mapping with `prompt`, `completion` and `columns` (name -> value).
+    Returns [score or None, problem or None]."""
     text, columns = text_of(item["completion"]), item["columns"]
     if kind == "verl":
         arguments = {
@@ -86,7 +88,7 @@ def call_item(
 
 
 def number_of(value: Any) -> list[Any]:
-    """[score or None, problem or None]."""
+    """Convert a returned value to [score or None, problem or None]."""
     if value is None:
         return [None, None]
     if hasattr(value, "item") and not isinstance(value, int | float):  # a numpy or torch scalar
@@ -99,9 +101,9 @@ def number_of(value: Any) -> list[Any]:
     try:
         number = float(value)
     except OverflowError:
-        return [None, "returned a whole number too large for a float"]
+        return [None, "returned an integer too large for a float"]
     if not math.isfinite(number):
-        return [None, f"returned {number}; None is the way to say that an item cannot be scored"]
+        return [None, f"returned {number}; return None if an item cannot be scored"]
     return [number, None]
 
 
@@ -116,12 +118,12 @@ async def _wait_for(awaitable: Any) -> Any:
 
 def _score(result: Mapping[str, Any]) -> Any:
     if "score" not in result:
-        raise KeyError(f"returned a dict without `score`; it has {', '.join(map(str, result)) or 'nothing'}")
+        raise KeyError(f"returned a dict without `score`; it has {', '.join(map(str, result)) or 'no keys'}")
     return result["score"]
 
 
 def _gold(columns: Mapping[str, Any]) -> Any:
-    """The gold answer of a row, under the names that data sets have for it."""
+    """The gold answer of a row, under any of the names that data sets use."""
     for name in _GOLDS:
         if columns.get(name) is not None:
             return columns[name]
@@ -129,7 +131,7 @@ def _gold(columns: Mapping[str, Any]) -> Any:
     if isinstance(nested, Mapping) and "ground_truth" in nested:
         return nested["ground_truth"]
     raise KeyError(
-        f"the row has no gold answer: it needs one of {', '.join(_GOLDS)}; it has {', '.join(columns) or 'none'}"
+        f"the row has no gold answer: add one of the columns {', '.join(_GOLDS)} (found {', '.join(columns) or 'none'})"
     )
 
 
@@ -138,5 +140,5 @@ def _ignore(*_: Any, **__: Any) -> None:
 
 
 def rows_of(columns: Mapping[str, Sequence[Any]], count: int) -> list[dict[str, Any]]:
-    """Columns as one mapping an item."""
+    """The columns as one mapping per item."""
     return [{name: column[i] for name, column in columns.items()} for i in range(count)]

@@ -1,4 +1,4 @@
-"""A user's reward function in a killable child: imported there, called there, by the adapter that fits it."""
+"""Runs a user-defined reward function, including its import, in a killable child process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from rewards.verdict import Verdict
 
 
 def make_handler(name: str, kwargs: dict[str, Any], adapter: Adapter) -> Callable[[dict[str, Any]], Any]:
-    """Runs in a worker: imports the function (UserError when it cannot), then calls it once a batch or once an item."""
+    """Runs in a worker. Imports the function (raises UserError if that fails) and returns the handler that calls it
+    once per batch or once per item."""
     function = load_function(name, "reward")
     kind = kind_of(function, adapter, name)
 
@@ -29,29 +30,34 @@ def make_handler(name: str, kwargs: dict[str, Any], adapter: Adapter) -> Callabl
 
 
 class CustomReward:
-    """One user function behind a pool of one child: it may keep state from batch to batch."""
+    """One user-defined function in a pool of one child process, so that it may keep state between batches."""
 
     def __init__(self, spec: RewardSpec, timeout_s: float, start_timeout_s: float = 120.0) -> None:
-        """timeout_s: for a call, which is a batch (TRL's signature) or an item (verl's, plain). start_timeout_s: for the import."""
+        """timeout_s: seconds per call, which is one batch (TRL's signature) or one item (verl's, plain).
+        start_timeout_s: seconds for the import."""
         self._name = spec.name
         self._kind: str | None = None
         arguments = {"name": spec.name, "kwargs": dict(spec.kwargs), "adapter": spec.adapter}
         self._pool = ProcessPool(
-            "rewards.custom.reward:make_handler", arguments, workers=1, timeout_s=timeout_s,
-            start_timeout_s=start_timeout_s, subject=f"reward {spec.name!r}",
-        )  # fmt: skip
+            "rewards.custom.reward:make_handler",
+            arguments,
+            workers=1,
+            timeout_s=timeout_s,
+            start_timeout_s=start_timeout_s,
+            subject=f"reward {spec.name!r}",
+        )
         self.close = self._pool.close
 
     def kind(self) -> str | None:
-        """How the function is called; the first time, its child is started. UserError when it cannot be imported. None when
-        the child died afterwards, before it could say so: the next call tells why."""
+        """The function's adapter. The first call starts the child process. Raises UserError if the function cannot be
+        imported. None if the child died after the import; the next call then reports why."""
         if self._kind is None:
             reply = self._pool.run([{"question": "kind"}])[0]
             self._kind = reply.value if reply.status == "ok" else None
         return self._kind
 
     def submit(self, prompts: list[Any], completions: list[Any], columns: dict[str, Any]) -> list[Future[Reply]]:
-        """Hand over a batch: one call for all, or one for each."""
+        """Submit a batch: one call for the whole batch, or one per item."""
         if self.kind() in ("verl", "plain"):
             rows = rows_of(columns, len(completions))
             items = zip(prompts, completions, rows, strict=True)
@@ -59,7 +65,7 @@ class CustomReward:
         return [self._pool.submit({"prompts": prompts, "completions": completions, "columns": columns})]
 
     def collect(self, pending: list[Future[Reply]], names: Sequence[str]) -> list[Verdict]:
-        """The verdicts of a submitted batch, in order. names: how errors call its items."""
+        """The verdicts of a submitted batch, in order. names: names of its items in error messages."""
         replies = [future.result() for future in pending]
         if self._kind in ("verl", "plain"):
             return [self._of_item(name, reply) for name, reply in zip(names, replies, strict=True)]

@@ -1,1 +1,1 @@
-"""Killable worker processes, one deadline and one memory limit an item."""
+"""Killable worker processes with a deadline and a memory limit per item."""

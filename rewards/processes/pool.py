@@ -1,6 +1,7 @@
-"""Killable worker processes: one deadline and one memory limit an item; a worker that hangs or dies costs its item only.
+"""A pool of killable worker processes with a deadline and a memory limit per item. A worker that hangs or dies loses
+only its current item.
 
-Workers are fresh interpreters, not forks: the parent may hold CUDA, Ray or threads, none of which survives a fork."""
+Workers are fresh interpreters, not forks: the parent may use CUDA, Ray or threads, none of which survives a fork."""
 
 from __future__ import annotations
 
@@ -26,32 +27,35 @@ from ouro_rl.core.errors import RunError, UserError
 from rewards.processes.worker import HEADER, NONCE_BYTES
 
 _MAX_ANSWER = 1 << 28
-"""Bytes. A child that announces more than this is not to be believed."""
+"""Largest answer in bytes. A child that announces more is treated as broken."""
 _LONGEST_S = 7 * 24 * 3600.0 + 1
-_BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from rewards.processes.worker import main; main(*map(int, sys.argv[2:]))"
+_BOOT = (
+    "import sys; sys.path.insert(0, sys.argv[1]); from rewards.processes.worker import main; "
+    "main(*map(int, sys.argv[2:]))"
+)
 _BARE = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "OMP_NUM_THREADS", "VIRTUAL_ENV")
-"""All that a child of a built-in reward sees of the environment: nothing in it is a secret."""
+"""The only environment variables passed to workers of built-in rewards: none of them holds a secret."""
 _ROOT = str(Path(__file__).resolve().parents[2])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What became of one item."""
+    """The result of one item."""
 
     status: Literal["ok", "timeout", "crash"]
     value: Any = None
-    """The handler's answer as plain JSON data, when the status is `ok`."""
+    """The handler's answer as plain JSON data, if the status is `ok`."""
     detail: str = ""
     ms: float = 0.0
-    """Wall time in the worker in milliseconds, without waiting for one."""
+    """Wall time in the worker in milliseconds, excluding the wait for a free worker."""
 
 
 class WorkerDied(Exception):
-    """A child ended, or said what no child of ours says."""
+    """A worker ended or sent an invalid answer."""
 
 
 class _Worker:
-    """One child and its two pipes. Used by one thread at a time."""
+    """One child process and its two pipes. Used by one thread at a time."""
 
     def __init__(self, bare_environment: bool = False) -> None:
         child_read, self._write_fd = os.pipe()
@@ -61,9 +65,9 @@ class _Worker:
                 [sys.executable, "-P", "-c", _BOOT, _ROOT, str(child_read), str(child_write), str(os.getpid())],
                 env={name: os.environ[name] for name in _BARE if name in os.environ} if bare_environment else None,
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # what a reward prints joins our stderr: stdout may be somebody's data
+                stdout=2,  # a reward's output goes to our stderr, since our stdout may carry data
                 pass_fds=(child_read, child_write),
-                start_new_session=True,  # a kill takes a reward's own children along, and Ctrl-C reaches us alone
+                start_new_session=True,  # a kill reaches the reward's own children, and Ctrl-C reaches only us
             )
         finally:
             os.close(child_read)
@@ -72,7 +76,8 @@ class _Worker:
         os.set_blocking(self._read_fd, False)
 
     def exchange(self, request: bytes, timeout_s: float) -> dict[str, Any]:
-        """Send one pickled request and wait for its answer. Raises TimeoutError or WorkerDied."""
+        """Send one pickled request and wait for its answer, within timeout_s seconds. Raises TimeoutError or
+        WorkerDied."""
         nonce = secrets.token_bytes(NONCE_BYTES)
         request = nonce + request
         deadline = time.monotonic() + timeout_s
@@ -83,9 +88,9 @@ class _Worker:
         try:
             answer = json.loads(self._read(size, deadline))
         except ValueError:
-            raise WorkerDied("the worker's answer is garbled") from None
+            raise WorkerDied("the worker's answer is not valid JSON") from None
         if not isinstance(answer, dict) or answer.pop("nonce", None) != nonce.hex():
-            raise WorkerDied("the worker's answer is garbled, or to no question: does the reward fork?")
+            raise WorkerDied("the worker's answer does not match the request: a reward must not fork")
         return answer
 
     def alive(self) -> bool:
@@ -113,7 +118,7 @@ class _Worker:
         return bytes(parts)
 
     def _last_words(self) -> str:
-        """How the child ended. Leaves it unreaped, so that its process group can still be killed by number."""
+        """How the child ended. Does not reap it, so that its process group can still be killed by id."""
         for _ in range(100):
             with contextlib.suppress(ChildProcessError):
                 end = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
@@ -125,8 +130,8 @@ class _Worker:
         return "the worker closed its pipe"
 
     def signal_kill(self) -> None:
-        """Kill the child with everything it started; its pipes then end."""
-        if self._process.returncode is None:  # not reaped, so the number is still ours
+        """Kill the child and everything it started, which closes its pipes."""
+        if self._process.returncode is None:  # not reaped, so the id has not been reused
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
 
@@ -146,16 +151,17 @@ def _wait(fd: int, event: int, deadline: float) -> None:
 
 
 def _discard_all(workers: set[_Worker], owner: int) -> None:
-    if os.getpid() == owner:  # a fork's copy must not kill its parent's workers
+    if os.getpid() == owner:  # a forked copy must not kill its parent's workers
         while workers:
             workers.pop().discard()
 
 
 class ProcessPool:
-    """`workers` children that each build `handler(**arguments)` (named `module:function`) and call it once an item.
+    """`workers` child processes, each of which builds `handler(**arguments)` (named `module:function`) and calls the
+    result once per item.
 
-    Children start when first needed, and end with the pool or with this process. Every method may be called from any
-    thread; from asyncio, await `asyncio.wrap_future(pool.submit(item))`. A fork's copy starts children of its own."""
+    Children start on first use, and end with the pool or with this process. Thread-safe; from asyncio, await
+    `asyncio.wrap_future(pool.submit(item))`. A forked copy of the pool starts children of its own."""
 
     def __init__(
         self,
@@ -169,14 +175,15 @@ class ProcessPool:
         bare_environment: bool = False,
         subject: str = "rewards",
     ) -> None:
-        """timeout_s: seconds an item may take, from when a worker has it; start_timeout_s: for its imports.
-        memory_mb: address space of one child in MiB, None = unlimited.
-        bare_environment: children inherit no environment but search paths and the like. subject: what errors are about.
-        Raises UserError for numbers that
-        make no sense."""
+        """timeout_s: seconds per item, counted from when a worker receives it. start_timeout_s: seconds for a worker's
+        imports. memory_mb: address space of one child in MiB, None = unlimited. bare_environment: children inherit
+        only the environment variables in `_BARE`. subject: what error messages are about.
+
+        Raises UserError if workers or timeout_s is out of range."""
         if workers < 1 or not 0 < timeout_s < _LONGEST_S:
             raise UserError(
-                f"rewards: workers must be >= 1 and timeout_s > 0, at most a week (got {workers} and {timeout_s:g})"
+                "rewards: workers must be >= 1, and timeout_s > 0 and at most one week "
+                f"(got {workers} and {timeout_s:g})"
             )
         self._start_request = {"handler": handler, "arguments": arguments, "memory_mb": memory_mb}
         self._workers, self._timeout_s, self._start_timeout_s = workers, timeout_s, start_timeout_s
@@ -190,13 +197,13 @@ class ProcessPool:
         self._all: set[_Worker] = set()
         self._places: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
         for _ in range(self._workers):
-            self._places.put(None)  # a place whose child is not started yet
+            self._places.put(None)  # a slot whose child has not been started
         self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="rewards")
         self._release = weakref.finalize(self, _discard_all, self._all, self._owner)  # also runs at exit
 
     def submit(self, item: Any) -> Future[Reply]:
-        """Hand one item (anything picklable) to the next free worker. A hang or a death is a Reply; the future raises
-        UserError when no worker could ever be started."""
+        """Send one item (any picklable object) to the next free worker. A worker that hangs or dies gives a Reply. The
+        future raises UserError if no worker could ever be started. Raises RunError if the pool is closed."""
         if self._closed:
             raise RunError("rewards: the process pool is closed")
         if os.getpid() != self._owner:
@@ -204,16 +211,16 @@ class ProcessPool:
         return self._threads.submit(self._serve, item)
 
     def run(self, items: Sequence[Any]) -> list[Reply]:
-        """One reply an item, in order. Raises as `submit`."""
+        """One reply per item, in order. Raises UserError and RunError as `submit` does."""
         futures = [self.submit(item) for item in items]
         try:
             return [future.result() for future in futures]
         finally:
-            for future in futures:  # when one raised: do not work through the rest
+            for future in futures:  # if one raised, skip the rest
                 future.cancel()
 
     def close(self) -> None:
-        """Kill every worker. Items under way come back as `crash`; those that wait are cancelled."""
+        """Kill all workers. Running items return `crash`; waiting items are canceled."""
         self._closed = True
         if os.getpid() == self._owner:
             self._threads.shutdown(wait=False, cancel_futures=True)
@@ -259,8 +266,8 @@ class ProcessPool:
         return Reply(status="crash", detail=str(answer.get("error")), ms=_ms_since(started))
 
     def _start_worker(self) -> _Worker:
-        """A child that has built its handler. The first that cannot is the user's affair (UserError); once one could,
-        a failure is only this item's (WorkerDied)."""
+        """Start a child that has built its handler. Raises UserError while no child has ever started, since then the
+        user must fix it; afterwards WorkerDied, which loses only this item."""
         if self._closed:
             raise WorkerDied("the process pool is closed")
         worker = _Worker(self._bare_environment)
@@ -272,13 +279,13 @@ class ProcessPool:
         except TimeoutError:
             problem = f"the reward's worker was not ready after {self._start_timeout_s:g} s"
         except WorkerDied as error:
-            problem = f"{error} while it loaded the reward"
+            problem = f"{error} while loading the reward"
         if problem is None:
             self._ever_started = True
             return worker
         self._discard(worker)
         if self._subject not in problem:
-            problem = f"{self._subject}: {problem}."
+            problem = f"{self._subject}: {problem}"
         raise WorkerDied(problem) if self._ever_started or self._closed else UserError(problem)
 
     def _discard(self, worker: _Worker | None) -> None:

@@ -1,8 +1,8 @@
 """The child's side of `rewards.processes.pool`: a fresh interpreter that answers one request at a time.
 
-Requests come as pickles from the parent, which is trusted; answers go back as JSON on a private descriptor, so that what
-a reward prints cannot be taken for an answer, and the parent never unpickles what a child says. An answer carries its
-request's nonce: where a reward has forked, no copy answers for another item."""
+Requests are pickles from the parent, which is trusted. Answers are JSON on a private file descriptor, so that a
+reward's printed output cannot be taken for an answer, and the parent never unpickles a child's data. An answer carries
+its request's nonce, so that a forked copy of a reward cannot answer for another item."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from typing import Any
 from ouro_rl.core.own_names import pin_own_packages
 
 HEADER = struct.Struct(">Q")
-"""Every message is its length in bytes, then its body."""
+"""Every message is the length of its body in bytes, followed by the body."""
 NONCE_BYTES = 8
-"""At the start of a request's body."""
+"""Length of the nonce at the start of a request's body."""
 _ORPHAN_GRACE_S = 5.0
 
 
@@ -39,14 +39,14 @@ def main(read_fd: int, write_fd: int, parent: int) -> None:
             handler, answer = _start(request)
         else:
             answer = _answer(handler, request["payload"], request["timeout_s"])
-        if os.getpid() != own:  # a reward has forked, and this is the copy
+        if os.getpid() != own:  # the reward forked, and this is the copy
             os._exit(0)
         body = json.dumps({**answer, "nonce": nonce.hex()}).encode()
         _send(write_fd, HEADER.pack(len(body)) + body)
 
 
 def _start(request: dict[str, Any]) -> tuple[Callable[[Any], Any] | None, dict[str, Any]]:
-    """Build the handler that the first message names; its memory limit holds from here on."""
+    """Build the handler that the first message names, under the memory limit of that message."""
     pin_own_packages()
     sys.path[:] = request["path"]
     if request["memory_mb"]:
@@ -60,8 +60,8 @@ def _start(request: dict[str, Any]) -> tuple[Callable[[Any], Any] | None, dict[s
 
 
 def _answer(handler: Callable[[Any], Any], payload: Any, timeout_s: float) -> dict[str, Any]:
-    # The parent kills at the deadline. Should the parent be gone by then, this alarm (whose default action the kernel
-    # takes, even while one long C call holds the interpreter) makes sure that nothing is left running.
+    # The parent kills this process at the deadline. If the parent has died, this alarm does so: the kernel takes its
+    # default action even while a long C call holds the interpreter.
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, timeout_s + _ORPHAN_GRACE_S)
     try:
@@ -108,9 +108,10 @@ def _send(fd: int, data: bytes) -> None:
 
 
 def _die_with_parent(fd: int, parent: int) -> None:
-    """Poll, because a fork of the parent may hold the pipe's other end open after the parent is gone."""
+    """Polls the parent's id too, because a fork of the parent may keep the other end of the pipe open after the parent
+    has died."""
     poll = select.poll()
-    poll.register(fd, 0)  # only a hang-up is reported, so this takes nothing from the main thread
+    poll.register(fd, 0)  # reports only a hang-up, so the main thread loses no data
     while os.getppid() == parent and not poll.poll(1000):
         pass
     os._exit(0)

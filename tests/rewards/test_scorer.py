@@ -1,4 +1,4 @@
-"""Rewards by name, the scorer, and grading files."""
+"""Loading rewards by name, the scorer, and grading of files."""
 
 import json
 import subprocess
@@ -76,7 +76,7 @@ def score(spec, completions=("a", "bb"), timeout_s=20.0, **columns):
         return scorer.score(["?"] * len(completions), list(completions), columns)
 
 
-def test_parts_stay_apart_and_the_sum_is_weighted(reward_file):
+def test_raw_scores_are_reported_and_the_sum_is_weighted(reward_file):
     specs = [RewardSpec("math"), RewardSpec(f"{reward_file}:length", 0.5, {"scale": 10})]
     first, second = score(specs, ["\\boxed{42}", "\\boxed{4}"], answer=["42", "42"])
     assert first.rewards == {"math": 1.0, "length": 1.0}
@@ -93,7 +93,7 @@ def test_functions_written_for_trl_run_unchanged(reward_file):
     assert [item.reward for item in score("my_rewards:logs")] == [1.0, 1.0]
 
 
-def test_one_child_keeps_its_state(reward_file):
+def test_a_custom_reward_keeps_its_state_between_batches(reward_file):
     with Scorer([RewardSpec(f"{reward_file}:counts")]) as scorer:
         assert [scorer.score(["?"], ["a"], {})[0].reward for _ in range(3)] == [1.0, 2.0, 3.0]
 
@@ -127,7 +127,7 @@ def test_failures_are_unscored_and_named(reward_file, function, status, detail):
     ("name", "message"),
     [
         ("mathh", "did you mean math?"),
-        ("nothing", "built in are math"),
+        ("nothing", "the built-in rewards are math"),
         ("no_such_module:f", "run from the folder"),
         ("missing.py:f", "there is no file"),
         ("my_rewards.py:lenth", "did you mean 'length'?"),
@@ -162,8 +162,9 @@ def test_options_of_built_in_rewards():
 
 def test_importing_the_registry_is_light(tmp_path):
     code = (
-        "import sys, time; t = time.process_time(); from rewards.registry import load_reward; from rewards.grade import grade_file;"
-        "load_reward('math'); assert time.process_time() - t < 2; print({'torch', 'ray', 'transformers', 'sympy'} & set(sys.modules))"
+        "import sys, time; t = time.process_time(); from rewards.registry import load_reward; "
+        "from rewards.grade import grade_file; load_reward('math'); assert time.process_time() - t < 2; "
+        "print({'torch', 'ray', 'transformers', 'sympy'} & set(sys.modules))"
     )
     run = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
     assert (run.stdout, run.stderr) == ("set()\n", "")
@@ -194,7 +195,7 @@ def test_grade_file(tmp_path, reward_file):
         ("\n", "is empty"),
     ],
 )
-def test_grade_file_names_what_is_wrong(tmp_path, text, message):
+def test_grade_file_errors_name_file_and_line(tmp_path, text, message):
     path = tmp_path / "in.jsonl"
     if text is not None:
         path.write_text(text)

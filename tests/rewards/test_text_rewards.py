@@ -1,4 +1,4 @@
-"""The built-in rewards that look at the text: format, length, exact, regex."""
+"""The built-in rewards that only look at the text: format, length, exact, regex."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_format(text, kwargs, value):
     assert values("format", [text], kwargs) == [value]
 
 
-def test_messages_of_parts():
+def test_text_of_messages_with_several_parts():
     parts = [{"type": "text", "text": "So \\boxed{"}, {"type": "image"}, {"type": "text", "text": "42}"}]
     assert text_of([{"role": "assistant", "content": parts}]) == "So \\boxed{42}"
     assert (
@@ -45,7 +45,7 @@ def test_messages_of_parts():
     )
 
 
-def test_length_is_daposs_soft_punishment():
+def test_length_is_dapos_soft_overlong_punishment():
     """DAPO: 0 up to L_max - L_cache, then (L_max - L_cache - |y|) / L_cache, then -1."""
     reward = load_reward(RewardSpec("length", kwargs={"longest": 100, "buffer": 20}))
     scores = reward(["x"] * 6, completion_ids=[[0] * n for n in (0, 80, 81, 90, 100, 500)])
@@ -55,7 +55,7 @@ def test_length_is_daposs_soft_punishment():
         values("length", ["x"], {"longest": 10})
 
 
-def test_the_scorer_hands_tokens_to_those_who_want_them():
+def test_the_scorer_passes_token_ids_to_rewards_that_want_them():
     with Scorer([RewardSpec("length", kwargs={"longest": 4, "buffer": 2})]) as scorer:
         (item,) = scorer.score(["?"], ["abc"], {}, [[1, 2, 3]])
     assert item.rewards == {"length": -0.5} and item.verdicts["length"].extracted == "3 tokens"
@@ -80,7 +80,7 @@ def test_regex():
     ]
 
 
-def test_a_pattern_that_backtracks_for_ever_is_killed():
+def test_a_pattern_that_backtracks_forever_is_killed():
     reward = load_reward(RewardSpec("regex", kwargs={"pattern": "(a+)+$"}, timeout_s=1.0))
     reward(["warm"])
     first, second = reward.verdicts(["a" * 60 + "b", "aaa"], {})
@@ -91,19 +91,19 @@ def test_a_pattern_that_backtracks_for_ever_is_killed():
 @pytest.mark.parametrize(
     ("name", "kwargs", "message"),
     [
-        ("format", {"think": False, "box": False}, "nothing is asked for"),
+        ("format", {"think": False, "box": False}, "requires no part"),
         ("length", {}, "0 < buffer <= longest"),
         ("length", {"longest": 5, "buffer": 9}, "0 < buffer <= longest"),
         ("length", {"longest": 5, "unit": "words"}, "tokens or characters"),
         ("exact", {"where": "nowhere"}, "must be one of"),
-        ("regex", {"pattern": "("}, "cannot be read"),
+        ("regex", {"pattern": "("}, "is invalid"),
         ("regex", {}, "needs kwargs with a `pattern`"),
         ("math", {"percent": "maybe"}, "percent must be one of value, either"),
         ("math", {"relative_tolerance": 2}, "relative_tolerance"),
         ("math", {"precent": "value"}, "no option 'precent'"),
     ],
 )
-def test_options_that_make_no_sense(name, kwargs, message):
+def test_invalid_options(name, kwargs, message):
     with pytest.raises(UserError, match=message) as error:
         load_reward(RewardSpec(name, kwargs=kwargs))
     assert name in str(error.value)

@@ -1,4 +1,4 @@
-"""Functions of other makes, the early check, what children see of the environment, and gold answers."""
+"""Functions written for verl, TRL or neither, the early check, the children's environment, and gold answers."""
 
 import json
 import logging
@@ -94,8 +94,12 @@ def scores(spec, completions, ids=None, **columns):
 def test_verls_compute_score(plugin):
     spec = RewardSpec(f"{plugin}:compute_score")
     found = scores(
-        spec, ["it is 4", "bad", "5"], ground_truth=["4", "4", "4"], data_source=["gsm"] * 3, extra_info=[{"bonus": 2}, {}, None]
-    )  # fmt: skip
+        spec,
+        ["it is 4", "bad", "5"],
+        ground_truth=["4", "4", "4"],
+        data_source=["gsm"] * 3,
+        extra_info=[{"bonus": 2}, {}, None],
+    )
     assert [item.reward for item in found] == [3.0, None, 0.0]
     assert found[1].statuses == {"compute_score": "crash"}
     assert (
@@ -116,17 +120,17 @@ def test_a_plain_function_loses_only_the_item_that_hangs_or_dies(plugin):
     assert scores(RewardSpec(f"{plugin}:text_only"), ["four"])[0].reward == 4.0
 
 
-def test_the_adapter_can_be_named(plugin):
+def test_the_adapter_can_be_set(plugin):
     assert scores(RewardSpec(f"{plugin}:positional", adapter="plain"), ["a"], answer=["a"])[0].reward == 1.0
-    with pytest.raises(UserError, match="do not tell how it is called"):
+    with pytest.raises(UserError, match="adapter cannot be inferred"):
         scores(RewardSpec(f"{plugin}:positional"), ["a"], answer=["a"])
 
 
-def test_completion_ids_are_passed_as_trl_passes_them(plugin):
+def test_completion_ids_are_passed_as_in_trl(plugin):
     assert [item.reward for item in scores(RewardSpec(f"{plugin}:ids"), ["a", "b"], [[1], [1, 2]])] == [1.0, 2.0]
 
 
-def test_the_early_check_has_a_deadline_and_does_not_import_here(plugin, tmp_path):
+def test_the_early_check_has_a_deadline_and_imports_in_a_child(plugin, tmp_path):
     (tmp_path / "sleepy.py").write_text(f"import time; time.sleep({2 * HANG_S})\n")
     (tmp_path / "dead.py").write_text("import os; os._exit(0)\n")
     started = time.monotonic()
@@ -139,7 +143,7 @@ def test_the_early_check_has_a_deadline_and_does_not_import_here(plugin, tmp_pat
     assert not any("plug" in name for name in sys.modules if name.startswith("ouro_reward"))
 
 
-def test_children_of_built_in_rewards_see_no_secrets(plugin, tmp_path, monkeypatch):
+def test_workers_of_built_in_rewards_see_no_secrets(plugin, tmp_path, monkeypatch):
     monkeypatch.setenv("OURO_TEST_SECRET", "s3cret")
     (tmp_path / "env_handler.py").write_text("import os\ndef make():\n    return lambda item: dict(os.environ)\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -167,7 +171,7 @@ def prompt(index, **columns):
     return Prompt(index=index, token_ids=(1,), columns=columns)
 
 
-def test_golds_that_cannot_be_graded_are_left_out_listed_and_counted(caplog):
+def test_ungradable_golds_are_left_out_listed_and_counted(caplog):
     golds = ["42", "", "{", "\\frac{1}{2}", "1" * 5000]
     assert sorted(check_golds(golds)) == [1, 2, 4]
     with caplog.at_level(logging.WARNING):
@@ -182,9 +186,13 @@ def test_golds_that_cannot_be_graded_are_left_out_listed_and_counted(caplog):
 
 def run(*arguments, cwd):
     return subprocess.run(
-        [sys.executable, "-m", "ouro_rl", *arguments], cwd=cwd, capture_output=True, text=True, check=False,
+        [sys.executable, "-m", "ouro_rl", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
         env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
 
 
 def test_reward_test_prints_every_item(plugin, tmp_path):
@@ -196,7 +204,7 @@ def test_reward_test_prints_every_item(plugin, tmp_path):
     assert (
         "2 items, 1 scored, mean 1.0000" in done.stdout
         and "crash 1" in done.stdout
-        and "ms an item: median" in done.stdout
+        and "ms per item: median" in done.stdout
     )
     assert run("reward", "test", "math", "rows.jsonl", cwd=tmp_path).returncode == 0
     for arguments, part in [
@@ -229,7 +237,7 @@ def test_errors_name_the_row_of_the_file(plugin, tmp_path, function, batch, said
     assert lines[3].split()[0] == "3" and said in lines[3]
 
 
-def test_graded_files_name_the_row_too(plugin, tmp_path, monkeypatch):
+def test_errors_of_graded_files_name_the_row(plugin, tmp_path, monkeypatch):
     monkeypatch.setattr("rewards.grade._BATCH", 2)
     rows = [{"completion": said, "answer": "4"} for said in ("4", "4", "bad", "4")]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -252,11 +260,11 @@ def test_reward_bench_counts_both_kinds_of_error(tmp_path):
     ] * 2
 
 
-def test_errors_that_cannot_be_told(plugin, tmp_path):
+def test_errors_that_cannot_be_printed_or_represented(plugin, tmp_path):
     with Scorer([RewardSpec("plug.py:unspeakable"), RewardSpec("plug.py:half_too_large")], timeout_s=20) as scorer:
         first, second = scorer.score(["q", "q"], ["a", "b"], {})
     assert first.details["unspeakable"] == "reward 'plug.py:unspeakable', the whole batch: Unspeakable (plug.py:35)"
-    assert "item 0: returned a whole number too large" in first.details["half_too_large"]
+    assert "item 0: returned an integer too large" in first.details["half_too_large"]
     assert second.rewards["half_too_large"] == 1.0
     (tmp_path / "rows.jsonl").write_text('{"completion": "x"}\n')
     command = [sys.executable, "-m", "ouro_rl", "reward", "test", "plug.py:unwritable", "rows.jsonl"]

@@ -1,4 +1,4 @@
-"""Rewards inside Ray actors of every kind, and after a parent that must not be forked."""
+"""Rewards inside Ray actors of every kind, and in a process that must not be forked."""
 
 import subprocess
 import sys
@@ -45,14 +45,14 @@ import os, sys, threading, time
 sys.path.insert(0, REPOSITORY)
 import torch
 torch.set_num_threads(2)
-(torch.randn(400, 400) @ torch.randn(400, 400)).sum()  # the pool of threads that a fork would break
+(torch.randn(400, 400) @ torch.randn(400, 400)).sum()  # starts the thread pool that a fork would break
 lock = threading.Lock()
 lock.acquire()  # a fork would inherit it locked
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 from rewards.math_grader.reward import MathReward
 math = MathReward(timeout_s=20.0, workers=2)
 print(math(["\\\\boxed{x+1}", "\\\\boxed{x+2}"], answer=["1+x", "1+x"]))
-child = os.fork()  # a fork's copy starts workers of its own, and leaves its parent's alone
+child = os.fork()  # the forked copy starts workers of its own, and leaves its parent's alone
 if child == 0:
     good = math(["\\\\boxed{y+1}"], answer=["1+y"]) == [1.0]
     math.close()
@@ -69,14 +69,14 @@ def run(code, tmp_path):
 
 
 @pytest.mark.slow
-def test_in_actors_of_every_kind(tmp_path):
+def test_inside_actors_of_every_kind(tmp_path):
     done = run(ACTORS, tmp_path)
     assert done.returncode == 0, done.stderr
     kinds = ["Sync", "Sync", "Async", "Polite"]
     assert done.stdout.splitlines() == [f"{kind} [0.0, 0.0, 1.0, 0.0] None" for kind in kinds]
 
 
-def test_after_a_parent_that_must_not_be_forked(tmp_path):
+def test_in_a_process_that_must_not_be_forked(tmp_path):
     done = run(PARENT, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["[1.0, 0.0]", "0", "[1.0]"]

@@ -1,4 +1,4 @@
-"""Worker processes: hangs, deaths, memory, threads, asyncio, and nothing left behind."""
+"""Worker processes: hangs, deaths, memory limits, threads, asyncio, and cleanup."""
 
 import asyncio
 import json
@@ -49,7 +49,7 @@ def handle(item):
     if item == "fork" and os.fork():
         os.wait()  # for the copy
         return "parent"
-    if item == "stale" and os.fork() == 0:  # answers the item's question by hand, later
+    if item == "stale" and os.fork() == 0:  # forges a late answer to this item
         frame = sys._getframe()
         while "nonce" not in frame.f_locals:
             frame = frame.f_back
@@ -58,7 +58,7 @@ def handle(item):
         body = json.dumps({"ok": "stale", "nonce": frame.f_locals["nonce"].hex()}).encode()
         os.write(frame.f_locals["write_fd"], len(body).to_bytes(8, "big") + body)
         os._exit(0)
-    if item == "slow":  # answers after the copy
+    if item == "slow":  # answers after the forked copy
         open("asked_again", "x").close()
         os.wait()
     if item == "pid":
@@ -94,7 +94,7 @@ def gone(pid: int) -> bool:
     return comes_true(dead)
 
 
-def test_only_the_item_that_fails_is_lost(make_pool):
+def test_only_the_failing_item_is_lost(make_pool):
     replies = make_pool().run([1, "hang", 2, "die", 3, "segfault", 4, "memory", 5, "exit", 6, "print", 7])
     statuses = [reply.status for reply in replies]
     assert statuses == ["ok", "timeout", "ok", "crash", "ok", "crash", "ok", "crash", "ok", "crash", "ok", "ok", "ok"]
@@ -108,7 +108,7 @@ def test_only_the_item_that_fails_is_lost(make_pool):
     assert 1000 <= replies[1].ms < 1000 * HANG_S
 
 
-def test_a_kill_takes_the_workers_own_children_along(make_pool, tmp_path):
+def test_a_kill_reaches_the_workers_own_children(make_pool, tmp_path):
     pool = make_pool()
     assert pool.run(["daemon"])[0].status == "timeout"
     assert gone(int((tmp_path / "pid").read_text()))
@@ -163,12 +163,12 @@ def test_a_reward_that_forks_does_not_answer_for_other_items(make_pool):
     assert (replies[4].status, values[5]) == ("crash", ["done", 3])  # never the value of another
 
 
-def test_close_ends_an_item_under_way(make_pool, tmp_path):
+def test_close_ends_a_running_item(make_pool, tmp_path):
     pool = make_pool(timeout_s=HANG_S)
     future = pool.submit("daemon")
     assert comes_true((tmp_path / "pid").exists)
     pool.close()
-    assert future.result().status == "crash"  # not `ok` or `timeout`: it was not waited for
+    assert future.result().status == "crash"  # not `ok` or `timeout`: close() did not wait for it
 
 
 @pytest.mark.parametrize("busy", [False, True])
@@ -191,7 +191,7 @@ time.sleep({HANG_S})
     assert gone(worker)
 
 
-def test_parent_leaves_cleanly_without_close_from_any_directory(tmp_path):
+def test_parent_exits_cleanly_without_close_from_any_directory(tmp_path):
     code = f"""
 import sys; sys.path.insert(0, {str(REPOSITORY)!r})
 from rewards.math_grader.reward import MathReward
@@ -205,7 +205,7 @@ assert not {{"torch", "ray", "transformers", "sympy"}} & set(sys.modules)
     assert (run.returncode, run.stdout, run.stderr) == (0, "[1.0]\n", "")
 
 
-def test_math_reward_starts_no_process_when_strings_decide():
+def test_math_reward_starts_no_process_if_strings_decide():
     math = MathReward()
     verdicts = math.verdicts(["\\boxed{42}", "\\boxed{41}", "?"], {"answer": [42, "42", "42"]})
     assert [verdict.status for verdict in verdicts] == ["correct", "wrong", "no_answer"]
@@ -217,7 +217,7 @@ def test_math_reward_starts_no_process_when_strings_decide():
 def hang_inputs() -> tuple[list[str], dict[str, list[str]]]:
     path = DATA / "math_hang_inputs.jsonl"
     if not path.is_file():
-        pytest.skip(f"reference data {path.name} is not beside the repository")
+        pytest.skip(f"reference data {path.name} is not next to the repository")
     lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     return [line["completion"] for line in lines], {"answer": [line["gold"] for line in lines]}
 
@@ -226,7 +226,7 @@ def hang_inputs() -> tuple[list[str], dict[str, list[str]]]:
 def test_hang_inputs_are_answered_within_their_deadline(how):
     completions, columns = hang_inputs()
     math = MathReward(timeout_s=1.0)
-    math(["\\boxed{x+1}"], answer=["1+x"])  # a worker is up
+    math(["\\boxed{x+1}"], answer=["1+x"])  # start a worker
     slowest = 0.0
     for completion, gold in zip(completions, columns["answer"], strict=True):
 
@@ -249,7 +249,7 @@ def test_hang_inputs_are_answered_within_their_deadline(how):
 
             [verdict] = asyncio.run(in_loop())
         slowest = max(slowest, time.monotonic() - started)
-        assert verdict.value != 1.0 or f"\\boxed{{{gold}}}" in completion  # one gold is as huge as its answer
+        assert verdict.value != 1.0 or f"\\boxed{{{gold}}}" in completion  # one gold is as large as its answer
     math.close()
     print(f"\nhang inputs ({how}): slowest {slowest:.2f} s")
     assert slowest < HANG_S
