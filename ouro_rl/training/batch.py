@@ -1,7 +1,7 @@
-"""From rollouts to padded tensors, and from those to what a replay needs.
+"""From rollouts to padded tensors, and from those to the inputs of a replay.
 
-Prompts are padded on the left and completions on the right, as in TRL, so that every tensor of a batch can be shuffled and split by
-sample. Depth is padded with `NO_DEPTH`, which is no legal depth.
+Prompts are padded on the left and completions on the right, as in TRL, so that every tensor of a batch can be shuffled
+and split by sample. Depths are padded with `NO_DEPTH`, which is not a valid depth.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, TokenFilters
 
 
 def collate(rollouts: Sequence[Rollout], advantages: Tensor, returns: Tensor, pad_token_id: int) -> dict[str, Tensor]:
-    """n rollouts -> tensors by name: `prompt_ids`, `prompt_mask` [n, P]; `completion_ids`, `completion_mask`, `depths`,
-    `sampler_logprobs`, `depth_logprobs`, `support_sizes` (0: not filtered) [n, C]; `advantages` [n]; `gate_returns` [n, C, T - 1]."""
+    """n rollouts -> tensors by name.
+
+    `prompt_ids`, `prompt_mask` [n, P]; `completion_ids`, `completion_mask`, `depths`, `sampler_logprobs`,
+    `depth_logprobs`, `support_sizes` (0: not filtered) [n, C]; `advantages` [n]; `gate_returns` [n, C, T - 1]."""
     prompts = [rollout.prompt_ids for rollout in rollouts]
     completions = [rollout.completion_ids for rollout in rollouts]
     return {
@@ -37,7 +39,7 @@ def collate(rollouts: Sequence[Rollout], advantages: Tensor, returns: Tensor, pa
 
 
 def check_depth_policies(rollouts: Sequence[Rollout], policy: DepthPolicy) -> None:
-    """Raise RunError unless all of them were sampled under `policy`: a replay under another one is of another model."""
+    """Raise RunError unless all rollouts were sampled under `policy`: another policy would give other log-probs."""
     if others := {rollout.depth_policy for rollout in rollouts} - {policy}:
         raise RunError(
             f"rollouts were sampled under {others.pop()},\nbut the trainer replays {policy}: take both from one config"
@@ -45,7 +47,7 @@ def check_depth_policies(rollouts: Sequence[Rollout], policy: DepthPolicy) -> No
 
 
 def check_filters(rollouts: Sequence[Rollout], temperature: float, filters: TokenFilters) -> None:
-    """Raise RunError unless all of them were sampled at this temperature with these filters."""
+    """Raise RunError unless all rollouts were sampled at this temperature with these filters."""
     if others := {(rollout.temperature, rollout.filters) for rollout in rollouts} - {(temperature, filters)}:
         raise RunError(
             f"rollouts were sampled under (temperature, filters) {others.pop()},\n"
@@ -68,21 +70,21 @@ def _pad(rows: Sequence[Sequence], value, left: bool = False) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class ReplayInputs:
-    """What the model is run on, for a batch of n sequences of length S = P + C."""
+    """Inputs of the model for a batch of n sequences of length S = P + C."""
 
     input_ids: Tensor
     """[n, S]."""
     depths: Tensor
-    """[n, S]: full depth in the prompt, then the recorded ones; `NO_DEPTH` at padding and at the last completion token, from which
-    nothing is predicted."""
+    """[n, S]: full depth in the prompt, then the recorded depths; `NO_DEPTH` at padding and at the last completion
+    token, which predicts nothing."""
     owners: Tensor
-    """int64 [n, S]: the flat place where each position is computed. Prompts that are the same are computed once."""
+    """int64 [n, S]: the flat index at which each position is computed. Identical prompts are computed once."""
     predicting: Tensor
     """bool [n, S]: positions whose next token is a completion token (the last prompt position is the first)."""
 
 
 def replay_inputs(batch: dict[str, Tensor], max_loops: int) -> ReplayInputs:
-    """Shift the recorded depths to the positions that they belong to: depths[i] is of the position before completion token i."""
+    """Align the recorded depths with positions: depths[i] belongs to the position that predicts completion token i."""
     prompt_mask, completion_mask = batch["prompt_mask"].bool(), batch["completion_mask"].bool()
     nothing = torch.full_like(batch["depths"][:, :1], NO_DEPTH)
     prompt_depths = prompt_mask[:, :-1].long() * max_loops
@@ -99,8 +101,10 @@ def replay_inputs(batch: dict[str, Tensor], max_loops: int) -> ReplayInputs:
 
 
 def prompt_owners(beginnings: Tensor, mask: Tensor, length: int) -> Tensor:
-    """For rows of `length` that begin with `beginnings` [n, P]: each place is its own owner, but where an earlier row begins
-    alike, that one's. Left padding (`mask` [n, P] false) is part of the beginning, so rows that are alike lie alike."""
+    """Owners int64 [n, length] of rows that start with `beginnings` [n, P]: the flat index that computes each position.
+
+    A position owns itself, unless an earlier row has the same beginning: then that row's position owns it. Left padding
+    (`mask` [n, P] false) is part of the beginning, so identical beginnings are at the same columns."""
     rows, width = beginnings.shape
     places = torch.arange(rows * length, device=beginnings.device).view(rows, length)
     if width == 0:

@@ -11,7 +11,8 @@ from transformers import TrainerCallback
 
 
 class StopOnSignal(TrainerCallback):
-    """SIGINT and SIGTERM end the run after the update in progress, with a checkpoint. A second one ends it at once."""
+    """SIGINT or SIGTERM stops the run after the current update, with a checkpoint. A second signal exits
+    immediately."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -28,7 +29,7 @@ class StopOnSignal(TrainerCallback):
         if self.received is not None:
             os._exit(128 + number)
         self.received = number
-        tqdm.write("Stopping after this update; once more to stop at once.")
+        tqdm.write("Stopping after this update; interrupt again to exit immediately.")
 
     def on_step_end(self, args, state, control, **_):
         self.received = max(gather_object([self.received or 0])) or None  # all processes stop after the same update
@@ -38,13 +39,13 @@ class StopOnSignal(TrainerCallback):
 
 
 class Progress(TrainerCallback):
-    """One bar over the updates, with reward, depth and tokens/s of the last one."""
+    """A progress bar over updates, with the reward, depth and tokens/s of the last one."""
 
     def on_train_begin(self, args, state, control, **_):
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", dynamic_ncols=True)
 
     def on_log(self, args, state, control, logs=None, **_):
-        if logs and "reward/mean" in logs:  # not where a batch of rollouts is used again
+        if logs and "reward/mean" in logs:  # absent when a batch of rollouts is reused
             self.bar.set_postfix_str(
                 f"reward {logs['reward/mean']:.2f}, depth {logs['depth/mean']:.2f}, {logs['tokens/s']:.0f} tokens/s",
                 refresh=False,

@@ -1,7 +1,4 @@
-"""Every objective, as pure functions of log-probs. No model, no trainer.
-
-Loops come first in stacked tensors ([T, ...]); masks are boolean and say which tokens count.
-"""
+"""All losses, as pure functions of log-probs, independent of model and trainer."""
 
 from __future__ import annotations
 
@@ -10,11 +7,11 @@ from torch import Tensor
 
 
 def token_weights(lengths: Tensor, loss_type: str, *, max_new_tokens: int, tokens_in_update: float) -> Tensor:
-    """Weight of every token of a micro batch [n sequences] -> [sum of lengths], in TRL's loss types.
+    """Loss weight of every token of a micro batch: `lengths` [n] -> [sum of lengths], for TRL's loss types.
 
-    `grpo`: mean over sequences of the mean over tokens. `bnpo`: mean over the micro batch's tokens. `dr_grpo`: sum over
-    sequences x longest completion allowed. `dapo`: sum over `tokens_in_update`, the tokens of the whole update on one
-    device. All but `dapo` are still to be divided by the number of micro batches."""
+    `grpo`: mean over sequences of the mean over tokens. `bnpo`: mean over the micro batch's tokens. `dr_grpo`: sum
+    divided by (sequences x `max_new_tokens`). `dapo`: sum divided by `tokens_in_update`, the tokens of the whole update
+    on one device. For all but `dapo` the caller divides by the number of micro batches."""
     count = len(lengths)
     per_sequence = {
         "grpo": 1.0 / (lengths.clamp(min=1) * count),
@@ -31,17 +28,17 @@ def clipped(ratio: Tensor, advantage: Tensor, low: float, high: float) -> Tensor
 
 
 def token_loss(logprobs: Tensor, sampler_logprobs: Tensor, advantages: Tensor, low: float, high: float) -> Tensor:
-    """The token head's loss of each token [n]; importance weights are taken from the recorded log-probs."""
+    """The token head's loss for each token, all [n]; importance weights are relative to the recorded log-probs."""
     return clipped((logprobs - sampler_logprobs).exp(), advantages, low, high)
 
 
 def gate_loss(decisions: Tensor, depth_logprobs: Tensor, returns: Tensor, low: float, high: float) -> Tensor:
-    """The gate's loss of each token: the sum over its decisions of a clipped policy gradient.
+    """The gate's loss for each token [n]: a clipped policy gradient, summed over the token's decisions.
 
-    `decisions` [n, T - 1]: log-probability of each decision now, 0 where none was taken; `depth_logprobs` [n]: the recorded
-    log p(d); `returns` [n, T - 1] from `gate_returns`. The workers record the probability of the whole depth, so the
-    importance weight of a token is one number for all its decisions; the gradient of each decision is weighted by its
-    own return (the loops that *it* caused)."""
+    `decisions` [n, T - 1]: current log-probability of each decision, 0 where none was made; `depth_logprobs` [n]: the
+    recorded log p(d); `returns` [n, T - 1] from `gate_returns`. Workers record the probability of the whole depth, so
+    all decisions of a token share one importance weight; the gradient of each decision is weighted by its own return
+    (the loops that this decision caused)."""
     ratio = (decisions.sum(1) - depth_logprobs).exp().detach().unsqueeze(1)
     ratio = ratio * (decisions - decisions.detach()).exp()
     return clipped(ratio, returns, low, high).sum(1)

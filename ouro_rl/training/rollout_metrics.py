@@ -1,4 +1,4 @@
-"""Numbers about rollouts, as pure functions. Names and units of a step's metrics are those of the run directory."""
+"""Metrics of a step's rollouts, as pure functions. Names and units are those of the run directory's `metrics.jsonl`."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from ouro_rl.core.summary_stats import _mean, depth_shares, mean_depth
 
 
 def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_version: int) -> dict[str, float]:
-    """The part of a step's metrics that its rollouts alone decide. NaN stands for the mean of nothing.
+    """The metrics of a step that depend only on its rollouts. The mean of no values is NaN.
 
     reward/mean            mean weighted reward of the scored rollouts
-    reward/<name>          mean raw score of that reward function, where it could score
-    reward/<name>/status/<status>   share of the rollouts to which that function gave this status; what it never gave is left out
+    reward/<name>          mean raw score of that reward function over the rollouts that it scored
+    reward/<name>/status/<status>   share of rollouts with this status from that function; absent if it never occurred
     reward/unscored        share of rollouts without a reward
-    depth/mean, depth/p1.. loops a completion token; share of completion tokens at each depth
+    depth/mean, depth/p1.. loops per completion token; share of completion tokens at each depth
     groups/zero_variance   share of groups (one prompt_index each) without a signal: all scored rewards equal, or none
-    staleness/mean         policy versions between the rollouts and `policy_version`, the trainer's
-    completion/*           `length_mean` in tokens; `stopped` and `given_up`: share with the finish reason `stop`, and `abort`
+    staleness/mean         how many policy versions the rollouts are behind `policy_version`, the trainer's
+    completion/*           `length_mean` in tokens; `stopped`, `given_up`: share with finish reason `stop`, `abort`
     """
     rollouts = [item.rollout for item in scored]
     groups: dict[int, set[float]] = defaultdict(set)

@@ -17,14 +17,15 @@ from rollout_workers.pool import RolloutPool
 
 
 class GroupSampler:
-    """Samples and scores the groups of one update; deterministic in (seed, step), whatever the number of workers."""
+    """Samples and scores the groups of one update: deterministic in (seed, step), for any number of workers."""
 
     def __init__(self, config: TrainConfig, params: SamplingParams, pool: RolloutPool, scorer: Scorer, tokenizer):
         self.config, self.params, self.pool, self.scorer, self.tokenizer = config, params, pool, scorer, tokenizer
 
     def __call__(self, prompts: Sequence[Prompt], step: int) -> tuple[list[ScoredRollout], dict[str, float]]:
-        """Scored rollouts, group by group, and timings by metric name. `time/reward_s` is the part of the scoring that
-        sampling does not hide: from the last rollout to the last score."""
+        """Scored rollouts, group by group, and timings by metric name.
+
+        `time/reward_s` is the scoring that does not overlap sampling: from the last rollout to the last score."""
         seed, group = self.config.run.seed, range(self.config.trainer.group_size)
         requests = [
             RolloutRequest(
@@ -43,11 +44,11 @@ class GroupSampler:
 
 
 class GroupScoring:
-    """Scores groups while others are still being sampled: one at a time, in a thread, as soon as a group is whole.
+    """Scores complete groups in a background thread, one at a time, while other groups are still being sampled.
 
-    Where a custom function is among the rewards, groups are handed over in the order of their prompts: it may keep state, and
-    the same run shall give the same scores. What a scorer raises is raised by `finish`. A context manager: leaving it early
-    drops the groups that wait."""
+    With a custom reward function, groups are scored in the order of their prompts: the function may keep state, and the
+    same run must give the same scores. `finish` raises what the scorer raised. A context manager: leaving it early
+    cancels the groups that are still waiting."""
 
     def __init__(self, scorer: Scorer, tokenizer: Any, prompts: Sequence[Prompt], size: int):
         self.scorer, self.tokenizer, self.prompts, self.size = scorer, tokenizer, prompts, size
@@ -56,7 +57,7 @@ class GroupScoring:
         self.thread = ThreadPoolExecutor(1, thread_name_prefix="scoring")
 
     def add(self, place: int, rollout: Rollout) -> None:
-        """A rollout and its place among all of them."""
+        """Add a finished rollout; `place` is its index among all rollouts of the update."""
         group = place // self.size
         self.groups[group][place % self.size] = rollout
         if self.scorer.any_order:
@@ -76,7 +77,7 @@ class GroupScoring:
         return True
 
     def finish(self, rollouts: Sequence[Rollout]) -> list[ScoredRollout]:
-        """All scores in order, once all rollouts are there."""
+        """All scored rollouts in order; call it when sampling has finished."""
         for place, rollout in enumerate(rollouts):
             early = self.groups[place // self.size].get(place % self.size)
             assert early is None or early == rollout, f"rollout {place} is not the one that was scored"
@@ -92,7 +93,7 @@ class GroupScoring:
 
 
 def score(scorer: Scorer, tokenizer, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[ScoredRollout]:
-    """Completions as text, scored by every reward function; prompts and rollouts one to one."""
+    """Score completions, as text, by every reward function; prompts[i] belongs to rollouts[i]."""
     texts = completion_texts(tokenizer, rollouts)
     names = sorted({name for prompt in prompts for name in prompt.columns})
     columns = {name: [prompt.columns.get(name) for prompt in prompts] for name in names}
@@ -106,6 +107,6 @@ def score(scorer: Scorer, tokenizer, prompts: Sequence[Prompt], rollouts: Sequen
             statuses=item.statuses,
             reward=item.reward,
             details=item.details,
-        )  # fmt: skip
+        )
         for rollout, text, item in zip(rollouts, texts, scores, strict=True)
     ]

@@ -1,8 +1,8 @@
-"""The figures of one update, collected from wherever they arise.
+"""The metrics of one update, collected over its duration.
 
-A row of `metrics.jsonl` is whole also where a batch of rollouts is used for several updates: figures of the batch stand in each of
-their rows (what was spent on it in the first one only, 0 in the others). What compares worker and trainer at equal weights,
-`logp_gap/*`, stands in the first row alone: later updates are off-policy by design.
+When a batch of rollouts is used for several updates, each update's row of `metrics.jsonl` contains the metrics of the
+batch; the time spent on it is counted in the first row only (0 in the others). `logp_gap/*`, which compares worker and
+trainer at equal weights, is only in the first row: later updates are off-policy by design.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ SPENT_ON_ROLLOUTS = ("time/rollout_s", "time/reward_s", "time/sync_s")
 
 
 class StepMetrics:
-    """`set`, `add`, `largest` and `mean` collect by name; `take` hands everything over and starts anew, but for what it was
-    told of the batch in hand."""
+    """`set`, `add`, `largest` and `mean` collect values by name; `take` returns all of them and resets, except for the
+    metrics of the current batch."""
 
     def __init__(self) -> None:
         self.batch: dict[str, float] = {}
@@ -20,11 +20,11 @@ class StepMetrics:
         self.weights: dict[str, float] = {}
 
     def new_batch(self, values: dict[str, float]) -> None:
-        """Figures of a fresh batch of rollouts, in place of the last one's."""
+        """Replace the batch metrics by those of a new batch of rollouts."""
         self.batch = dict(values)
 
     def describe(self, values: dict[str, float]) -> None:
-        """More of them."""
+        """Add metrics of the current batch."""
         self.batch.update(values)
 
     def set(self, name: str, value: float) -> None:

@@ -1,8 +1,8 @@
-"""The trainer's reading of the head: log-prob of the recorded token and entropy, never a [tokens, vocabulary] tensor for all.
+"""Log-probs and entropies of the recorded tokens, in chunks: never a [tokens, vocabulary] tensor for the whole batch.
 
-The rows that carry loss go through head and distribution in chunks; backward computes a chunk's logits again. What is alive at a time is
-a few tensors of one chunk. The head is the workers' own (`OuroForCausalLM.row_logits`), and no row depends on its company: each comes
-out as theirs did, bit for bit.
+Completion rows go through head and distribution in chunks, and backward recomputes a chunk's logits, so only a few
+tensors of one chunk are alive at a time. The head is the one that the workers use (`OuroForCausalLM.row_logits`) and is
+batch-invariant: the results are bitwise equal to the workers'.
 """
 
 from __future__ import annotations
@@ -19,20 +19,21 @@ from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy.token_distribution import Recorded, chosen_logprobs, entropy, token_distribution
 
 CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}
-"""Of one chunk's logits in fp32. A chunk costs one more reading and writing of the head's gradient, so a GPU gets larger ones."""
+"""Size of one chunk's fp32 logits. Every chunk reads and writes the head's gradient once, so GPUs get larger chunks."""
 ROW_STEP = 64
-"""A chunk has a multiple of this many rows: products in tiles of any height up to it fill no rows but the last chunk's."""
+"""Chunk sizes are multiples of this many rows, so that products in tiles of at most this height pad only the last
+one."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completions:
-    """The tokens of n sequences, for logit processors: prefixes are cut from them as they are needed."""
+    """The tokens of n sequences, for logit processors; prefixes are built on demand."""
 
     prompts: Sequence[Sequence[int]]
     completions: Sequence[Sequence[int]]
 
     def prefixes(self, start: int, stop: int) -> list[list[int]]:
-        """All tokens before each of the completion tokens number `start` to `stop`, counted through all sequences."""
+        """The prefixes of completion tokens `start` to `stop`, counted through all sequences."""
         found, first = [], 0
         for prompt, completion in zip(self.prompts, self.completions, strict=True):
             for place in range(max(start - first, 0), min(stop - first, len(completion))):
@@ -43,33 +44,39 @@ class Completions:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenReader:
-    """`OuroForCausalLM.forward(read_head=...)` for the recorded tokens of a batch: rows in the order of the sequences."""
+    """A `read_head` for `OuroForCausalLM.forward` that reads the recorded tokens of a batch, sequence by sequence."""
 
     recorded: Recorded
     temperature: float
     filters: TokenFilters = TokenFilters()
     completions: Completions | None = None
-    """Needed by logit processors alone."""
+    """Only logit processors need it."""
     chunk_rows: int | None = None
     """None: as many as `CHUNK_BYTES` allow."""
 
     def __call__(self, model: OuroForCausalLM, states: Tensor) -> tuple[Tensor, Tensor]:
-        """States [n, hidden] -> log-probs of the recorded tokens [n], and entropies in nats [n] without gradient; fp32."""
+        """States [n, hidden] -> fp32 log-probs of the recorded tokens [n], and entropies in nats [n] without
+        gradient."""
         rows = self.chunk_rows or chunk_rows(model.config.vocab_size, states.device)
         if len(states) <= rows:
             return self._read(model, states, 0, len(states))
         parts = [
             checkpoint(
-                self._read, model, states[start : start + rows], start, min(start + rows, len(states)),
-                use_reentrant=False, preserve_rng_state=False,
+                self._read,
+                model,
+                states[start : start + rows],
+                start,
+                min(start + rows, len(states)),
+                use_reentrant=False,
+                preserve_rng_state=False,
             )
             for start in range(0, len(states), rows)
-        ]  # fmt: skip
+        ]
         log_probs, entropies = zip(*parts, strict=True)
         return torch.cat(log_probs), torch.cat(entropies)
 
     def _read(self, model: OuroForCausalLM, states: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
-        """Rows `start` to `stop` of the batch, whose `states` [rows, hidden] these are."""
+        """`__call__` on rows `start` to `stop` of the batch; `states` [rows, hidden] are theirs."""
         prefixes = None
         if self.filters.logit_processors:
             assert self.completions is not None
@@ -82,13 +89,13 @@ class TokenReader:
 
 
 def chunk_rows(vocabulary: int, device: torch.device) -> int:
-    """Rows of a chunk: as many as `CHUNK_BYTES` allow, in steps, at least one step."""
+    """Rows per chunk: as many as `CHUNK_BYTES` allow, in multiples of `ROW_STEP`, at least one."""
     steps = CHUNK_BYTES.get(device.type, CHUNK_BYTES["cpu"]) // (4 * vocabulary * ROW_STEP)
     return max(1, steps) * ROW_STEP
 
 
 def token_reader(batch: dict[str, Tensor], temperature: float, filters: TokenFilters) -> TokenReader:
-    """The reader of a collated batch (`ouro_rl.training.batch.collate`), under the policy that its rollouts were sampled with."""
+    """The reader for a collated batch (`ouro_rl.training.batch.collate`), as its rollouts were sampled."""
     mask = batch["completion_mask"].bool()
     completions = None
     if filters.logit_processors:

@@ -1,9 +1,9 @@
-"""GRPO with recorded depths: TRL's trainer, with its generation and its loss replaced whole.
+"""GRPO with recorded depths: TRL's trainer with its generation and its loss replaced.
 
-What is TRL's and transformers': batching and prompt order, gradient accumulation, distribution (accelerate),
-schedules, checkpoints, resuming. What is ours: rollouts come from the looped engine, the loss replays each token at the depth
-that was sampled, and the exit gate is optimised beside the token head, with its own learning rate and clipping.
-`tests/ouro_rl/training/test_trl_seams.py` notices when the methods overridden here move in TRL.
+TRL and transformers provide batching and prompt order, gradient accumulation, distributed training (accelerate),
+schedules, checkpoints and resuming. Replaced here: rollouts come from the looped engine, the loss replays each token at
+its sampled depth, and the exit gate is optimized along with the token head, with its own learning rate and clipping.
+`tests/ouro_rl/training/test_trl_seams.py` fails when the methods overridden here change in TRL.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ RolloutSource = Callable[[Sequence[Prompt], int], tuple[list[ScoredRollout], dic
 
 
 class OuroGRPOTrainer(GRPOTrainer):
-    """`rollout_source` samples and scores; `publish` hands it new weights, named by their version (the update that made them)."""
+    """`rollout_source` samples and scores; `publish(weights, version)` sends it new weights after update `version`."""
 
     def __init__(
         self,
@@ -87,7 +87,7 @@ class OuroGRPOTrainer(GRPOTrainer):
                     parameter.requires_grad_(False)
         super().__init__(
             model=model,
-            reward_funcs=_rewards_come_with_the_rollouts,
+            reward_funcs=_no_trl_reward,
             args=grpo_config(config, run_dir),
             train_dataset=Dataset.from_dict({"prompt": [""] * len(prompts), "index": list(range(len(prompts)))}),
             processing_class=tokenizer,
@@ -98,8 +98,10 @@ class OuroGRPOTrainer(GRPOTrainer):
     # -- rollouts ------------------------------------------------------------------------------------------------------
 
     def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Tensor]:
-        """Replaces TRL's generation, scoring and advantages. `inputs` are the dataset rows of this process, each prompt
-        repeated `group_size` times; the main process samples for all and every process takes its own slice."""
+        """Replaces TRL's generation, scoring and advantages -> the tensors of `collate`.
+
+        `inputs` are the dataset rows of this process, each prompt repeated `group_size` times. The main process samples
+        for all processes, and each takes its own slice."""
         indices = gather_object([row["index"] for row in inputs])
         self._publish_weights()
         shared: list = [None]
@@ -144,7 +146,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         return scored
 
     def _advantages(self, scored: Sequence[ScoredRollout]) -> tuple[Tensor, Tensor]:
-        """Advantages [n] and the gate's returns [n, C, T - 1] of the whole update; moves the price of a loop."""
+        """Advantages [n] and the gate's returns [n, C, T - 1] of the whole update; also updates the price per loop."""
         rewards = torch.tensor([float("nan") if item.reward is None else item.reward for item in scored])
         advantages = group_advantages(rewards, self.num_generations, self.ouro.trainer.scale_rewards)
         depths = depth_matrix([item.rollout for item in scored])
@@ -159,23 +161,29 @@ class OuroGRPOTrainer(GRPOTrainer):
 
     def _record(self, scored: Sequence[ScoredRollout], advantages: Tensor) -> None:
         step, text = self.state.global_step + 1, self._token_texts
-        self.run_dir.write_rollouts(step, [
+        records = [
             rollout_record(item, advantage, step, [text(token) for token in item.rollout.completion_ids])
             for item, advantage in zip(scored, advantages.tolist(), strict=True)
-        ])  # fmt: skip
+        ]
+        self.run_dir.write_rollouts(step, records)
 
     # -- loss ----------------------------------------------------------------------------------------------------------
 
     def _compute_loss(self, model, inputs: dict[str, Tensor]) -> Tensor:
-        """Replaces TRL's loss: replay at the recorded depths, then both heads' clipped losses."""
+        """Replaces TRL's loss: replay at the recorded depths, then the clipped losses of both heads."""
         gate, trainer = self.ouro.gate, self.ouro.trainer
         replayed = replay_inputs(inputs, self.max_loops)
         mask = inputs["completion_mask"].bool()
         output = model(
-            input_ids=replayed.input_ids, depths=replayed.depths, owners=replayed.owners,
-            logits_to_keep=replayed.predicting, use_cache=False, num_loops=self.max_loops, kv_rule=self.depth_policy.kv_rule,
+            input_ids=replayed.input_ids,
+            depths=replayed.depths,
+            owners=replayed.owners,
+            logits_to_keep=replayed.predicting,
+            use_cache=False,
+            num_loops=self.max_loops,
+            kv_rule=self.depth_policy.kv_rule,
             read_head=token_reader(inputs, self.temperature, self.filters),
-        )  # fmt: skip
+        )
         policy_logprobs, token_nats = output.reading
         gate_logits = tempered(output.gate_logits[:, replayed.predicting], self.depth_policy.gate_temperature)
         depths = inputs["depths"][mask]
@@ -213,8 +221,9 @@ class OuroGRPOTrainer(GRPOTrainer):
         return loss
 
     def _measure(self, inputs: dict[str, Tensor], mask: Tensor, token: Tensor, depth: Tensor) -> None:
-        """The gap between what the worker recorded and what the trainer replays, while the weights are the same: an update with a reused
-        batch has none to report."""
+        """The gap between the worker's log-probs and the replayed ones, while the weights are the same.
+
+        Updates that reuse a batch report none. Raises RunError if the gap exceeds its limit."""
         if int(inputs["policy_version"]) != self.state.global_step:
             return
         gaps = torch.stack(
@@ -227,15 +236,16 @@ class OuroGRPOTrainer(GRPOTrainer):
         limit = gap_limit(self.ouro)
         if not (worst <= limit and mean <= MEAN_SHARE * limit):
             raise RunError(
-                f"step {self.state.global_step}: worker and trainer disagree by {worst:.3g} nats on a log-prob (limit {limit:g}), by "
-                f"{mean:.3g} on average (limit {MEAN_SHARE * limit:g}).\n"
-                "Rollouts are not of the policy that is trained. Raise trainer.logp_gap_limit only if you know why."
+                f"step {self.state.global_step}: worker and trainer disagree by {worst:.3g} nats on a log-prob "
+                f"(limit {limit:g}), by {mean:.3g} on average (limit {MEAN_SHARE * limit:g}).\n"
+                "Rollouts do not come from the policy in training; raise trainer.logp_gap_limit only if you know why"
             )
 
-    # -- optimizer, log, checkpoints -------------------------------------------------------------------------------------
+    # -- optimizer, log, checkpoints
+    # -------------------------------------------------------------------------------------
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """AdamW with a group of its own for the gate."""
+        """AdamW with a separate parameter group for the gate."""
         if self.optimizer is None:
             named = [(name, p) for name, p in (model or self.model).named_parameters() if p.requires_grad]
             matrices = [p for name, p in named if p.dim() > 1 and not name.endswith(GATE_PARAMETERS)]
@@ -251,7 +261,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         return self.optimizer
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """One line of `metrics.jsonl` for each update; the closing summary of transformers goes its own way."""
+        """Append one row to `metrics.jsonl` per update; the final summary of transformers is not part of that file."""
         self._metrics["train"].clear()
         if "loss" in logs and self.accelerator.is_main_process:
             self.step_metrics.set("staleness/mean", self.state.global_step - 1 - self.published_version)
@@ -269,7 +279,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         return loss
 
     def _save_checkpoint(self, model, trial) -> None:
-        """Replaces transformers' and TRL's: written beside and renamed, so what is called `step-N` is complete."""
+        """Replaces transformers' and TRL's: writes to a temporary folder and renames it, so a `step-N` is complete."""
         final = self.run_dir.checkpoint_path(self.state.global_step)
         if final.exists():
             return
@@ -294,9 +304,9 @@ class OuroGRPOTrainer(GRPOTrainer):
             self.price_dual = json.loads((Path(checkpoint) / PRICE_FILE).read_text())["price_dual"]
 
 
-def _rewards_come_with_the_rollouts(**_) -> list[None]:
-    """TRL wants a reward function at construction. Ours are scored beside the rollouts, by `rewards.scorer`."""
-    raise AssertionError("TRL's own scoring must not run: _generate_and_score_completions is replaced")
+def _no_trl_reward(**_) -> list[None]:
+    """TRL requires a reward function at construction; ours are scored during rollouts, by `rewards.scorer`."""
+    raise AssertionError("TRL's own scoring must not run: _generate_and_score_completions replaces it")
 
 
 def _unscored_message(scored: Sequence[ScoredRollout], share: float, limit: float) -> str:
@@ -306,5 +316,5 @@ def _unscored_message(scored: Sequence[ScoredRollout], share: float, limit: floa
     return (
         f"{share:.0%} of this step's completions could not be scored (limit {limit:.0%}): "
         f"{', '.join(f'{count} x {what}' for what, count in sorted(counts.items()))}{why}.\n"
-        "Mend the reward function, or raise rewards.max_unscored."
+        "Fix the reward function, or raise rewards.max_unscored"
     )

@@ -1,4 +1,4 @@
-"""Our configuration in TRL's words."""
+"""TRL's `GRPOConfig` from our configuration."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.run_dir.run_dir import RunDir
 
 MEAN_SHARE = 0.05
-"""Of the limit on the largest gap: the limit on the mean. Rounding is rare and small; a mistake is everywhere."""
+"""Limit on the mean gap, as a share of the limit on the largest: rounding rarely matters, a bug affects every token."""
 
 
 def gap_limit(config: TrainConfig) -> float:
-    """Largest log-prob gap that a run goes on with, in nats."""
+    """Largest log-prob gap in nats that a run tolerates."""
     if config.trainer.logp_gap_limit is not None:
         return config.trainer.logp_gap_limit
     return 1e-3 if config.model.dtype == "float32" else 1.0
 
 
 def grpo_config(config: TrainConfig, run_dir: RunDir) -> GRPOConfig:
-    """One batch of rollouts is one optimizer update (times `updates_per_batch`)."""
+    """TRL's settings: one optimizer update per batch of rollouts (times `updates_per_batch`)."""
     trainer = config.trainer
     completions = trainer.prompts_per_step * trainer.group_size
     on_gpu = torch.cuda.is_available()
@@ -46,7 +46,7 @@ def grpo_config(config: TrainConfig, run_dir: RunDir) -> GRPOConfig:
         adam_beta2=trainer.adam_beta2,
         max_grad_norm=trainer.max_grad_norm,
         optim="adamw_torch",
-        bf16=False,  # no autocast: the model computes in bf16 by itself, see OuroLinear
+        bf16=False,  # no autocast: the model itself computes in bf16, see OuroLinear
         fp16=False,
         use_cpu=not on_gpu,
         activation_checkpointing=config.model.gradient_checkpointing,

@@ -45,9 +45,15 @@ def test_price_moves_towards_the_target_and_warms_up():
     assert constant.next_dual(0.1, 4.0) == 0.1 and constant.price(0.1, 4.0, 0) == 0.1
 
 
-@pytest.mark.parametrize("loss_type,expected", [
-    ("grpo", [0.5, 1 / 6, 1 / 6, 1 / 6]), ("bnpo", [0.25] * 4), ("dr_grpo", [1 / 20] * 4), ("dapo", [1 / 8] * 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "loss_type,expected",
+    [
+        ("grpo", [0.5, 1 / 6, 1 / 6, 1 / 6]),
+        ("bnpo", [0.25] * 4),
+        ("dr_grpo", [1 / 20] * 4),
+        ("dapo", [1 / 8] * 4),
+    ],
+)
 def test_token_weights(loss_type, expected):
     weights = token_weights(torch.tensor([1, 3]), loss_type, max_new_tokens=10, tokens_in_update=8)
     assert weights.tolist() == pytest.approx(expected)
@@ -59,7 +65,7 @@ def test_clipping_is_pessimistic():
     assert clipped(ratio, advantage, 0.2, 0.3).tolist() == pytest.approx([-1.3, 2.0, -0.1, 0.8])
 
 
-def test_token_loss_takes_its_weights_from_the_record():
+def test_token_loss_uses_the_recorded_log_probs():
     logprobs = torch.tensor([math.log(0.5)], requires_grad=True)
     token_loss(logprobs, torch.tensor([math.log(0.5)]), torch.tensor([2.0]), 0.2, 0.2).sum().backward()
     assert logprobs.grad.item() == pytest.approx(-2.0)
@@ -69,7 +75,8 @@ def test_token_loss_takes_its_weights_from_the_record():
 
 
 def test_gate_gradient_is_the_policy_gradient_of_expected_cost():
-    """With rewards equal and on-policy samples in their exact proportions, the gate's gradient is that of price * E[d]."""
+    """With rewards equal and on-policy samples in their exact proportions, the gate's gradient is that of price *
+    E[d]."""
     gates = torch.tensor([0.3, -0.4, 0.9], dtype=torch.float64, requires_grad=True)
     probabilities = exit_log_pdf(gates.view(3, 1)).exp().squeeze(1)
     expected_cost = 0.1 * (probabilities * torch.tensor([1.0, 2.0, 3.0])).sum()
@@ -104,9 +111,17 @@ def test_stage_losses_by_hand():
 def rollout(prompt, completion, depths):
     zeros = tuple(-0.5 for _ in completion)
     return Rollout(
-        prompt_index=0, sample_index=0, prompt_ids=prompt, completion_ids=completion, token_logprobs=zeros, depths=depths,
-        depth_logprobs=zeros, policy_version=0, temperature=1.0, finish_reason="stop",
-    )  # fmt: skip
+        prompt_index=0,
+        sample_index=0,
+        prompt_ids=prompt,
+        completion_ids=completion,
+        token_logprobs=zeros,
+        depths=depths,
+        depth_logprobs=zeros,
+        policy_version=0,
+        temperature=1.0,
+        finish_reason="stop",
+    )
 
 
 def test_recorded_depths_go_to_the_positions_they_belong_to():
@@ -119,9 +134,9 @@ def test_recorded_depths_go_to_the_positions_they_belong_to():
     assert inputs.owners.tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
 
 
-def test_prompts_that_are_the_same_have_one_owner():
+def test_identical_prompts_have_one_owner():
     mask = torch.tensor([[1, 1], [0, 1], [1, 1], [0, 1], [1, 1]]).bool()
     owners = prompt_owners(torch.tensor([[5, 6], [0, 6], [5, 6], [0, 6], [0, 6]]), mask, 4)
     assert owners.tolist()[:4] == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 10, 11], [4, 5, 14, 15]]
-    assert owners.tolist()[4] == [16, 17, 18, 19]  # a real token 0 is no padding
+    assert owners.tolist()[4] == [16, 17, 18, 19]  # a real token 0 is not padding
     assert prompt_owners(torch.zeros(2, 0), torch.zeros(2, 0).bool(), 1).tolist() == [[0], [1]]

@@ -1,4 +1,4 @@
-"""Numbers that one can check by hand."""
+"""Metrics of rollouts, compared with values computed by hand."""
 
 import math
 from dataclasses import replace
@@ -36,7 +36,7 @@ def test_wilson_interval_matches_published_values():
     assert wilson_interval(10, 10) == pytest.approx((0.7225, 1.0), abs=1e-4)
 
 
-def test_wilson_interval_holds_the_share_and_narrows():
+def test_wilson_interval_contains_the_share_and_narrows():
     previous = 1.0
     for n in (1, 10, 100, 1000):
         for correct in range(0, n + 1, max(1, n // 10)):
@@ -49,7 +49,7 @@ def test_wilson_interval_holds_the_share_and_narrows():
         previous = high - low
 
 
-def test_wilson_interval_of_nothing_and_of_nonsense():
+def test_wilson_interval_of_no_trials_and_of_invalid_counts():
     assert wilson_interval(0, 0) == (0.0, 1.0)
     for correct, n in ((-1, 3), (4, 3)):
         with pytest.raises(ValueError, match="correct"):
@@ -111,13 +111,13 @@ def test_a_group_of_unscored_rollouts_has_no_signal_and_no_mean():
     assert metrics["reward/unscored"] == 1.0
 
 
-def test_no_rollouts_give_every_key_and_no_number():
+def test_no_rollouts_give_every_key_and_only_nan():
     metrics = rollout_metrics([], max_loops=2, policy_version=0)
     assert {"reward/mean", "depth/p1", "depth/p2", "completion/stopped"} <= metrics.keys()
     assert all(math.isnan(value) for value in metrics.values())
 
 
-def test_what_was_given_up_is_counted():
+def test_aborted_rollouts_are_counted():
     batch = [scored(0, (1, 1), 1.0), scored(0, (2, 4), 0.0, stop=False)]
     lost = replace(batch[1], rollout=replace(batch[1].rollout, finish_reason="abort"))
     metrics = rollout_metrics([*batch, lost, lost], max_loops=6, policy_version=5)

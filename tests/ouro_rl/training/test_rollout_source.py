@@ -20,16 +20,24 @@ def rollout(group: int, sample: int) -> Rollout:
     ids = tuple(TOKENIZER(f"\\boxed{{{group + sample}}}")["input_ids"])
     nothing = (0.0,) * len(ids)
     return Rollout(
-        prompt_index=group, sample_index=sample, prompt_ids=(1,), completion_ids=ids, token_logprobs=nothing,
-        depths=(1,) * len(ids), depth_logprobs=nothing, policy_version=0, temperature=1.0, finish_reason="length",
-    )  # fmt: skip
+        prompt_index=group,
+        sample_index=sample,
+        prompt_ids=(1,),
+        completion_ids=ids,
+        token_logprobs=nothing,
+        depths=(1,) * len(ids),
+        depth_logprobs=nothing,
+        policy_version=0,
+        temperature=1.0,
+        finish_reason="length",
+    )
 
 
 ROLLOUTS = [rollout(group, sample) for group in range(3) for sample in range(2)]
 
 
 class Recorder:
-    """A scorer that notes what it is asked, and may wait."""
+    """A scorer that records its calls and can be blocked."""
 
     def __init__(self, any_order: bool, hold: threading.Event | None = None):
         self.any_order, self.hold, self.calls = any_order, hold, []
@@ -43,12 +51,14 @@ class Recorder:
 
 
 @pytest.mark.parametrize(("any_order", "calls"), [(True, ["2", "0", "1"]), (False, ["0", "1", "2"])])
-def test_groups_are_handed_over_when_whole(any_order, calls):
+def test_groups_are_scored_when_complete(any_order, calls):
     scorer = Recorder(any_order)
     with GroupScoring(scorer, TOKENIZER, PROMPTS, 2) as scoring:
         for place in (5, 0, 4, 1):
             scoring.add(place, ROLLOUTS[place])
-        assert comes_true(lambda: len(scorer.calls) == (2 if any_order else 1)), "before the last rollout is there"
+        assert comes_true(lambda: len(scorer.calls) == (2 if any_order else 1)), (
+            "scoring must start before the last rollout has arrived"
+        )
         assert scorer.calls == calls[: 2 if any_order else 1]
         scored = scoring.finish(ROLLOUTS)
     assert scorer.calls == calls
@@ -80,7 +90,7 @@ def test_the_scores_are_those_of_one_batch():
         assert not scorer.any_order
 
 
-def test_what_a_scorer_raises_is_raised():
+def test_errors_of_a_scorer_are_raised():
     with Scorer([RewardSpec("math")]) as scorer:
         prompts = [Prompt(index=0, token_ids=(1,), columns={"question": "?"})]
         with GroupScoring(scorer, TOKENIZER, prompts, 2) as scoring, pytest.raises(UserError, match="`answer`"):

@@ -1,4 +1,4 @@
-"""The trainer's chunked reading of the head against the plain computation: values, gradients, and what it keeps alive."""
+"""Chunked log-probs of the trainer against the plain computation: values, gradients and peak memory."""
 
 import weakref
 
@@ -12,9 +12,12 @@ from ouro_rl.training.token_logprobs import CHUNK_BYTES, ROW_STEP, Completions, 
 from tests.references.tiny_models import random_model
 
 FILTERS = [
-    TokenFilters(), TokenFilters(top_k=5), TokenFilters(top_p=0.8), TokenFilters(min_p=0.1),
+    TokenFilters(),
+    TokenFilters(top_k=5),
+    TokenFilters(top_p=0.8),
+    TokenFilters(min_p=0.1),
     TokenFilters(top_k=9, top_p=0.9, min_p=0.05),
-]  # fmt: skip
+]
 
 
 def batch(rows, vocab=41, hidden=32, filters=UNFILTERED, seed=0, dtype=torch.float32):
@@ -51,7 +54,7 @@ def test_chunks_give_the_plain_values_and_gradients(filters, dtype):
         torch.testing.assert_close(model.lm_head.weight.grad, wanted_head, atol=tolerance, rtol=tolerance)
 
 
-def test_a_row_of_the_head_is_the_same_in_any_company():
+def test_the_head_is_batch_invariant():
     model, states, recorded = batch(200)
     whole, _ = TokenReader(recorded=recorded, temperature=1.0)(model, states)
     for rows in (torch.tensor([7]), torch.arange(3, 90), torch.randperm(200)):
@@ -62,8 +65,10 @@ def test_a_row_of_the_head_is_the_same_in_any_company():
 
 def test_processors_see_each_rows_prefix_in_any_chunks(tmp_path):
     path = tmp_path / "mine.py"
-    path.write_text("def ban_the_last(logits, ids):\n    for row, i in enumerate(ids):\n        logits[row, i[-1]] = -1e9\n"
-                    "        logits[row, 0] = logits[row, 0] + len(i)\n    return logits\n")  # fmt: skip
+    path.write_text(
+        "def ban_the_last(logits, ids):\n    for row, i in enumerate(ids):\n        logits[row, i[-1]] = -1e9\n"
+        "        logits[row, 0] = logits[row, 0] + len(i)\n    return logits\n"
+    )
     filters = TokenFilters(logit_processors=(f"{path}:ban_the_last",))
     completions = Completions(prompts=[[1], [2, 3], [4]], completions=[[5] * 70, [], list(range(6, 36))])
     prefixes = completions.prefixes(0, 100)
@@ -82,7 +87,7 @@ def test_processors_see_each_rows_prefix_in_any_chunks(tmp_path):
 
 
 class LiveBytes(TorchDispatchMode):
-    """Most bytes alive at once in tensors made under this mode, by storage; and the largest single one."""
+    """Peak bytes of live tensors created under this mode, by storage; and the largest single one."""
 
     def __init__(self):
         super().__init__()
@@ -125,11 +130,12 @@ def test_memory_is_that_of_a_chunk(filters):
         peaks[name] = mode.peak, mode.largest
     of_chunk, head = 4 * chunk * vocab, 4 * vocab * 16
     print(
-        f"{filters}: peak {peaks['chunks'][0] / 2**20:.0f} MiB in chunks of {chunk}, {peaks['whole'][0] / 2**20:.0f} MiB whole"
+        f"{filters}: peak {peaks['chunks'][0] / 2**20:.0f} MiB in chunks of {chunk}, "
+        f"{peaks['whole'][0] / 2**20:.0f} MiB whole"
     )
-    assert peaks["chunks"][1] <= of_chunk  # no single tensor beyond a chunk's
+    assert peaks["chunks"][1] <= of_chunk  # no single tensor is larger than a chunk's
     assert peaks["chunks"][0] <= 7 * of_chunk + 4 * head
-    assert peaks["whole"][0] > 3 * 4 * rows * vocab  # what it would be; the measure sees it
+    assert peaks["whole"][0] > 3 * 4 * rows * vocab  # the measurement detects the unchunked peak
 
 
 def test_chunks_are_bounded_in_bytes():

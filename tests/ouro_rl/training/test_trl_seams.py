@@ -1,5 +1,7 @@
-"""What the trainer relies on inside TRL and transformers. When one of these fails after an upgrade, read `ouro_rl/training/trainer.py` again:
-a method that it replaces, or a promise that it stands on, has moved."""
+"""What the trainer relies on inside TRL and transformers.
+
+If one of these fails after an upgrade, re-read `ouro_rl/training/trainer.py`: a method that it replaces, or a behavior
+that it relies on, has changed."""
 
 import inspect
 
@@ -13,22 +15,25 @@ from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 from ouro_rl.training.trainer import OuroGRPOTrainer
 
 
-def test_trl_is_the_version_that_was_read():
-    assert trl.__version__.startswith("1.16."), "read the seams again before raising the pin"
+def test_trl_is_the_version_that_was_reviewed():
+    assert trl.__version__.startswith("1.16."), "re-read the overridden methods before raising the pin"
 
 
-@pytest.mark.parametrize("owner,name,parameters", [
-    (GRPOTrainer, "_generate_and_score_completions", ["self", "inputs"]),
-    (GRPOTrainer, "_compute_loss", ["self", "model", "inputs"]),
-    (GRPOTrainer, "_prepare_inputs", ["self", "generation_batch"]),
-    (GRPOTrainer, "log", ["self", "logs", "start_time"]),
-    (GRPOTrainer, "training_step", ["self", "model", "inputs", "num_items_in_batch"]),
-    (Trainer, "create_optimizer", ["self", "model"]),
-    (Trainer, "_save_checkpoint", ["self", "model", "trial"]),
-    (Trainer, "_load_optimizer_and_scheduler", ["self", "checkpoint"]),
-    (Trainer, "_save_optimizer_and_scheduler", ["self", "output_dir"]),
-    (Trainer, "_save_rng_state", ["self", "output_dir"]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "owner,name,parameters",
+    [
+        (GRPOTrainer, "_generate_and_score_completions", ["self", "inputs"]),
+        (GRPOTrainer, "_compute_loss", ["self", "model", "inputs"]),
+        (GRPOTrainer, "_prepare_inputs", ["self", "generation_batch"]),
+        (GRPOTrainer, "log", ["self", "logs", "start_time"]),
+        (GRPOTrainer, "training_step", ["self", "model", "inputs", "num_items_in_batch"]),
+        (Trainer, "create_optimizer", ["self", "model"]),
+        (Trainer, "_save_checkpoint", ["self", "model", "trial"]),
+        (Trainer, "_load_optimizer_and_scheduler", ["self", "checkpoint"]),
+        (Trainer, "_save_optimizer_and_scheduler", ["self", "output_dir"]),
+        (Trainer, "_save_rng_state", ["self", "output_dir"]),
+    ],
+)
 def test_replaced_methods_are_where_they_were(owner, name, parameters):
     found = list(inspect.signature(getattr(owner, name)).parameters)
     assert found == parameters
@@ -38,7 +43,7 @@ def test_every_override_overrides_something():
     own = {name for name, member in vars(OuroGRPOTrainer).items() if inspect.isfunction(member)}
     ours = {"_publish_weights", "_sample", "_advantages", "_record", "_measure"}
     assert not [name for name in own - ours - {"__init__"} if not hasattr(GRPOTrainer, name)]
-    assert not [name for name in ours if hasattr(GRPOTrainer, name)], "TRL has a method of that name now"
+    assert not [name for name in ours if hasattr(GRPOTrainer, name)], "TRL now has a method of that name"
 
 
 def test_prepare_inputs_generates_once_and_hands_out_slices():
@@ -61,6 +66,6 @@ def test_per_sample_tensors_of_any_rank_survive_shuffle_and_split():
     assert all(part["num_items_in_batch"].item() == 17.0 for part in parts)
 
 
-def test_the_loss_is_divided_by_our_own_normaliser_only():
-    """transformers would divide the loss by the accumulation steps once more unless TRL says that it is scaled."""
+def test_the_loss_is_only_divided_by_our_own_normalizer():
+    """transformers would divide the loss by the accumulation steps again if TRL did not declare it as scaled."""
     assert GRPOTrainer.loss_is_scaled_for_ga is True
