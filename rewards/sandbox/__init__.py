@@ -1,1 +1,1 @@
-"""Runs programs that nobody vouches for. `host` is used from outside; everything under `inside` runs in the sandbox."""
+"""Runs untrusted programs. `host` is the interface from outside; everything under `inside` runs in the sandbox."""

@@ -1,4 +1,4 @@
-"""A sandbox from outside: starting its fork server, asking it for children, talking with them, ending them."""
+"""The sandbox seen from the host: starts its fork server, and starts, talks to and ends its children."""
 
 from __future__ import annotations
 
@@ -18,33 +18,34 @@ from rewards.sandbox.inside import wire
 from rewards.sandbox.inside.confine import Limits
 
 _START_S = 60.0
-"""Seconds for a fork server to come up, or to do as it is told: far more than it takes, however busy the machine."""
+"""Seconds for a fork server to start, or to answer a request: far more than it needs even on a busy machine."""
 _END_S = 5.0
-"""Seconds for a fork server to end by itself."""
+"""Seconds for a fork server to exit by itself."""
 _KILL_S = 5.0
-"""Seconds for what is outside of a fork server that was killed to notice."""
+"""Seconds for the wrapper process to exit after its fork server was killed."""
 
 
 class SandboxError(Exception):
-    """The sandbox failed, not the program in it."""
+    """The sandbox failed, rather than the program in it."""
 
 
 class ChildGone(Exception):
-    """A child ended, or said what none of ours says. The text is for people."""
+    """A child ended or sent an invalid message. The text describes what happened."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """How a rung starts its fork server. `{control}` in an argument stands for the number of the control descriptor."""
+    """How a rung starts its fork server. `{control}` in an argument is replaced by the number of the control file
+    descriptor."""
 
     rung: str
     arguments: tuple[str, ...]
     user_tasks: int
-    """Threads that the user of the children had when the rung was chosen; its limit is counted from there."""
+    """Threads that the children's user already had when the rung was chosen. The children's limit is added to it."""
 
 
 class Child:
-    """One confined process and the channel to it. Used by one thread; `close` it, or leave the `with` block."""
+    """One confined process and the channel to it. Not thread-safe. Call `close`, or use it in a `with` block."""
 
     def __init__(self, sandbox: Sandbox, number: int, channel: socket.socket) -> None:
         self._sandbox, self._number, self._channel = sandbox, number, channel
@@ -55,7 +56,7 @@ class Child:
         self.fd = channel.fileno()
 
     def send(self, message: dict[str, Any], deadline: float) -> None:
-        """Raises wire.NotPlain, TimeoutError or ChildGone. deadline: on time.monotonic's clock."""
+        """Send a message. deadline: on time.monotonic's clock. Raises wire.NotPlain, TimeoutError or ChildGone."""
         data = memoryview(wire.pack(message))
         while data:
             _wait(self.fd, select.POLLOUT, deadline)
@@ -67,28 +68,28 @@ class Child:
                 raise ChildGone("the process ended") from None
 
     def receive(self, deadline: float) -> dict[str, Any]:
-        """The next message. Raises TimeoutError, after which it may be called again, or ChildGone; SandboxError when the
+        """The next message. Raises TimeoutError (after which it can be called again), ChildGone, or SandboxError if the
         child could not be confined."""
         self.wait_until_confined()
         header = wire.HEADER.size
         self._fill(header, deadline)
         size = wire.HEADER.unpack(self._received[:header])[0]
         if size > wire.MAX_MESSAGE:
-            raise ChildGone(f"an answer of {size} bytes")
+            raise ChildGone(f"the process announced an answer of {size} bytes")
         self._fill(header + size, deadline)
         body = bytes(self._received[header:])
         self._received.clear()
         try:
             return wire.unpack(body)
         except ValueError:
-            raise ChildGone("a garbled answer") from None
+            raise ChildGone("the process sent an invalid answer") from None
 
     def processor_s(self) -> float:
-        """Seconds of processor time that the child has had; 0 when it has ended. Raises SandboxError."""
+        """CPU time of the child in seconds; 0 if it has ended. Raises SandboxError."""
         return float(self._sandbox.exchange({"cpu": self._number})["cpu"])
 
     def wait_until_confined(self) -> None:
-        """Take the child's first word, which it says before it has read anything. Raises SandboxError."""
+        """Receive the child's first message, which it sends before it reads anything. Raises SandboxError."""
         if self._confined:
             return
         self._confined = True
@@ -101,7 +102,7 @@ class Child:
             raise SandboxError(f"a child could not be confined: {first.get('failed')}")
 
     def _fill(self, size: int, deadline: float) -> None:
-        """Read until `size` bytes of a message are there."""
+        """Read until `size` bytes of a message have been received."""
         while len(self._received) < size:
             _wait(self.fd, select.POLLIN, deadline)
             try:
@@ -115,8 +116,8 @@ class Child:
             self._received += part
 
     def close(self) -> str:
-        """Kill the process with all that is in it, and wait until it is gone. How it ended, when it had done so by itself;
-        raises SandboxError."""
+        """Kill the process and everything it started, and wait until they have ended. Returns how the process ended if
+        it had already done so by itself, else an empty string. Raises SandboxError."""
         if self._number < 0:
             return ""
         number, self._number = self._number, -1
@@ -135,10 +136,10 @@ class Child:
 
 
 class Sandbox:
-    """A fork server and its children. Starts by itself when first used; used by one thread."""
+    """A fork server and its children. Starts on first use. Not thread-safe."""
 
     def __init__(self, command: Command, limits: Limits) -> None:
-        """limits: of each child; `tasks` is what it may have beyond the user's others."""
+        """limits: limits of each child; `tasks` is added to the threads that the user already has."""
         self._command, self._process = command, None
         self._limits = {**asdict(limits), "tasks": limits.tasks + command.user_tasks}
         self._numbers = itertools.count()
@@ -146,7 +147,7 @@ class Sandbox:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Bring the fork server up, if it is not. Raises SandboxError with the reason in one line."""
+        """Start the fork server unless it is running. Raises SandboxError with the reason in one line."""
         if self._process is not None and self._process.poll() is None:
             return
         self.close()
@@ -178,8 +179,8 @@ class Sandbox:
             os.close(errors_read)
 
     def child(self, role: str, *, files: tuple[int, ...] = ()) -> Child:
-        """A new process, on its way to being confined. role: `candidate` or `judge`; files: descriptors that become its 0
-        and 1. Raises SandboxError."""
+        """Start a new process without waiting until it is confined. role: `candidate` or `judge`. files: file
+        descriptors that become its stdin and stdout. Raises SandboxError."""
         self.start()
         assert self._control is not None
         outer, inner = socket.socketpair()
@@ -191,11 +192,11 @@ class Sandbox:
         except OSError as error:
             outer.close()
             self.close()
-            raise SandboxError(f"the fork server is gone: {error.strerror}") from error
+            raise SandboxError(f"the fork server has ended: {error.strerror}") from error
         return Child(self, number, outer)
 
     def exchange(self, request: dict[str, Any] | None) -> dict[str, Any]:
-        """Ask the fork server, and wait for its answer. Raises SandboxError."""
+        """Send a request to the fork server (None: send nothing) and wait for its answer. Raises SandboxError."""
         if self._control is None:
             raise SandboxError("the sandbox is closed")
         try:
@@ -212,14 +213,14 @@ class Sandbox:
         return json.loads(answer)
 
     def close(self) -> None:
-        """End everything in it. It starts again when it is used again."""
+        """End the fork server and all children. The next use starts them again."""
         control, self._control = self._control, None
         process, self._process = self._process, None
         if control is not None:
             control.close()
         if process is not None:
-            # By itself, from the inside out, so that every process is collected by the one that started it: bubblewrap, killed
-            # first, would leave its child to process 1 of the container, which may collect nothing.
+            # Let the fork server exit first, so that every process is reaped by its parent. If bubblewrap were killed
+            # first, its child would be left to process 1 of the container, which may not reap anything.
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(timeout=_END_S)
             if process.returncode is None:
@@ -246,7 +247,7 @@ def _wait(fd: int, event: int, deadline: float) -> None:
 
 
 def _children(pid: int) -> list[int]:
-    """The processes that a living one has started itself."""
+    """Ids of the direct children of a running process."""
     try:
         with open(f"/proc/{pid}/task/{pid}/children") as file:
             return [int(number) for number in file.read().split()]
@@ -255,7 +256,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _tail(fd: int) -> str:
-    """The last line of what was said on a pipe, without waiting for more."""
+    """The last line written to a pipe so far; does not wait for more."""
     os.set_blocking(fd, False)
     try:
         lines = os.read(fd, 1 << 16).decode(errors="replace").strip().splitlines()
@@ -268,6 +269,6 @@ def _ending(status: int) -> str:
     if os.WIFSIGNALED(status):
         number = os.WTERMSIG(status)
         if number == signal.SIGKILL:
-            return ""  # most likely by ourselves
+            return ""  # most likely killed by us
         return f"killed by {signal.Signals(number).name}"
     return f"exited with status {os.WEXITSTATUS(status)}"

@@ -1,8 +1,8 @@
-"""The ladder of sandboxes: which one this machine allows, tried out and proved before it is used.
+"""The ladder of sandboxes, from strongest to weakest rung. Each rung must pass a self-test on this machine before use.
 
 1. `bubblewrap`: namespaces, no capabilities, an empty read-only file system with a small /tmp, seccomp.
-2. `landlock`: Landlock and seccomp, where user namespaces are forbidden; no /tmp.
-3. none: refuse, unless the user says that the code is safe."""
+2. `landlock`: Landlock and seccomp, for machines that forbid user namespaces; no /tmp.
+3. `none`: no sandbox. Refused unless the user sets `allow_unsafe_code`."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from rewards.sandbox.inside.confine import NOBODY, Limits, landlock_abi
 
 _INSIDE = Path(__file__).parent / "inside"
 _SHOWN_INSIDE = Path("/opt/ouro/inside")
-"""Where the rung `bubblewrap` shows that folder."""
+"""Where that folder is mounted by the rung `bubblewrap`."""
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); from inside.zygote import main; "
     "main(int(sys.argv[2]), sys.argv[3], sys.argv[4:])"
 )
 _DESCRIPTIONS = {
     "bubblewrap": "bubblewrap (own namespaces, no network, no capabilities, read-only, seccomp)",
-    "landlock": "landlock (Landlock ABI {abi} and seccomp: no writing, no network, no processes)",
-    "none": "NONE: model-written code runs as an ordinary process of yours (allow_unsafe_code)",
+    "landlock": "landlock (Landlock ABI {abi} and seccomp: no writes, no network, no new processes)",
+    "none": "NONE: model-written code runs as an ordinary process of your user (allow_unsafe_code)",
 }
 _PROBE = """
 import os, socket, threading
@@ -49,24 +49,26 @@ def probe(folder):
     thread()
     return {
         "run as root": os.getuid() == 0 or os.geteuid() == 0,
-        "make a process": attempt(fork),
-        "make a socket": attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)),
+        "create a process": attempt(fork),
+        "create a socket": attempt(lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM)),
         "signal another process": attempt(lambda: os.kill(os.getppid() or 2, 0)),
         "read /proc": attempt(lambda: open("/proc/self/environ").read()),
         "read /etc": attempt(lambda: open("/etc/passwd").read()),
-        "list a foreign folder": attempt(lambda: os.listdir(folder)),
-        "write outside": attempt(lambda: open("/usr/ouro_probe", "w")) or attempt(lambda: open("/dev/shm/x", "w")),
+        "list a folder of the host": attempt(lambda: os.listdir(folder)),
+        "write outside of /tmp": any(
+            attempt(lambda: open(path, "w")) for path in ("/usr/ouro_probe", "/dev/shm/x")
+        ),
         "see the environment": bool({*os.environ} - {"LC_CTYPE", "PWD"}),
     }
 """
 PROBE_LIMITS = Limits(memory_mb=256, seconds=10, tasks=32, tmp_mb=1)
 _PROBE_S = 60.0
-"""Seconds of wall time for the trial: a rung must not be given up for a worse one because the machine is busy."""
+"""Wall time of the self-test in seconds. Large, since a busy machine must not select a weaker rung."""
 
 
 def choose_rung(*, allow_unsafe_code: bool = False) -> Command:
-    """The best sandbox that this machine allows. Raises UserError with the fix when there is none, unless
-    `allow_unsafe_code`: then the last rung, a plain process."""
+    """The strongest sandbox that this machine allows. If there is none: the last rung, an ordinary process, if
+    `allow_unsafe_code`, else raises UserError with the fix."""
     reasons = []
     for rung in ("bubblewrap", "landlock"):
         reason = unavailable(rung)
@@ -77,26 +79,26 @@ def choose_rung(*, allow_unsafe_code: bool = False) -> Command:
         return command("none")
     raise UserError(
         "reward 'code': this machine has no sandbox for model-written code.\n" + "\n".join(reasons) + "\n"
-        "Install bubblewrap (`make sandbox`, or your package manager) and allow user namespaces, or use a kernel with Landlock "
-        "(>= 5.13). Only in a machine that you can throw away: kwargs: {allow_unsafe_code: true}."
+        "Install bubblewrap (`make sandbox`, or your package manager) and allow user namespaces, or use a kernel with "
+        "Landlock (>= 5.13). Only on a disposable machine, set kwargs: {allow_unsafe_code: true}"
     )
 
 
 def describe(chosen: Command) -> str:
-    """One line for the log."""
+    """A one-line description for the log."""
     return "sandbox: " + _DESCRIPTIONS[chosen.rung].format(abi=landlock_abi())
 
 
 @functools.cache
 def unavailable(rung: str) -> str:
-    """Why this machine cannot offer a rung, in a line; empty when it can. A rung is tried out, not guessed at: a program
-    in it must fail at what it must not do. Takes about 0.3 s, once a process."""
+    """Why this machine cannot provide a rung, in one line; empty if it can. Runs a self-test: a program in the sandbox
+    attempts forbidden actions, which must all fail. Takes about 0.3 s, once per process."""
     if sys.platform != "linux" or not syscalls.supported():
         return f"needs Linux on x86_64 or aarch64 (this is {sys.platform} on {os.uname().machine})"
     if rung == "bubblewrap" and not shutil.which("bwrap"):
         return "bwrap is not installed (`make sandbox`, or `apt-get install bubblewrap`)"
     if rung == "landlock" and not landlock_abi():
-        return "the kernel has no Landlock, or it is switched off"
+        return "the kernel has no Landlock, or it is disabled"
     try:
         with Sandbox(command(rung), PROBE_LIMITS) as sandbox, sandbox.child("candidate") as child:
             deadline = time.monotonic() + _PROBE_S
@@ -129,7 +131,7 @@ def command(rung: str) -> Command:
         return Command(rung=rung, arguments=tuple(arguments), user_tasks=_tasks(NOBODY if as_root else os.getuid()))
     profile = [shutil.which("bwrap") or "bwrap", *_profile(as_root)]
     for path in [*folders, python, str(_SHOWN_INSIDE)]:
-        for parent in reversed(Path(path).parents[:-1]):  # bubblewrap's own would be closed to others
+        for parent in reversed(Path(path).parents[:-1]):  # those that bubblewrap creates are closed to other users
             profile += ["--perms", "0755", "--dir", str(parent)]
     for folder in [*folders, python]:
         profile += ["--ro-bind", folder, folder]
@@ -151,19 +153,19 @@ def command(rung: str) -> Command:
 
 def _profile(as_root: bool) -> list[str]:
     profile = ["--unshare-pid", "--unshare-net", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try"]
-    # As process 1: between itself and the server bubblewrap would put another, whose end it does not wait for.
+    # Run the server as process 1: otherwise bubblewrap inserts a process of its own, and does not wait for it to end.
     profile += ["--as-pid-1", "--die-with-parent", "--new-session", "--clearenv", "--cap-drop", "ALL"]
-    # For the fork server, which makes a process and a mount namespace for every child; the children keep none of these.
+    # The fork server needs these to create a process and a mount namespace per child; the children drop all of them.
     needed = ["CAP_SYS_ADMIN", "CAP_SETPCAP", *(["CAP_SETUID", "CAP_SETGID", "CAP_KILL"] if as_root else [])]
     for capability in needed:
         profile += ["--cap-add", capability]
-    if as_root:  # the launcher has made the user namespace, and forbidden further ones
+    if as_root:  # the launcher has created the user namespace and disabled further ones
         return profile
     return [*profile, "--unshare-user", "--uid", str(NOBODY), "--gid", str(NOBODY), "--disable-userns"]
 
 
 def _read_folders(library: str) -> list[str]:
-    """Folders that an interpreter reads: its library, and those of the system's shared objects."""
+    """Folders that a Python interpreter reads: its standard library and the system's shared libraries."""
     folders = ["/usr/lib", "/usr/lib64", library]
     prefix = os.path.realpath(sys.base_prefix)
     if prefix != "/usr":
@@ -174,7 +176,7 @@ def _read_folders(library: str) -> list[str]:
 
 @functools.cache
 def _package_folders(folders: tuple[str, ...]) -> list[str]:
-    """Where packages are installed in these folders, be it of another interpreter."""
+    """The site-packages and dist-packages folders below these folders, of any interpreter."""
     found = []
     for folder in folders:
         for path, below, _ in os.walk(folder):
@@ -186,9 +188,9 @@ def _package_folders(folders: tuple[str, ...]) -> list[str]:
 
 @functools.cache
 def _without_packages(folders: tuple[str, ...]) -> tuple[list[str], list[str]]:
-    """(what may be read, folders that may only be listed), so that the packages installed in `folders` cannot be read: a rule of
-    Landlock holds for all that is below a folder, so those around packages are named piece by piece. Python lists a folder
-    before it imports from it."""
+    """(readable paths, folders that may only be listed), which leave the packages installed in `folders` unreadable.
+    A Landlock rule covers everything below a folder, so the siblings of a packages folder get one rule each. The
+    folders above it may only be listed, which Python does before it imports from them."""
     packages = _package_folders(folders)
     read: list[str] = []
     listed: list[str] = []
@@ -200,9 +202,8 @@ def _without_packages(folders: tuple[str, ...]) -> tuple[list[str], list[str]]:
             continue
         listed.append(folder)
         for entry in os.scandir(folder):
-            if (
-                entry.is_symlink() or entry.path in packages
-            ):  # a link leads to what has a rule, or to what nobody may read
+            # The target of a link either has a rule of its own or must stay unreadable.
+            if entry.is_symlink() or entry.path in packages:
                 continue
             if entry.is_dir():
                 waiting.append(entry.path)
@@ -212,7 +213,7 @@ def _without_packages(folders: tuple[str, ...]) -> tuple[list[str], list[str]]:
 
 
 def _tasks(uid: int) -> int:
-    """Threads of a user now: the limit on them counts those outside too."""
+    """Number of threads that a user has now. RLIMIT_NPROC counts those outside of the sandbox too."""
     count = 0
     for status in Path("/proc").glob("[0-9]*/status"):
         try:
@@ -225,7 +226,7 @@ def _tasks(uid: int) -> int:
 
 
 def main() -> None:
-    """Print which rungs this machine allows."""
+    """Print which rungs are available on this machine."""
     for rung in ("bubblewrap", "landlock"):
         print(f"{rung}: {unavailable(rung) or 'available'}")
     try:

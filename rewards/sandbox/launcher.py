@@ -1,7 +1,8 @@
-"""Started as root, becomes bubblewrap in a user namespace of its own. Run as a program, before any other code.
+"""Creates a user namespace as root, then executes bubblewrap in it. Run as a standalone program.
 
-A namespace that bubblewrap makes for root maps its one user to root outside: a process in it would own root's files, and no
-limit on a user's processes holds for root. This one has two users, root for the mounts and nobody for the programs."""
+If root starts bubblewrap directly, the only user of its namespace maps to root outside: a process in it would own
+root's files, and process limits do not apply to root. This namespace has two users: root for the mounts, and nobody for
+the programs."""
 
 import ctypes
 import os
@@ -12,12 +13,13 @@ _USERS = "0 0 1\n65534 65534 1\n"
 
 
 def main(command: list[str]) -> None:
-    """Replace this process by `command`, as root of a new user namespace in which no further one can be made."""
+    """Replace this process with `command`, as root of a new user namespace in which no further namespace can be
+    created."""
     made_read, made_write = os.pipe()
     mapped_read, mapped_write = os.pipe()
     own = os.getpid()
     helper = os.fork()
-    if helper == 0:  # stays outside, since only an outsider may map a second user
+    if helper == 0:  # stays outside the namespace, since only a process outside may map a second user
         if os.read(made_read, 1):
             for kind in ("uid_map", "gid_map"):
                 with open(f"/proc/{own}/{kind}", "w") as file:
@@ -29,7 +31,7 @@ def main(command: list[str]) -> None:
     if libc.unshare(CLONE_NEWUSER):
         code = ctypes.get_errno()
         os.close(made_write)
-        sys.exit(f"a user namespace cannot be made: {os.strerror(code)}")
+        sys.exit(f"a user namespace cannot be created: {os.strerror(code)}")
     os.write(made_write, b"1")
     mapped = os.read(mapped_read, 1)
     os.waitpid(helper, 0)

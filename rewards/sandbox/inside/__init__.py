@@ -1,1 +1,1 @@
-"""What runs inside a sandbox: a fork server and what its children do. Needs the standard library alone."""
+"""The code that runs inside a sandbox: the fork server and its children. Needs only the standard library."""

@@ -1,6 +1,7 @@
-"""The driver beside a model's program: calls its functions and sends their values out, or runs it as a script.
+"""Drives a model's program in the same process: calls its functions and sends their values out, or runs it as a script.
 
-Nothing here needs to be safe from the program, which may change all of it: what leaves is data that others compare."""
+The program can tamper with all of this code. That is safe, since only data leaves the process, and the comparison
+happens elsewhere."""
 
 from __future__ import annotations
 
@@ -14,16 +15,16 @@ from typing import Any
 from . import wire
 
 _MESSAGE = 200
-"""Characters of an error that are passed on."""
+"""Maximum length of a reported error message, in characters."""
 
 
 def main(channel: int) -> None:
-    """Load the program that the first message holds, then answer until the host hangs up."""
+    """Load the program in the first message, then answer calls until the host closes the channel."""
     request = wire.receive(channel)
     if request is None:
         return
     module = types.ModuleType("__main__" if request["script"] else "solution")
-    sys.modules[module.__name__] = module  # dataclasses, pickle and typing look a module up by its name
+    sys.modules[module.__name__] = module  # dataclasses, pickle and typing look up a module by its name
     try:
         if request["script"]:
             _open_standard_streams()
@@ -55,8 +56,9 @@ def _answer(channel: int, call: dict[str, Any], names: dict[str, Any]) -> None:
 
 
 def _call(call: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
-    """The value of one call. When that is None, also its arguments as it left them: it may have worked in place. (Of other
-    calls changes are not told: a test may compute what it expects from the very argument that it has passed.)"""
+    """The value of one call. If it is None, also the mutable arguments after the call, since the function may work in
+    place. Other calls do not report changes, since a test may compute the expected value from the argument that it
+    passed."""
     arguments = wire.decode(call["args"])
     keywords = {name: wire.decode(value) for name, value in call["kwargs"].items()}
     if call["name"] not in names:
@@ -75,7 +77,7 @@ def _open_standard_streams() -> None:
 
 
 def _finish() -> None:
-    """What the interpreter does at its end, so that a script may count on it."""
+    """Do what the interpreter does at exit, since scripts may rely on it."""
     threading._shutdown()
     atexit._run_exitfuncs()
     sys.stdout.flush()

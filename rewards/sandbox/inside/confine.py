@@ -1,5 +1,5 @@
-"""How a child of the fork server gives up what it could do, before any foreign code runs in it. No step may be skipped: each
-raises OSError when the kernel refuses it."""
+"""How a child of the fork server gives up its privileges before it runs untrusted code. No step is optional: each
+raises OSError if the kernel refuses it."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ _LANDLOCK_CREATE, _LANDLOCK_ADD, _LANDLOCK_RESTRICT = 444, 445, 446
 _FS_WRITE_FILE, _FS_READ_FILE, _FS_READ_DIR = 1 << 1, 1 << 2, 1 << 3
 _FS_READ, _FS_DEVICE = _FS_READ_FILE | _FS_READ_DIR, _FS_READ_FILE | _FS_WRITE_FILE
 _FS_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15}
-"""Landlock ABI -> how many rights on files it knows; 16 from ABI 5 on."""
+"""Landlock ABI -> number of file access rights that it defines; 16 from ABI 5 on."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What one child may use."""
+    """Resource limits of one child."""
 
     memory_mb: int
     """Address space in MiB."""
     seconds: int
-    """Processor time; the host's wall clock ends a child earlier."""
+    """CPU time. The host's wall-clock deadline normally ends a child earlier."""
     tasks: int
-    """Threads of this user at once: RLIMIT_NPROC."""
+    """Number of concurrent threads of this user: RLIMIT_NPROC."""
     tmp_mb: int
-    """Size of /tmp in MiB, where there is one."""
+    """Size of /tmp in MiB, if there is one, and maximum size of a file."""
 
 
 @functools.cache
@@ -60,12 +60,12 @@ def unshare(flags: int) -> None:
 
 
 def rejoin_own_pid_namespace(pidfd: int) -> None:
-    """Undo `unshare(CLONE_NEWPID)` for the children to come; pidfd is the caller's own."""
+    """Undo `unshare(CLONE_NEWPID)` for future children. pidfd: the caller's own."""
     _check(_libc().syscall(_SETNS[platform.machine()], pidfd, CLONE_NEWPID), "setns")
 
 
 def private_tmp(size_mb: int) -> None:
-    """A new mount namespace with an empty /tmp of limited size, which ends with the process."""
+    """Enter a new mount namespace with an empty /tmp of limited size, which disappears with the process."""
     unshare(CLONE_NEWNS | CLONE_NEWIPC)
     options = f"size={size_mb}m,nr_inodes=4096,mode=0777".encode()
     _check(_libc().mount(b"tmpfs", b"/tmp", b"tmpfs", _MS_NOSUID_NODEV, options), "mount /tmp")
@@ -73,7 +73,7 @@ def private_tmp(size_mb: int) -> None:
 
 
 def set_limits(limits: Limits) -> None:
-    """Limits of the calling process; neither it nor what it becomes can raise them again."""
+    """Limit the calling process permanently: the limits cannot be raised again, even after exec."""
     memory = limits.memory_mb << 20
     for what, limit in (
         (resource.RLIMIT_AS, memory),
@@ -91,12 +91,12 @@ def set_limits(limits: Limits) -> None:
 
 
 def drop_privileges() -> None:
-    """No capabilities, no other groups, and a user that is not root."""
+    """Drop all capabilities and supplementary groups, and change from root to nobody."""
     libc = _libc()
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     for capability in range(64):
         if libc.prctl(_PR_CAPBSET_DROP, capability, 0, 0, 0) < 0:
-            break  # past the last one; or not privileged, and then there is nothing that could be regained
+            break  # past the last capability; or unprivileged, so that no capability could be regained
     libc.prctl(_PR_CAP_AMBIENT, 4, 0, 0, 0)
     if os.geteuid() == 0:
         os.setgroups([])
@@ -107,19 +107,19 @@ def drop_privileges() -> None:
 
 
 def die_with_parent() -> None:
-    """SIGKILL when the parent ends. Set after any change of user, which clears it."""
+    """Be killed when the parent ends. Call it after any change of user, which clears the setting."""
     _check(_libc().prctl(_PR_SET_PDEATHSIG, 9, 0, 0, 0), "pdeathsig")
 
 
 def landlock_abi() -> int:
-    """The kernel's Landlock version; 0 without it."""
+    """The kernel's Landlock ABI version; 0 if there is no Landlock."""
     return max(0, _libc().syscall(_LANDLOCK_CREATE, None, 0, 1))
 
 
 def landlock_rules(read: list[str], listed: list[str]) -> int:
-    """A descriptor for `landlock`. Of these paths, everything under the folders and the single files can be read, and devices
-    written too; under `listed`, folders can be listed; nothing else can be done to any file; no TCP; from ABI 6 on no signals
-    and no abstract sockets out of the sandbox."""
+    """A ruleset descriptor for `landlock`. `read`: files and folders, with everything below them, that can be read;
+    devices can also be written. `listed`: folders that can be listed, with all below them. Every other file access is
+    denied, as is TCP from ABI 4 on; from ABI 6 on also signals and abstract sockets to processes outside."""
     libc, abi = _libc(), landlock_abi()
     _check(abi - 1, "landlock")
     files = (1 << _FS_RIGHTS.get(abi, 16)) - 1
@@ -129,7 +129,7 @@ def landlock_rules(read: list[str], listed: list[str]) -> int:
     for path, only_listed in [*((path, False) for path in read), *((path, True) for path in listed)]:
         try:
             fd = os.open(path, os.O_PATH)
-        except FileNotFoundError:  # gone since it was listed
+        except FileNotFoundError:  # deleted since it was listed
             continue
         mode = os.fstat(fd).st_mode
         rights = _FS_READ if stat.S_ISDIR(mode) else _FS_READ_FILE if stat.S_ISREG(mode) else _FS_DEVICE
@@ -140,7 +140,7 @@ def landlock_rules(read: list[str], listed: list[str]) -> int:
 
 
 def landlock(ruleset: int) -> None:
-    """From here on, what `landlock_rules` says."""
+    """Enforce the ruleset of `landlock_rules` from now on."""
     libc = _libc()
     _check(libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs")
     _check(libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0), "landlock")
@@ -148,11 +148,11 @@ def landlock(ruleset: int) -> None:
 
 
 def warm_up() -> None:
-    """What every child would otherwise do again. In a process namespace of its own a child is process 1."""
+    """Compute once what every child would otherwise compute again."""
     _libc()
-    syscalls.assemble(True, 1)
+    syscalls.assemble(True, 1)  # in a PID namespace of its own, a child is process 1
 
 
 def filter_system_calls(*, writable: bool) -> None:
-    """See `syscalls`."""
+    """Restrict system calls as described in `syscalls`."""
     syscalls.restrict(writable=writable)

@@ -1,7 +1,8 @@
-"""Runs a data set's tests, in a sandbox of their own without the model's program: its functions are stand-ins here, whose
-calls travel through the host into the other sandbox, and whose values come back as plain built-in data.
+"""Runs a data set's tests in a sandbox of their own, without the model's program. The program's functions are replaced
+by stubs, whose calls are forwarded through the host to the program's sandbox, and whose values return as plain
+built-in data.
 
-So the program never sees what is expected, and its values cannot lie about being equal."""
+So the program never sees the expected values, and cannot return objects that lie about equality."""
 
 from __future__ import annotations
 
@@ -12,15 +13,16 @@ from typing import Any
 from . import wire
 
 _NEVER = (AssertionError, StopIteration, StopAsyncIteration, GeneratorExit)
-"""Errors of the program that must not look like the test's own: a StopIteration would end the test's loop as passed."""
+"""Errors of the program that must not look like the test's own. StopIteration, for example, would end a loop of the
+test early, and the test would pass."""
 
 
 class ProgramError(Exception):
-    """The program raised something that is no ordinary built-in error, or gave no answer at all."""
+    """The program raised something other than an ordinary built-in error, or did not answer."""
 
 
 def main(channel: int) -> None:
-    """Run the tests that the first message holds; every result is sent as soon as it is known."""
+    """Run the tests in the first message. Each result is sent as soon as it is known."""
     request = wire.receive(channel)
     if request is None:
         return
@@ -32,7 +34,7 @@ def main(channel: int) -> None:
         wire.send(channel, {"unusable": _describe(error)})
         os._exit(0)
     heard: list[bool] = []
-    names.update((name, _stand_in(channel, function, heard)) for name, function in request["names"].items())
+    names.update((name, _stub(channel, function, heard)) for name, function in request["names"].items())
     names["__record__"] = recorder = _Recorder(channel)
     held: list[bool] = []
     names["__held__"] = held.append
@@ -46,13 +48,13 @@ def main(channel: int) -> None:
         except BaseException as error:  # noqa: BLE001
             problem = _describe(error)
         if not request["recorded"]:
-            recorder(number, problem is None and held and all(held), problem or "no assert held")
+            recorder(number, problem is None and held and all(held), problem or "no assert was reached")
     wire.send(channel, {"end": True, "problem": problem})
     os._exit(0)
 
 
 class _Recorder:
-    """Tells the host how a test came out: at first, and when a later round of a loop turns it."""
+    """Reports the result of each test to the host: the first result, and a later failure of the same test in a loop."""
 
     def __init__(self, channel: int) -> None:
         self._channel = channel
@@ -66,8 +68,8 @@ class _Recorder:
             wire.send(self._channel, {"result": [number, passed, note[:200]]})
 
 
-def _stand_in(channel: int, name: str, heard: list[bool]) -> Any:
-    """A function that asks the program. heard: grows with every value that this test has had from it."""
+def _stub(channel: int, name: str, heard: list[bool]) -> Any:
+    """A function that forwards its calls to the program. heard: gets an element per value that the program returns."""
 
     def call(*arguments: Any, **keywords: Any) -> Any:
         try:
@@ -78,10 +80,10 @@ def _stand_in(channel: int, name: str, heard: list[bool]) -> Any:
             }
             wire.send(channel, message)
         except wire.NotPlain as problem:
-            if isinstance(problem, wire.NotData) or not heard:  # the test's own argument: nobody can pass it
+            if isinstance(problem, wire.NotData) or not heard:  # the test's own argument, which no program could get
                 wire.send(channel, {"unusable": f"an argument of {name}: {problem}"})
                 os._exit(0)
-            # It may be the program's own value that comes back: that is no reason to leave the program unscored.
+            # The argument may contain the program's own value, so the program must not go unscored.
             raise ProgramError(f"an argument of {name}: {problem}") from None
         answer = wire.receive(channel)
         if answer is None:
@@ -94,7 +96,7 @@ def _stand_in(channel: int, name: str, heard: list[bool]) -> Any:
                 _update(arguments[index], wire.decode(state))
             return wire.decode(answer["ok"])
         except (ValueError, TypeError, KeyError, IndexError) as problem:
-            raise ProgramError(f"not a value: {problem}") from None
+            raise ProgramError(f"invalid value: {problem}") from None
 
     call.__name__ = name
     return call
@@ -105,14 +107,14 @@ def _error(kind: str, message: str) -> Exception:
     ordinary = isinstance(error, type) and issubclass(error, Exception) and not issubclass(error, _NEVER)
     try:
         return error(message) if ordinary else ProgramError(f"{kind}: {message}")  # type: ignore[misc]
-    except TypeError:  # UnicodeDecodeError and its like want more than a text
+    except TypeError:  # some errors, such as UnicodeDecodeError, take more than a message
         return ProgramError(f"{kind}: {message}")
 
 
 def _update(argument: Any, state: Any) -> None:
-    """Make an argument what the program's copy of it became."""
+    """Apply the changes of the program's copy to an argument. Raises ValueError."""
     if type(argument) is not type(state):
-        raise ValueError("another type")
+        raise ValueError("an argument changed its type")
     if isinstance(argument, list | bytearray):
         argument[:] = state
     elif isinstance(argument, dict | set):

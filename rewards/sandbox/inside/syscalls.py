@@ -1,8 +1,8 @@
-"""The seccomp filter: a list of what a Python program needs, everything else fails with EPERM.
+"""The seccomp filter: an allowlist of the system calls that a Python program needs. All others fail with EPERM.
 
-Not on it, so impossible for the program in a sandbox: new processes and programs (fork, vfork, clone without CLONE_THREAD,
-execve), sockets other than pairs of streams, signals to others, ptrace and its kin, namespaces, mounts, io_uring, bpf, keys, System V
-IPC, memfd, priorities, and every system call that a newer kernel may add."""
+Not on the list, so impossible in the sandbox: new processes and programs (fork, vfork, clone without CLONE_THREAD,
+execve), sockets other than stream socket pairs, signals to other processes, ptrace and the like, namespaces, mounts,
+io_uring, bpf, keys, System V IPC, memfd, priorities, and every system call that a newer kernel may add."""
 
 from __future__ import annotations
 
@@ -47,14 +47,15 @@ _LIMITED = """
 """
 
 _MACHINES = {"x86_64": (1, 0xC000003E), "aarch64": (2, 0xC00000B7)}
-"""Machine -> column of its numbers, and its AUDIT_ARCH."""
+"""Machine -> (column of its system call numbers, its AUDIT_ARCH)."""
 _CLONE_THREAD = 0x10000
 _FCNTL = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1032)
-"""Duplicate, descriptor and status flags, record locks. Not: owners and signals (they reach other processes), pipe sizes."""
+"""Duplicates, descriptor and status flags, record locks. Excluded: owners and signals, which reach other processes, and
+pipe sizes."""
 _IOCTL = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)
-"""Is it a terminal, how large, how much to read; blocking or not; close-on-exec."""
+"""Terminal attributes and size, number of readable bytes, nonblocking mode, close-on-exec."""
 _PAIRS = (1, 1 | 0x800, 1 | 0x80000, 1 | 0x80800)
-"""Streams. A datagram socket of a pair could also send to any socket whose path or name it knows."""
+"""Stream sockets only: a datagram socket of a pair could send to any socket whose path or name it knows."""
 _LOAD, _JUMP_EQUAL, _JUMP_BITS, _RETURN = 0x20, 0x15, 0x45, 0x06
 _ALLOW, _ERRNO, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 _NUMBER, _ARCH, _ARGUMENTS = 0, 4, 16
@@ -64,13 +65,13 @@ _SECCOMP = {"x86_64": 317, "aarch64": 277}
 
 
 def supported() -> bool:
-    """Whether the numbers of this machine are known."""
+    """Whether the system call numbers of this machine are known."""
     return platform.machine() in _MACHINES
 
 
 def restrict(*, writable: bool) -> None:
-    """Bind the calling process and all its threads, for good. writable: it may change files where mounts let it.
-    Raises OSError."""
+    """Restrict the calling process permanently. writable: allow system calls that change files; the mounts decide
+    which files. Raises OSError."""
     program = assemble(writable, os.getpid())
     libc = ctypes.CDLL(None, use_errno=True)
     buffer = ctypes.create_string_buffer(program, len(program))
@@ -83,7 +84,7 @@ def restrict(*, writable: bool) -> None:
 
 @functools.lru_cache(maxsize=4)
 def assemble(writable: bool, own_pid: int) -> bytes:
-    """The filter's program for this machine."""
+    """The filter's BPF program for this machine."""
     column, arch = _MACHINES[platform.machine()]
     limited = _numbers(_LIMITED, column)
     program = [
@@ -94,7 +95,7 @@ def assemble(writable: bool, own_pid: int) -> bytes:
     ]
     for number in [*_numbers(_READING, column).values(), *(_numbers(_WRITING, column).values() if writable else ())]:
         program += [_step(_JUMP_EQUAL, number, 0, 1), _step(_RETURN, _ALLOW)]
-    # glibc tries clone3, whose flags a filter cannot see, and falls back to clone when there is none.
+    # A filter cannot see the flags of clone3. glibc tries it first, and falls back to clone on ENOSYS.
     program += [_step(_JUMP_EQUAL, limited["clone3"], 0, 1), _step(_RETURN, _ERRNO | errno.ENOSYS)]
     program += _when(limited["clone"], 0, [_step(_JUMP_BITS, _CLONE_THREAD, 0, 1), _step(_RETURN, _ALLOW)])
     program += _when(limited["kill"], 0, _equal(own_pid))
@@ -116,7 +117,7 @@ def _step(code: int, k: int, if_true: int = 0, if_false: int = 0) -> bytes:
 
 
 def _when(number: int, argument: int, checks: list[bytes]) -> list[bytes]:
-    """For one system call: its argument's low half decides. All of these are ints in the kernel, which looks at no more."""
+    """Steps for one system call, decided by the low 32 bits of an argument: the kernel reads all of these as ints."""
     body = [_step(_LOAD, _ARGUMENTS + 8 * argument), *checks, _step(_RETURN, _ERRNO | errno.EPERM)]
     return [_step(_JUMP_EQUAL, number, 0, len(body)), *body]
 

@@ -1,6 +1,6 @@
-"""Messages between host and sandbox: a length, then JSON; and Python values as JSON that keeps their exact types.
+"""Messages between host and sandbox (a length, then JSON), and an encoding of Python values as JSON that keeps types.
 
-The reader trusts nobody: it makes built-in objects only, of limited size and depth, whatever the bytes say."""
+The reader trusts no input: whatever the bytes, it creates only built-in objects of limited size and depth."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from typing import Any
 
 HEADER = struct.Struct(">I")
 MAX_MESSAGE = 1 << 22
-"""Bytes of one message. A larger value is refused where it is made, and not believed where it is read."""
+"""Maximum size of a message in bytes. The sender refuses a larger value, and the reader rejects a larger size."""
 _MAX_DEPTH = 60
 _MAX_ITEMS = 500_000
 _PLAIN_INT = 1 << 53
 
 
 class NotPlain(Exception):
-    """A value that cannot travel: too large, or too deep."""
+    """A value that cannot be encoded: too large, or nested too deeply."""
 
 
 class NotData(NotPlain):
-    """A value that is no data, where only data may travel."""
+    """A value that is not plain data, where only plain data is allowed."""
 
 
 class Opaque:
-    """Stands for a value that is no data (a match, a function): it equals nothing, and is true or false as that was."""
+    """Placeholder for a value that is not plain data (a match, a function). Equals only itself, and has the truth value
+    of the original."""
 
     def __init__(self, kind: str, truth: bool) -> None:
         self._kind, self._truth = kind, truth
@@ -39,14 +40,14 @@ class Opaque:
         return self._truth
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"a {self._kind} of the program is no data: a test can use no {name} of it")
+        raise AttributeError(f"a {self._kind} of the program is not plain data: a test cannot use its {name}")
 
     def __repr__(self) -> str:
         return f"<{self._kind}>"
 
 
 def pack(message: dict[str, Any]) -> bytes:
-    """A message as bytes. Raises NotPlain when it is too large."""
+    """A message as bytes. Raises NotPlain if it is too large."""
     body = json.dumps(message, separators=(",", ":")).encode("ascii")
     if len(body) > MAX_MESSAGE:
         raise NotPlain(f"the value is larger than {MAX_MESSAGE} bytes")
@@ -54,7 +55,7 @@ def pack(message: dict[str, Any]) -> bytes:
 
 
 def unpack(body: bytes) -> dict[str, Any]:
-    """The message in a body. Raises ValueError for anything that is none."""
+    """The message in a body. Raises ValueError if the body is not a message."""
     try:
         message = json.loads(body)
     except RecursionError:
@@ -65,14 +66,14 @@ def unpack(body: bytes) -> dict[str, Any]:
 
 
 def send(fd: int, message: dict[str, Any]) -> None:
-    """Write a message to a blocking descriptor. Raises NotPlain, with nothing written, when it is too large."""
+    """Write a message to a blocking descriptor. Raises NotPlain, with nothing written, if it is too large."""
     data = memoryview(pack(message))
     while data:
         data = data[os.write(fd, data) :]
 
 
 def receive(fd: int) -> dict[str, Any] | None:
-    """The next message of a trusted host, from a blocking descriptor; None at its end."""
+    """The next message from the trusted host, read from a blocking descriptor; None at end of file."""
     header = _read(fd, HEADER.size)
     return unpack(_read(fd, HEADER.unpack(header)[0])) if header else None
 
@@ -88,12 +89,12 @@ def _read(fd: int, size: int) -> bytes:
 
 
 # --- values ------------------------------------------------------------------------------------------------------------
-# Text, bool, None, lists, usual ints and finite floats are themselves; everything else is {tag: content}.
+# Strings, bools, None, lists, ints below 2**53 and finite floats stay as they are; other values become {tag: content}.
 
 
 def encode(value: Any, *, opaque: bool = True) -> Any:
-    """A value as JSON. Subclasses of built-in types lose what their class adds. opaque: what is no data becomes an Opaque.
-    Raises NotPlain."""
+    """A value as JSON. An instance of a subclass of a built-in type is encoded as the built-in type. opaque: encode
+    values that are not plain data as Opaque instead of raising NotData. Raises NotPlain."""
     return _Encoder(opaque).encode(value, 0)
 
 
@@ -122,12 +123,12 @@ class _Encoder:
             return {"d": self._pairs(dict.items(value), depth)}
         if kind is type({}.items()):
             return {"di": self._pairs(value, depth)}
-        if isinstance(value, collections.abc.Iterator):  # a generator, map, zip: what a test can do is to go through it
+        if isinstance(value, collections.abc.Iterator):  # a generator, map or zip, which a test can only iterate over
             return {"it": [self.encode(element, depth + 1) for element in value]}
         if not self.opaque:
             if kind is Opaque:
-                raise NotPlain(f"{value!r} of the program is no data")
-            raise NotData(f"a value of type {kind.__name__} is no data")
+                raise NotPlain(f"{value!r} of the program is not plain data")
+            raise NotData(f"a value of type {kind.__name__} is not plain data")
         return {"o": [kind.__name__[:100], bool(value)]}
 
     def _pairs(self, items: Any, depth: int) -> list[list[Any]]:
@@ -186,11 +187,11 @@ _CONTAINERS: tuple[tuple[type, str | None, Any], ...] = (
 
 
 def decode(data: Any) -> Any:
-    """The value that `encode` was given, in built-in types. Raises ValueError for anything that `encode` does not make."""
+    """The inverse of `encode`, in built-in types. Raises ValueError for anything that `encode` does not produce."""
     try:
         return _decode(data, 0)
     except (TypeError, KeyError, IndexError, ArithmeticError, RecursionError) as error:
-        raise ValueError(f"not a value: {error}") from None
+        raise ValueError(f"not an encoded value: {error}") from None
 
 
 def _decode(data: Any, depth: int) -> Any:
@@ -201,7 +202,7 @@ def _decode(data: Any, depth: int) -> Any:
     if type(data) is list:
         return [_decode(part, depth + 1) for part in data]
     if type(data) is not dict or len(data) != 1:
-        raise ValueError("not a value")
+        raise ValueError("not an encoded value")
     [(tag, content)] = data.items()
     if tag in _DECODERS_PAIRS:
         return _DECODERS_PAIRS[tag](
@@ -213,14 +214,14 @@ def _decode(data: Any, depth: int) -> Any:
         return Opaque(*content)
     if tag in _DECODERS_TEXT:
         if type(content) is not str:
-            raise ValueError("not a value")
+            raise ValueError("not an encoded value")
         return _DECODERS_TEXT[tag](content)
     raise ValueError(f"unknown tag {tag!r:.20}")
 
 
 def _list(content: Any) -> list[Any]:
     if type(content) is not list:
-        raise ValueError("not a value")
+        raise ValueError("not an encoded value")
     return content
 
 

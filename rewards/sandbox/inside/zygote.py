@@ -1,7 +1,8 @@
-"""The fork server inside a sandbox. It runs no foreign code and holds no secrets: it only starts and ends children.
+"""The fork server inside a sandbox. It runs no untrusted code and holds no secrets: it only starts and ends children.
 
-Every program gets a child of its own, which gives up all privileges before it receives anything. With `bubblewrap` each child
-also is process 1 of its own process namespace: it sees and reaches no other process, and its end takes everything along."""
+Every program gets a child process of its own, which drops all privileges before it receives anything. With
+`bubblewrap`, each child is also process 1 of its own PID namespace: it can neither see nor reach other processes, and
+everything it started ends with it."""
 
 from __future__ import annotations
 
@@ -19,30 +20,29 @@ import time
 from . import candidate, confine, judge, wire
 
 ROLES = {"candidate": candidate.main, "judge": judge.main}
-_PRELOADED = """abc array base64 bisect collections.abc contextlib copy cmath dataclasses datetime decimal enum fractions functools
-    hashlib heapq inspect io itertools json keyword locale math numbers operator pprint queue random re statistics string
-    struct sys textwrap threading time types typing unicodedata zlib"""
-
-
+_PRELOADED = """abc array base64 bisect collections.abc contextlib copy cmath dataclasses datetime decimal enum
+    fractions functools hashlib heapq inspect io itertools json keyword locale math numbers operator pprint queue random
+    re statistics string struct sys textwrap threading time types typing unicodedata zlib"""
+"""Modules imported once here, so that children need not import them again."""
 _RULES = 220
-"""Number of the descriptor of the rules on files; above those that `_place_descriptors` uses."""
+"""File descriptor of the Landlock ruleset; above those that `_place_descriptors` uses."""
 
 
 def main(control_fd: int, rung: str, paths: list[str]) -> None:
-    """Serve on the control socket until the host closes it. rung: `bubblewrap`, `landlock` or `none`. paths: what children may
-    read, and after `--` the folders that they may only list; for the rung `landlock`."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the host's to handle
+    """Serve on the control socket until the host closes it. rung: `bubblewrap`, `landlock` or `none`. paths (for
+    `landlock`): paths that children may read, then `--`, then folders that they may only list."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the host handles Ctrl-C
     for name in _PRELOADED.split():
-        with contextlib.suppress(ImportError):  # some builds lack zlib or so
+        with contextlib.suppress(ImportError):  # some Python builds lack modules such as zlib
             importlib.import_module(name)
     if rung == "bubblewrap":
         _own_pid_namespace()
     else:
         confine.die_with_parent()
-    if rung == "landlock":  # once for all children
+    if rung == "landlock":  # the ruleset is shared by all children
         split = paths.index("--")
         rules = confine.landlock_rules(paths[:split], paths[split + 1 :])
-        control_fd = os.dup(control_fd)  # its number is the host's choice, and may be that one
+        control_fd = os.dup(control_fd)  # the host chose its number, which may equal _RULES
         os.dup2(rules, _RULES, inheritable=False)
         os.close(rules)
     server = _Server(control_fd, rung)
@@ -53,7 +53,8 @@ def main(control_fd: int, rung: str, paths: list[str]) -> None:
 
 
 def _own_pid_namespace() -> None:
-    """Go on as process 1 of a namespace that belongs to our own user namespace: only then may we return to it."""
+    """Continue as process 1 of a PID namespace owned by our own user namespace, since only such a namespace can be
+    rejoined."""
     confine.unshare(confine.CLONE_NEWPID)
     if child := os.fork():
         os.waitpid(child, 0)
@@ -72,7 +73,7 @@ class _Server:
         self._reply({"ready": True})
         while True:
             data, fds, _, _ = socket.recv_fds(self._control, 1 << 16, 4)
-            if not data:  # the host is gone
+            if not data:  # the host has closed the socket
                 for number in list(self._children):
                     self._end(number)
                 os._exit(0)
@@ -100,15 +101,15 @@ class _Server:
         self._children[request["start"]] = pid  # type: ignore[index]
 
     def _processor_time(self, number: int) -> float:
-        """Seconds that a child has had, all threads together; its clock is read by number, as clock_getcpuclockid(3) does."""
+        """CPU time of a child and all its threads in seconds. Computes the clock id as clock_getcpuclockid(3) does."""
         try:
             return time.clock_gettime((~self._children[number] << 3) | 2)
         except OSError:  # it has ended
             return 0.0
 
     def _end(self, number: int) -> int:
-        """Kill a child with all that is in it; how it ended, as `os.waitpid` says."""
-        pid = self._children.pop(number)  # not reaped before this, so that the number is still its own
+        """Kill a child and everything it started. Returns its exit status as `os.waitpid` does."""
+        pid = self._children.pop(number)  # not reaped yet, so the id has not been reused
         if self._rung == "none":
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
@@ -118,12 +119,13 @@ class _Server:
 
 
 def _child(rung: str, request: dict[str, object], fds: list[int]) -> None:
-    """The life of a child: confined, then its role. Its channel is the first descriptor, always number 3 in the child."""
+    """Run a child: confine it, then play its role. Its channel is the first descriptor, always number 3 in the
+    child."""
     try:
         channel = _place_descriptors(rung, fds)
         try:
             _confine(rung, confine.Limits(**request["limits"]))  # type: ignore[arg-type]
-        except Exception as error:  # noqa: BLE001 - told to the host, which starts no program then
+        except Exception as error:  # noqa: BLE001 - reported to the host, which then starts no program
             wire.send(channel, {"failed": f"{type(error).__name__}: {error}"})
             os._exit(1)
         wire.send(channel, {"ready": True})
@@ -139,7 +141,7 @@ def _place_descriptors(rung: str, fds: list[int]) -> int:
         os.dup2(null, target)
     for target, fd in zip((3, 0, 1), high, strict=False):
         os.dup2(fd, target)
-    if rung == "landlock":  # closed when they have come into force
+    if rung == "landlock":  # keep the ruleset, which is closed once it is enforced
         os.closerange(4, _RULES)
         os.closerange(_RULES + 1, 1 << 16)
     else:
@@ -163,7 +165,7 @@ def _confine(rung: str, limits: confine.Limits) -> None:
         confine.landlock(_RULES)
         if os.access(library, os.R_OK):
             os.close(held)
-        else:  # it lies in a folder of root's: there is a way past that, by descriptor
+        else:  # it is below a folder that only root may enter: reach it through the open descriptor instead
             _move_library(library, f"/proc/self/fd/{held}")
     confine.set_limits(limits)
     if rung != "none":
@@ -171,7 +173,7 @@ def _confine(rung: str, limits: confine.Limits) -> None:
 
 
 def _move_library(old: str, new: str) -> None:
-    """Let imports look elsewhere for what they looked for in `old`."""
+    """Make imports look in `new` for the modules they looked for in `old`."""
     for paths in [sys.path, *(vars(module).get("__path__") for module in list(sys.modules.values()))]:
         if isinstance(paths, list):
             paths[:] = [new + path.removeprefix(old) if path.startswith(old) else path for path in paths]

@@ -236,13 +236,13 @@ def test_a_test_passes_only_by_an_assert_that_held(code, test, good, bad):
 
 def test_tests_that_need_more_than_data_say_so(code):
     passing = verdict(code, "def apply(f, x): return f(x)", ["assert apply(lambda x: x, 1) == 1"])
-    assert (passing.status, passing.value) == ("gold_unparsable", None) and "no data" in passing.detail
+    assert (passing.status, passing.value) == ("gold_unparsable", None) and "not plain data" in passing.detail
     for evade in ("return len", "return 'x' * 3_000_000", "return [0] * 400_000"):  # unscored is not to be had
         program = f"def f(x, y=0):\n    {evade}"
         assert verdict(code, program, ["assert f(f(1), f(1)) == 2"]).value == 0.0
     assert verdict(code, GOOD, ["assert triple([0] * 1_000_000)"]).status == "gold_unparsable"
     using = verdict(code, "class Stack:\n    def top(self): return 1", ["assert Stack().top() == 1"])
-    assert using.value == 0.0 and "a Stack of the program is no data" in using.detail
+    assert using.value == 0.0 and "a Stack of the program is not plain data" in using.detail
     assert (
         verdict(code, "import re\ndef f(x): return re.match('a', x)", ["assert f('a')", "assert not f('b')"]).value
         == 1.0

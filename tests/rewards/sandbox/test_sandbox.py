@@ -1,4 +1,5 @@
-"""Attacks on every rung of the sandbox that this machine allows: none succeeds, nothing is left, the next item is unharmed."""
+"""Attacks on every sandbox rung that this machine allows: none succeeds, nothing is left behind, and the next item is
+unaffected."""
 
 import contextlib
 import os
@@ -49,8 +50,8 @@ def folder(tmp_path):
 
 
 def ask(sandbox: Sandbox, program: str, function: str, *arguments, seconds: float = HANG_S):
-    """The value that a program's function returns in a new child, for which it has `seconds`; ("error", ...) when it raised or
-    ended."""
+    """The value that a program's function returns within `seconds` in a new child; ("error", ...) if it raised, ended
+    or timed out."""
     deadline = time.monotonic() + HANG_S
     with sandbox.child("candidate") as child:
         try:
@@ -70,7 +71,7 @@ def mounts() -> int:
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_attack_fails_and_the_next_item_is_unharmed(sandbox, folder, name):
+def test_attack_fails_and_the_next_item_is_unaffected(sandbox, folder, name):
     before, mounted = processes(), mounts()
     program = ATTACKS[name].replace("THREAD_CEILING", str(LIMITS.tasks + sandbox._command.user_tasks))
     got = ask(sandbox, program, "attack", str(folder))
@@ -82,14 +83,14 @@ def test_attack_fails_and_the_next_item_is_unharmed(sandbox, folder, name):
 
 
 @pytest.mark.parametrize("name", ENDINGS)
-def test_nothing_is_left_of_a_program_that_will_not_end(sandbox, folder, name):
+def test_nothing_is_left_of_a_program_that_does_not_end(sandbox, folder, name):
     before = processes()
     assert ask(sandbox, ENDINGS[name], "attack", str(folder), seconds=0.5)[0] == "error"
     assert processes() <= before
     assert ask(sandbox, "def double(x): return 2 * x", "double", 21) == 42
 
 
-def test_programs_do_not_see_one_another(sandbox):
+def test_programs_do_not_see_each_other(sandbox):
     leave = "import builtins, json, os, sys\njson.dumps = builtins.len = None\nsys.modules['mark'] = 1\n"
     leave += "try: open('/tmp/mark', 'w').write('x')\nexcept OSError: pass\n"
     with sandbox.child("candidate") as other:
@@ -97,7 +98,8 @@ def test_programs_do_not_see_one_another(sandbox):
         other.send({"nonce": "1", "program": leave + "def f(): pass", "script": False}, deadline)
         with pytest.raises(ChildGone):  # it has broken its own driver
             other.receive(deadline)
-        look = "import os, sys, json\ndef f():\n    json.dumps(len('')); return os.path.exists('/tmp/mark') or 'mark' in sys.modules"
+        look = "import os, sys, json\ndef f():\n    json.dumps(len(''))\n"
+        look += "    return os.path.exists('/tmp/mark') or 'mark' in sys.modules"
         assert ask(sandbox, look, "f") is False
 
 
@@ -119,7 +121,8 @@ def test_no_installed_package_can_be_imported_or_read(sandbox):
     program = """
 import os, sys
 def f(site):
-    tops = {"/usr/lib/python3", "/usr/local/lib", sys.base_prefix, *sys.path}  # the library may lie where only a descriptor leads
+    # sys.path may hold paths through a file descriptor, where the library cannot be reached by its own path.
+    tops = {"/usr/lib/python3", "/usr/local/lib", sys.base_prefix, *sys.path}
     folders = {site} | {path for top in tops for path, *_ in os.walk(top) if path.endswith("-packages")}
     sys.path += folders
     read = written = 0
@@ -139,12 +142,13 @@ def f(site):
     assert ask(sandbox, program, "f", site) == (0, 0, False)
 
 
-def test_the_library_beside_packages_can_be_read(sandbox):
+def test_the_standard_library_next_to_packages_can_be_read(sandbox):
     program = """
 import importlib, os, pkgutil
 def f():
     failed = []
-    for name in ("colorsys", "json.tool", "email.mime.text", "ctypes.util", "sqlite3", "lzma", "encodings.idna", "zoneinfo", "curses"):
+    for name in ("colorsys", "json.tool", "email.mime.text", "ctypes.util", "sqlite3", "lzma", "encodings.idna",
+                 "zoneinfo", "curses"):
         try: importlib.import_module(name)
         except ImportError as error: failed.append(f"{name}: {error}")
     return failed, len([*pkgutil.iter_modules()]) > 100
@@ -152,15 +156,15 @@ def f():
     assert ask(sandbox, program, "f") == ([], True)
 
 
-def test_the_library_cannot_be_written(sandbox):
-    """Be it the user's own, and its files named one by one."""
+def test_the_standard_library_cannot_be_written(sandbox):
+    """Even if it belongs to the user, and if there is a rule for each of its files."""
     program = "import os\ndef f():\n    try: return bool(open(os.__file__, 'r+'))\n    except OSError: return False"
     assert ask(sandbox, program, "f") is False
 
 
 @pytest.mark.parametrize("rung", RUNGS)
 def test_a_program_has_its_channel_and_nothing_else_open(rung):
-    """Whatever number the host's own descriptors have, such as one that the server uses."""
+    """Even if a descriptor of the host has a number that the fork server uses."""
     needs(rung)
     program = """
 import os
@@ -175,12 +179,11 @@ def f():
         number = 0
         while number < 222:
             stack.callback(os.close, number := os.open("/dev/null", os.O_RDONLY))
-            if number > 216:  # the server's own is 220
+            if number > 216:  # the server uses 220
                 with Sandbox(ladder.command(rung), LIMITS) as sandbox:
                     found = ask(sandbox, program, "f")
-                    assert [one for one in found if one not in range(4)] in ([], [4]), (
-                        found
-                    )  # 4: the library's, where it is hidden
+                    beyond = [one for one in found if one not in range(4)]
+                    assert beyond in ([], [4]), found  # 4: the library's, if its folder is inaccessible
 
 
 def test_a_small_tmp_of_its_own():
@@ -210,7 +213,7 @@ def test_a_server_that_dies_is_noticed_and_replaced(rung):
     with Sandbox(ladder.command(rung), LIMITS) as sandbox:
         sandbox.start()
         for pid in processes() - before:
-            with contextlib.suppress(ProcessLookupError):  # gone with another
+            with contextlib.suppress(ProcessLookupError):  # it ended with its parent
                 os.kill(pid, signal.SIGKILL)
         assert comes_true(lambda: sandbox._process.poll() is not None)
         with pytest.raises(SandboxError):
@@ -276,8 +279,8 @@ def test_a_broken_bubblewrap_is_an_unavailable_rung(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("rung", [*RUNGS, "none"])
-def test_no_ended_process_is_left_for_process_1_to_collect(rung):
-    """The host takes the place of process 1 here: what nobody else collects would stay below it for ever."""
+def test_no_zombie_is_left_for_process_1_to_reap(rung):
+    """The host takes the role of process 1 here: a process that is not reaped by its parent stays its child."""
     if rung != "none" and (reason := ladder.unavailable(rung)):
         pytest.skip(f"NOT TESTED, rung {rung}: {reason}")
     code = f"""
