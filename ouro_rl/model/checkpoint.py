@@ -1,4 +1,4 @@
-"""Loading a policy: model and tokenizer, with clear errors. One way for training, evaluation and the rollout engines."""
+"""Loading a policy, model and tokenizer, with clear errors; used by training, evaluation and the rollout engines."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from ouro_rl.model.tokenizer import load_tokenizer
 def load_policy(path: str, dtype: torch.dtype) -> tuple[OuroForCausalLM, Any]:
     """Model (on the CPU, in evaluation mode) and tokenizer of a folder or hub id, weights converted to `dtype`.
 
-    The special token ids of model and tokenizer agree afterwards. Raises UserError for a checkpoint that is not there, is no
-    Ouro, or whose tensors do not fit its config (naming the tensor and both shapes). Never runs a checkpoint's own code.
-    """
+    The model's special token ids are set to the tokenizer's. Raises UserError if the checkpoint does not exist, is not
+    an Ouro model, or has tensors that do not match its config (naming the tensor and both shapes). Never runs a
+    checkpoint's own code."""
     config = load_model_config(path)
     tokenizer = load_tokenizer(path)
     if len(tokenizer) > config.vocab_size:
         raise UserError(
-            f"model {path}: the tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size} (vocab_size);\n"
-            "  copy the tokenizer that belongs to the model into its folder"
+            f"model {path}: the tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size} "
+            "(vocab_size);\n  copy the model's own tokenizer into its folder"
         )
     with _quiet_if_local(path):
         try:
@@ -48,7 +48,7 @@ def load_policy(path: str, dtype: torch.dtype) -> tuple[OuroForCausalLM, Any]:
 
 
 def load_model_config(path: str) -> OuroConfig:
-    """The checkpoint's config. UserError when there is none, or when it is not an Ouro's."""
+    """The checkpoint's config. Raises UserError if it is missing or not that of an Ouro model."""
     try:
         config = AutoConfig.from_pretrained(path, trust_remote_code=False)
     except (OSError, ValueError, TypeError, StrictDataclassError) as error:
@@ -60,7 +60,7 @@ def load_model_config(path: str) -> OuroConfig:
 
 @contextmanager
 def _quiet_if_local(path: str) -> Iterator[None]:
-    """Reading a local file takes seconds and needs no progress bar; a download does."""
+    """Hide the progress bar for local files, which load in seconds; keep it for downloads."""
     shown = transformers_logging.is_progress_bar_enabled()
     if is_local(path):
         transformers_logging.disable_progress_bar()

@@ -1,4 +1,4 @@
-"""Is a checkpoint's folder whole? Read from file names and headers alone: no torch, so that a mistake is told at once."""
+"""Checks that a checkpoint folder is complete, from file names and headers only: fast, without torch."""
 
 from __future__ import annotations
 
@@ -13,11 +13,13 @@ from ouro_rl.core.hub import check_on_hub
 from ouro_rl.core.paths import is_local
 
 _LONGEST_HEADER = 100 * 2**20
-"""Bytes; the safetensors format allows no more."""
+"""Bytes: the limit of the safetensors format."""
 
 
 def check_model(path: str, *, key: str) -> None:
-    """A local checkpoint is whole: config, weights of the shapes that it says, tokenizer. A hub id is one of the hub's."""
+    """Raise UserError unless `path` is a complete local checkpoint (config, weights, tokenizer) or a valid hub id.
+
+    `key` is the config key that errors name."""
     if not is_local(path):
         check_on_hub(path, "model", key)
         return
@@ -27,11 +29,12 @@ def check_model(path: str, *, key: str) -> None:
             f"{key} {path}: no such folder; give the folder of a checkpoint, or a hub id such as ByteDance/Ouro-1.4B"
         )
     if not folder.is_dir():
-        raise UserError(f"{key} {path}: is a file; give the folder that it stands in")
+        raise UserError(f"{key} {path}: is a file; give the folder that contains it")
     config = _read_json(folder / "config.json", f"{key} {path}", "the folder of a checkpoint has one")
     if config.get("model_type") != "ouro":
         raise UserError(
-            f"{key} {path}: model_type is {config.get('model_type')!r} in config.json; only `ouro` models have loops to train"
+            f"{key} {path}: model_type is {config.get('model_type')!r} in config.json; "
+            "only `ouro` models have loops to train"
         )
     weights = weight_files(folder, f"{key} {path}")
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.json")):
@@ -41,7 +44,7 @@ def check_model(path: str, *, key: str) -> None:
 
 
 def weight_files(folder: Path, name: str) -> list[Path]:
-    """The files that hold the weights. UserError when there are none, or when one of several is missing."""
+    """The weight files of a checkpoint. Raises UserError if there are none or if a part of several is missing."""
     for pattern in ("model.safetensors", "pytorch_model.bin"):
         if (folder / pattern).exists():
             return [folder / pattern]
@@ -64,7 +67,7 @@ def weight_files(folder: Path, name: str) -> list[Path]:
 
 
 def expected_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
-    """Tensor shapes by published name that a config.json asks for. KeyError when a size is not in it."""
+    """Tensor shapes by published name, according to a config.json. Raises KeyError if it lacks a size."""
     hidden, middle, vocab = config["hidden_size"], config["intermediate_size"], config["vocab_size"]
     heads = config["num_attention_heads"]
     head = config.get("head_dim") or hidden // heads
@@ -94,11 +97,11 @@ def _check_shapes(folder: Path, config: dict[str, Any], weights: list[Path], nam
     try:
         expected = expected_shapes(config)
     except KeyError as error:
-        raise UserError(f"{name}: config.json has no {error}; copy the config that belongs to these weights") from None
+        raise UserError(f"{name}: config.json has no {error}; copy the config of these weights") from None
     except (TypeError, ZeroDivisionError, ValueError) as error:
         raise UserError(
-            f"{name}: config.json has a size that is no whole number from 1 ({error});\n"
-            "  copy the config that belongs to these weights"
+            f"{name}: config.json has a size that is not a positive integer ({error});\n"
+            "  copy the config of these weights"
         ) from None
     found: dict[str, tuple[int, ...]] = {}
     for file in weights:
@@ -110,26 +113,28 @@ def _check_shapes(folder: Path, config: dict[str, Any], weights: list[Path], nam
 def refuse_misfit(
     name: str, wrong: dict[str, tuple[tuple[int, ...], tuple[int, ...]]], missing: Iterable[str], surplus: Iterable[str]
 ) -> None:
-    """UserError unless every tensor has its place. `wrong` is by name: (shape in the weights, shape that the config asks for)."""
-    # A tied head and the fixed frequencies of RoPE may be stored, but nobody needs them.
+    """Raise UserError unless the weights match the config.
+
+    `wrong` by name: (shape in the weights, shape in the config)."""
+    # A tied head and the fixed frequencies of RoPE may be stored, but are not needed.
     surplus = [tensor for tensor in surplus if not tensor.endswith((".inv_freq", "lm_head.weight"))]
     problem = ""
     if wrong:
         tensor, (found, expected) = min(wrong.items())
-        problem = f"{tensor} has shape {list(found)}, the config asks for {list(expected)}"
+        problem = f"{tensor} has shape {list(found)}, the config expects {list(expected)}"
     elif missing := sorted(missing):
         problem = f"{missing[0]} is missing" + (f", and {len(missing) - 1} more" if len(missing) > 1 else "")
     elif surplus:
-        problem = f"the config has no place for {min(surplus)}"
+        problem = f"the config does not expect {min(surplus)}"
         problem += f", and {len(surplus) - 1} more" if len(surplus) > 1 else ""
     if problem:
         raise UserError(
-            f"{name}: the weights do not fit config.json:\n  {problem};\n  copy the config that belongs to these weights"
+            f"{name}: the weights do not match config.json:\n  {problem};\n  copy the config of these weights"
         )
 
 
 def _safetensors_shapes(file: Path, name: str) -> dict[str, tuple[int, ...]]:
-    """Shapes by tensor name, from the file's header alone: 8 bytes of length, then JSON."""
+    """Shapes by tensor name, from the header of the file: 8 bytes of length, then JSON."""
     try:
         with file.open("rb") as stream:
             (length,) = struct.unpack("<Q", stream.read(8))
@@ -138,11 +143,11 @@ def _safetensors_shapes(file: Path, name: str) -> dict[str, tuple[int, ...]]:
             header = json.loads(stream.read(length))
         ends = [entry["data_offsets"][1] for tensor, entry in header.items() if tensor != "__metadata__"]
         if file.stat().st_size < 8 + length + max(ends, default=0):
-            raise ValueError("its data end too early")
+            raise ValueError("its data is truncated")
         return {tensor: tuple(entry["shape"]) for tensor, entry in header.items() if tensor != "__metadata__"}
     except (struct.error, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(
-            f"{name}: {file.name} is no safetensors file, or was cut short; copy or download it again"
+            f"{name}: {file.name} is not a safetensors file, or is truncated; copy or download it again"
         ) from None
 
 
@@ -156,5 +161,5 @@ def _read_json(path: Path, name: str, why: str) -> dict[str, Any]:
             f"{name}: {path.name} cannot be read ({' '.join(str(error).split())}); copy or download it again"
         ) from None
     if not isinstance(value, dict):
-        raise UserError(f"{name}: {path.name} is no JSON object; copy or download it again")
+        raise UserError(f"{name}: {path.name} is not a JSON object; copy or download it again")
     return value

@@ -10,8 +10,8 @@ from transformers import PreTrainedConfig
 class OuroConfig(PreTrainedConfig):
     """Shape of a looped language model. Defaults are those of ByteDance/Ouro-1.4B.
 
-    `total_ut_steps` is the number of loops T; `early_exit_threshold` is the published code's default Q-exit level (1 = full depth).
-    Raises ValueError where the shape cannot be built (heads that do not divide, scaled RoPE, sliding windows)."""
+    `total_ut_steps` is the number of loops T; `early_exit_threshold` is the published code's default Q-exit threshold
+    (1: full depth). Raises ValueError for unsupported values (indivisible heads, scaled RoPE, sliding window)."""
 
     model_type = "ouro"
     keys_to_ignore_at_inference = ["cache", "past_key_values"]
@@ -53,11 +53,13 @@ class OuroConfig(PreTrainedConfig):
                 f"num_key_value_heads ({self.num_key_value_heads})"
             )
         if self.head_dim % 2:
-            raise ValueError(f"head_dim must be even, not {self.head_dim}: rotary embedding turns pairs of numbers")
+            raise ValueError(
+                f"head_dim must be even, not {self.head_dim}: rotary embedding rotates pairs of dimensions"
+            )
         if self.rope_scaling is not None:
             raise ValueError("rope_scaling is not supported: published Ouro checkpoints use plain RoPE")
         if self.use_sliding_window:
-            raise ValueError("use_sliding_window is not supported: published Ouro checkpoints attend to everything")
+            raise ValueError("use_sliding_window is not supported: published Ouro checkpoints use full attention")
         if self.total_ut_steps < 1:
             raise ValueError(f"total_ut_steps must be at least 1, not {self.total_ut_steps}")
         self.layer_types = ["full_attention"] * self.num_hidden_layers

@@ -1,7 +1,7 @@
-"""All layers in one call of the kernels, where they have that: for rollouts, which take no gradients.
+"""All layers in one kernel call, if the kernels provide it: for rollouts, which need no gradients.
 
-What lies between the single calls (Python, small tensors, threads that wait for each other) took 16 % of a pass at 64 rows, and 30 % at 16
-(the benchmark's model, 2 cores). The bits are the same."""
+The overhead between separate calls (Python, small tensors, threads waiting for each other) was 16 % of a forward pass
+at 64 rows and 30 % at 16 (the benchmark's model, 2 cores). Results are bitwise equal."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ if TYPE_CHECKING:
 
 
 class LayerStack:
-    """The stack of `model`'s layers and final norm, at the last version of the weights, for rows of `dtype`. Weights may change or be
-    replaced (what was packed of the old ones goes with the next `current`), but not modules."""
+    """The fused stack of `model`'s layers and final norm, for rows of `dtype`, kept up to date with the weights.
+
+    Weights may change or be replaced (`current` then packs the new ones and drops the old), but modules may not."""
 
     def __init__(self, model: OuroModel, ops: KernelOps, dtype: torch.dtype):
         self.model, self.ops, self.dtype = model, ops, dtype
         self.modules = [module for layer in model.layers for module in (*matrices(layer), *norms(layer))] + [model.norm]
         self._version: tuple = ()
         self._references = [weakref.ref(module.weight) for module in self.modules]
-        """Another tensor may have got a dead one's place, and look like the same version."""
+        """A new tensor may have a freed tensor's address and so look like the same version."""
         self._stack: Stack | None = None
         self._is_refused = False
-        """The kernels have none for this precision, whatever the weights."""
+        """True when the kernels have no stack for this precision."""
 
     def current(self) -> Stack | None:
-        """None where the kernels have no such thing."""
+        """The stack for the current weights; None if the kernels have none."""
         if self._is_refused:
             return None
         weights = [module.weight for module in self.modules]
         version = version_of(weights)
         if self._version != version or not refer_to(self._references, weights):
-            self._stack = None  # before there is another: it holds packed weights
+            self._stack = None  # freed before a new one is made: it holds packed weights
             self._stack = self._make()
             self._is_refused = self._stack is None
             self._version, self._references = version, [weakref.ref(weight) for weight in weights]
@@ -59,20 +60,33 @@ class LayerStack:
             )
         config = self.model.config
         return self.ops.kernels.stack(
-            layers, self.model.norm.weight, config.rms_norm_eps, self.dtype,
-            heads=config.num_attention_heads, scaling=attention.scaling,
-        )  # fmt: skip
+            layers,
+            self.model.norm.weight,
+            config.rms_norm_eps,
+            self.dtype,
+            heads=config.num_attention_heads,
+            scaling=attention.scaling,
+        )
 
 
 def matrices(layer: OuroDecoderLayer) -> tuple[torch.nn.Linear, ...]:
     attention, mlp = layer.self_attn, layer.mlp
     return (
-        attention.q_proj, attention.k_proj, attention.v_proj, attention.o_proj, mlp.gate_proj, mlp.up_proj, mlp.down_proj,
-    )  # fmt: skip
+        attention.q_proj,
+        attention.k_proj,
+        attention.v_proj,
+        attention.o_proj,
+        mlp.gate_proj,
+        mlp.up_proj,
+        mlp.down_proj,
+    )
 
 
 def norms(layer: OuroDecoderLayer) -> tuple[torch.nn.Module, ...]:
-    """In the order in which a row meets them."""
+    """The norms of a layer in the order of the forward pass."""
     return (
-        layer.input_layernorm, layer.input_layernorm_2, layer.post_attention_layernorm, layer.post_attention_layernorm_2,
-    )  # fmt: skip
+        layer.input_layernorm,
+        layer.input_layernorm_2,
+        layer.post_attention_layernorm,
+        layer.post_attention_layernorm_2,
+    )

@@ -1,9 +1,9 @@
-"""One transformer layer of Ouro, written once for every use of it.
+"""One transformer layer of Ouro, shared by all its users.
 
-A layer does not know where keys and values live: it is handed `attend`, which takes the projected q, k, v and gives back the
-mixed values. The dense model, the trainer's replay and the rollout engine differ in that function alone, so they cannot
-drift apart. Leading axes are free: [batch, sequence, ...] in the model, [rows, ...] in the engine.
-"""
+A layer does not know where keys and values are stored: the caller passes `attend`, which takes the projected q, k, v
+and returns the attention output. The dense model, the trainer's replay and the rollout engine differ only in that
+function, so they cannot drift apart. Leading axes are free: [batch, sequence, ...] in the model, [rows, ...] in the
+engine."""
 
 from __future__ import annotations
 
@@ -19,27 +19,28 @@ from ouro_rl.kernels.ops import TORCH_OPS, Ops, Rope
 from ouro_rl.model.configuration_ouro import OuroConfig
 
 Attend = Callable[..., tuple[Tensor, Any]]
-"""(attention module, q [..., heads, dim], k, v [..., kv heads, dim], *extra) -> (mixed [..., heads, dim], anything)."""
+"""(attention module, q [..., heads, dim], k, v [..., kv heads, dim], *extra) -> (output like q, anything)."""
 
 
 def in_tiles(rows: Tensor, ops: Ops) -> Tensor:
-    """[n, ...] with zero rows put behind up to a multiple of `ops.tile`: what is left over would go through other code, and a row
-    would depend on its company."""
+    """[n, ...] padded with zero rows to a multiple of `ops.tile`: a remainder would take another code path, and rows
+    would not be batch-invariant."""
     missing = -len(rows) % ops.tile
     return torch.cat([rows, rows.new_zeros(missing, *rows.shape[1:])]) if missing else rows
 
 
 class OuroLinear(nn.Linear):
-    """A matrix that computes in the precision of what comes in, whatever its own: fp32 master weights train a bf16 forward that
-    is, bit for bit, that of the bf16 weights which the rollout workers hold. (Autocast would keep the residual stream in fp32:
-    its log-probs are five times as far from the workers'.)"""
+    """A linear layer that computes in the precision of its input, independent of the precision of its weight.
+
+    With fp32 master weights, a bf16 forward is bitwise equal to that of the rollout workers' bf16 weights. (Autocast
+    would keep the residual stream in fp32, which makes the log-prob gap to the workers five times as large.)"""
 
     def forward(self, hidden: Tensor) -> Tensor:
         return F.linear(hidden, self.weight.to(hidden.dtype))
 
 
 class OuroRMSNorm(nn.Module):
-    """x / rms(x) * weight, the mean of squares taken in fp32."""
+    """x / rms(x) * weight, with the mean of squares in fp32."""
 
     def __init__(self, hidden_size: int, eps: float):
         super().__init__()
@@ -63,7 +64,7 @@ class OuroMLP(nn.Module):
 
 
 class OuroAttention(nn.Module):
-    """The four projections. The attributes below the projections are what transformers' attention functions read."""
+    """The four projections; transformers' attention functions read the attributes below them."""
 
     def __init__(self, config: OuroConfig, layer_idx: int):
         super().__init__()
@@ -81,7 +82,7 @@ class OuroAttention(nn.Module):
         self.is_causal = True
 
     def project(self, hidden: Tensor, rope: Rope, ops: Ops) -> tuple[Tensor, Tensor, Tensor]:
-        """[..., hidden] -> q [..., heads, dim], k and v [..., kv heads, dim], q and k rotated."""
+        """[..., hidden] -> q [..., heads, dim], k and v [..., kv heads, dim], with RoPE applied to q and k."""
         shape = (*hidden.shape[:-1], -1, self.head_dim)
         q, k, v = (part.view(shape) for part in ops.linear(hidden, self.q_proj, self.k_proj, self.v_proj))
         return ops.rotate(q, rope), ops.rotate(k, rope), v
@@ -102,7 +103,7 @@ class OuroDecoderLayer(GradientCheckpointingLayer):
     def forward(
         self, hidden: Tensor, rope: Rope, attend: Attend, *extra: Tensor | None, ops: Ops = TORCH_OPS
     ) -> tuple[Tensor, Any]:
-        """One layer over `hidden` [..., hidden]; `extra` goes to `attend` and what it returns beside the values comes back."""
+        """One layer over `hidden` [..., hidden] -> (output, second result of `attend`); `attend` gets `extra`."""
         q, k, v = self.self_attn.project(self.input_layernorm(hidden, ops), rope, ops)
         mixed, kept = attend(self.self_attn, q, k, v, *extra)
         (mixed,) = ops.linear(mixed.flatten(-2), self.self_attn.o_proj)
@@ -112,7 +113,7 @@ class OuroDecoderLayer(GradientCheckpointingLayer):
 
 
 class OuroRotaryEmbedding(nn.Module):
-    """Angles by position, the same in every loop."""
+    """RoPE angles by position, the same in every loop."""
 
     def __init__(self, config: OuroConfig):
         super().__init__()

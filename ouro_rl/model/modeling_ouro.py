@@ -1,9 +1,8 @@
-"""Ouro on transformers 5: one stack of layers applied T times, with an exit gate read after every loop.
+"""Ouro on transformers 5: one stack of layers applied T times, with an exit gate after every loop.
 
-The final norm is applied at every loop; the normed state is at once the input of the next loop, of the gate and of the head.
-`generate()` and a plain forward run a fixed number of loops for every token (the reference semantics). Depth that varies by
-token lives in the rollout engine; its replay is `forward(depths=...)`.
-"""
+The final norm is applied after every loop; the normed state is the input of the next loop, of the gate and of the head.
+`generate()` and a plain forward run a fixed number of loops for every token (the reference semantics). The rollout
+engine implements per-token depth; `forward(depths=...)` replays it."""
 
 from __future__ import annotations
 
@@ -29,15 +28,15 @@ from ouro_rl.model.replay import LoopedParts, replay
 from ouro_rl.model.transformers_seams import CACHE_NAMES, given_cache, model_output, named
 
 GATE_PARAMETERS = ("early_exit_gate.weight", "early_exit_gate.bias")
-"""How the names of the exit gate's parameters end, whatever wraps the model. The MLPs' `gate_proj` are not gates."""
+"""Suffixes of the exit gate's parameter names, also for a wrapped model. The MLPs' `gate_proj` are not exit gates."""
 
 
 @model_output
 class OuroModelOutput(ModelOutput):
-    """States of a forward; T is the number of loops that were run."""
+    """States of a forward pass; T is the number of loops that ran."""
 
     last_hidden_state: Tensor | None = None
-    """[B, S, hidden]: after the last loop, or at each token's own depth when depths were given."""
+    """[B, S, hidden]: after the last loop, or at each token's depth if depths were given."""
     cache: Cache | None = None
     loop_states: tuple[Tensor, ...] | None = None
     """T tensors [B, S, hidden], the normed state after each loop; None in a replay."""
@@ -47,12 +46,12 @@ class OuroModelOutput(ModelOutput):
 
 @model_output
 class OuroCausalLMOutput(ModelOutput):
-    """`OuroModelOutput` with logits [B, kept, vocab] of `last_hidden_state`, and the loss when labels were given."""
+    """`OuroModelOutput` plus logits [B, kept, vocab] of `last_hidden_state`, and the loss if labels were given."""
 
     loss: Tensor | None = None
     logits: Tensor | None = None
     reading: Any = None
-    """What `read_head` gave, in place of logits."""
+    """The result of `read_head`, which replaces logits."""
     cache: Cache | None = None
     loop_states: tuple[Tensor, ...] | None = None
     gate_logits: Tensor | None = None
@@ -79,20 +78,21 @@ class OuroModel(OuroPreTrainedModel):
         self.rotary_emb = OuroRotaryEmbedding(config)
         self.gradient_checkpointing = False
         self.compute_dtype: torch.dtype | None = None
-        """Precision of the forward when it is not that of the weights (a trainer's master weights are fp32)."""
+        """Precision of the forward pass if it differs from the weights' (a trainer's master weights are fp32)."""
         self.exact = True
-        """Whether a row's result may not depend on its company, so that workers and replay agree to the bit. See `KernelOps`."""
+        """Whether rows are computed batch-invariantly, so that workers and replay agree bitwise; see `KernelOps`."""
         self.torch_ops = torch_ops(config)
         self._row_ops: dict[tuple, tuple[Ops, str]] = {}
         self.post_init()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Of copies and pickles: packed weights are this object's own, and a copy makes its own."""
+        """For copies and pickles: packed weights belong to this object, and a copy packs its own."""
         return self.__dict__ | {"_row_ops": {}}
 
     def row_ops(self, dtype: torch.dtype) -> tuple[Ops, str]:
-        """How single rows [n, hidden] of this precision are computed, by the rollout workers and by a replay, and a line that says
-        why. The same object at every call: it keeps packed weights."""
+        """The operations that rollout workers and a replay use for rows [n, hidden] of this precision, and why.
+
+        Every call returns the same object, which keeps packed weights."""
         device = self.embed_tokens.weight.device
         key = device, dtype, self.exact
         if key not in self._row_ops:
@@ -100,7 +100,7 @@ class OuroModel(OuroPreTrainedModel):
         return self._row_ops[key]
 
     def gate_logits(self, states: Tensor, ops: Ops = TORCH_OPS) -> Tensor:
-        """z with lambda = sigmoid(z), in fp32 whatever the weights are. [..., hidden] -> [...]."""
+        """Gate logits z with lambda = sigmoid(z), always in fp32. [..., hidden] -> [...]."""
         gate = self.early_exit_gate
         return ops.product(states.float(), gate.weight).squeeze(-1) + gate.bias.float()
 
@@ -119,9 +119,11 @@ class OuroModel(OuroPreTrainedModel):
         cache: Cache | None = None,
         **kwargs,
     ) -> OuroModelOutput:
-        """`num_loops` fixes the loops of every token (default: the config's); `depths` [B, S] replays a depth for each token, of
-        `num_loops` at most, under `kv_rule`, with `owners` [B, S] where rows share their beginning (see `replay`). The cache may be given and
-        is returned as `cache` and as `past_key_values`."""
+        """Run `num_loops` loops for every token (default: the config's), or replay the depths of each token.
+
+        `depths` [B, S], at most `num_loops` each, are replayed under `kv_rule`; `owners` [B, S] marks shared prefixes
+        (see `replay`). The cache can be passed, and is returned, as `cache` or as `past_key_values`. Raises ValueError
+        for arguments that exclude each other."""
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("give exactly one of input_ids and inputs_embeds")
         embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
@@ -130,7 +132,7 @@ class OuroModel(OuroPreTrainedModel):
         cache = given_cache(cache, past_key_values)
         if depths is not None:
             if cache is not None or use_cache:
-                raise ValueError("a replay (depths=...) runs whole sequences: it takes and gives no cache")
+                raise ValueError("a replay (depths=...) runs whole sequences: it neither takes nor returns a cache")
             return self._replay(embeds, position_ids, depths, owners, loops, kv_rule)
 
         use_cache = self.config.use_cache if use_cache is None else use_cache
@@ -200,7 +202,7 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
         self.post_init()
 
     def row_logits(self, states: Tensor) -> Tensor:
-        """Head of single rows [n, hidden] -> [n, vocab]: a row does not depend on its company (see `OuroModel.row_ops`)."""
+        """Batch-invariant logits of rows: [n, hidden] -> [n, vocab] (see `OuroModel.row_ops`)."""
         ops, _ = self.model.row_ops(states.dtype)
         return ops.product(in_tiles(states, ops), self.lm_head.weight)[: len(states)]
 
@@ -222,9 +224,11 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
         cache: Cache | None = None,
         **kwargs,
     ) -> OuroCausalLMOutput:
-        """See `OuroModel.forward`. `labels` gives the next-token loss of the last loop; training of all loops is in
-        `ouro_rl.warmstart.run`. `read_head` is called with this model and the kept states [n, hidden] in place of computing logits: for who
-        needs a few numbers of each row and not the whole vocabulary (`ouro_rl.training.token_logprobs`)."""
+        """See `OuroModel.forward`.
+
+        With `labels`, the loss is the next-token loss of the last loop; `ouro_rl.warmstart.run` trains all loops.
+        `read_head`, called with this model and the kept states [n, hidden], replaces the logits: for callers that need
+        a few numbers per row and not the whole vocabulary (`ouro_rl.training.token_logprobs`)."""
         output = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -254,18 +258,21 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
 
 
 def positions_of(attention_mask: Tensor) -> Tensor:
-    """Position of each token among the real ones of its row [B, S]; 0 at padding, on whichever side it is."""
+    """Position of each token among the real tokens of its row, [B, S]; 0 at padding (left or right)."""
     return (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
 
 
 def looped_cache(cache: Cache | None, slots: int) -> Cache:
-    """A dynamic cache with one slot for every (loop, layer): slot = loop * layers + layer. `generate()` hands over one that
-    has a slot for every layer only; it is widened in place."""
+    """A dynamic cache with one slot for every (loop, layer): slot = loop * layers + layer.
+
+    `generate()` passes a cache with one slot per layer only; it is extended in place. Other caches are a ValueError."""
     if cache is None:
         return DynamicCache()
     if cache.layer_class_to_replicate is None:
         if not all(type(layer) is DynamicLayer for layer in cache.layers):
-            raise ValueError("Ouro keeps a cache for every loop: use a DynamicCache (cache_implementation='dynamic')")
+            raise ValueError(
+                "Ouro has cache entries for every loop: use a DynamicCache (cache_implementation='dynamic')"
+            )
         cache.layers.extend(DynamicLayer() for _ in range(slots - len(cache.layers)))
     return cache
 
@@ -273,7 +280,7 @@ def looped_cache(cache: Cache | None, slots: int) -> Cache:
 def attend_dense(
     module, q: Tensor, k: Tensor, v: Tensor, *, mask, cache: Cache | None, loop: int
 ) -> tuple[Tensor, None]:
-    """Attention over whole sequences; q, k, v [B, S, heads, dim]. Each loop reads the keys and values of its own loop."""
+    """Attention over whole sequences; q, k, v [B, S, heads, dim]. Each loop has keys and values of its own."""
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     if cache is not None:
         k, v = cache.update(k, v, loop * module.config.num_hidden_layers + module.layer_idx)

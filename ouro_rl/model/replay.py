@@ -1,11 +1,11 @@
-"""Replay: one parallel forward that reproduces a sequential adaptive generation exactly.
+"""Replay: one parallel forward pass that exactly reproduces a sequential generation with per-token depths.
 
-Under each KV rule (`ouro_rl.core.kv_rule`) the states of loop t depend on loops <= t alone. `last_exited`: at loop t, tokens with
-d_j < t keep their state, keys and values, and are read as they are. `full`: all tokens run all loops, and the state at a token's
-depth is picked. `skip`: at loop t only the tokens with d_j >= t are read.
+Under each KV rule (`ouro_rl.core.kv_rule`) the states of loop t depend only on loops <= t. `last_exited`: at loop t,
+tokens with d_j < t keep their last state, keys and values, and others attend to those. `full`: all tokens run all
+loops, and the state at a token's depth is selected. `skip`: at loop t only tokens with d_j >= t are attended to.
 
-States, keys and values are kept packed: one row a token, without padding, a beginning that sequences share once. Only the rows that
-run a loop are put through the layers' projections and MLPs there, so most of the work follows the mean depth.
+States, keys and values are packed: one row per token, without padding, and a shared prefix only once. Only the rows
+that run a loop pass through the layers' projections and MLPs, so most of the work is proportional to the mean depth.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ouro_rl.model.layers import OuroDecoderLayer, OuroRMSNorm, OuroRotaryEmbedd
 
 @dataclass(frozen=True, kw_only=True)
 class LoopedParts:
-    """What one loop runs: the parts of a model, and the operations that compute them."""
+    """What one loop runs: parts of a model, and the operations that compute them."""
 
     layers: Sequence[OuroDecoderLayer]
     norm: OuroRMSNorm
@@ -48,12 +48,13 @@ def replay(
     max_loops: int,
     rule: KVRule = KVRule.LAST_EXITED,
 ) -> tuple[Tensor, Tensor]:
-    """Run every token to its recorded depth, of at most `max_loops`.
+    """Run every token to its recorded depth, which is at most `max_loops`.
 
-    `embeds` [B, S, hidden], `position_ids` [B, S], `depths` [B, S] with `NO_DEPTH` at padding (on either side). `owners` int64 [B, S]:
-    the flat place whose computation stands for this one (its own, unless rows begin with the same tokens at the same depths).
-    Returns the state at each token's depth [B, S, hidden] (zeros at padding) and gate logits [max_loops, B, S] (0 where a token did
-    not run that loop)."""
+    `embeds` [B, S, hidden], `position_ids` [B, S], `depths` [B, S] with `NO_DEPTH` at padding (on either side).
+    `owners` int64 [B, S]: the flat index at which each position is computed (its own, unless rows have a shared prefix,
+    with the same tokens at the same depths). Returns the state at each token's depth [B, S, hidden] (zeros at padding)
+    and gate logits [max_loops, B, S] (0 where a token did not run that loop). Raises ValueError for a depth above
+    `max_loops`."""
     batch, length, _ = embeds.shape
     if depths.numel() and int(depths.max()) > max_loops:
         raise ValueError(f"a depth of {int(depths.max())} cannot be replayed with max_loops {max_loops}")
@@ -78,7 +79,7 @@ def replay(
         attend = partial(
             attend_frozen, rows=rows, layout=layout, paged=paged_rows(kernels, rows, layout), kernels=kernels
         )
-        tiled = in_tiles(rows, ops)  # what fills the last tile is computed and dropped
+        tiled = in_tiles(rows, ops)  # the padding of the last tile is computed and dropped
         rows_rope = (rope[0][tiled], rope[1][tiled])
         hidden = states[tiled]
         for index, layer in enumerate(parts.layers):
@@ -91,19 +92,19 @@ def replay(
             leaving = (leaves[rows] == loop).nonzero().squeeze(1)
             chosen = chosen.index_copy(0, rows[leaving], hidden[leaving])
         gates = gates.index_put((torch.tensor(loop - 1), rows), gate)
-    if not rule.runs_all_loops:  # a token's state stays as it left
+    if not rule.runs_all_loops:  # a token keeps the state it exited with
         chosen = states
     return packing.unpack(chosen).view(embeds.shape), packing.unpack(gates.T).T.reshape(max_loops, batch, length)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Packing:
-    """Where the tokens of a [B, S] batch are computed: n rows, in the order of their flat places."""
+    """Where the tokens of a [B, S] batch are computed: n rows, in the order of their flat indices."""
 
     places: Tensor
-    """int64 [n]: the flat place of each row."""
+    """int64 [n]: the flat index of each row."""
     rows: Tensor
-    """int64 [B * S]: the row that stands for each flat place; any at padding."""
+    """int64 [B * S]: the row that computes each flat index; arbitrary at padding."""
     valid: Tensor
     """bool [B * S]: False at padding."""
 
@@ -126,22 +127,23 @@ def pack(valid: Tensor, owners: Tensor | None) -> Packing:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Which tokens of a [B, S] batch are read, and where they lie: the same in every layer, and in every loop unless the KV rule
-    leaves gaps."""
+    """Which tokens of a [B, S] batch are attended to, and where they are stored.
+
+    The same in every layer, and in every loop unless the KV rule leaves gaps."""
 
     mask: Tensor | None
-    """bool [B, 1, S, S]: who reads whom; where torch's own attention needs it."""
+    """bool [B, 1, S, S]: the attention mask, if torch's attention is used."""
     pages: Tensor
-    """int64 [B, S]: the rows where each sequence's tokens are computed, in order, without those that are not read."""
+    """int64 [B, S], the block table: the rows of each sequence's tokens that are attended to, in order."""
     lines: Tensor
-    """int64 [n]: the sequence of a row, its line of `pages`."""
+    """int64 [n]: the sequence of each row, which is its row of `pages`."""
     contexts: Tensor
-    """int64 [n]: how many entries of its line a row reads, its own included."""
+    """int64 [n]: how many entries of that row of `pages` it attends to, its own included."""
     packing: Packing
 
 
 def lay_out(present: Tensor, packing: Packing, *, masked: bool) -> Layout:
-    """The layout when the tokens `present` (bool [B, S]) are read."""
+    """The layout if the tokens `present` (bool [B, S]) are attended to; `masked`: with a mask for torch."""
     contexts = present.long().cumsum(1).flatten()
     return Layout(
         mask=replay_mask(present) if masked else None,
@@ -153,14 +155,15 @@ def lay_out(present: Tensor, packing: Packing, *, masked: bool) -> Layout:
 
 
 def paged_rows(kernels: RowKernels | None, rows: Tensor, layout: Layout) -> Any:
-    """The attention of `rows` [n], as the kernels want it."""
+    """The attention plan of `rows` [m] for the kernels; None without kernels."""
     if kernels is None:
         return None
     return kernels.plan_rows(layout.pages, layout.lines[rows], layout.contexts[rows])
 
 
 def replay_mask(valid: Tensor) -> Tensor:
-    """Causal attention to the present positions [B, S] -> bool [B, 1, S, S]. The others attend to themselves too: no empty softmax."""
+    """Causal mask over the valid positions: bool [B, S] -> [B, 1, S, S]. Padding attends to itself: no empty
+    softmax."""
     length = valid.shape[1]
     causal = torch.ones(length, length, dtype=torch.bool, device=valid.device).tril()
     itself = torch.eye(length, dtype=torch.bool, device=valid.device)
@@ -168,7 +171,7 @@ def replay_mask(valid: Tensor) -> Tensor:
 
 
 def row_pages(valid: Tensor) -> Tensor:
-    """Flat indices of the present tokens of each row, first things first: bool [B, S] -> int64 [B, S] (then of the others)."""
+    """Flat indices of each row's valid tokens in order, followed by the others: bool [B, S] -> int64 [B, S]."""
     order = (~valid).to(torch.int8).argsort(dim=1, stable=True)
     return order + torch.arange(len(valid), device=valid.device).unsqueeze(1) * valid.shape[1]
 
@@ -186,8 +189,10 @@ def attend_frozen(
     paged: Any,
     kernels: RowKernels | None,
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-    """Attention for the active `rows` [m] of n. q, k, v [m or more, heads, dim]; old_k, old_v [n, kv heads, dim] hold what the frozen
-    tokens wrote last. Returns the mixed values (zeros behind the m rows) and the updated keys and values."""
+    """Attention for the active `rows` [m] of n; the others are frozen.
+
+    q [m or more, heads, dim]; k, v [m or more, kv heads, dim]; old_k, old_v [n, kv heads, dim] hold the last keys and
+    values of all tokens. Returns the output (zeros after the m rows) and the updated keys and values."""
     filling = len(q) - len(rows)
     q, k, v = (x[: len(rows)] for x in (q, k, v))
     if old_k is None:
@@ -201,7 +206,7 @@ def attend_frozen(
 
 
 def dense_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, layout: Layout, scaling: float) -> Tensor:
-    """Rows q [m, heads, dim] over all keys and values [n, kv heads, dim], by torch's own attention on the whole [B, S] batch."""
+    """Rows q [m, heads, dim] over all keys and values [n, kv heads, dim], by torch on the whole [B, S] batch."""
     shape, packing = layout.pages.shape, layout.packing
     places = packing.places[rows]
     q = q.new_zeros(shape.numel(), *q.shape[1:]).index_copy(0, places, q)
@@ -215,7 +220,7 @@ def dense_attention(q: Tensor, k: Tensor, v: Tensor, rows: Tensor, layout: Layou
 
 
 class RowAttention(torch.autograd.Function):
-    """By the very kernel that the rollout workers use, so that log-probs agree."""
+    """Attention by the kernel that the rollout workers use, so that log-probs agree bitwise."""
 
     @staticmethod
     def forward(ctx, q, k, v, paged: Any, scaling: float, kernels: RowKernels):

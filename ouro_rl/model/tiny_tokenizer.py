@@ -1,8 +1,7 @@
-"""The tokenizer of models made from scratch here: byte-level, digits one by one, a few words of the format as single tokens.
+"""The tokenizer of models trained from scratch here: byte-level, one token per digit and per chat-format word.
 
-Every text can be written in it (all 256 bytes are in the vocabulary); ids 0, 1, 2 are pad, `<|im_start|>` and `<|im_end|>`, as in the
-published checkpoints, and the chat template is theirs (ChatML).
-"""
+It can encode any text (all 256 bytes are in the vocabulary). Ids 0, 1, 2 are pad, `<|im_start|>` and `<|im_end|>`, and
+the chat template is ChatML, both as in the published checkpoints."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""What each token writes, as bytes: stop strings are looked for in these, so that workers need no tokenizer.
+"""The bytes of each token: workers match stop strings against these and need no tokenizer.
 
-A byte-level token may end inside a character, and a stop string inside a token; bytes know neither border. UTF-8 finds a string in
-the bytes of a text exactly where it is in the text.
-"""
+A byte-level token may end inside a character, and a stop string inside a token; bytes have neither boundary. In UTF-8,
+a string occurs in the bytes of a text exactly where it occurs in the text."""
 
 from __future__ import annotations
 
@@ -17,33 +16,33 @@ from ouro_rl.core.sampling_params import StopStrings
 
 KEY = "rollout.stop_strings"
 MOST_BYTES = 512
-"""Of all stop strings together: workers hold a table of (bytes) x (vocabulary)."""
+"""Limit for all stop strings together: workers hold a table of (bytes) x (vocabulary)."""
 BYTE_TOKEN = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 
 
 def stop_strings_of(tokenizer: Any, strings: Sequence[str], key: str = KEY) -> StopStrings | None:
-    """`strings` with the tokenizer's pieces, for `SamplingParams`; None when there are none. `key` names them in errors.
+    """`strings` with the tokenizer's pieces, for `SamplingParams`; None for no strings. `key` names them in errors.
 
-    Raises UserError for strings that are too long, or a tokenizer whose tokens do not write their text one by one."""
+    Raises UserError if the strings are too long, or if the tokenizer's tokens cannot be decoded one by one."""
     if not strings:
         return None
     total = sum(len(text.encode()) for text in strings)
     if total > MOST_BYTES:
         raise UserError(
-            f"{key}: {total} bytes in all, at most {MOST_BYTES} are possible; give fewer or shorter strings"
+            f"{key}: {total} bytes in total, at most {MOST_BYTES} are possible; give fewer or shorter strings"
         )
     pieces = token_pieces(tokenizer, key)
     for text in strings:
         written = b"".join(pieces[token] for token in tokenizer(text, add_special_tokens=False)["input_ids"])
         if text.encode() not in written:
             raise UserError(
-                f"{key}: the tokenizer cannot write {text!r} (it makes {written!r} of it); give another string"
+                f"{key}: the tokenizer cannot encode {text!r} (it becomes {written!r}); give another string"
             )
     return StopStrings(strings=tuple(strings), pieces=pieces)
 
 
 def token_pieces(tokenizer: Any, key: str = KEY) -> tuple[bytes, ...]:
-    """UTF-8 bytes of every token by id, empty for ids that have none. Special tokens write their name, as in a completion's text."""
+    """UTF-8 bytes of every token by id, empty for unused ids. Special tokens give their name, as in completions."""
     kinds = _decoders(tokenizer)
     if "ByteLevel" in kinds:
         alphabet = byte_alphabet()
@@ -52,7 +51,7 @@ def token_pieces(tokenizer: Any, key: str = KEY) -> tuple[bytes, ...]:
         read = _sentence_piece
     else:
         raise UserError(
-            f"{key}: tokens of this tokenizer cannot be read one by one ({sorted(kinds)}); use stop_token_ids"
+            f"{key}: tokens of this tokenizer cannot be decoded one by one ({sorted(kinds)}); use stop_token_ids"
         )
     added = {index: token.content.encode() for index, token in tokenizer.added_tokens_decoder.items()}
     tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
@@ -61,8 +60,9 @@ def token_pieces(tokenizer: Any, key: str = KEY) -> tuple[bytes, ...]:
 
 @functools.cache
 def byte_alphabet() -> dict[str, int]:
-    """Character -> byte of byte-level tokenizers (GPT-2's): printable Latin-1 stands for itself, the other bytes in their order for
-    the characters from U+0100 on."""
+    """Character -> byte of byte-level (GPT-2) tokenizers.
+
+    Printable Latin-1 characters map to themselves; the other bytes, in order, are written as U+0100 and up."""
     plain = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [byte for byte in range(256) if byte not in plain]
     return {chr(byte): byte for byte in plain} | {chr(256 + place): byte for place, byte in enumerate(others)}
@@ -74,7 +74,7 @@ def _sentence_piece(token: str) -> bytes:
 
 
 def _decoders(tokenizer: Any) -> set[str]:
-    """The kinds of decoder that the tokenizer is made of; empty when it is not one of the `tokenizers` library."""
+    """The decoder types of the tokenizer; empty if it is not based on the `tokenizers` library."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     return set() if backend is None else set(_kinds(json.loads(backend.to_str())["decoder"] or {}))
 

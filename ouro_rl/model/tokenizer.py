@@ -12,12 +12,12 @@ from ouro_rl.core.rollout import Rollout
 def load_tokenizer(path: str) -> Any:
     """The tokenizer of a folder or hub id, with the published checkpoints' special tokens corrected.
 
-    They say that bos, eos and pad are all `<|endoftext|>`; right are `<|im_start|>`, `<|im_end|>` and `<|endoftext|>`.
-    Raises UserError when there is none.
+    Their files set bos, eos and pad to `<|endoftext|>`; correct are `<|im_start|>`, `<|im_end|>` and `<|endoftext|>`.
+    Raises UserError if there is no tokenizer.
     """
     from transformers import AutoTokenizer
 
-    import ouro_rl.model.modeling_ouro  # noqa: F401 (registers `ouro`: a tokenizer without a class of its own asks for the config)
+    import ouro_rl.model.modeling_ouro  # noqa: F401 (registers `ouro`, whose config a generic tokenizer needs)
 
     try:
         tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=False)
@@ -32,17 +32,19 @@ def load_tokenizer(path: str) -> Any:
 
 
 def stop_token_ids(tokenizer: Any, further: Sequence[int] = (), key: str = "") -> tuple[int, ...]:
-    """Ids that end a completion: end of the turn, end of the text (what a base model ends with), and `further` ones, which `key` asks
-    for. UserError for one that the tokenizer has not."""
+    """Ids that end a completion: end of turn, end of text (which base models emit), and `further` ones (set by `key`).
+
+    Raises UserError for an id that the tokenizer does not have."""
     if unknown := [token for token in further if token >= len(tokenizer)]:
-        raise UserError(f"{key}: {unknown[0]} is no token, the tokenizer has {len(tokenizer)}; correct it")
+        raise UserError(f"{key}: {unknown[0]} is not a token id, the tokenizer has {len(tokenizer)} tokens; correct it")
     ends = {tokenizer.eos_token_id, tokenizer.get_vocab().get("<|endoftext|>"), *further}
     return tuple(sorted(ends - {None}))
 
 
 def completion_texts(tokenizer: Any, rollouts: Sequence[Rollout]) -> list[str]:
-    """What graders see: the completions without the stop token that ended them, or up to the end of the stop string (which stays: it
-    may be what they look for, such as `</answer>`). Other special tokens stay too: `</think>` may be one."""
+    """The completions as graders see them: without the final stop token, or up to the end of the stop string.
+
+    The stop string stays, since graders may look for it (such as `</answer>`). Other special tokens stay, too."""
     by_token = [rollout.finish_reason == "stop" and rollout.stop_string is None for rollout in rollouts]
     kept = [rollout.completion_ids[: -1 if cut else None] for rollout, cut in zip(rollouts, by_token, strict=True)]
     texts = tokenizer.batch_decode(kept, skip_special_tokens=False)
@@ -50,6 +52,6 @@ def completion_texts(tokenizer: Any, rollouts: Sequence[Rollout]) -> list[str]:
 
 
 def _up_to(text: str, end: str | None) -> str:
-    """`text` to the end of the first `end` in it."""
+    """`text` up to the end of the first `end` in it; all of it if there is none."""
     head, found, _ = text.partition(end) if end else (text, "", "")
     return head + found

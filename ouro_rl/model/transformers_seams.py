@@ -1,8 +1,7 @@
-"""What differs between releases of transformers, in one place: the name of the key-value cache.
+"""Differences between releases of transformers, in one place: the name of the KV cache.
 
-Up to 5.23 model outputs, `create_causal_mask` and `generate()` call it `past_key_values`, as the published Ouro code does; from 5.24 on they
-call it `cache`. Our models take and return it under both names in every release.
-"""
+Up to 5.23, model outputs, `create_causal_mask` and `generate()` call it `past_key_values`, as the published Ouro code
+does; from 5.24 on they call it `cache`. Our models take and return it under both names in every release."""
 
 from __future__ import annotations
 
@@ -15,19 +14,20 @@ from transformers.masking_utils import create_causal_mask
 
 CACHE_NAMES = ("cache", "past_key_values")
 CACHE = next((name for name in CACHE_NAMES if name in inspect.signature(create_causal_mask).parameters), None)
-"""The installed transformers' own name for it."""
+"""Its name in the installed transformers."""
 if CACHE is None:
     raise ImportError(
-        f"this release of transformers names the key-value cache neither of {CACHE_NAMES} in create_causal_mask; "
-        "install one that pyproject.toml allows"
+        f"create_causal_mask of this transformers release has no parameter named one of {CACHE_NAMES}; "
+        "install a release that pyproject.toml allows"
     )
 
 Output = TypeVar("Output", bound=type)
 
 
 def model_output(cls: Output) -> Output:
-    """A dataclass for a `ModelOutput` that declares a field `cache`: renamed to what this release reads, in its place, and readable as
-    both. (From 5.24 on `ModelOutput` itself has the older name as a property.)"""
+    """Make a `ModelOutput` with a field `cache` a dataclass; the field gets this release's name, readable as both.
+
+    The field keeps its position. (From 5.24 on `ModelOutput` itself provides the older name as a property.)"""
     if CACHE != "cache":
         cls.__annotations__ = {CACHE if name == "cache" else name: kind for name, kind in cls.__annotations__.items()}
         setattr(cls, CACHE, cls.cache)
@@ -36,12 +36,12 @@ def model_output(cls: Output) -> Output:
 
 
 def named(cache: Cache | None) -> dict[str, Any]:
-    """The cache as a keyword argument of this release."""
+    """The cache as a keyword argument with this release's name."""
     return {CACHE: cache}
 
 
 def given_cache(cache: Cache | None, past_key_values: Cache | None) -> Cache | None:
-    """The cache of a call that may give it under either name. Raises ValueError when it gives both."""
+    """The cache of a call that may pass it under either name. Raises ValueError if both are given."""
     if cache is not None and past_key_values is not None:
-        raise ValueError("give the cache once: as `cache` or as `past_key_values`")
+        raise ValueError("pass the cache once: as `cache` or as `past_key_values`")
     return past_key_values if cache is None else cache

@@ -46,8 +46,9 @@ def decides(loops: Tensor, max_loops: int, min_depth: int = 1) -> Tensor:
 
 
 def exit_log_pdf(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
-    """log p(d = t) for t = 1..T, shape [T, ...] like `gate_logits`. Probabilities sum to 1 over the first axis; -inf
-    below `min_depth`."""
+    """log p(d = t) for t = 1..T, shape [T, ...] like `gate_logits`; -inf below `min_depth`.
+
+    The probabilities sum to 1 over the first axis."""
     max_loops = gate_logits.shape[0]
     before = torch.zeros_like(gate_logits[:1], dtype=torch.float32)
     if max_loops == 1:

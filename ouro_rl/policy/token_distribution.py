@@ -27,8 +27,7 @@ from ouro_rl.policy.logit_processors import process_logits
 
 UNFILTERED = TokenFilters()
 NUCLEUS_CANDIDATES = (256, 4096)
-"""Top-p looks at this many of the largest logits first, then at this many; rows with a larger nucleus are fully
-sorted."""
+"""Top-p looks at this many of the largest logits first, then at this many; rows with a larger nucleus are sorted."""
 Prefixes = Sequence[Sequence[int]]
 """All tokens of each row so far, prompt and completion; only logit processors need them."""
 
@@ -54,8 +53,7 @@ def token_distribution(
     """The distribution of the next token: logits [n, vocab] -> fp32 log-probs [n, vocab] and support sizes int64 [n].
 
     Log-probs are -inf for tokens that are filtered out; sizes are None without filters. `recorded`: replay with the
-    recorded support instead of applying the filters. Temperature 0 (greedy) reports the distribution at temperature
-    1."""
+    recorded support instead of applying the filters. Temperature 0 (greedy) reports that of temperature 1."""
     logits = logits.float()
     if filters.logit_processors:
         logits = process_logits(filters.logit_processors, logits, prefixes)
@@ -102,7 +100,8 @@ def nucleus_threshold(scaled: Tensor, top_p: float) -> Tensor:
 
 
 def _where_reached(ordered: Tensor, log_normaliser: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
-    """Logits in descending order [n, k] -> the one where the probability reaches `top_p` [n], and whether it does [n]."""
+    """Logits in descending order [n, k] -> the one where the probability reaches `top_p` [n], and whether it does
+    [n]."""
     cumulative = (ordered.double() - log_normaliser).exp().cumsum(-1)
     place = (cumulative < top_p).sum(-1, keepdim=True)
     threshold = ordered.gather(1, place.clamp(max=ordered.shape[1] - 1)).squeeze(1)

@@ -11,8 +11,7 @@ from transformers import TrainerCallback
 
 
 class StopOnSignal(TrainerCallback):
-    """SIGINT or SIGTERM stops the run after the current update, with a checkpoint. A second signal exits
-    immediately."""
+    """SIGINT or SIGTERM stops the run after the current update, with a checkpoint. A second one exits at once."""
 
     def __init__(self) -> None:
         self.received: int | None = None

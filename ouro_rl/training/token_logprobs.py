@@ -21,8 +21,7 @@ from ouro_rl.policy.token_distribution import Recorded, chosen_logprobs, entropy
 CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}
 """Size of one chunk's fp32 logits. Every chunk reads and writes the head's gradient once, so GPUs get larger chunks."""
 ROW_STEP = 64
-"""Chunk sizes are multiples of this many rows, so that products in tiles of at most this height pad only the last
-one."""
+"""Chunk sizes are multiples of this many rows, so that products in tiles of this height pad only the last chunk."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +54,7 @@ class TokenReader:
     """None: as many as `CHUNK_BYTES` allow."""
 
     def __call__(self, model: OuroForCausalLM, states: Tensor) -> tuple[Tensor, Tensor]:
-        """States [n, hidden] -> fp32 log-probs of the recorded tokens [n], and entropies in nats [n] without
-        gradient."""
+        """States [n, hidden] -> fp32 log-probs of the recorded tokens [n], and entropies in nats [n], detached."""
         rows = self.chunk_rows or chunk_rows(model.config.vocab_size, states.device)
         if len(states) <= rows:
             return self._read(model, states, 0, len(states))

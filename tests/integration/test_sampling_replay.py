@@ -219,5 +219,5 @@ def test_what_rollouts_are_asked_for_comes_from_the_config():
     assert params.filters == TokenFilters(top_k=3, top_p=0.5, min_p=0.1) and params.temperature == 0.5
     assert params.stop_token_ids == (0, 2, 7) and params.stop_strings.strings == ("\n\n",)
     assert params.depth_policy.gate_temperature == 2.0 and len(params.stop_strings.pieces) == len(tokenizer)
-    with pytest.raises(UserError, match="rollout.stop_token_ids: 5000 is no token, the tokenizer has"):
+    with pytest.raises(UserError, match="rollout.stop_token_ids: 5000 is not a token id, the tokenizer has"):
         sampling_params(RolloutConfig(stop_token_ids=(5000,)), tokenizer)

@@ -161,7 +161,7 @@ def test_more_loops_than_the_model_was_trained_with_and_another_kv_rule(
     [
         (dict(depths=(99,)), "max_depth 99 is more than 64 loops, .* trained with 4"),
         (dict(depth_policy=DepthPolicy(min_depth=5)), "min_depth 5 is not in 1..max_depth, which is 4"),
-        (dict(stop_token_ids=(5000,)), "--stop-id: 5000 is no token, the tokenizer has"),
+        (dict(stop_token_ids=(5000,)), "--stop-id: 5000 is not a token id, the tokenizer has"),
     ],
 )
 def test_what_makes_no_sense(random_checkpoint: Path, tmp_path: Path, asked: dict, message: str) -> None:

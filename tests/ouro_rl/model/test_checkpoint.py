@@ -1,4 +1,4 @@
-"""Loading a policy, and telling what is wrong with a checkpoint before and while it is loaded."""
+"""Loading a policy, and the errors of a broken checkpoint before and during loading."""
 
 from __future__ import annotations
 
@@ -35,11 +35,16 @@ def change_weights(checkpoint: Path, change) -> None:
 
 @pytest.mark.parametrize("tied", [False, True])
 @pytest.mark.parametrize("pairs", [4, 2])
-def test_expected_shapes_are_the_models(tied: bool, pairs: int) -> None:
+def test_expected_shapes_are_those_of_the_model(tied: bool, pairs: int) -> None:
     config = OuroConfig(
-        vocab_size=20, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=pairs, tie_word_embeddings=tied,
-    )  # fmt: skip
+        vocab_size=20,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=pairs,
+        tie_word_embeddings=tied,
+    )
     model = OuroForCausalLM(config)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if tied:
@@ -47,7 +52,7 @@ def test_expected_shapes_are_the_models(tied: bool, pairs: int) -> None:
     assert expected_shapes(config.to_dict()) == shapes
 
 
-def test_a_policy_is_loaded_with_mended_special_tokens(checkpoint: Path) -> None:
+def test_a_policy_is_loaded_with_corrected_special_tokens(checkpoint: Path) -> None:
     change_config(checkpoint, bos_token_id=0, eos_token_id=0, pad_token_id=0, auto_map={"AutoConfig": "evil.Config"})
     check_model(str(checkpoint), key="model.path")
     model, tokenizer = load_policy(str(checkpoint), torch.float32)
@@ -73,12 +78,12 @@ def cut_head(weights: dict[str, torch.Tensor]) -> None:
     ("change", "parts"),
     [
         (drop_gate, ["model.early_exit_gate.bias is missing, and 1 more"]),
-        (add_layer, ["the config has no place for model.layers.2.input_layernorm.weight"]),
-        (cut_head, ["lm_head.weight has shape [262, 32], the config asks for [263, 32]"]),
+        (add_layer, ["the config does not expect model.layers.2.input_layernorm.weight"]),
+        (cut_head, ["lm_head.weight has shape [262, 32], the config expects [263, 32]"]),
     ],
 )
-def test_tensors_that_do_not_fit(checkpoint: Path, change, parts: list[str]) -> None:
-    """The same words before torch is imported, and when it is loaded (a hub id is only seen then)."""
+def test_tensors_that_do_not_match_the_config(checkpoint: Path, change, parts: list[str]) -> None:
+    """The same message before torch is imported and when the model is loaded (the only check of a hub id)."""
     change_weights(checkpoint, change)
     for look in (
         lambda: check_model(str(checkpoint), key="model"),
@@ -106,7 +111,7 @@ def test_files_that_are_broken(checkpoint: Path) -> None:
     weights = (checkpoint / "model.safetensors").read_bytes()
     for content in (b"", b"text, no tensors", weights[:100]):
         (checkpoint / "model.safetensors").write_bytes(content)
-        with pytest.raises(UserError, match="is no safetensors file"):
+        with pytest.raises(UserError, match="is not a safetensors file"):
             check_model(str(checkpoint), key="model.path")
     (checkpoint / "config.json").write_text("{")
     with pytest.raises(UserError, match="config.json cannot be read"):

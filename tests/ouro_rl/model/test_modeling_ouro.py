@@ -1,4 +1,4 @@
-"""The model on any shape: other sizes, numbers of loops, grouped heads; generation, saving, loading."""
+"""The model at other sizes, numbers of loops and grouped heads; generation, saving and loading."""
 
 import json
 
@@ -52,7 +52,7 @@ def test_cached_chunks_equal_one_forward_and_logits_to_keep():
 
 
 @torch.no_grad()
-def test_loops_states_and_gates_are_given():
+def test_loop_states_and_gate_logits_are_returned():
     model = random_model(layers=2, loops=4)
     ids = torch.randint(0, 41, (2, 5))
     output = model(ids)

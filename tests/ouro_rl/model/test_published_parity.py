@@ -1,4 +1,4 @@
-"""Parity with the published modelling code (reference computed in fp32, left-padded batch)."""
+"""Parity with the published modeling code (reference computed in fp32, left-padded batch)."""
 
 import pytest
 import torch

@@ -28,7 +28,7 @@ SHAPES = [
 @pytest.mark.parametrize("shape", SHAPES)
 @torch.no_grad()
 def test_replay_equals_the_sequential_computation(shape, further, rule):
-    model = random_model(**shape).double()  # rounding out of the way: what is left is the rule itself
+    model = random_model(**shape).double()  # without rounding, only the rule itself is compared
     max_loops = model.config.total_ut_steps + further
     generator = torch.Generator().manual_seed(7)
     lengths, width = [5, 9, 1], 11
@@ -89,10 +89,10 @@ def test_the_full_rule_picks_among_the_states_of_the_plain_forward():
 
 
 @pytest.mark.parametrize("rule", RULES)
-def test_nothing_to_replay_is_no_nan(rule):
+def test_empty_rows_give_no_nan(rule):
     model = random_model().train()
     ids, depths = torch.zeros(3, 5, dtype=torch.long), torch.full((3, 5), NO_DEPTH)
-    depths[1, 2] = 1  # one token in the middle of nothing, and two rows without any
+    depths[1, 2] = 1  # one token in the middle of padding, and two rows without tokens
     output = model(ids, depths=depths, kv_rule=rule)
     assert torch.isfinite(output.logits).all() and torch.isfinite(output.gate_logits).all()
     output.logits[depths != NO_DEPTH].sum().backward()
@@ -106,7 +106,7 @@ def test_nothing_to_replay_is_no_nan(rule):
 
 @pytest.mark.parametrize("attention", ["sdpa", "eager"])
 @torch.no_grad()
-def test_a_fully_masked_row_of_the_plain_forward_is_no_nan_and_leaves_the_others_alone(attention):
+def test_a_fully_masked_row_of_the_plain_forward_gives_no_nan_and_does_not_affect_others(attention):
     model = random_model()
     model.config._attn_implementation = attention
     ids = torch.randint(0, 41, (3, 6), generator=torch.Generator().manual_seed(0))
@@ -133,7 +133,7 @@ def gradients(model, ids, depths, owners=None, rule=KVRule.LAST_EXITED):
 
 
 def assert_near(got, wanted, tolerance):
-    """Gradients by name: the norm of the difference, as a part of the norm."""
+    """Gradients by name: the norm of the difference relative to the norm."""
     for name, grad in wanted.items():
         assert (got[name] - grad).norm() <= tolerance * grad.norm(), name
 
@@ -156,7 +156,7 @@ def test_gradients_reach_everything_and_survive_checkpointing_and_padding(rule):
 
 def test_a_replay_takes_no_cache():
     model = random_model()
-    with pytest.raises(ValueError, match="takes and gives no cache"):
+    with pytest.raises(ValueError, match="neither takes nor returns a cache"):
         model(torch.zeros(1, 2, dtype=torch.long), depths=torch.ones(1, 2, dtype=torch.long), use_cache=True)
 
 
@@ -219,7 +219,7 @@ def test_a_shared_prompt_is_computed_once_with_the_same_result(hidden, heads, ru
 
 def test_a_row_for_each_token_that_is_computed_and_none_for_padding():
     valid = torch.tensor([[False, True, True, True], [False, True, True, False]])
-    owners = torch.tensor([[0, 1, 2, 3], [4, 1, 6, 7]])  # the second sequence begins as the first does
+    owners = torch.tensor([[0, 1, 2, 3], [4, 1, 6, 7]])  # the second sequence shares its prefix with the first
     packing = pack(valid, owners)
     assert packing.places.tolist() == [1, 2, 3, 6]
     assert packing.unpack(torch.tensor([[1.0], [2.0], [3.0], [6.0]])).tolist() == [
@@ -233,6 +233,11 @@ def test_a_row_for_each_token_that_is_computed_and_none_for_padding():
         [0],
     ]
     layout = lay_out(valid, packing, masked=False)
-    assert [layout.pages[line, :context].tolist() for line, context in zip(layout.lines, layout.contexts, strict=True)] == [
-        [0], [0, 1], [0, 1, 2], [0, 3],
-    ]  # fmt: skip
+    assert [
+        layout.pages[line, :context].tolist() for line, context in zip(layout.lines, layout.contexts, strict=True)
+    ] == [
+        [0],
+        [0, 1],
+        [0, 1, 2],
+        [0, 3],
+    ]

@@ -1,4 +1,4 @@
-"""The tiny tokenizer: every text survives, and its format is that of the published checkpoints."""
+"""The tiny tokenizer: any text round-trips, and its format is that of the published checkpoints."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TOKENIZER = make_tokenizer()
 
 
 @given(st.text())
-def test_every_text_survives(text: str) -> None:
+def test_any_text_round_trips(text: str) -> None:
     ids = TOKENIZER(text, add_special_tokens=False)["input_ids"]
     assert TOKENIZER.decode(ids, skip_special_tokens=False) == text
 
@@ -41,8 +41,8 @@ def test_chat_template() -> None:
     assert TOKENIZER.decode(TOKENIZER(text)["input_ids"]) == text
 
 
-def test_the_published_special_tokens_are_mended(tmp_path: Path) -> None:
-    """In the published files bos, eos and pad are all `<|endoftext|>`: nothing would ever stop."""
+def test_the_published_special_tokens_are_corrected(tmp_path: Path) -> None:
+    """In the published files bos, eos and pad are all `<|endoftext|>`: generation would never stop."""
     tokenizer = make_tokenizer()
     tokenizer.bos_token = tokenizer.eos_token = tokenizer.pad_token = "<|endoftext|>"
     tokenizer.save_pretrained(tmp_path)

@@ -1,5 +1,7 @@
-"""What the model relies on inside transformers. When one of these fails after an upgrade, that seam has moved: names of the cache are
-`ouro_rl/model/transformers_seams.py`'s business, the rest is read in `ouro_rl/model/modeling_ouro.py` and `layers.py`."""
+"""What the model relies on inside transformers.
+
+If one of these fails after an upgrade, that interface has changed: the names of the cache are handled in
+`ouro_rl/model/transformers_seams.py`, everything else in `ouro_rl/model/modeling_ouro.py` and `layers.py`."""
 
 import inspect
 import warnings
@@ -25,7 +27,7 @@ def parameters(function) -> list[str]:
     return list(inspect.signature(function).parameters)
 
 
-def test_the_mask_is_made_from_what_we_hand_over():
+def test_create_causal_mask_takes_our_arguments():
     assert {"config", "inputs_embeds", "attention_mask", "position_ids", CACHE} <= set(parameters(create_causal_mask))
 
 
@@ -88,12 +90,12 @@ def test_a_forward_takes_and_gives_the_cache_under_both_names(name):
     first = model(IDS[:, :6], use_cache=True)
     second = model(IDS[:, 6:], use_cache=True, **{name: getattr(first, name)})
     assert (torch.cat([first.logits, second.logits], 1) - model(IDS).logits).abs().max() <= 1e-4
-    with pytest.raises(ValueError, match="give the cache once"):
+    with pytest.raises(ValueError, match="pass the cache once"):
         model(IDS, cache=DynamicCache(), past_key_values=DynamicCache())
 
 
 @torch.no_grad()
-def test_generation_feeds_the_cache_back_and_warns_of_no_old_name():
+def test_generation_returns_the_cache_to_the_model_without_deprecation_warnings():
     model, lengths = random_model(seed=3, layers=2, loops=3), []
     model.model.embed_tokens.register_forward_pre_hook(lambda _, given: lengths.append(given[0].shape[1]))
     model.generation_config.eos_token_id = None

@@ -102,7 +102,7 @@ def test_strings_that_cannot_be_used():
     tokenizer = make_tokenizer()
     assert stop_strings_of(tokenizer, ()) is None
     assert stop_strings_of(tokenizer, ("\n\n", "é")).strings == ("\n\n", "é")
-    with pytest.raises(UserError, match="eval key: 600 bytes in all, at most 512"):
+    with pytest.raises(UserError, match="eval key: 600 bytes in total, at most 512"):
         stop_strings_of(tokenizer, ("x" * 600,), key="eval key")
 
 
