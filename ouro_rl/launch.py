@@ -104,7 +104,7 @@ def load_model_and_prompts(config: TrainConfig) -> tuple[OuroForCausalLM, PreTra
     if len(prompts) < config.trainer.prompts_per_step:
         raise UserError(
             f"data.source {config.data.source}: {len(prompts)} usable prompts, but trainer.prompts_per_step is "
-            f"{config.trainer.prompts_per_step}.\nGive more data, or make a step smaller."
+            f"{config.trainer.prompts_per_step}.\nGive more data, or make a step smaller"
         )
     return model, tokenizer, prompts
 
@@ -183,7 +183,7 @@ def start_pool(config: TrainConfig) -> RolloutPool:
     if rollout.workers and not rollout.worker_gpus and torch.cuda.is_available():
         raise UserError(
             "rollout.worker_gpus is 0: the actors would sample on the CPU while the trainer is on a GPU.\n"
-            "Set rollout.worker_gpus (a share of a GPU each), or hide the GPUs with CUDA_VISIBLE_DEVICES= ."
+            "Set rollout.worker_gpus (a share of a GPU each), or hide the GPUs: set CUDA_VISIBLE_DEVICES to the empty string"
         )
     engine = rollout.engine(config.model.dtype)
     return make_pool(rollout.workers, config.model.path, engine, cpus=rollout.worker_cpus, gpus=rollout.worker_gpus)

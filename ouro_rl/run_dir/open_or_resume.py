@@ -31,7 +31,7 @@ def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path 
         run_dir = RunDir(config.run.dir)
         if not run_dir.config_path.exists():
             raise UserError(
-                f"--resume: {run_dir.path} holds no run.\nStart without --resume, or set run.dir to the run's folder."
+                f"--resume: {run_dir.path} holds no run.\nStart without --resume, or set run.dir to the run's folder"
             )
         refuse_other_config(run_dir, config)
         return run_dir, run_dir.latest_checkpoint()
@@ -46,7 +46,7 @@ def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path 
     try:
         write_atomically(run_dir.config_path, [to_yaml(record_of(config))])
     except OSError as error:
-        raise UserError(f"run.dir: {path} cannot be written ({error.strerror}).\nGive a folder that can.") from error
+        raise UserError(f"run.dir: {path} cannot be written ({error.strerror}).\nGive a folder that can") from error
     return run_dir, None
 
 
@@ -79,5 +79,5 @@ def refuse_other_config(run_dir: RunDir, config: TrainConfig) -> None:
             if before != value and (section, key) not in MAY_CHANGE:
                 raise UserError(
                     f"--resume: {section}.{key} is {value!r}, but the run in {run_dir.path} began with {before!r}.\n"
-                    "Give the same configuration, or start a new run."
+                    "Give the same configuration, or start a new run"
                 )

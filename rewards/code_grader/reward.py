@@ -86,7 +86,7 @@ class CodeReward:
         if not any(columns.get(name) is not None for name in TEST_COLUMNS):
             raise UserError(
                 "reward 'code' needs a column `tests` (or `test_list`, or `test` with `entry_point`) in the data set, "
-                f"which has {', '.join(sorted(columns)) or 'none'}: rename the column of the tests."
+                f"which has {', '.join(sorted(columns)) or 'none'}: rename the column of the tests"
             )
         columns = {**columns, "prompt": columns.get("prompt", columns.get("prompts"))}
         given = {name: columns[name] for name in _ROW if columns.get(name) is not None}

@@ -48,11 +48,11 @@ def bench(path: Path, *, workers: int = 2) -> tuple[list[Tally], int]:
     rows = []
     for number, row in enumerate(read_jsonl(path), start=1):
         if missing := [name for name in ("gold", "prediction", "expected_equal") if name not in row]:
-            raise UserError(f"{path}, row {number}: the field {missing[0]!r} is missing: add or rename it.")
+            raise UserError(f"{path}, row {number}: the field {missing[0]!r} is missing: add or rename it")
         rows.append(row)
     core = [row for row in rows if row.get("policy") is None]
     if not core:
-        raise UserError(f"{path}: every line depends on a policy; give lines whose `policy` is null.")
+        raise UserError(f"{path}: every line depends on a policy; give lines whose `policy` is null")
     completions = [
         row["prediction"] if row.get("form") == "response" else f"\\boxed{{{row['prediction']}}}" for row in core
     ]

@@ -58,12 +58,12 @@ class MathPolicy:
         for name, value in options.items():
             allowed = get_args(hints[name])
             if allowed and value not in allowed:
-                raise UserError(f"reward 'math': {name} must be one of {', '.join(allowed)} (got {value!r}).")
+                raise UserError(f"reward 'math': {name} must be one of {', '.join(allowed)} (got {value!r})")
             if hints[name] is bool and not isinstance(value, bool):
-                raise UserError(f"reward 'math': {name} must be true or false (got {value!r}).")
+                raise UserError(f"reward 'math': {name} must be true or false (got {value!r})")
         tolerance = options.get("relative_tolerance", 0.0)
         if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < 1:
-            raise UserError(f"reward 'math': relative_tolerance must be a number in [0, 1) (got {tolerance!r}).")
+            raise UserError(f"reward 'math': relative_tolerance must be a number in [0, 1) (got {tolerance!r})")
         return cls(**options)
 
 

@@ -30,7 +30,7 @@ def make_handler(policy: dict[str, Any]) -> Callable[[dict[str, str]], dict[str,
     try:
         warm_up()
     except ImportError as error:
-        raise UserError(f"reward 'math': {error}. Install it with `pip install 'math-verify[antlr4_13_2]'`.") from error
+        raise UserError(f"reward 'math': {error}. Install it with `pip install 'math-verify[antlr4_13_2]'`") from error
     rules = MathPolicy(**policy)
     most = address_space() + MEMORY_MB * 2**20 // 4
 
@@ -96,7 +96,7 @@ class MathReward:
         if golds is None:
             raise UserError(
                 "reward 'math' needs a column `answer` (or `solution`) in the data set, "
-                f"which has {', '.join(sorted(columns.keys() - {'prompts'})) or 'none'}: rename the column of the gold answers."
+                f"which has {', '.join(sorted(columns.keys() - {'prompts'})) or 'none'}: rename the column of the gold answers"
             )
         questions = [last_user_text(prompt) for prompt in columns.get("prompts") or [""] * len(completions)]
         items = zip(completions, golds, questions, strict=True)
