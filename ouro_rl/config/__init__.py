@@ -1,1 +1,1 @@
-"""The configuration of every command: strict, frozen, and free of heavy imports."""
+"""Configuration of every command: strict, frozen, and without heavy imports."""

@@ -1,7 +1,8 @@
-"""From YAML files and overrides to a checked config, and back. Fast: no torch, so a wrong key is told in well under a second.
+"""Loads YAML files and overrides into a validated config, and dumps it back. Does not import torch, so a wrong key is
+reported in well under a second.
 
-Files compose left to right: mappings merge key by key, everything else (lists too) replaces what was there. Then come the
-overrides, `section.key=value` with the value in YAML.
+Files are merged left to right: mappings merge key by key, everything else (including lists) is replaced. The overrides
+follow: `section.key=value` with the value in YAML.
 """
 
 from __future__ import annotations
@@ -30,56 +31,59 @@ Config = TypeVar("Config", bound=Section)
 def load_config(
     cls: type[Config], paths: Sequence[str | Path], overrides: Sequence[str] = (), *, must_exist: bool = False
 ) -> Config:
-    """Compose `paths` and `overrides` into a `cls`. Relative paths of what is read become absolute where they are found: beside the
-    file that set them, then in the working directory. With `must_exist`, one that a file set and that is in neither is an error.
+    """Merge `paths` and `overrides` into a `cls`. Relative input paths become absolute where they are found: next to
+    the file that set them, then in the working directory. With `must_exist`, a path that a file set and that is in
+    neither place is an error.
 
-    Raises UserError, of at most three lines, naming the file or override, the dotted key and the fix: for a file that is
-    missing or not YAML, an unknown key, a wrong type, a value out of range, a missing key, or values that do not fit together.
+    Raises a UserError of at most three lines that names the file or override, the dotted key and the fix: for a file
+    that is missing or not YAML, an unknown key, a wrong type, a value out of range, a missing key, or values that do
+    not fit together.
     """
     values: dict[str, Any] = {}
     sources: dict[Key, str] = {}
     paths = [find_config(path) for path in paths]
     for path in paths:
         _merge(values, _read(path), str(path), sources)
-    values.pop("about", None)  # what a run notes below its own config.yaml: versions and commit, no settings
+    values.pop("about", None)  # a run's own config.yaml ends with versions and commit, which are not settings
     for override in overrides:
         _merge(values, _parse_override(override), f"override {override}", sources)
     files = " + ".join(str(path) for path in paths)
     _find_files(values, sources, {str(path): Path(path).parent for path in paths}, must_exist)
     try:
-        # JSON mode is what takes a list for a tuple and a text for a Path, yet converts nothing else.
+        # JSON mode accepts a list for a tuple and a string for a Path, but converts nothing else.
         config = cls.model_validate_json(json.dumps(values))
     except ValidationError as error:
         raise UserError(_explain(cls, error.errors(include_url=False), sources, files)) from None
     if isinstance(config, TrainConfig):
-        derived_sizes(config)  # raises when the batch does not divide among the devices
+        derived_sizes(config)  # raises if the batch does not divide among the devices
     return config
 
 
 def dump_config(config: Section) -> str:
-    """The resolved config as YAML, which `load_config` reads back to an equal one."""
+    """The resolved config as YAML; `load_config` reads it back as an equal config."""
     return to_yaml(config.model_dump(mode="json"))
 
 
-# --- reading -----------------------------------------------------------------------------------------------------------
+# --- reading
+# -----------------------------------------------------------------------------------------------------------
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: no such config file{_neighbours(path)}") from None
+        raise UserError(f"{path}: no such config file{_suggestions(path)}") from None
     except IsADirectoryError:
-        raise UserError(f"{path}: is a folder; give a YAML file in it{_neighbours(path / 'x')}") from None
+        raise UserError(f"{path}: is a folder; give a YAML file from it{_suggestions(path / 'x')}") from None
     except UnicodeDecodeError:
-        raise UserError(f"{path}: is not text; a config file is YAML in UTF-8") from None
+        raise UserError(f"{path}: is not text; give a YAML file in UTF-8") from None
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give a readable file") from None
     return _mapping(text, str(path))
 
 
-def _neighbours(path: Path) -> str:
-    """The nearest name of a config file that there is: where one was looked for, or packaged; else all that stand there."""
+def _suggestions(path: Path) -> str:
+    """The existing config file with the closest name, in the same folder or packaged; else the files in that folder."""
     names = sorted(file.name for file in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
     packaged = difflib.get_close_matches(path.name.removesuffix(".yaml"), packaged_configs(), n=1)
@@ -113,14 +117,14 @@ def _mapping(text: str, where: str) -> dict[str, Any]:
 
 
 def _yaml_problem(error: yaml.YAMLError) -> str:
-    """What is wrong and where, in one line."""
+    """The problem and its line number, in one line."""
     mark = getattr(error, "problem_mark", None)
     problem = " ".join(str(getattr(error, "problem", None) or error).split())
     return f"line {mark.line + 1}: {problem}" if mark else problem
 
 
 def _merge(into: dict[str, Any], new: Mapping[str, Any], source: str, sources: dict[Key, str], at: Key = ()) -> None:
-    """Deep-merge `new` into `into`, and remember for every key who set it last."""
+    """Deep-merge `new` into `into`, and record in `sources` which source set each key last."""
     for name, value in new.items():
         key = (*at, name)
         sources[key] = source
@@ -133,7 +137,7 @@ def _merge(into: dict[str, Any], new: Mapping[str, Any], source: str, sources: d
 
 
 def _find_files(values: dict[str, Any], sources: dict[Key, str], folders: Mapping[str, Path], must_exist: bool) -> None:
-    """Put the place of every path that is read into `values`. `folders`: where each config file stands."""
+    """Resolve every input path in `values`, in place. `folders`: the folder of each config file."""
     for key, text in list(texts_in(values)):
         kind, source = kind_of(key), _source(key, sources, "")
         if kind is None or not text:
@@ -147,14 +151,17 @@ def _find_files(values: dict[str, Any], sources: dict[Key, str], folders: Mappin
                 if kind is Kind.MODEL
                 else ";\n  correct the path"
             )
-            raise UserError(f"{source}: {_dotted(key)} {text}: there is no {' and no '.join(map(str, missing))}{hub}")
+            places = " and no ".join(map(str, missing))
+            raise UserError(f"{source}: {_dotted(key)} {text}: there is no {places}{hub}")
 
 
-# --- explaining --------------------------------------------------------------------------------------------------------
+# --- explaining
+# --------------------------------------------------------------------------------------------------------
 
 
 def _explain(cls: type[Section], errors: Sequence[ErrorDetails], sources: dict[Key, str], files: str) -> str:
-    """The first mistake in plain words. A misspelt key also leaves the right one missing, so unknown keys come first."""
+    """The first mistake in plain words. Unknown keys come first, because a misspelled key also leaves the right one
+    missing."""
     order = {"extra_forbidden": 0, "missing": 2}
     error = min(errors, key=lambda error: order.get(error["type"], 1))
     key, kind = error["loc"], error["type"]
@@ -163,7 +170,7 @@ def _explain(cls: type[Section], errors: Sequence[ErrorDetails], sources: dict[K
         text = f"{_source(key, sources, files)}: unknown key {name}{_nearest(cls, key, _deepest(key, sources))}"
     elif kind == "missing":
         text = f"{files or 'config'}: {name} is missing; {_how_to_set(cls, key)}"
-    elif kind == "value_error":  # raised by a validator of ours, whose text already has the fix
+    elif kind == "value_error":  # raised by one of our validators, whose message already names the fix
         text = f"{_source(key, sources, files)}: {name and name + ': '}{error['ctx']['error']}"
     else:
         text = f"{_source(key, sources, files)}: {name} {_must(error)}, but is {_shown(error['input'])}"
@@ -172,13 +179,13 @@ def _explain(cls: type[Section], errors: Sequence[ErrorDetails], sources: dict[K
 
 
 def _must(error: ErrorDetails) -> str:
-    """pydantic's `Input should be X` as `must be X`."""
+    """Rephrase pydantic's `Input should be X` as `must be X`."""
     if error["type"] == "too_short":
         return f"must have at least {error['ctx']['min_length']} item"
     words = {
         "an object": "a section with keys under it",
         "a valid array": "a list",
-        "a valid string": "a text",
+        "a valid string": "a string",
         "a valid integer": "a whole number",
         "a valid number": "a number",
         "a valid boolean": "true or false",
@@ -193,12 +200,12 @@ def _shown(value: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    names = {bool: "true or false", int: "whole number", float: "number", str: "text", list: "list", dict: "section"}
+    names = {bool: "true or false", int: "whole number", float: "number", str: "string", list: "list", dict: "section"}
     return names.get(type(value), "nothing")
 
 
 def _source(key: Key, sources: dict[Key, str], files: str) -> str:
-    """Who set this key: by itself, or the section it stands in."""
+    """The file or override that set this key, or the section that contains it."""
     for length in range(len(key), 0, -1):
         if key[:length] in sources:
             return sources[key[:length]]
@@ -206,12 +213,13 @@ def _source(key: Key, sources: dict[Key, str], files: str) -> str:
 
 
 def _deepest(key: Key, sources: dict[Key, str]) -> Key:
-    """The key that stands deepest under an unknown one: what was meant to be set, where it is the section that is not known."""
+    """The deepest key under an unknown one: what the user meant to set if the section itself is unknown."""
     return max((other for other in sources if other[: len(key)] == key), key=len, default=key)
 
 
 def _nearest(cls: type[Section], key: Key, deepest: Key) -> str:
-    """What an unknown key may mean: a name of another system, the right word in the wrong section, or a misspelling."""
+    """What an unknown key may mean: a name from another system, the right name in the wrong section, or a
+    misspelling."""
     known = known_keys(cls)
     name = _dotted(part for part in key if isinstance(part, str))
     if cls is TrainConfig and (here := meaning(_dotted(deepest))):
@@ -227,12 +235,12 @@ def _nearest(cls: type[Section], key: Key, deepest: Key) -> str:
 
 
 def known_keys(cls: type[Section]) -> list[str]:
-    """Every dotted key under `cls`."""
+    """Every dotted key of `cls`."""
     return [path for path, _ in _known_keys(cls)]
 
 
 def _known_keys(cls: type[Section], at: str = "") -> Iterator[tuple[str, str]]:
-    """Every dotted key under `cls` with its documentation."""
+    """Every dotted key of `cls` with its documentation."""
     for name, field in cls.model_fields.items():
         path = f"{at}{name}"
         yield path, field.description or ""
@@ -241,14 +249,14 @@ def _known_keys(cls: type[Section], at: str = "") -> Iterator[tuple[str, str]]:
 
 
 def section_of(annotation: Any) -> type[Section] | None:
-    """The section that a field holds, by itself or in a tuple."""
+    """The section class of a field, which holds one section or a tuple of them."""
     if isinstance(annotation, type) and issubclass(annotation, Section):
         return annotation
     return next((section for part in get_args(annotation) if (section := section_of(part))), None)
 
 
 def _about(cls: type[Section], key: Key) -> str:
-    """`key: its documentation`, or nothing."""
+    """`key: its documentation`, or an empty string."""
     name = _dotted(part for part in key if isinstance(part, str))
     text = " ".join(dict(_known_keys(cls)).get(name, "").split())
     return text and f"{name}: {text}"

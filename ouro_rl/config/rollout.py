@@ -1,4 +1,4 @@
-"""The part of the configuration that says how completions are sampled, and the base of every section."""
+"""The `rollout` section of the configuration: how completions are sampled."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import MOST_LOOPS, DepthPolicy, EarlyStop, ExitRule, TokenFilters
 
 Rule = Annotated[KVRule, Field(strict=False)]
-"""A file has the rule's name."""
+"""A KV rule, given by its name in a config file."""
 
 
 class ExitRuleConfig(Section):
     kind: Literal["sample", "threshold", "fixed"] = "sample"
     """`sample` draws the depth from the gate; `threshold` is the paper's Q-exit; `fixed` runs `value` loops."""
     value: float | None = Field(default=None, gt=0)
-    """Threshold in (0, 1] or number of loops; none for `sample`."""
+    """Threshold in (0, 1], or number of loops; not set for `sample`."""
 
     @model_validator(mode="after")
     def _fits(self) -> ExitRuleConfig:
         if self.kind == "sample" and self.value is not None:
-            raise ValueError("`sample` takes no value")
+            raise ValueError("`sample` takes no value; leave it out")
         if self.kind == "threshold" and (self.value is None or self.value > 1):
-            raise ValueError("`threshold` needs a value in (0, 1]")
+            raise ValueError("`threshold` needs a value in (0, 1]; set it")
         if self.kind == "fixed" and (self.value is None or self.value != int(self.value)):
-            raise ValueError("`fixed` needs a whole number of loops as value")
+            raise ValueError("`fixed` needs a whole number of loops as value; set it")
         return self
 
     def rule(self) -> ExitRule:
@@ -36,16 +36,17 @@ class ExitRuleConfig(Section):
 
 
 class EarlyStopConfig(Section):
-    """When to give a sample up: any of the tests that are set is enough. The completion is kept, scored and trained on as it is."""
+    """When to abort a sample: one test that holds is enough. The partial completion is kept, scored and trained on."""
 
     every: int = Field(default=32, ge=1)
-    """The tests are made each time the completion has a multiple of this many tokens."""
+    """The tests run whenever the completion's length is a multiple of this many tokens."""
     repeat_window: int | None = Field(default=None, ge=2)
-    """The last so many tokens are one block of tokens, twice or more."""
+    """Abort if the last `repeat_window` tokens are one block of tokens repeated at least twice."""
     min_mean_logprob: float | None = Field(default=None, lt=0)
-    """The mean token log-prob of the completion, in nats, is below this."""
+    """Abort if the mean token log-prob of the completion, in nats, is below this."""
     hook: UserFunction | None = None
-    """A function of yours (`module.path:function` or `path/to/file.py:function`), called with (completion_ids, token_logprobs)."""
+    """Abort if this function of yours (`module.path:function` or `path/to/file.py:function`), called with
+    (completion_ids, token_logprobs), returns true."""
 
     @model_validator(mode="after")
     def _fits(self) -> EarlyStopConfig:
@@ -63,48 +64,52 @@ class RolloutConfig(Section):
     worker_cpus: float = Field(default=1, gt=0)
     """CPUs of each actor: one torch thread per CPU."""
     worker_gpus: float = Field(default=0, ge=0)
-    """GPUs of each actor; a fraction shares one."""
+    """GPUs of each actor; a fraction shares one GPU between actors."""
     max_batch: int = Field(default=256, ge=1)
-    """Sequences alive at once on one worker, at most."""
+    """Maximum number of sequences decoded at once on one worker."""
     kv_memory_gib: float | None = Field(default=None, gt=0)
-    """Memory for keys and values on one worker, in GiB: kept for any load. When it is full the last sequences wait and are computed
-    again. null: as much as `max_batch` sequences need."""
+    """Memory for keys and values on one worker, in GiB; never exceeded. When it is full, the newest sequences are
+    preempted and recomputed later. null: as much as `max_batch` sequences need."""
     prefill_rows: int | None = Field(default=2048, ge=1)
-    """Prompt positions in one pass on one worker, at most, so that long prompts do not hold up those that decode. null: all."""
+    """Maximum number of prompt positions in one pass on one worker, so that long prompts do not delay decoding. null:
+    no limit."""
     exact: bool = True
-    """Workers and trainer compute a token in the same way to the bit, whatever its company, where there are kernels for it (in C for the
-    CPU, fp32 and bf16; in Triton for GPUs). It costs time where bf16 products are instructions of the CPU, which then get tiles of one
-    height, and on GPUs, whose products then get tiles of one size."""
+    """Batch-invariant arithmetic: workers and trainer compute a token to the same bits, whatever else is in the batch,
+    wherever there are kernels for it (C for CPUs, in fp32 and bf16; Triton for GPUs). It costs time on CPUs with bf16
+    matrix instructions, whose tiles then all have one height, and on GPUs, whose tiles then all have one size."""
     max_new_tokens: int = Field(default=64, ge=1)
-    """The longest completion, in tokens."""
+    """Maximum length of a completion, in tokens."""
     temperature: float = Field(default=1.0, gt=0)
-    """Of the tokens, as a policy: in rollouts and in the loss, as all that follows down to `logit_processors`."""
+    """Sampling temperature of tokens. It is part of the policy: it applies in rollouts and in the loss, and so do the
+    filters and `logit_processors`."""
     top_k: int = Field(default=0, ge=0)
-    """Only this many of the most likely tokens (and ties with the last of them); 0: all."""
+    """Keep only this many of the most likely tokens (and ties with the last of them); 0: all."""
     top_p: float = Field(default=1.0, gt=0, le=1)
-    """Only the most likely tokens that together have this probability; 1: all."""
+    """Keep only the most likely tokens that together have this probability; 1: all."""
     min_p: float = Field(default=0.0, ge=0, lt=1)
-    """Only tokens with this share of the most likely one's probability; 0: all."""
+    """Keep only tokens with at least this fraction of the most likely token's probability; 0: all."""
     logit_processors: tuple[UserFunction, ...] = ()
-    """Functions of yours, called first to last before temperature and filters (see `ouro_rl/policy/logit_processors.py`):
+    """Functions of yours, called in this order before temperature and filters (`ouro_rl/policy/logit_processors.py`):
     (logits [n, vocab], the tokens of each row so far) -> logits."""
     stop_token_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
-    """Ids that end a completion, beside the tokenizer's end of turn and end of text."""
+    """Token ids that end a completion, in addition to the tokenizer's end-of-turn and end-of-text tokens."""
     stop_strings: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Texts that end a completion: its last token is the one that completes the text, and what graders see ends with it."""
+    """Strings that end a completion. Its last token is the one that completes the string; graders see the text up to
+    and including the string."""
     exit_rule: ExitRuleConfig = ExitRuleConfig()
-    """How deep a token goes."""
+    """How the depth of a token is chosen."""
     gate_temperature: float = Field(default=1.0, gt=0)
-    """Of the exit gate, as a policy: above 1 depths are explored more evenly."""
+    """Temperature of the exit gate, as part of the policy; above 1, depths are explored more evenly."""
     kv_rule: Rule = KVRule.LAST_EXITED
-    """What is read of tokens that left early: `last_exited` their last keys and values, `skip` nothing beyond the loops that they
-    ran; with `full` every token runs all loops and its depth only picks a state (saves nothing, for comparison)."""
+    """What is read from tokens that exited early: `last_exited`, their last keys and values; `skip`, nothing beyond the
+    loops they ran. With `full`, every token runs all loops and its depth only selects a state (saves no compute; for
+    comparison)."""
     min_depth: int = Field(default=1, ge=1)
-    """The gate is not asked before this loop."""
+    """No token exits before this loop."""
     max_depth: int | None = Field(default=None, ge=1, le=MOST_LOOPS)
-    """Most loops of a token; may be more than the model was trained with. null: as many as those."""
+    """Maximum number of loops per token; may exceed the number the model was trained with. null: that number."""
     early_stop: EarlyStopConfig | None = None
-    """When to give hopeless samples up. null: never."""
+    """When to abort hopeless samples. null: never."""
 
     @model_validator(mode="after")
     def _fits(self) -> RolloutConfig:
@@ -115,14 +120,15 @@ class RolloutConfig(Section):
         return self
 
     def bounds_problem(self, rule: ExitRuleConfig) -> str | None:
-        """Why a rule cannot be met within the depth bounds, as far as it is known without the model."""
+        """Why a rule cannot be met within the depth bounds, as far as that is known without the model; None if it
+        can."""
         if rule.kind != "fixed" or self.min_depth <= rule.value <= (self.max_depth or rule.value):
             return None
         bounds = f"min_depth ({self.min_depth}) and max_depth ({self.max_depth or 'of the model'})"
-        return f"`fixed` {rule.value:g} lies outside of rollout's {bounds}; change its value or the bounds"
+        return f"`fixed` {rule.value:g} lies outside rollout's {bounds}; change its value or the bounds"
 
     def engine(self, dtype: str) -> EngineConfig:
-        """`dtype` is the model's, in which it computes."""
+        """`dtype`: the dtype in which the model computes."""
         return EngineConfig(
             dtype=dtype,
             max_batch=self.max_batch,

@@ -1,4 +1,4 @@
-"""What every section of a config is made of: strictness, and the names of user functions."""
+"""Base class of config sections, and the type of user functions' names."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict
 
 
 def function_name(name: str) -> str:
-    """A function of the user by name; ValueError when it can be none. Whether it is there is seen before a job starts."""
+    """Validate the form of a user function's name; raises ValueError. The preflight checks that the function exists."""
     module, _, function = name.rpartition(":")
     if not module or not function.isidentifier():
-        raise ValueError(f"{name!r} names no function; write module.path:function or path/to/file.py:function")
+        raise ValueError(f"{name!r} does not name a function; write module.path:function or path/to/file.py:function")
     return name
 
 
@@ -19,9 +19,9 @@ UserFunction = Annotated[str, AfterValidator(function_name)]
 
 
 class Section(BaseModel):
-    """Base of every section: no unknown keys, no silent conversions, no later changes.
+    """Base class of every section: no unknown keys, no silent conversions, immutable.
 
-    The text under a field is its documentation, and the help in an error message about it."""
+    The docstring under a field is its documentation and its help text in error messages."""
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, strict=True, use_attribute_docstrings=True, allow_inf_nan=False

@@ -1,4 +1,4 @@
-"""Sizes that follow from a config: what `--dry-run` prints, and whether batches divide."""
+"""Sizes derived from a config: printed by `--dry-run`, and checked for divisibility."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.errors import UserError
 
 LAUNCHER = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-"""What torchrun and accelerate tell each of several processes."""
+"""The environment variables that torchrun and accelerate set for each of several processes."""
 
 
 def world_size() -> int:
-    """Training processes, one a device: WORLD_SIZE, as torchrun and accelerate set it; 1 without. UserError if it is no number."""
+    """Number of training processes, one per device: WORLD_SIZE, as torchrun and accelerate set it, or 1 if unset.
+    Raises UserError if it is not a number."""
     text = os.environ.get("WORLD_SIZE", "1")
     if not text.isdecimal() or int(text) < 1:
         raise UserError(
@@ -23,18 +24,21 @@ def world_size() -> int:
 
 
 def check_launcher() -> None:
-    """UserError when the environment speaks of several processes that nobody has started: as a shell of Slurm or MPI does."""
+    """Raise UserError if the environment describes several processes that were not started, as in a Slurm or MPI
+    shell."""
     claims = [f"{name}={os.environ[name]}" for name in ("WORLD_SIZE", "LOCAL_RANK") if name in os.environ]
     missing = [name for name in LAUNCHER if not os.environ.get(name)]
     if missing and (world_size() > 1 or "LOCAL_RANK" in os.environ):
         raise UserError(
-            f"the environment has {' and '.join(claims)}, but no {' and no '.join(missing)}: not from accelerate or torchrun;\n"
-            "  train in one process with `env -u WORLD_SIZE -u RANK -u LOCAL_RANK ouro-rl ...`, or start it with `accelerate launch`"
+            f"the environment has {' and '.join(claims)}, but no {' and no '.join(missing)}: "
+            "not from accelerate or torchrun;\n"
+            "  train in one process with `env -u WORLD_SIZE -u RANK -u LOCAL_RANK ouro-rl ...`, "
+            "or start it with `accelerate launch`"
         )
 
 
 def derived_sizes(config: TrainConfig | WarmstartConfig) -> dict[str, int]:
-    """Sizes in plain words, for this number of processes. Raises UserError when the batch does not divide among them."""
+    """Derived sizes by name, for this number of processes. Raises UserError if the batch does not divide among them."""
     if isinstance(config, WarmstartConfig):
         return {
             "stage I demonstrations": config.stage_one.steps * config.stage_one.batch_size,
@@ -49,7 +53,7 @@ def derived_sizes(config: TrainConfig | WarmstartConfig) -> dict[str, int]:
         )
     if on_device % trainer.micro_batch:
         raise UserError(
-            f"trainer: each of {devices} processes (WORLD_SIZE) takes {on_device} completions of an update, which do not "
+            f"trainer: each of {devices} processes (WORLD_SIZE) takes {on_device} completions per update, which do not "
             f"divide\n  into micro batches of {trainer.micro_batch}; "
             f"set trainer.micro_batch to {largest_divisor(on_device, trainer.micro_batch)}"
         )
@@ -57,11 +61,11 @@ def derived_sizes(config: TrainConfig | WarmstartConfig) -> dict[str, int]:
     engines = max(1, rollout.workers)
     return {
         "processes (WORLD_SIZE)": devices,
-        "completions in an update": trainer.completions,
-        "completions in an update on one device": on_device,
-        "micro batches in an update on one device": on_device // trainer.micro_batch,
-        "completion tokens in an update, at most": trainer.completions * rollout.max_new_tokens,
-        "completions alive at once on one rollout engine, at most": min(
+        "completions per update": trainer.completions,
+        "completions per update and device": on_device,
+        "micro batches per update and device": on_device // trainer.micro_batch,
+        "completion tokens per update, at most": trainer.completions * rollout.max_new_tokens,
+        "completions decoded at once on one rollout engine, at most": min(
             rollout.max_batch, -(-trainer.prompts_per_step // engines) * trainer.group_size
         ),
         "optimizer updates": trainer.steps,

@@ -1,7 +1,8 @@
-"""The configuration of every command: strict, frozen, checked before anything heavy is imported.
+"""The configuration of `ouro-rl train`: strict, frozen, checked before anything heavy is imported.
 
-A config file is YAML; several compose left to right, then come dotted overrides (`trainer.lr=1e-5`). Unknown keys, wrong
-types and values out of range are `UserError`s that name the file, the key and the fix. See `ouro_rl.config.loader`.
+A config file is YAML; several are merged left to right, then come dotted overrides (`trainer.lr=1e-5`). Unknown keys,
+wrong types and values out of range are `UserError`s that name the file, the key and the fix. See
+`ouro_rl.config.loader`.
 """
 
 from __future__ import annotations
@@ -15,41 +16,42 @@ from ouro_rl.config.rollout import ExitRuleConfig, RolloutConfig, Rule
 from ouro_rl.config.section import Section
 
 LARGEST_SEED = 2**31 - 1
-"""numpy takes no more than 32 bits, and each training process adds its number."""
+"""numpy seeds have 32 bits, and each training process adds its rank."""
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Operations = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
 
 
 class ModelConfig(Section):
     path: str
-    """Folder of a checkpoint, or a hub id."""
+    """Checkpoint folder or hub id."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Precision of the forward passes. Master weights and the optimizer are always fp32."""
+    """Precision of the forward passes. Master weights and optimizer states are always fp32."""
     gradient_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, more time."""
+    """Recompute activations in the backward pass: less memory, more time."""
 
 
 class DataConfig(Section):
     source: str = "arithmetic"
-    """`arithmetic` (made here), a .jsonl file, or a hub data set id."""
+    """`arithmetic` (generated), a .jsonl file, or the hub id of a data set."""
     name: str | None = None
     """Hub configuration name."""
     split: str = "train"
     """Split of a hub data set."""
     question_column: str = "problem"
-    """A text, or a list of chat messages; dots reach into nested columns."""
+    """Column of the question: a string or a list of chat messages; dots reach into nested columns."""
     answer_column: str | None = "answer"
-    """Becomes the column `answer`, which the `math` reward reads; dots reach into nested columns. null: there is no answer."""
+    """Column of the gold answer: it becomes the column `answer`, which the `math` reward reads; dots reach into nested
+    columns. null: no answer."""
     system_prompt: str | None = None
-    """System message put before every question. null: none."""
+    """System message before every question. null: none."""
     prompt_suffix: str = ""
-    """Text put after the question."""
+    """Text appended to the question."""
     assistant_prefix: str = ""
-    """Text that every answer starts with, as part of the prompt (`"<think>\\n"` for the Thinking checkpoints)."""
+    """Start of every answer, given as part of the prompt (`"<think>\\n"` for the Thinking checkpoints)."""
     limit: int | None = Field(default=None, ge=1)
-    """At most this many rows, from the start."""
+    """Maximum number of rows, from the start. null: all."""
     max_prompt_tokens: int = Field(default=1024, ge=1)
-    """Longer prompts are left out, and counted."""
+    """Longer prompts are left out and counted."""
     operations: Operations = (2, 3, 4)
     """`arithmetic`: numbers of operations in a problem."""
 
@@ -58,29 +60,30 @@ class RewardConfig(Section):
     name: str
     """`math`, `code`, `format`, `length`, `exact`, `regex`, `module.path:function`, or `path/to/file.py:function`."""
     weight: float = 1.0
-    """Factor of its score in the reward."""
+    """Weight of its score in the reward."""
     kwargs: dict[str, Any] = {}
-    """Options of a built-in; further keyword arguments of a function."""
+    """Options of a built-in reward; extra keyword arguments of a function."""
     timeout_s: float = Field(default=10.0, gt=0)
-    """Deadline of one call: an item, or a batch where a function takes a batch."""
+    """Timeout of one call, in seconds: of one item, or of one batch if the function takes batches."""
     adapter: Literal["auto", "trl", "verl", "plain"] = "auto"
-    """How a function is called: as TRL's, as verl's `compute_score`, as `f(completion, answer)`; `auto`: by its parameters."""
+    """Calling convention of a function: TRL's, verl's `compute_score`, or plain `f(completion, answer)`; `auto` decides
+    by its parameters."""
 
 
 class RewardsConfig(Section):
     functions: tuple[RewardConfig, ...] = Field(default=(RewardConfig(name="math"),), min_length=1)
-    """The rewards; their weighted sum is what a completion earns."""
+    """The rewards; a completion's reward is their weighted sum."""
     workers: int = Field(default=1, ge=1)
-    """Processes that score; each can be killed at a deadline."""
+    """Scoring processes; each can be killed at a timeout."""
     max_unscored: float = Field(default=0.2, ge=0, le=1)
-    """The run stops when a larger share of a step's completions could not be scored."""
+    """The run stops if a larger fraction of a step's completions could not be scored."""
 
 
 class GateConfig(Section):
     """The exit gate as a policy (docs/method.md, "Objective")."""
 
     mode: Literal["policy", "off"] = "policy"
-    """`off` freezes the gate and leaves depth to the exit rule."""
+    """`policy` trains the gate; `off` freezes it and leaves depth to the exit rule."""
     lr: float = Field(default=1e-4, ge=0)
     """Learning rate of the gate."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
@@ -88,64 +91,65 @@ class GateConfig(Section):
     clip_high: float = Field(default=0.2, gt=0)
     """Importance ratios of the gate are clipped at 1 + `clip_high`."""
     loss_weight: float = Field(default=1.0, ge=0)
-    """Factor of the gate's loss beside the tokens'."""
+    """Weight of the gate's loss relative to the token loss."""
     price: float = Field(default=0.02, ge=0)
-    """What one loop of one token costs, in units of advantage (the first value when a target is given)."""
+    """Price of one loop of one token, in units of advantage; with `target_depth`, its initial value."""
     price_warmup: int = Field(default=0, ge=0)
     """Steps over which the price rises from 0."""
     target_depth: float | None = Field(default=None, ge=1)
-    """Mean depth to reach: the price becomes a dual variable that a controller moves. null keeps it constant."""
+    """Target of the mean depth: the price becomes a dual variable that a controller adjusts. null: constant price."""
     price_rate: float = Field(default=0.0005, ge=0)
-    """Change of the price in a step for one loop of distance to the target."""
+    """Integral gain of the controller: change of the price per step, per loop of distance to the target."""
     price_gain: float = Field(default=0.03, ge=0)
-    """With a target: the part of the price in proportion to the distance, for one loop of it."""
+    """Proportional gain of the controller: part of the price, per loop of distance to the target."""
     price_max: float = Field(default=0.5, ge=0)
-    """The highest price."""
+    """Upper bound of the price."""
     entropy_bonus: float = Field(default=0.0, ge=0)
-    """Weight of the entropy of the gate's decisions, in nats, that is added to the objective."""
+    """Weight of the entropy of the gate's decisions, in nats, in the objective."""
 
 
 class TrainerConfig(Section):
     steps: int = Field(ge=1)
     """Optimizer updates."""
     prompts_per_step: int = Field(default=16, ge=1)
-    """Groups in an update, over all devices."""
+    """Prompts (groups) per update, over all devices."""
     group_size: int = Field(default=8, ge=2)
-    """Completions of one prompt: a group needs at least 2 completions to compare."""
+    """Completions per prompt: a group needs at least 2 completions to compare."""
     micro_batch: int = Field(default=64, ge=1)
-    """Completions in one forward and backward pass, on one device."""
+    """Completions per forward and backward pass on one device."""
     updates_per_batch: int = Field(default=1, ge=1)
-    """Optimizer updates that one batch of rollouts is used for (TRL's num_iterations)."""
+    """Optimizer updates per batch of rollouts (TRL's num_iterations)."""
     lr: float = Field(default=1e-6, ge=0)
-    """Of everything but the gate."""
+    """Learning rate of everything but the gate."""
     lr_scheduler: Literal["constant", "linear", "cosine", "constant_with_warmup"] = "constant"
-    """How the learning rate changes over the updates."""
+    """Schedule of the learning rates."""
     lr_warmup: int = Field(default=0, ge=0)
     """Updates over which the learning rate rises from 0."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Of AdamW, for matrices other than the gate's."""
+    """AdamW's weight decay, for all weight matrices but the gate's."""
     adam_beta2: float = Field(default=0.999, gt=0, lt=1)
-    """Of AdamW: decay of the second moment."""
+    """AdamW's beta2, the decay of the second moment."""
     max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients of a larger norm are scaled down to it."""
+    """Gradients are clipped to this norm."""
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
-    """How token losses are averaged, in TRL's names: see `ouro_rl/training/losses.py`."""
+    """How token losses are averaged, named as in TRL: see `ouro_rl/training/losses.py`."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
-    """Advantages are divided by the standard deviation of the group, of the batch, or not at all."""
+    """Divide advantages by the standard deviation of the group's or the batch's rewards, or not at all."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """Importance ratios of tokens are clipped at 1 - `clip_low`."""
     clip_high: float = Field(default=0.28, gt=0)
     """Importance ratios of tokens are clipped at 1 + `clip_high`."""
     logp_gap_limit: float | None = Field(default=None, gt=0)
-    """The run stops when the largest gap between worker and trainer passes it. null: 1e-3 in fp32, 1 in bf16."""
+    """The run stops if the largest log-prob gap between worker and trainer, in nats, exceeds this. null: 1e-3 in fp32,
+    1 in bf16."""
     checkpoint_every: int = Field(default=25, ge=1)
     """Updates between two checkpoints."""
     keep_checkpoints: int = Field(default=2, ge=1)
-    """How many checkpoints are kept; older ones are deleted."""
+    """Number of checkpoints to keep; older ones are deleted."""
 
     @property
     def completions(self) -> int:
-        """Completions in an update, over all devices."""
+        """Completions per update, over all devices."""
         return self.prompts_per_step * self.group_size
 
     @model_validator(mode="after")
@@ -175,26 +179,26 @@ class EvalConfig(Section):
     """Held-out accuracy before and after training."""
 
     source: str | None = None
-    """`arithmetic`, `math500` or a .jsonl file; null leaves evaluation out."""
+    """`arithmetic`, `math500` or a .jsonl file. null: no evaluation."""
     limit: int | None = Field(default=None, ge=1)
-    """At most this many problems, from the start. null: all."""
+    """Maximum number of problems, from the start. null: all."""
     exit_rule: ExitRuleConfig = ExitRuleConfig(kind="threshold", value=0.5)
-    """How deep a token goes; by default the gate's own exits."""
+    """How the depth of a token is chosen; by default Q-exit at 0.5."""
     gate_temperature: float = Field(default=1.0, gt=0)
-    """1 is the gate as the checkpoint has it, whatever it is trained at."""
+    """Temperature of the exit gate; 1 is the checkpoint's gate, whatever temperature it is trained at."""
     kv_rule: Rule | None = None
-    """null: as in the rollouts, whose min_depth and max_depth hold here too."""
+    """KV rule. null: as in rollouts, whose min_depth and max_depth apply here too."""
     max_new_tokens: int | None = Field(default=None, ge=1)
-    """null: as in the rollouts."""
+    """Maximum length of an answer, in tokens. null: as in rollouts."""
     operations: Operations = (2, 3, 4)
     """`arithmetic`: numbers of operations in a problem."""
 
 
 class RunConfig(Section):
     dir: Path = Path("runs/run")
-    """Where the run is written; when that is taken, the next free one of `dir-2`, `dir-3`, ... (not with `--resume`)."""
+    """Folder of the run; if it exists, the next free one of `dir-2`, `dir-3`, ... (not with `--resume`)."""
     seed: Seed = 0
-    """Seed of the prompts' order and of every sample."""
+    """Seed of the prompt order and of every sample."""
 
 
 class TrainConfig(Section):
@@ -211,11 +215,11 @@ class TrainConfig(Section):
     gate: GateConfig = GateConfig()
     """The exit gate as a policy."""
     trainer: TrainerConfig
-    """Updates: sizes, learning rates, clipping, checkpoints."""
+    """Optimizer updates: sizes, learning rates, clipping, checkpoints."""
     eval: EvalConfig = EvalConfig()
     """Held-out accuracy before and after training."""
     run: RunConfig = RunConfig()
-    """Where the run is written, and its seed."""
+    """Folder and seed of the run."""
 
     @model_validator(mode="after")
     def _fits(self) -> TrainConfig:

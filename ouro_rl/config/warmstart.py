@@ -14,10 +14,10 @@ TaskName = Literal["arithmetic", "function_writing"]
 
 
 class ShapeConfig(Section):
-    """Shape of a model made from scratch."""
+    """Shape of a model trained from scratch."""
 
     hidden_size: int = Field(default=128, ge=8)
-    """Width of a state."""
+    """Width of the hidden states."""
     intermediate_size: int = Field(default=352, ge=8)
     """Width of the MLP."""
     num_hidden_layers: int = Field(default=2, ge=1)
@@ -25,15 +25,15 @@ class ShapeConfig(Section):
     num_attention_heads: int = Field(default=4, ge=1)
     """Query heads."""
     num_key_value_heads: int | None = Field(default=None, ge=1)
-    """Heads of keys and values. null: as many as query heads."""
+    """Key/value heads. null: as many as query heads."""
     total_ut_steps: int = Field(default=4, ge=1)
-    """Loops, T."""
+    """Number of loops, T."""
     max_position_embeddings: int = Field(default=8192, ge=16)
-    """Most positions of a sequence."""
+    """Maximum length of a sequence, in positions."""
     rope_theta: float = Field(default=10_000.0, gt=0)
     """Base of the rotary embedding."""
     initializer_range: float = Field(default=0.06, gt=0)
-    """Standard deviation of the first weights."""
+    """Standard deviation of the initial weights."""
 
     @model_validator(mode="after")
     def _fits(self) -> ShapeConfig:
@@ -53,7 +53,7 @@ class CorpusConfig(Section):
     operations: Operations = (2, 3, 4)
     """Numbers of operations in a problem."""
     careful: float = Field(default=0.4, ge=0, le=1)
-    """Chance that a line of a demonstration does one operation; otherwise it does two at once."""
+    """Probability that a line of a demonstration does one operation; otherwise it does two at once."""
 
 
 class StageOneConfig(Section):
@@ -64,17 +64,17 @@ class StageOneConfig(Section):
     batch_size: int = Field(default=64, ge=1)
     """Demonstrations in an update."""
     lr: float = Field(default=5e-3, gt=0)
-    """Learning rate at its peak."""
+    """Peak learning rate."""
     lr_warmup: int = Field(default=100, ge=0)
     """Updates over which the learning rate rises from 0."""
     weight_decay: float = Field(default=0.01, ge=0)
-    """Of AdamW, for matrices."""
+    """AdamW's weight decay, for weight matrices."""
     beta: tuple[float, float] = (0.1, 0.05)
-    """Weight of the entropy, from first to last step."""
+    """Weight of the entropy at the first and the last step."""
 
 
 class StageTwoConfig(Section):
-    """The gate alone, towards leaving where another loop does not help (arXiv 2510.25741, Stage II)."""
+    """Only the gate is trained, to exit where another loop does not help (arXiv 2510.25741, Stage II)."""
 
     steps: int = Field(ge=0)
     """Updates."""
@@ -85,7 +85,8 @@ class StageTwoConfig(Section):
 
 
 class SettlingConfig(Section):
-    """The body again, at depths drawn from the gate, with the last-exited cache: stages I and II never saw a frozen key."""
+    """Everything but the gate is trained at depths sampled from the gate, with the `last_exited` cache: Stages I and II
+    never see keys of exited tokens."""
 
     steps: int = Field(default=0, ge=0)
     """Updates."""
@@ -99,26 +100,26 @@ class WarmstartConfig(Section):
     """`ouro-rl warmstart`."""
 
     task: TaskName = "arithmetic"
-    """What the demonstrations and the figures at the end are about."""
+    """Task of the demonstrations and of the final evaluation."""
     model: ShapeConfig = ShapeConfig()
     """Shape of the model."""
     corpus: CorpusConfig = CorpusConfig()
-    """The demonstrations, for the task `arithmetic` alone."""
+    """The demonstrations; only for the task `arithmetic`."""
     stage_one: StageOneConfig
     """The paper's Stage I: all loops at once, with the gate."""
     stage_two: StageTwoConfig
-    """The paper's Stage II: the gate alone."""
+    """The paper's Stage II: only the gate."""
     settling: SettlingConfig = SettlingConfig()
-    """A stage beyond the paper's: the body at depths drawn from the gate."""
+    """A stage that the paper does not have: everything but the gate, at depths sampled from the gate."""
     eval_problems: int = Field(default=500, ge=1)
-    """Held-out problems in each of the figures at the end, at most."""
+    """Maximum number of held-out problems in each final evaluation."""
     output: Path
-    """Folder of the checkpoint."""
+    """Folder for the checkpoint."""
     seed: Seed = 0
-    """Seed of weights, demonstrations and depths."""
+    """Seed of initial weights, demonstrations and depths."""
 
     @model_validator(mode="after")
     def _corpus_is_read(self) -> WarmstartConfig:
         if self.task != "arithmetic" and self.corpus != CorpusConfig():
-            raise ValueError(f"corpus is not read by the task {self.task}; leave it out, or set task: arithmetic")
+            raise ValueError(f"the task {self.task} does not use corpus; leave it out, or set task: arithmetic")
         return self

@@ -1,7 +1,7 @@
-"""YAML as people expect it (the core schema of YAML 1.2): PyYAML's own reading of 1.1 holds traps that a config must not have.
+"""YAML with the core schema of version 1.2, because PyYAML's version 1.1 has pitfalls that a config must not have.
 
-In PyYAML `1e-6` is a text, `off` and `no` are booleans, `1:30` is ninety, dates are objects, and the second of two equal keys
-silently wins. Here `1e-6` is a number, only `true` and `false` are booleans, and a repeated key is an error.
+In PyYAML `1e-6` is a string, `off` and `no` are booleans, `1:30` is ninety, dates are objects, and the second of two
+equal keys silently wins. Here `1e-6` is a number, only `true` and `false` are booleans, and a repeated key is an error.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class _Loader(yaml.SafeLoader):
             key = key_node.value
             if key_node.tag != "tag:yaml.org,2002:merge":
                 if not isinstance(key_node, yaml.ScalarNode) or not key_node.tag.endswith(":str"):
-                    raise yaml.constructor.ConstructorError(None, None, "a key must be a text", key_node.start_mark)
+                    raise yaml.constructor.ConstructorError(None, None, "a key must be a string", key_node.start_mark)
                 if key in seen:
                     raise yaml.constructor.ConstructorError(
                         None, None, f"{key!r} is set twice; remove one", key_node.start_mark
@@ -48,7 +48,7 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    """Quotes every text that either reading would take for something else."""
+    """Quotes every string that YAML 1.1 or 1.2 would read as something else."""
 
     yaml_implicit_resolvers = {key: list(value) for key, value in yaml.SafeDumper.yaml_implicit_resolvers.items()}
 
@@ -72,10 +72,10 @@ for _tag, (_pattern, _first) in _PLAIN.items():
 
 
 def parse_yaml(text: str) -> Any:
-    """The one document in `text`; None when it is empty. Raises yaml.YAMLError, also for a key that is set twice."""
+    """Parse the single document in `text`; None if empty. Raises yaml.YAMLError, also for a key that is set twice."""
     return yaml.load(text, Loader=_Loader)
 
 
 def to_yaml(value: Any) -> str:
-    """Plain values (dict, list, text, number, bool, None) as block-style YAML, keys in their order."""
+    """Dump plain values (dict, list, str, number, bool, None) as block-style YAML, keeping the order of keys."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)

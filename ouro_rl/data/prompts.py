@@ -194,7 +194,7 @@ def _messages(question: Any, chat: ChatFormat, where: str) -> list[dict[str, str
     elif isinstance(question, list) and question and all({"role", "content"} <= set(message) for message in question):
         messages = [{"role": message["role"], "content": message["content"]} for message in question]
     else:
-        raise UserError(f"{where}: a question must be a text or a list of chat messages, not {str(question)[:60]!r}")
+        raise UserError(f"{where}: a question must be a string or a list of chat messages, not {str(question)[:60]!r}")
     messages[-1] = {**messages[-1], "content": messages[-1]["content"] + chat.prompt_suffix}
     if chat.system_prompt is not None and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": chat.system_prompt})

@@ -45,7 +45,7 @@ def test_what_is_taken(kind, text, value) -> None:
         (share, "1.01", "'1.01' is not a number greater than 0 and at most 1"),
         (list_of(count), "1,0", "'0' is not a whole number from 1"),
         (list_of(count), "1,", "'' is not a whole number from 1"),
-        (user_function, "mine", "'mine' names no function"),
+        (user_function, "mine", "'mine' does not name a function"),
     ],
 )
 def test_what_is_refused(kind, text, message) -> None:

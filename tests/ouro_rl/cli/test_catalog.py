@@ -94,7 +94,7 @@ def test_a_copy_has_all_that_it_needs(here, capsys, name):
 def test_nothing_is_written_over_and_nothing_half(here, capsys):
     (here / "tiny_ouro").mkdir()
     assert cli.main(["configs", "quickstart"]) == 2
-    assert "tiny_ouro is there already" in capsys.readouterr().err
+    assert "tiny_ouro already exists" in capsys.readouterr().err
     assert [path.name for path in here.iterdir()] == ["tiny_ouro"]
     (here / "file").write_text("")
     assert cli.main(["configs", "quickstart", "--to", "file"]) == 2

@@ -92,7 +92,7 @@ MISTAKES = {
     ),
     "more workers for eval": (["eval", *EVAL, "--workers", "5000"], ["--workers 5000", "would fit"]),
     "override with a plus": (["train", "good.yaml", "+trainer.steps=3"], ["written without +: trainer.steps=3"]),
-    "override without =": (["train", "good.yaml", "trainer.steps", "3"], ["with =, as trainer.steps=3"]),
+    "override without =": (["train", "good.yaml", "trainer.steps", "3"], ["with =, as in trainer.steps=3"]),
     "key of another system": (["train", "good.yaml", "num_generations=8"], ["here it is trainer.group_size"]),
     "no config": (["train"], ["CONFIG"]),
     "missing config": (["train", "god.yaml"], ["god.yaml", "there is good.yaml"]),
@@ -170,7 +170,7 @@ MISTAKES = {
     ),
     "eval processor": (
         ["eval", "--model", "good", "--benchmark", "arithmetic", "--logit-processor", "mine", "--out", "o"],
-        ["--logit-processor", "'mine' names no function"],
+        ["--logit-processor", "'mine' does not name a function"],
     ),
     "eval into a file": (
         ["eval", "--model", "good", "--benchmark", "arithmetic", "--out", "good.yaml"],
@@ -213,7 +213,7 @@ def test_a_mistake_is_told_at_once_and_in_plain_words(mistake: str, folder: Path
 def test_a_dry_run_prints_a_config_that_loads(folder: Path) -> None:
     done = ouro_rl("train", "good.yaml", "trainer.lr=6e-5", "--dry-run", cwd=folder)
     assert done.returncode == 0 and done.stderr == ""
-    assert "# completions in an update: 128" in done.stdout
+    assert "# completions per update: 128" in done.stdout
     (folder / "printed.yaml").write_text(done.stdout)
     expected = load_config(TrainConfig, [folder / "good.yaml"], ["trainer.lr=6e-5"])
     assert load_config(TrainConfig, [folder / "printed.yaml"]) == expected

@@ -1,4 +1,4 @@
-"""Habits of other systems: every name in the table leads to a key that is there."""
+"""Names from other systems: every entry of the table leads to an existing key."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEYS = known_keys(TrainConfig)
 SECTIONS = {key.partition(".")[0] for key in KEYS}
 
 
-def test_the_table_names_keys_that_there_are_and_answers_each_name_once() -> None:
+def test_the_table_refers_to_existing_keys_and_has_each_name_once() -> None:
     for text in ALIASES:
         for word in re.findall(r"\b([a-z]+\.[a-z_]+)\b", text):
             assert word.partition(".")[0] not in SECTIONS or word in KEYS, text
@@ -26,13 +26,13 @@ def test_the_table_names_keys_that_there_are_and_answers_each_name_once() -> Non
 
 
 @pytest.mark.parametrize("name", MEANINGS)
-def test_every_name_is_answered_as_a_key_of_a_config(name: str) -> None:
+def test_every_name_is_explained_when_used_as_a_config_key(name: str) -> None:
     with pytest.raises(UserError) as caught:
         load_config(TrainConfig, [], [f"{name}=1", "model.path=x", "trainer.steps=1"])
     assert f"unknown key {name}; " in str(caught.value) and MEANINGS[name] in str(caught.value)
 
 
-def test_a_warm_start_has_keys_of_its_own() -> None:
+def test_a_warm_start_has_its_own_keys() -> None:
     overrides = ["stage_one.steps=1", "stage_two.steps=1", "output=x"]
     with pytest.raises(UserError, match="did you mean stage_one.lr or stage_two.lr or settling.lr?"):
         load_config(WarmstartConfig, [], ["lr=1", *overrides])
@@ -70,10 +70,10 @@ def test_options_of_a_command_without_a_config() -> None:
     [
         (["+trainer.steps=3"], "+trainer.steps=3: an override is written without +: trainer.steps=3"),
         (["++x.y=3"], "++x.y=3: an override is written without +: x.y=3"),
-        (["trainer.steps", "3"], "trainer.steps: is a key; give its value with =, as trainer.steps=3"),
-        (["trainer.steps"], "trainer.steps: is a key; give its value with =, as trainer.steps=..."),
-        (["num_generations", "8"], "num_generations: is no config file; as a setting: trainer.group_size"),
-        (["seed", "3"], "seed: is no config file; as a setting: run.seed"),
+        (["trainer.steps", "3"], "trainer.steps: is a key; give its value with =, as in trainer.steps=3"),
+        (["trainer.steps"], "trainer.steps: is a key; give its value with =, as in trainer.steps=..."),
+        (["num_generations", "8"], "num_generations: is not a config file; as a setting: trainer.group_size"),
+        (["seed", "3"], "seed: is not a config file; as a setting: run.seed"),
         (["job.yaml"], None),
     ],
 )

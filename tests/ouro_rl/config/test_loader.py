@@ -1,4 +1,5 @@
-"""Composing, checking and printing configs. Messages are part of the contract: file, key and mend, in at most three lines."""
+"""Merging, checking and dumping configs. Messages are part of the contract: file, key and fix, in at most three
+lines."""
 
 from __future__ import annotations
 
@@ -32,7 +33,8 @@ def refusal(path: Path, *overrides: str) -> str:
     return text
 
 
-# --- YAML --------------------------------------------------------------------------------------------------------------
+# --- YAML
+# --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -60,7 +62,7 @@ def refusal(path: Path, *overrides: str) -> str:
         ("'1e-6'", "1e-6"),
     ],
 )
-def test_yaml_reads_what_people_mean(text: str, value: object) -> None:
+def test_yaml_is_read_as_version_1_2(text: str, value: object) -> None:
     read = parse_yaml(text)
     assert read == value and type(read) is type(value)
 
@@ -68,11 +70,12 @@ def test_yaml_reads_what_people_mean(text: str, value: object) -> None:
 @pytest.mark.parametrize(
     "value", ["1e-6", "off", "null", "true", "", "1:30", "a\nb\n", " x ", "é", "12", "# no", "a: b", "-", "<<"]
 )
-def test_yaml_writes_texts_that_stay_texts(value: str) -> None:
+def test_strings_written_as_yaml_stay_strings(value: str) -> None:
     assert parse_yaml(to_yaml({"key": value, "list": [value]})) == {"key": value, "list": [value]}
 
 
-# --- composing ---------------------------------------------------------------------------------------------------------
+# --- merging
+# -----------------------------------------------------------------------------------------------------------
 
 
 def test_files_merge_left_to_right_and_overrides_win(tmp_path: Path, minimal: Path) -> None:
@@ -85,7 +88,7 @@ def test_files_merge_left_to_right_and_overrides_win(tmp_path: Path, minimal: Pa
     assert config.gate.mode == "off"
 
 
-def test_a_whole_number_is_a_number_and_nothing_else_converts(minimal: Path) -> None:
+def test_an_integer_is_accepted_as_a_float_and_nothing_else_is_converted(minimal: Path) -> None:
     config = load_config(TrainConfig, [minimal], ["rollout.temperature=1"])
     assert config.rollout.temperature == 1.0 and isinstance(config.rollout.temperature, float)
     for override in ("trainer.steps='5'", "trainer.steps=5.0", "trainer.steps=true", "run.dir=3", "trainer.lr='1e-5'"):
@@ -98,7 +101,8 @@ def test_a_run_can_be_repeated_from_its_own_config(minimal: Path) -> None:
     assert load_config(TrainConfig, [minimal]) == config
 
 
-# --- mistakes ----------------------------------------------------------------------------------------------------------
+# --- mistakes
+# ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -118,7 +122,7 @@ def test_a_run_can_be_repeated_from_its_own_config(minimal: Path) -> None:
         ("trainer.beta=0.1", ["unknown key trainer.beta", "no KL penalty"]),
         ("limit=3", ["did you mean data.limit or eval.limit?"]),
         ("qqq.qqq=1", ["unknown key qqq", "known here: model, data"]),
-        ("trainer.lr=fast", ["trainer.lr must be a number", '"fast" (text)']),
+        ("trainer.lr=fast", ["trainer.lr must be a number", '"fast" (string)']),
         ("trainer.lr=-1", ["trainer.lr must be greater than or equal to 0", "-1"]),
         ("trainer.lr=.inf", ["trainer.lr must be a finite number"]),
         ("trainer=3", ["trainer must be a section"]),
@@ -142,7 +146,7 @@ def test_a_run_can_be_repeated_from_its_own_config(minimal: Path) -> None:
         ("rollout.stop_token_ids=[-1]", ["rollout.stop_token_ids.0 must be greater than or equal to 0"]),
         (
             "rollout.logit_processors=[mine]",
-            ["rollout.logit_processors.0", "'mine' names no function; write module.path:function"],
+            ["rollout.logit_processors.0", "'mine' does not name a function; write module.path:function"],
         ),
         ("data.operations=[0]", ["data.operations.0 must be greater than or equal to 1"]),
         ("rollout.exit_rule={kind: fixed, value: 1.5}", ["rollout.exit_rule", "whole number of loops"]),
@@ -152,7 +156,7 @@ def test_a_run_can_be_repeated_from_its_own_config(minimal: Path) -> None:
         ("trainer={steps: 1, steps: 2}", ["'steps' is set twice"]),
     ],
 )
-def test_a_mistake_names_override_key_and_mend(minimal: Path, override: str, parts: list[str]) -> None:
+def test_a_mistake_names_override_key_and_fix(minimal: Path, override: str, parts: list[str]) -> None:
     text = refusal(minimal, override)
     for part in [override, *parts]:
         assert part in text
@@ -180,35 +184,36 @@ def test_sections_that_do_not_fit_together(minimal: Path) -> None:
         ("just text", "must hold sections"),
         ("a: [1\n", "not YAML"),
         ("a: 1\na: 2\n", "line 2: 'a' is set twice"),
-        ("1: 2\n", "a key must be a text"),
+        ("1: 2\n", "a key must be a string"),
         ("trainer:\n\tsteps: 5\n", "not YAML: line 2"),
     ],
 )
-def test_files_that_are_no_config(tmp_path: Path, content: str, part: str) -> None:
+def test_files_that_are_not_a_config(tmp_path: Path, content: str, part: str) -> None:
     path = tmp_path / "job.yaml"
     path.write_text(content)
     text = refusal(path)
     assert part in text and "job.yaml" in text
 
 
-def test_files_that_are_not_there(tmp_path: Path, minimal: Path) -> None:
+def test_files_that_cannot_be_read(tmp_path: Path, minimal: Path) -> None:
     assert f"no such config file; there is {minimal}" in refusal(tmp_path / "jbo.yaml")
     assert "is a folder" in refusal(tmp_path)
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     assert "not text" in refusal(tmp_path / "binary.yaml")
 
 
-# --- sizes -------------------------------------------------------------------------------------------------------------
+# --- sizes
+# -------------------------------------------------------------------------------------------------------------
 
 
 def test_sizes(minimal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load_config(TrainConfig, [minimal], ["trainer.micro_batch=32", "rollout.max_new_tokens=10"])
     monkeypatch.setenv("WORLD_SIZE", "2")
     sizes = derived_sizes(config)
-    assert sizes["completions in an update"] == 16 * 8
-    assert sizes["completions in an update on one device"] == 64
-    assert sizes["micro batches in an update on one device"] == 2
-    assert sizes["completion tokens in an update, at most"] == 1280
+    assert sizes["completions per update"] == 16 * 8
+    assert sizes["completions per update and device"] == 64
+    assert sizes["micro batches per update and device"] == 2
+    assert sizes["completion tokens per update, at most"] == 1280
 
 
 @pytest.mark.parametrize(
@@ -227,7 +232,7 @@ def test_batches_divide_among_processes(minimal: Path, monkeypatch: pytest.Monke
         ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": "1"}, "WORLD_SIZE=1 and LOCAL_RANK=0"),
     ],
 )
-def test_processes_that_nobody_started(environment, claim, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_environment_of_processes_that_were_not_started(environment, claim, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in LAUNCHER:
         monkeypatch.delenv(name, raising=False)
     check_launcher()
@@ -241,7 +246,8 @@ def test_processes_that_nobody_started(environment, claim, monkeypatch: pytest.M
     check_launcher()
 
 
-# --- the configs in the repository -------------------------------------------------------------------------------------
+# --- the configs in the repository
+# -------------------------------------------------------------------------------------
 
 WARM = [CONFIGS / "tiny_warmstart.yaml", CONFIGS / "code_warmstart.yaml"]
 SMALL = [CONFIGS / "quickstart.yaml", CONFIGS / "math_example.yaml", CONFIGS / "code_example.yaml"]
@@ -272,7 +278,7 @@ def test_every_config_file_is_tested() -> None:
     assert {path.name for path in CONFIGS.glob("*.yaml")} == tested
 
 
-def test_thinking_prompts_open_the_thought() -> None:
+def test_prompts_of_thinking_checkpoints_open_the_thinking_tag() -> None:
     for path in MATH:
         config = load_config(TrainConfig, [path])
         assert config.data.assistant_prefix == "<think>\n"

@@ -1,4 +1,4 @@
-"""Configs that come with ouro-rl: found by name from any folder, listed, and copied with what they need."""
+"""Configs that come with ouro-rl: found by name from any folder, listed, and copied with the files they need."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_a_name_finds_the_packaged_config_from_any_folder(here, name):
     assert load_config(TrainConfig, [name]).trainer.steps == 150
 
 
-def test_a_file_of_the_users_comes_first_and_a_folder_is_no_config(here):
+def test_a_user_file_takes_precedence_and_a_folder_is_not_a_config(here):
     (here / "quickstart").mkdir()
     assert find_config("quickstart") == config_folder() / "quickstart.yaml"
     (here / "quickstart.yaml").write_text(SMALL)
@@ -36,11 +36,11 @@ def test_a_file_of_the_users_comes_first_and_a_folder_is_no_config(here):
 
 
 @pytest.mark.parametrize("name", ["elsewhere/quickstart.yaml", "/quickstart.yaml", "tiny_ouro", "configs/tiny_ouro"])
-def test_nothing_else_is_taken_for_a_packaged_config(here, name):
+def test_other_paths_are_not_packaged_configs(here, name):
     assert find_config(name) == Path(name)
 
 
-def test_a_missing_config_is_told_with_the_nearest_name_or_where_to_look(here):
+def test_the_error_for_a_missing_config_names_the_closest_one_or_where_to_look(here):
     with pytest.raises(UserError, match=r"^quickstrat\.yaml: no such config file; there is the packaged quickstart$"):
         load_config(TrainConfig, ["quickstrat.yaml"])
     with pytest.raises(UserError, match=r"^zzz: no such config file; `ouro-rl configs` lists"):

@@ -1,4 +1,4 @@
-"""What a config may say about depths and early stops. Messages are part of the contract: key and mend."""
+"""Config keys about depths and early stops. Messages are part of the contract: key and fix."""
 
 import pytest
 
@@ -46,18 +46,20 @@ def test_policy_and_early_stop_from_a_file_and_back(load, tmp_path):
         (["rollout.max_depth=65"], "rollout.max_depth must be less than or equal to 64"),
         (["rollout.min_depth=3", "rollout.max_depth=2"], "min_depth (3) is more than max_depth (2); lower it"),
         (["gate.mode=off", "rollout.max_depth=4", "rollout.exit_rule={kind: fixed, value: 5}"],
-         "exit_rule: `fixed` 5 lies outside of rollout's min_depth (1) and max_depth (4); change its value or the bounds"),
+         "exit_rule: `fixed` 5 lies outside rollout's min_depth (1) and max_depth (4); change its value or the bounds"),
         (["rollout.min_depth=2", "eval.source=arithmetic", "eval.exit_rule={kind: fixed, value: 1}"],
-         "eval.exit_rule: `fixed` 1 lies outside of rollout's min_depth (2) and max_depth (of the model)"),
-        (["rollout.max_depth=4", "gate.target_depth=5"], "gate.target_depth (5) cannot be met with rollout.min_depth 1"),
-        (["rollout.min_depth=3", "gate.target_depth=2"], "gate.target_depth (2) cannot be met with rollout.min_depth 3"),
+         "eval.exit_rule: `fixed` 1 lies outside rollout's min_depth (2) and max_depth (of the model)"),
+        (["rollout.max_depth=4", "gate.target_depth=5"],
+         "gate.target_depth (5) cannot be met with rollout.min_depth 1"),
+        (["rollout.min_depth=3", "gate.target_depth=2"],
+         "gate.target_depth (2) cannot be met with rollout.min_depth 3"),
         (["rollout.early_stop={every: 8}"], "sets no test; set repeat_window, min_mean_logprob or hook"),
         (["rollout.early_stop.repeat_window=1"], "rollout.early_stop.repeat_window must be greater than or equal to 2"),
         (["rollout.early_stop.min_mean_logprob=1"], "rollout.early_stop.min_mean_logprob must be less than 0"),
         (["rollout.early_stop.hook=hopeless"], "write module.path:function or path/to/file.py:function"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_told_with_its_mend(load, overrides, message):
+def test_contradictory_settings_are_reported_with_their_fix(load, overrides, message):
     with pytest.raises(UserError) as caught:
         load(*overrides)
     assert message in str(caught.value) and len(str(caught.value).splitlines()) <= 3

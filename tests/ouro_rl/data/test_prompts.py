@@ -105,7 +105,7 @@ def test_long_prompts_are_left_out_and_counted(tmp_path: Path, caplog: pytest.Lo
         ('{"problem": "1", "answer": "1"}\nnope\n', "line 2: not JSON"),
         ("[1]\n", "line 1: is not a JSON object"),
         ('{"problem": "1", "answer": "1"}\n{"problem": "1"}\n', "row 2: there is no column 'answer'"),
-        ('{"problem": 3, "answer": "1"}\n', "row 1: a question must be a text"),
+        ('{"problem": 3, "answer": "1"}\n', "row 1: a question must be a string"),
     ],
 )
 def test_files_that_cannot_be_used(tmp_path: Path, content: str, part: str) -> None:

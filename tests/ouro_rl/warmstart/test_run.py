@@ -62,7 +62,7 @@ def test_a_corpus_that_is_not_read_is_refused(tmp_path):
     job = tmp_path / "job.yaml"
     job.write_text("task: function_writing\nstage_one: {steps: 1}\nstage_two: {steps: 1}\noutput: out\n")
     load_config(WarmstartConfig, [job])
-    with pytest.raises(UserError, match="corpus is not read by the task function_writing; leave it out"):
+    with pytest.raises(UserError, match="the task function_writing does not use corpus; leave it out"):
         load_config(WarmstartConfig, [job], ["corpus.careful=0.9"])
 
 
