@@ -226,7 +226,7 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
     ) -> OuroCausalLMOutput:
         """See `OuroModel.forward`.
 
-        With `labels`, the loss is the next-token loss of the last loop; `ouro_rl.warmstart.run` trains all loops.
+        With `labels`, the loss is the next-token loss of the last loop; `ouro_rl.warmstart.losses` trains all loops.
         `read_head`, called with this model and the kept states [n, hidden], replaces the logits: for callers that need
         a few numbers per row and not the whole vocabulary (`ouro_rl.training.token_logprobs`)."""
         output = self.model(

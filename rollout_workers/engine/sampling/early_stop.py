@@ -37,7 +37,7 @@ class EarlyStopper:
         try:
             return bool(self.hook(tuple(completion_ids.tolist()), tuple(token_logprobs.tolist())))
         except Exception as error:  # a user's function may raise anything
-            raise RunError(f"{KEY}: {rule.hook} raised {type(error).__name__}: {error}; mend it") from error
+            raise RunError(f"{KEY}: {rule.hook} raised {type(error).__name__}: {error}; fix it") from error
 
 
 def repeats(tokens: Sequence[int], window: int) -> bool:
