@@ -1,1 +1,1 @@
-"""The reward `code`: runs a completion's program in a sandbox and compares its values outside."""
+"""The reward `code`: runs a completion's program in a sandbox and compares its values outside of it."""

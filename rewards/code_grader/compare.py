@@ -1,4 +1,4 @@
-"""Is what came out of a sandbox what a test expects? Compares data with data; nothing of the program's takes part."""
+"""Compares the output of a sandbox with a test's expected output, as plain data and without running program code."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 
 def same_value(got: Any, expected: Any, tolerance: float | None) -> bool:
-    """got: a value as `wire.encode` makes it; expected: plain JSON. Types count: 1, 1.0 and True are three values. JSON has
-    one kind of sequence, so a tuple is as good as a list. With a tolerance, ints and floats are numbers alike."""
+    """Whether an encoded value (see `wire.encode`) equals an expected value (plain JSON). Types matter: 1, 1.0 and True
+    all differ. A tuple equals a list, since JSON has only one sequence type. With a tolerance (absolute or relative,
+    whichever is larger), an int may equal a float."""
     if isinstance(expected, dict):
         return _same_mapping(got, expected, tolerance)
     if isinstance(expected, list | tuple):
@@ -46,14 +47,14 @@ def _number(got: Any) -> int | float | None:
             return int(got["i"], 16)
         if isinstance(got, dict) and list(got) == ["f"]:
             return float(got["f"])
-    except (TypeError, ValueError, OverflowError):  # it may have been written by hand
+    except (TypeError, ValueError, OverflowError):  # the program may have forged the message
         return None
     return None
 
 
 def same_output(got: str, expected: str, tolerance: float | None) -> bool:
-    """The same text, line by line, but for blanks at the ends of lines and empty lines at the end. With a tolerance: the
-    same words, where words that are numbers may differ by that much."""
+    """Whether two outputs have the same lines, ignoring trailing whitespace and trailing empty lines. With a tolerance:
+    whether they have the same whitespace-separated words, where numbers may differ by the tolerance."""
     if tolerance is None:
         return _lines(got) == _lines(expected)
     words, others = got.split(), expected.split()

@@ -1,4 +1,4 @@
-"""Which names in a data set's tests are the program's functions, and which are the tests' own helpers."""
+"""Decides which names in a data set's tests are the program's functions, and which are the tests' own helpers."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from typing import Any
 from rewards.code_grader.program import defined_names, parse
 
 _LIBRARY = ("math", "collections", "itertools", "functools", "operator", "re", "string", "json", "copy", "typing")
-"""Modules in which a name is looked up that a test uses, but neither imports nor expects of the program."""
+"""Modules searched for names that a test uses but neither imports nor expects the program to define."""
 
 
 class TestsUnusable(ValueError):
-    """The data set's tests cannot be used; the text says why."""
+    """The data set's tests cannot be used. The message says why."""
 
-    __test__ = False  # for pytest, which collects classes of this name
+    __test__ = False  # pytest would collect a class of this name
 
 
 def called_names(trees: list[ast.Module], setup: list[str], row: Mapping[str, Any]) -> dict[str, str]:
-    """The program's names: `entry_point`, or what the prompt's code defines, or else the names that the tests use and nobody
-    defines. Of those, what only handles another's values is the tests' own, and must not be answered by the program. Modules
-    and names of the standard library that a test uses without importing them are added to `setup`."""
+    """The program's functions as name -> name: `entry_point`; or the names that the prompt's code defines; or the names
+    that the tests use without a definition. Of the last, names that only handle values of another undefined name are
+    the tests' own helpers: the program must not provide them. Adds imports to `setup` for modules and names of the
+    standard library that a test uses without importing them. Raises TestsUnusable."""
     used: set[str] = set()
     known = set(dir(builtins)).union(*(defined_names(_tree_or_none(source)) for source in setup))
     modules: set[str] = set()
@@ -52,7 +53,9 @@ def called_names(trees: list[ast.Module], setup: list[str], row: Mapping[str, An
         for name in sorted(own):
             module = _library_module(name)
             if module is None:
-                raise TestsUnusable(f"nobody defines {name}, which the tests use beside the program's function")
+                raise TestsUnusable(
+                    f"the tests use {name} besides the program's function, but it is not defined: import or define it"
+                )
             setup.append(f"from {module} import {name}")
         unknown -= own
     return {name: name for name in sorted(names or unknown or _shadowed_builtin(trees))}
@@ -63,8 +66,8 @@ def _tree_or_none(prompt: Any) -> ast.Module | None:
 
 
 def _handlers(tree: ast.Module, unknown: set[str]) -> set[str]:
-    """Names that are called with, or compared to, what comes from another: `isclose(triple(2.0), 6.0)`, also by way of
-    variables. Were they the program's, it could grade itself."""
+    """Names that are called with a value from another unknown name, or compared to one, directly or through variables:
+    `isclose` in `isclose(triple(2.0), 6.0)`. If the program provided them, it could grade itself."""
     sources: dict[str, set[str]] = {name: {name} for name in unknown}
 
     def origins(*parts: ast.AST) -> set[str]:
@@ -103,13 +106,14 @@ def _library_module(name: str) -> str | None:
 
 
 def _shadowed_builtin(trees: list[ast.Module]) -> set[str]:
-    """The function when it is called like a built-in one, as in `assert sum(10, 15) == 6`: the one that all tests call. Not
-    where there are two: in `assert abs(sum(10, 15) - 6) < 1e-9` the program's `abs` would grade its `sum`."""
+    """The program's function if it has the name of a built-in function, as in `assert sum(10, 15) == 6`: the one that
+    all tests call. Raises TestsUnusable if there is not exactly one: in `assert abs(sum(10, 15) - 6) < 1e-9`, the
+    program's `abs` would grade its `sum`."""
     calls = [[node.func for node in ast.walk(tree) if isinstance(node, ast.Call)] for tree in trees]
     common = set.intersection(
         *({function.id for function in called if isinstance(function, ast.Name)} for called in calls)
     )
     functions = {name for name in common if not isinstance(getattr(builtins, name, None), type)} or common
     if len(functions) != 1:
-        raise TestsUnusable("the tests do not tell which function is the program's; `entry_point` can name it")
+        raise TestsUnusable("the tests do not show which function is the program's: name it in `entry_point`")
     return functions

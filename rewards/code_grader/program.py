@@ -1,4 +1,4 @@
-"""From a completion to the program that is judged."""
+"""Extracts the program to be graded from a completion."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _FENCE = re.compile(r"^[ \t]*(```+|~~~+)([^\n`]*)\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)"
 
 
 def extract_code(completion: str, *, thinking: bool = False) -> str | None:
-    """The last fenced block of what follows the thought, or else the whole of it; None when there is nothing. A last block
-    that was never closed counts: whether it is whole is for the tests to say. See `extraction.visible_text`."""
+    """The last fenced code block after the thought, or all text after it if there is no block; None if that is blank.
+    An unclosed last block counts: the tests decide whether it is complete. See `extraction.visible_text`."""
     text = visible_text(completion, thinking=thinking)
     blocks = [match.group(3) for match in _FENCE.finditer(text)]
     code = blocks[-1] if blocks else text
@@ -21,9 +21,9 @@ def extract_code(completion: str, *, thinking: bool = False) -> str | None:
 
 
 def parse(source: str) -> ast.Module | None:
-    """The syntax tree, or None for a text that is no program."""
+    """The syntax tree, or None if the source is not valid Python."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about escapes and comparisons in other people's code
+        warnings.simplefilter("ignore")  # about escapes and comparisons in untrusted code
         try:
             return ast.parse(source)
         except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -31,7 +31,7 @@ def parse(source: str) -> ast.Module | None:
 
 
 def defined_names(tree: ast.Module) -> set[str]:
-    """Names that a module's own statements define, import or assign."""
+    """Names that a module's top-level statements define, import or assign."""
     names: set[str] = set()
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -46,14 +46,14 @@ def defined_names(tree: ast.Module) -> set[str]:
 
 
 def program_of(code: str, prompt: str, entry_point: str | None) -> str:
-    """The program to run. Where the prompt is itself code that ends in the function's head (HumanEval), the code is either
-    the function's body, and goes below it, or a whole function, and has the prompt's imports and helpers above it."""
+    """The program to run. If the prompt is code that ends with the function's signature (HumanEval), it is prepended:
+    the code is then either the function's body, or a whole function that may need the prompt's imports and helpers."""
     head = parse(prompt) if entry_point else None
     if head is None or entry_point not in defined_names(head):
         return code
     whole = parse(code)
     if whole is not None and entry_point in defined_names(whole):
         if any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in whole.body):
-            return code  # it must come first
+            return code  # a __future__ import must come first
         return f"{prompt}\n{code}"
     return f"{prompt}{code}"

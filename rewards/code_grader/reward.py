@@ -1,4 +1,4 @@
-"""The built-in reward `code`: a completion's program runs in a sandbox, and its values are compared outside."""
+"""The built-in reward `code`: runs a completion's program in a sandbox and compares its values outside of it."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from rewards.verdict import Verdict
 TEST_COLUMNS = ("tests", "test_list", "test")
 _ROW = (*TEST_COLUMNS, "entry_point", "prompt", "test_imports", "test_setup_code")
 _GRACE_S = 15.0
-"""Seconds beyond a program's own, in which its worker must have answered."""
+"""Seconds beyond a program's own time limit within which its worker must answer."""
 _CACHE_SIZE = 4096
 
 
 class CodeReward:
-    """The share of tests that the completion's program passes, run in a sandbox.
+    """The fraction of tests that the completion's program passes in a sandbox.
 
-    Callable with TRL's signature; None = not scorable."""
+    Callable with TRL's signature; None = could not be scored."""
 
     __name__ = "code"
     wants = ("prompts",)
-    """Beside the data set's columns: where a prompt is code, it is the program's head (HumanEval)."""
+    """Needed besides the data set's columns, since a prompt that is code is the start of the program (HumanEval)."""
 
     def __init__(
         self,
@@ -51,11 +51,12 @@ class CodeReward:
         thinking: bool = False,
         allow_unsafe_code: bool = False,
     ) -> None:
-        """timeout_s: seconds for a program with all its tests; test_timeout_s: for one test. A program that takes longer
-        fails the tests it has not passed by then; see `time_budget` for a busy machine. memory_mb: its address space; tmp_mb: its /tmp, in MiB.
-        all_or_nothing: 1.0 when every test passes, else 0.0. thinking: the prompt opens the thought.
+        """timeout_s: seconds per program with all its tests; test_timeout_s: seconds per test. A program that takes
+        longer fails the tests it has not passed by then; `time_budget` extends the limits on a busy machine.
+        memory_mb: address space of the program in MiB; tmp_mb: size of its /tmp in MiB. all_or_nothing: 1.0 if every
+        test passes, else 0.0. thinking: the prompt opens the thought.
 
-        Prints the sandbox it has chosen; raises UserError when there is none, unless `allow_unsafe_code`."""
+        Prints the chosen sandbox. Raises UserError if there is none, unless `allow_unsafe_code`."""
         if not 0 < test_timeout_s or not 0 < timeout_s or memory_mb < 64 or tmp_mb < 1:
             raise UserError(
                 "reward 'code': timeout_s and test_timeout_s must be > 0, memory_mb >= 64 and tmp_mb >= 1 "
@@ -78,11 +79,11 @@ class CodeReward:
         self._lock = threading.Lock()
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        """Score completions (texts or conversations) against the column `tests`; see `code_tasks.read_tests`."""
+        """Score completions (strings or conversations) against the column `tests`; see `forms.read_tests`."""
         return [verdict.value for verdict in self.verdicts(completions, columns)]
 
     def verdicts(self, completions: Sequence[Any], columns: Mapping[str, Any]) -> list[Verdict]:
-        """As `__call__`, with the reasons. Raises UserError when there is no column of tests."""
+        """Like `__call__`, with the reasons. Raises UserError if there is no column of tests."""
         if not any(columns.get(name) is not None for name in TEST_COLUMNS):
             raise UserError(
                 "reward 'code' needs a column `tests` (or `test_list`, or `test` with `entry_point`) in the data set, "
@@ -97,14 +98,14 @@ class CodeReward:
         return self._decide(jobs)
 
     def _read(self, completion: str, row: dict[str, Any]) -> Verdict | _Job:
-        """What must be run; a verdict where nothing must."""
+        """The program and tests to run, or a verdict if nothing needs to run."""
         started = time.perf_counter()
         row["prompt"] = _prompt_text(row.get("prompt"))
         try:
             key = json.dumps(row, sort_keys=True, default=str)
             tests = _tests(key)
-        except (TypeError, ValueError, RecursionError) as error:  # keys of several types, a list that holds itself
-            tests = f"the tests are no JSON: {error}"
+        except (TypeError, ValueError, RecursionError) as error:  # keys of several types, a list that contains itself
+            tests = f"the tests are not valid JSON: {error}"
         if isinstance(tests, str):
             return Verdict(value=None, status="gold_unparsable", detail=tests)
         code = extract_code(completion, thinking=self._thinking)
@@ -113,7 +114,7 @@ class CodeReward:
         return _Job(program_of(code, row["prompt"], row.get("entry_point")), code, key, tests)
 
     def _decide(self, jobs: list[Verdict | _Job]) -> list[Verdict]:
-        """Run each different program once, and put the verdicts in their places."""
+        """Run each distinct program once, and return the verdicts in order."""
         waiting = {job.key: job for job in jobs if isinstance(job, _Job)}
         with self._lock:
             known = {key: self._cache[key] for key in waiting if key in self._cache}
@@ -121,7 +122,7 @@ class CodeReward:
         replies = self._pool.run([{"program": job.program, "tests": job.tests} for job in new])
         for job, reply in zip(new, replies, strict=True):
             known[job.key] = verdict = self._verdict(reply)
-            if reply.status == "ok" and "timed out" not in verdict.detail:  # which may have been the machine's fault
+            if reply.status == "ok" and "timed out" not in verdict.detail:  # the machine may have been busy
                 self._remember(job.key, verdict)
         return [replace(known[job.key], extracted=job.code) if isinstance(job, _Job) else job for job in jobs]
 
@@ -149,7 +150,7 @@ class CodeReward:
 
 
 class _Job:
-    """One program with its tests."""
+    """One program and its tests."""
 
     def __init__(self, program: str, code: str, tests_key: str, tests: Tests) -> None:
         self.program, self.code, self.tests = program, code, tests
@@ -158,7 +159,7 @@ class _Job:
 
 @functools.lru_cache(maxsize=1024)
 def _tests(key: str) -> Tests | str:
-    """The tests of a row (as JSON), read once for all completions of a prompt; or why they cannot be used."""
+    """The tests of a row (given as JSON), parsed once for all completions of a prompt; or why they cannot be used."""
     try:
         return read_tests(json.loads(key))
     except TestsUnusable as error:
@@ -171,7 +172,7 @@ def _announce(line: str) -> None:
 
 
 def _prompt_text(prompt: Any) -> str:
-    """A prompt's text; of a conversation, its last message's."""
+    """The text of a prompt, or of a conversation's last message."""
     if isinstance(prompt, str):
         return prompt
     return content_of(prompt[-1]) if prompt else ""

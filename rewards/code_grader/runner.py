@@ -1,5 +1,5 @@
-"""Runs one program against one set of tests in a sandbox. The verdict is made here, outside: what a program sends are values,
-and no answer is a fail."""
+"""Runs one program against one set of tests in a sandbox. The results are decided here, outside of the sandbox: a
+program only sends values, and a missing answer is a failure."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from rewards.sandbox.inside import wire
 
 @dataclass(kw_only=True)
 class Outcome:
-    """What became of a program's tests."""
+    """The results of a program's tests."""
 
     count: int
-    """How many were asked."""
+    """Number of tests."""
     passed: set[int] = field(default_factory=set)
     failures: list[str] = field(default_factory=list)
-    """Why tests failed, in words, the first ones first."""
+    """Why tests failed, in the order of the run."""
     unusable: str = ""
-    """Why the tests themselves could not be used; empty when they could."""
+    """Why the tests themselves could not be used; empty if they could."""
 
     def record(self, test: int, passed: bool, why: str = "") -> None:
-        """A later failure of a test outweighs its success."""
+        """Record a result. A later failure of a test overrides its success."""
         if passed:
             self.passed.add(test)
         else:
@@ -40,7 +40,7 @@ class Outcome:
 
 
 def run(sandbox: Sandbox, program: str, tests: Tests, times: Times, *, all_or_nothing: bool) -> Outcome:
-    """Run the tests in random order. all_or_nothing: stop at the first that fails. Raises SandboxError."""
+    """Run the tests in random order. all_or_nothing: stop at the first failure. Raises SandboxError."""
     budget = Budget(times)
     outcome = Outcome(count=tests.count)
     if isinstance(tests, ScriptTests):
@@ -62,7 +62,8 @@ def run(sandbox: Sandbox, program: str, tests: Tests, times: Times, *, all_or_no
         else:
             assert judge is not None
             if not _run_asserts(judge, running, tests, outcome, all_or_nothing) and tests.recorded:
-                # A loop's assert has held so far, not to the end; and what follows the last assert is part of that one.
+                # The run was cut short: an assert in a loop may still have failed later, and the code after the last
+                # assert belongs to that test.
                 outcome.passed -= tests.repeated | {tests.count - 1}
     return outcome
 
@@ -72,7 +73,7 @@ def _shuffled(count: int) -> list[int]:
 
 
 class _Program:
-    """A program in its sandbox, started again when a call has ended it."""
+    """A program in its sandbox. It is restarted after a call has ended it."""
 
     def __init__(self, sandbox: Sandbox, source: str, budget: Budget) -> None:
         self._sandbox, self._source, self.budget = sandbox, source, budget
@@ -80,26 +81,27 @@ class _Program:
         self._nonce = ""
         self._problem: dict[str, Any] = {}
         self.broken = ""
-        """Why the program cannot be loaded; empty when it can."""
+        """Why the program cannot be loaded; empty if it can."""
 
     def over(self) -> bool:
-        """Whether its time is up."""
+        """Whether the program's time has run out."""
         return self.budget.over(self._child)
 
     def begin(self) -> None:
-        """Start the program anew, without waiting for it to be loaded."""
+        """Start the program again, without waiting until it is loaded."""
         self.budget.next_test()
         self._child = self._sandbox.child("candidate")
         self._problem = self._tell({"program": self._source, "script": False})
 
     def finish_loading(self) -> None:
-        """Sets `broken` when the program cannot be loaded."""
+        """Wait until the program is loaded. Sets `broken` if that fails."""
         answer = self._problem or self._hear()
         if "error" in answer:
-            self.broken = "loading the program: " + words(answer["error"])
+            self.broken = "the program cannot be loaded: " + words(answer["error"])
 
     def call(self, name: str, args: Any, kwargs: Any) -> dict[str, Any]:
-        """{"ok": encoded value} (with "changed"), or {"error": [kind, text]}; whatever else it says ends the program."""
+        """Call a function. Returns {"ok": encoded value} (perhaps with "changed"), or {"error": [kind, text]}. Any
+        other answer ends the program."""
         if self._child is None and not self.broken:
             self.begin()
             self.finish_loading()
@@ -108,7 +110,7 @@ class _Program:
         return self._tell({"name": name, "args": args, "kwargs": kwargs}) or self._hear()
 
     def _tell(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Empty, or the error that came of it."""
+        """Send a message. Returns an empty dict, or {"error": ...}."""
         self._nonce = secrets.token_hex(8)
         return self._guarded(lambda child: child.send({"nonce": self._nonce, **message}, self.budget.deadline) or {})
 
@@ -118,7 +120,7 @@ class _Program:
     def _answer(self, child: Child) -> dict[str, Any]:
         answer = self.budget.wait(child, child.receive)
         if answer.get("nonce") != self._nonce:
-            raise ChildGone("an answer to no question")
+            raise ChildGone("the program sent an answer that was not requested")
         return checked(answer)
 
     def _guarded(self, action: Callable[[Child], dict[str, Any]]) -> dict[str, Any]:
@@ -153,14 +155,14 @@ def _run_cases(program: _Program, tests: CaseTests, outcome: Outcome, all_or_not
         program.budget.next_test()
         answer = program.call(tests.entry_point, list(case.args), dict(case.kwargs))
         passed = "ok" in answer and same_value(answer["ok"], case.expected, case.tolerance)
-        outcome.record(number, passed, words(answer["error"]) if "error" in answer else "another value")
+        outcome.record(number, passed, words(answer["error"]) if "error" in answer else "wrong value")
         if all_or_nothing and not passed:
             return
 
 
 def _run_asserts(judge: Child, program: _Program, tests: AssertTests, outcome: Outcome, all_or_nothing: bool) -> bool:
-    """The judge runs the tests in a sandbox of its own; its calls are passed on to the program, as data both ways. Whether
-    the tests ran to their end."""
+    """Let the judge run the tests in a sandbox of its own, and forward its calls to the program, as plain data both
+    ways. Returns whether the tests ran to the end without an error."""
     order = _shuffled(len(tests.sources))
     request = {
         "setup": tests.setup,
@@ -174,10 +176,10 @@ def _run_asserts(judge: Child, program: _Program, tests: AssertTests, outcome: O
         while True:
             said = program.budget.wait(judge, judge.receive)
             if "call" in said:
-                _pass_on(judge, program.call(said["call"], said["args"], said["kwargs"]), program.budget.deadline + 1)
+                _forward(judge, program.call(said["call"], said["args"], said["kwargs"]), program.budget.deadline + 1)
             elif "result" in said:
                 number, passed, why = said["result"]
-                outcome.record(number, passed, why or "it does not hold")
+                outcome.record(number, passed, why or "the assert does not hold")
                 program.budget.next_test()
                 if all_or_nothing and not passed:
                     return False
@@ -187,19 +189,19 @@ def _run_asserts(judge: Child, program: _Program, tests: AssertTests, outcome: O
             else:
                 outcome.unusable = said.get("unusable", "")
                 if said.get("problem") and tests.recorded:
-                    outcome.failures.append(f"the tests could not go on: {said['problem']}")
+                    outcome.failures.append(f"the tests stopped with an error: {said['problem']}")
                 return not said.get("problem")
     except TimeoutError:
         outcome.failures.append("timed out")
     except ChildGone as error:
-        outcome.failures.append(f"the tests did not come to their end: {judge.close() or error}")
+        outcome.failures.append(f"the tests did not finish: {judge.close() or error}")
     except wire.NotPlain as error:
         outcome.unusable = str(error)
     return False
 
 
-def _pass_on(judge: Child, answer: dict[str, Any], deadline: float) -> None:
+def _forward(judge: Child, answer: dict[str, Any], deadline: float) -> None:
     try:
         judge.send(answer, deadline)
-    except wire.NotPlain as error:  # the program's doing, like any other error of its
+    except wire.NotPlain as error:  # caused by the program, like its other errors
         judge.send({"error": ["TooLarge", str(error)]}, deadline)

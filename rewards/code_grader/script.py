@@ -1,4 +1,4 @@
-"""Runs a program as a script: a text goes in, what it prints comes out, and is compared here."""
+"""Runs a program as a script: feeds it stdin, collects its stdout, and compares that with the expected output."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from rewards.sandbox.host import Child, ChildGone, Sandbox
 from rewards.sandbox.inside import wire
 
 _OUTPUT = 1 << 20
-"""Bytes that a script may print beyond what is expected of it."""
+"""Number of bytes that a script may print beyond the expected output."""
 
 
 def run_script(sandbox: Sandbox, program: str, test: ScriptTest, budget: Budget) -> str:
-    """Run a program on a text; why it fails the test, empty when it passes. Raises SandboxError."""
+    """Run a program on a test's stdin. Returns why it fails the test; empty if it passes. Raises SandboxError."""
     stdin_read, stdin_write = os.pipe()
     stdout_read, stdout_write = os.pipe()
     try:
@@ -38,7 +38,7 @@ def run_script(sandbox: Sandbox, program: str, test: ScriptTest, budget: Budget)
             output = _converse(child, stdin, test.stdin.encode(), stdout_read, limit, budget)
             answer = budget.wait(child, child.receive)
             if answer.get("nonce") != nonce:
-                return "an answer to no question"
+                return "the program sent an answer that was not requested"
             answer = checked(answer)
             if "error" in answer:
                 return words(answer["error"])
@@ -52,11 +52,12 @@ def run_script(sandbox: Sandbox, program: str, test: ScriptTest, budget: Budget)
         for fd in (stdin_write, stdout_read):
             if fd >= 0:
                 os.close(fd)
-    return "" if same_output(output.decode(errors="replace"), test.stdout, test.tolerance) else "another output"
+    return "" if same_output(output.decode(errors="replace"), test.stdout, test.tolerance) else "wrong output"
 
 
 def _converse(child: Child, stdin: int, data: bytes, stdout: int, limit: int, budget: Budget) -> bytes:
-    """Feed a text and collect what is printed, until the child has said on its channel how it ended."""
+    """Write `data` to stdin and collect stdout until the child has reported on its channel how it ended. Raises
+    ChildGone if it prints more than `limit` bytes, and TimeoutError."""
     os.set_blocking(stdin, False)
     os.set_blocking(stdout, False)
     view, output, open_end = memoryview(data), bytearray(), True
@@ -72,7 +73,7 @@ def _converse(child: Child, stdin: int, data: bytes, stdout: int, limit: int, bu
             if stdin in ready:
                 try:
                     view = view[os.write(stdin, view[: 1 << 16]) :]
-                except BrokenPipeError:  # it reads no further
+                except BrokenPipeError:  # the program has closed its stdin
                     view = view[:0]
                 if not view:
                     os.close(stdin)
@@ -83,7 +84,7 @@ def _converse(child: Child, stdin: int, data: bytes, stdout: int, limit: int, bu
                 output += part
                 if len(output) > limit:
                     raise ChildGone(f"more than {limit} bytes of output")
-            elif child.fd in ready:  # all that was printed before is in the pipe, and the pipe is empty
+            elif child.fd in ready:  # the program has ended, and the pipe with its output is empty
                 return bytes(output)
     finally:
         if stdin >= 0:
@@ -98,7 +99,7 @@ def _ready(poll: select.poll, deadline: float) -> dict[int, int]:
 
 
 def checked(answer: dict[str, Any]) -> dict[str, Any]:
-    """The parts of an answer that mean something, of the right types."""
+    """The valid parts of an answer. Raises ChildGone if a required part is missing or has a wrong type."""
     error = answer.get("error")
     if error is not None:
         if type(error) is not list or len(error) != 2 or not all(type(part) is str for part in error):
@@ -107,11 +108,10 @@ def checked(answer: dict[str, Any]) -> dict[str, Any]:
     if "ok" not in answer:
         raise ChildGone("a garbled answer")
     changed = answer.get("changed")
-    told = (
-        answer["ok"] is None and type(changed) is list
-    )  # of other values the driver tells no changes: see `candidate`
-    return {"ok": answer["ok"], **({"changed": changed} if told else {})}
+    reported = answer["ok"] is None and type(changed) is list  # see `candidate`: other values come without changes
+    return {"ok": answer["ok"], **({"changed": changed} if reported else {})}
 
 
 def words(error: list[str]) -> str:
+    """An error [kind, text] as one string."""
     return error[1] if error[0] in ("TimedOut", "ProgramEnded") else f"{error[0]}: {error[1]}".rstrip(": ")

@@ -1,4 +1,4 @@
-"""How long a program may take. On a machine that is busy with other things, time does not run out for lack of a processor."""
+"""Time limits of a program. On a busy machine, the limits are extended while the program is waiting for a CPU."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from rewards.sandbox.host import Child
 
 Result = TypeVar("Result")
 PATIENCE = 5
-"""A program's wall time is at most this many times its limit, however busy the machine is."""
+"""Upper bound of a program's wall time, as a multiple of its limit, on a busy machine."""
 _IDLE = 0.1
-"""A child that has had less than this share of the time since its start was not short of a processor: it slept."""
+"""A child whose CPU time is below this fraction of the time since its start is considered asleep, not starved."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Times:
-    """Seconds."""
+    """Time limits in seconds."""
 
     test_s: float
-    """For one test; loading the program counts as one."""
+    """Limit per test; loading the program counts as one test."""
     program_s: float
-    """For a program with all its tests."""
+    """Limit per program with all its tests."""
 
 
 class Budget:
@@ -36,19 +36,19 @@ class Budget:
         self.deadline = self._end
 
     def next_test(self) -> None:
-        """A new test begins: its time counts from now."""
+        """Start the time of a new test."""
         self.deadline = min(self._end, time.monotonic() + self._times.test_s)
 
     def over(self, child: Child | None = None) -> bool:
-        """Whether the time for the whole program is up."""
+        """Whether the time for the whole program has run out."""
         if time.monotonic() < self._end:
             return False
         self.deadline = self._end
         return child is None or not self._extend(child)
 
     def wait(self, child: Child, action: Callable[[float], Result]) -> Result:
-        """`action(deadline)`, again with a later deadline as long as the child, on which it waits, was kept from working.
-        Raises TimeoutError."""
+        """Run `action(deadline)`, which waits for the child; repeat it with a later deadline as long as the child was
+        starved of CPU time. Raises TimeoutError."""
         while True:
             try:
                 return action(self.deadline)

@@ -1,4 +1,4 @@
-"""The reward `code` in a worker of the process pool: one sandbox, one program after the other."""
+"""The reward `code` in a worker of the process pool: one sandbox that runs one program after another."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from rewards.sandbox.inside.confine import Limits
 def make_handler(
     command: Command, limits: Limits, times: Times, all_or_nothing: bool
 ) -> Callable[[dict[str, Any]], dict[str, Any]]:
-    """Starts the sandbox. Raises RuntimeError when it does not start."""
+    """Starts the sandbox and returns the handler that runs one program in it. Raises RuntimeError if the sandbox does
+    not start."""
     sandbox = Sandbox(command, limits)
     try:
         sandbox.start()
@@ -26,7 +27,7 @@ def make_handler(
     def handle(item: dict[str, Any]) -> dict[str, Any]:
         try:
             outcome = run(sandbox, item["program"], item["tests"], times, all_or_nothing=all_or_nothing)
-        except SandboxError:  # a new one is as good as a new machine
+        except SandboxError:  # retry once in a new sandbox
             sandbox.close()
             outcome = run(sandbox, item["program"], item["tests"], times, all_or_nothing=all_or_nothing)
         return _plain(outcome)

@@ -88,7 +88,7 @@ def _read(fd: int, size: int) -> bytes:
     return bytes(parts)
 
 
-# --- values ------------------------------------------------------------------------------------------------------------
+# --- values -----------------------------------------------------------------------------------------------------------
 # Strings, bools, None, lists, ints below 2**53 and finite floats stay as they are; other values become {tag: content}.
 
 

@@ -1,4 +1,4 @@
-"""HumanEval and MBPP: every reference solution is worth 1, and every one with a single fault that its tests notice is worth less."""
+"""HumanEval and MBPP: every reference solution scores 1, and every mutant that its tests detect scores less."""
 
 import ast
 import copy
@@ -16,18 +16,18 @@ from tests.references.places import SHARED
 
 DATA = SHARED / "data"
 EVERY = 12
-"""The share of tasks in the default run; `-m slow` takes all."""
+"""The default run takes every `EVERY`-th task; `-m slow` takes all."""
 
 
 def rows(name: str) -> list[dict]:
     path = DATA / name
     if not path.is_file():
-        pytest.skip(f"NOT TESTED: reference data {name} is not beside the repository")
+        pytest.skip(f"NOT TESTED: reference data {name} is not next to the repository")
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def tasks(share: int) -> tuple[list[str], list[dict]]:
-    """Solutions, and rows that hold their tests."""
+    """Solutions, and the rows with their tests."""
     humaneval, mbpp = rows("humaneval.jsonl")[::share], rows("mbpp_sanitized.jsonl")[::share]
     solutions = [row.pop("canonical_solution") for row in humaneval] + [row.pop("code") for row in mbpp]
     for row in mbpp:
@@ -41,8 +41,8 @@ def columns(rows: list[dict]) -> dict[str, list]:
 
 
 def mutants(source: str, own: str | None) -> Iterator[str]:
-    """The program with one operator or constant changed, in every way that we know; only in the function `own`, where given
-    (HumanEval's tests may use the prompt's other functions, which are not the model's)."""
+    """All variants of the program with one operator or constant changed. own: change only this function, since
+    HumanEval's tests may use the prompt's other functions, which the model does not write."""
     tree = ast.parse(source)
     swaps = {
         ast.Add: ast.Sub,
@@ -92,7 +92,7 @@ def _change_constant(target: ast.AST, node: ast.AST, _: dict) -> bool:
 
 
 def passes(program: str, row: dict) -> bool:
-    """What the tests say in an ordinary process, run as the data set's authors do."""
+    """The result of the tests in an ordinary process, run as the data set's authors do."""
     if "test" in row:
         source = f"{program}\n{row['test']}\ncheck({row['entry_point']})"
     else:
@@ -101,14 +101,14 @@ def passes(program: str, row: dict) -> bool:
     try:
         exec(compile(source, "<program>", "exec"), {})
         return True
-    except BaseException:  # noqa: BLE001 - the alarm's own too
+    except BaseException:  # noqa: BLE001 - including the alarm's TimeoutError
         return False
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def first_noticed(task: tuple[str, dict]) -> str | None:
-    """The first mutant that its tests notice; None when they notice none, or do not pass the reference either."""
+def first_detected(task: tuple[str, dict]) -> str | None:
+    """The first mutant that its tests detect; None if they detect none, or if the reference solution fails them."""
     program, row = task
     signal.signal(signal.SIGALRM, _raise)
     if not passes(program, row):
@@ -144,11 +144,11 @@ def test_reference_solutions_score_one(code, share):
 
 
 @pytest.mark.parametrize("share", [4 * EVERY, pytest.param(1, marks=pytest.mark.slow)])
-def test_solutions_with_one_fault_score_less(code, share):
+def test_mutants_score_less(code, share):
     solutions, rows = tasks(share)
     programs = [row["prompt"] + text if "test" in row else text for text, row in zip(solutions, rows, strict=True)]
     with multiprocessing.get_context("spawn").Pool(2) as pool:
-        faulty = pool.map(first_noticed, list(zip(programs, rows, strict=True)), chunksize=4)
+        faulty = pool.map(first_detected, list(zip(programs, rows, strict=True)), chunksize=4)
     kept = [(text, row) for text, row in zip(faulty, rows, strict=True) if text is not None]
     verdicts = code.verdicts([text for text, _ in kept], columns([row for _, row in kept]))
     accepted = [
@@ -156,7 +156,7 @@ def test_solutions_with_one_fault_score_less(code, share):
     ]
     assert not accepted
     assert len(kept) > 0.8 * len(rows)
-    print(f"\n{len(kept)} of {len(rows)} solutions have a fault that their tests notice: each scores below 1")
+    print(f"\n{len(kept)} of {len(rows)} solutions have a mutant that their tests detect: each scores below 1")
 
 
 @pytest.mark.slow
@@ -167,12 +167,12 @@ def test_speed(code):
         "asserts": [f"assert triple({n}) == {3 * n}" for n in range(10)],
         "cases": {"entry_point": "triple", "cases": [{"args": [n], "expected": 3 * n} for n in range(10)]},
     }
-    code(["def triple(x): return 0"] * 2, tests=[forms["asserts"]] * 2)  # the sandboxes are up
+    code(["def triple(x): return 0"] * 2, tests=[forms["asserts"]] * 2)  # start the sandboxes
     for name, tests in forms.items():
         started = time.monotonic()
         verdicts = code.verdicts(programs, {"tests": [tests] * len(programs)})
         seconds = time.monotonic() - started
         assert all(verdict.value == 1.0 for verdict in verdicts)
         median = sorted(verdict.ms for verdict in verdicts)[len(verdicts) // 2]
-        print(f"\n{name}: 200 programs with 10 tests in {seconds:.1f} s, median {median:.1f} ms a program")
+        print(f"\n{name}: 200 programs with 10 tests in {seconds:.1f} s, median {median:.1f} ms per program")
         assert seconds < 60 and median / 10 <= 10

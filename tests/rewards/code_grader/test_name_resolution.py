@@ -1,4 +1,4 @@
-"""The reward `code`: names that a program shares with the tests, or with Python. The tests' own helpers stay the tests' own."""
+"""The reward `code`: names that a program shares with the tests or with Python never replace the tests' own helpers."""
 
 import pytest
 
@@ -61,7 +61,7 @@ def verdict(reward: CodeReward, completion: str, tests, **columns):
     ],
     ids=["lines", "lines with a name", "module", "check", "check with a prompt"],
 )
-def test_helpers_of_the_program_neither_fail_nor_pay(code, row):
+def test_helpers_of_the_program_neither_break_nor_pass_the_tests(code, row):
     honest = verdict(code, HONEST, **row)
     assert honest.value == 1.0, honest
     cheat = verdict(code, SELF_GRADED, **row)
@@ -70,8 +70,8 @@ def test_helpers_of_the_program_neither_fail_nor_pay(code, row):
 
 @pytest.mark.parametrize("name", ["sorted", "check", "candidate", "isclose", "len", "recorder"])
 @pytest.mark.parametrize("prompt", ["", "def {name}(x):\n    '''Three times.'''\n"])
-def test_check_calls_the_program_whatever_its_function_is_called(code, name, prompt):
-    """The name may be Python's, or one that the tests define, import, or use for another thing."""
+def test_check_calls_the_program_under_any_function_name(code, name, prompt):
+    """The name may be a built-in, or one that the tests define, import, or use for something else."""
     check = (
         CHECK
         + "    recorder = len\n    assert recorder(candidate([1])) == len(sorted([1])) and candidate([2]) == [6]\n"
@@ -84,7 +84,7 @@ def test_check_calls_the_program_whatever_its_function_is_called(code, name, pro
         assert cheat.status == "wrong" and cheat.value == 0.0, (program, cheat)
 
 
-def test_a_function_with_a_name_of_pythons_is_the_one_that_all_tests_call(code):
+def test_a_function_named_like_a_builtin_is_the_one_that_all_tests_call(code):
     tests = ["assert sum(10, 15) == 6", "assert sum(100, 150) == 93"]
     program = "def sum(a, b):\n    return {6: 6, 93: 93}[6 if a == 10 else 93]\n"
     assert verdict(code, program, tests).value == 1.0
@@ -97,12 +97,12 @@ def test_a_function_with_a_name_of_pythons_is_the_one_that_all_tests_call(code):
 @pytest.mark.parametrize(
     "tests",
     [
-        ["assert abs(sum(10, 15) - 6) < 1e-9"],  # `abs` would grade itself, were it the program's
+        ["assert abs(sum(10, 15) - 6) < 1e-9"],  # the program's `abs` would grade its `sum`
         ["assert len(sorted([1, 2])) == 2", "assert len(sorted([1])) == 1"],
         ["assert sum(10, 15) == 6", "assert max(1, 2) == 2"],
     ],
 )
-def test_tests_that_leave_open_which_function_is_meant(code, tests):
+def test_tests_with_an_ambiguous_function(code, tests):
     with pytest.raises(TestsUnusable, match="entry_point"):
         read_tests({"tests": tests})
     assert verdict(code, "def abs(x):\n    return 0\n", tests).status == "gold_unparsable"

@@ -1,4 +1,4 @@
-"""The reward `code`: forms of tests, statuses, and ways of cheating, none of which may pay."""
+"""The reward `code`: forms of tests, statuses, and cheats, none of which may score."""
 
 import json
 import time
@@ -54,19 +54,19 @@ def verdict(reward: CodeReward, completion: str, tests, **columns):
 
 @pytest.mark.parametrize("tests", [ASSERTS, CASES], ids=["asserts", "cases"])
 @pytest.mark.parametrize("name", CHEATS)
-def test_no_cheat_pays(code, name, tests):
+def test_no_cheat_scores(code, name, tests):
     result = verdict(code, CHEATS[name], tests)
     assert result.value == 0.0 and result.status == "wrong", result
-    assert verdict(code, f"{GOOD}# right after {name}", tests).value == 1.0  # another text, so that no cache answers
+    assert verdict(code, f"{GOOD}# right after {name}", tests).value == 1.0  # a distinct text, to bypass the cache
 
 
 @pytest.mark.parametrize("name", SCRIPT_CHEATS)
-def test_no_script_cheat_pays(code, name):
+def test_no_script_cheat_scores(code, name):
     result = verdict(code, SCRIPT_CHEATS[name] or "pass", SCRIPT)
     assert (result.value, result.status) == (0.0, "wrong"), result
 
 
-def test_a_cheat_by_check(code):
+def test_no_cheat_of_check_scores(code):
     for name in ("lying object", "lying int", "stop iteration", "assertion error", "hard exit in the function"):
         result = verdict(code, CHEATS[name], None, test=CHECK, entry_point="triple")
         assert (result.value, result.status) == (0.0, "wrong"), (name, result)
@@ -78,7 +78,14 @@ def test_a_loop_over_calls_cannot_be_cut_short(code):
     assert verdict(code, GOOD, tests).value == 1.0
 
 
-LATER = "import time\ncalls = 0\ndef triple(x):\n    global calls\n    calls += 1\n    if calls > {calls}: {then}\n    return 3 * x\n"
+LATER = """import time
+calls = 0
+def triple(x):
+    global calls
+    calls += 1
+    if calls > {calls}: {then}
+    return 3 * x
+"""
 
 
 @pytest.mark.parametrize("then", ["time.sleep(9)", "raise ValueError", "__import__('os')._exit(0)"])
@@ -96,7 +103,7 @@ LATER = "import time\ncalls = 0\ndef triple(x):\n    global calls\n    calls += 
         ("assert candidate(1) == 3\n    assert candidate(2) == 6\n    candidate(3)", 2, 0.5),
     ],
 )
-def test_a_test_that_is_asked_again_must_hold_to_the_end(code, then, check, calls, value):
+def test_a_repeated_test_must_hold_to_the_end(code, then, check, calls, value):
     check = f"def check(candidate):\n    {check}\n"
     result = verdict(code, LATER.format(calls=calls, then=then), check, entry_point="triple")
     assert (result.value, result.status) == (value, "wrong"), result
@@ -112,7 +119,7 @@ def triple(x):
 """
 
 
-def test_answers_written_by_hand(code):
+def test_forged_answers(code):
     emptied = FORGED.replace("ANSWER", repr(json.dumps({"nonce": "NONCE", "ok": [], "changed": [[0, []]]})))
     assert verdict(code, emptied, ["x = [3, 1]\nassert triple(x) == sorted(x)"]).value == 0.0
     huge = FORGED.replace("ANSWER", repr('{"nonce": "NONCE", "ok": {"f": 1' + 400 * "0" + "}}"))
@@ -169,11 +176,12 @@ def test_statuses(code):
         code([GOOD], answer=["?"])
 
 
-def test_text_that_grows_on_its_way_is_the_programs_fault(code):
+def test_text_that_grows_when_encoded_is_the_programs_fault(code):
     program = """
 import gc, os, struct
 def f(x):
-    [nonce] = {call["nonce"] for call in gc.get_objects() if isinstance(call, dict) and "kwargs" in call and "nonce" in call}
+    calls = [call for call in gc.get_objects() if isinstance(call, dict) and "kwargs" in call and "nonce" in call]
+    [nonce] = {call["nonce"] for call in calls}
     body = ('{"nonce":"%s","ok":"%s"}' % (nonce, chr(233) * 2_000_000)).encode()
     os.write(3, struct.pack(">I", len(body)) + body)
     while True: pass
@@ -196,7 +204,7 @@ def test_infrastructure_is_never_the_models_fault(code, rung, monkeypatch):
     [worker] = reward._pool._all
     worker.signal_kill()
     assert comes_true(lambda: not worker.alive())
-    assert reward([GOOD + "#"], tests=[ASSERTS]) == [1.0]  # the pool notices, and starts another
+    assert reward([GOOD + "#"], tests=[ASSERTS]) == [1.0]  # the pool notices and starts another worker
     reward.close()
 
 
@@ -204,11 +212,11 @@ def test_functions_that_work_in_place(code):
     tests = ["x = [3, 1, 2]\nassert order(x) is None and x == [1, 2, 3]"]
     assert verdict(code, "def order(x): x.sort()", tests).value == 1.0
     assert verdict(code, "def order(x): pass", tests).value == 0.0
-    # What a test expects is computed from an argument that the program has passed back empty-handed.
+    # The test computes the expected value from the argument, which the program has changed.
     assert verdict(code, "def top(x):\n    x[:] = [0]\n    return 0", ["x = [3]\nassert top(x) == max(x)"]).value == 0.0
 
 
-def test_errors_that_tests_ask_for(code):
+def test_errors_that_tests_expect(code):
     tests = ["try:\n    f(-1)\nexcept ValueError:\n    pass\nelse:\n    assert False"]
     assert verdict(code, "def f(x):\n    raise ValueError('no')", tests).value == 1.0
     assert verdict(code, "def f(x):\n    raise KeyError('no')", tests).value == 0.0
@@ -234,10 +242,10 @@ def test_a_test_passes_only_by_an_assert_that_held(code, test, good, bad):
         assert verdict(code, "def triple(x): return 1", check, entry_point="triple").value == bad
 
 
-def test_tests_that_need_more_than_data_say_so(code):
+def test_tests_that_need_more_than_plain_data_are_unusable(code):
     passing = verdict(code, "def apply(f, x): return f(x)", ["assert apply(lambda x: x, 1) == 1"])
     assert (passing.status, passing.value) == ("gold_unparsable", None) and "not plain data" in passing.detail
-    for evade in ("return len", "return 'x' * 3_000_000", "return [0] * 400_000"):  # unscored is not to be had
+    for evade in ("return len", "return 'x' * 3_000_000", "return [0] * 400_000"):  # a program must not avoid a score
         program = f"def f(x, y=0):\n    {evade}"
         assert verdict(code, program, ["assert f(f(1), f(1)) == 2"]).value == 0.0
     assert verdict(code, GOOD, ["assert triple([0] * 1_000_000)"]).status == "gold_unparsable"
@@ -305,7 +313,7 @@ def test_copies_of_a_program_are_run_once(code):
 
 
 class _Starved:
-    """A child that has had `share` of the processor, on a clock of its own."""
+    """A child that has had `share` of a CPU, on a simulated clock."""
 
     def __init__(self, share: float) -> None:
         self.started = self.now = 1000.0
@@ -319,7 +327,7 @@ class _Starved:
 
 
 @pytest.mark.parametrize(("share", "waited"), [(1.0, 0.2), (0.5, 0.4), (0.01, 0.2), (0.12, 1.0)])
-def test_time_does_not_run_out_for_lack_of_a_processor(share, waited, monkeypatch):
+def test_time_does_not_run_out_for_lack_of_a_cpu(share, waited, monkeypatch):
     child = _Starved(share)
     monkeypatch.setattr("rewards.code_grader.time_budget.time", child)
 
@@ -334,7 +342,7 @@ def test_time_does_not_run_out_for_lack_of_a_processor(share, waited, monkeypatc
     assert child.now - child.started == pytest.approx(waited, abs=0.1)
 
 
-# --- without a sandbox -------------------------------------------------------------------------------------------------
+# --- without a sandbox ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -371,9 +379,10 @@ def test_program_without_a_code_prompt():
     [
         (1, 1, None, True), (1, 1.0, None, False), (True, 1, None, False), (1, True, None, False), (1, 1.0, 0.0, True),
         (True, 1, 0.5, False), (0.1 + 0.2, 0.3, None, False), (0.1 + 0.2, 0.3, 1e-9, True), (None, None, None, True),
-        (None, False, None, False), ("1", 1, 1.0, False), ((1, 2), [1, 2], None, True), ([1, 2], [1, 2, 3], None, False),
-        ({"a": [1]}, {"a": [1]}, None, True), ({"a": 1, "b": 2}, {"a": 1}, None, False), ({1: 1}, {"1": 1}, None, False),
-        ({1}, [1], None, False), (10**40, 10**40, None, True), (10**40, 10**40 + 1, None, False), (b"a", "a", None, False),
+        (None, False, None, False), ("1", 1, 1.0, False), ((1, 2), [1, 2], None, True),
+        ([1, 2], [1, 2, 3], None, False), ({"a": [1]}, {"a": [1]}, None, True),
+        ({"a": 1, "b": 2}, {"a": 1}, None, False), ({1: 1}, {"1": 1}, None, False), ({1}, [1], None, False),
+        (10**40, 10**40, None, True), (10**40, 10**40 + 1, None, False), (b"a", "a", None, False),
         (float("nan"), float("nan"), None, True), (float("inf"), float("inf"), None, True), (10**400, 1.0, 0.1, False),
         (range(2), [0, 1], None, False), (len, None, None, False), ({}, {}, None, True), ([], {}, None, False),
     ],
@@ -388,14 +397,15 @@ def test_same_output():
     assert not same_output("0.3333 x", "0.4 x", 1e-3) and not same_output("1", "1 2", 1.0)
 
 
-def test_values_travel_with_their_types():
+def test_values_keep_their_types():
     from collections import Counter, OrderedDict, deque, namedtuple
     from decimal import Decimal
     from fractions import Fraction
 
     values = [
-        None, True, 0, -1, 2**70, 1.0, -0.0, float("inf"), "x", "\ud800", b"\xff", bytearray(b"a"), 1j, (1, (2,)), [1, [2]],
-        {1, 2}, frozenset({1}), {1: (2,), (3,): None}, range(1, 9, 2), deque([1]), Decimal("1.10"), Fraction(1, 3),
+        None, True, 0, -1, 2**70, 1.0, -0.0, float("inf"), "x", "\ud800", b"\xff", bytearray(b"a"), 1j, (1, (2,)),
+        [1, [2]], {1, 2}, frozenset({1}), {1: (2,), (3,): None}, range(1, 9, 2), deque([1]), Decimal("1.10"),
+        Fraction(1, 3),
     ]  # fmt: skip
     for value in values:
         back = wire.decode(wire.unpack(wire.pack({"v": wire.encode(value)})[4:])["v"])
@@ -416,12 +426,13 @@ def test_values_travel_with_their_types():
 @pytest.mark.parametrize(
     "data",
     [
-        {"x": 1}, {"t": 1}, {"t": [1], "s": [1]}, {}, {"i": "zz"}, {"i": 5}, {"d": [[1]]}, {"d": [[[1], 1]]}, {"s": [[1]]}, {"f": "1"},
-        {"D": "x"}, {"F": [1, 0]}, {"c": ["1", "2"]}, {"r": ["x"]}, {"o": ["x", 1]}, {"ba": "\u1234"}, {"it": None},
+        {"x": 1}, {"t": 1}, {"t": [1], "s": [1]}, {}, {"i": "zz"}, {"i": 5}, {"d": [[1]]}, {"d": [[[1], 1]]},
+        {"s": [[1]]}, {"f": "1"}, {"D": "x"},
+        {"F": [1, 0]}, {"c": ["1", "2"]}, {"r": ["x"]}, {"o": ["x", 1]}, {"ba": "\u1234"}, {"it": None},
         eval("[" * 80 + "]" * 80),
     ],
 )  # fmt: skip
-def test_nothing_else_is_decoded(data):
+def test_invalid_values_are_not_decoded(data):
     with pytest.raises(ValueError):
         wire.decode(data)
 
@@ -429,13 +440,14 @@ def test_nothing_else_is_decoded(data):
 @pytest.mark.parametrize(
     "row",
     [
-        {}, {"tests": []}, {"tests": ["x = 1"]}, {"tests": ["assert ("]}, {"tests": ["assert 1 == 1"]}, {"tests": {"cases": [1]}},
-        {"tests": {"entry_point": "f", "cases": []}}, {"tests": {"entry_point": "f", "cases": [{"args": [1]}]}}, {"tests": "[1"},
-        {"tests": [{"stdin": ""}]}, {"test": "def check(candidate):\n    assert candidate()"}, {"tests": "f()"}, {"tests": 100_000 * "["},
+        {}, {"tests": []}, {"tests": ["x = 1"]}, {"tests": ["assert ("]}, {"tests": ["assert 1 == 1"]},
+        {"tests": {"cases": [1]}}, {"tests": {"entry_point": "f", "cases": []}},
+        {"tests": {"entry_point": "f", "cases": [{"args": [1]}]}}, {"tests": "[1"}, {"tests": [{"stdin": ""}]},
+        {"test": "def check(candidate):\n    assert candidate()"}, {"tests": "f()"}, {"tests": 100_000 * "["},
         {"tests": {"entry_point": "f", "cases": [{"args": [], "expected": 1, "tolerance": -1}]}},
         {"test": "def check(candidate):\n    pass", "entry_point": "f"},
     ],
 )  # fmt: skip
-def test_unusable_tests_are_said_to_be(row):
+def test_unusable_tests_are_reported(row):
     with pytest.raises(TestsUnusable):
         read_tests(row)
