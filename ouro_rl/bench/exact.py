@@ -25,6 +25,7 @@ from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.kernels.ops import KernelOps
 from ouro_rl.kernels.processor import has_bf16_products
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
+from ouro_rl.training.batch import Batch
 from rollout_workers.engine.engine import RolloutEngine
 
 GROUPS = 2
@@ -43,7 +44,7 @@ class Side:
         seeds = trace_seeds(self.model, sizes, sizes.batch, sizes.tokens)
         self.requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=sizes.group)
 
-    def warm_up(self, batch: dict[str, torch.Tensor]) -> None:
+    def warm_up(self, batch: Batch) -> None:
         """Compile and pack weights."""
         warm_up(self.engine, self.requests)
         replay_once(self.trained, first_samples(batch), self.sizes.loops)

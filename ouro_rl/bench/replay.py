@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ouro_rl.bench.timing import BY_GATE, Say, ratios, run_engine, spread, take_turns
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
@@ -25,7 +24,7 @@ from ouro_rl.core.sampling_params import ExitRule, TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy.exit_gate import decision_logprobs
 from ouro_rl.training.advantages import gate_returns
-from ouro_rl.training.batch import collate, depth_matrix, replay_inputs
+from ouro_rl.training.batch import Batch, collate, depth_matrix, replay_inputs
 from ouro_rl.training.losses import gate_loss, token_loss
 from ouro_rl.training.token_logprobs import token_reader
 from rollout_workers.engine.engine import RolloutEngine
@@ -60,7 +59,7 @@ def trainer_model(sizes: Sizes) -> OuroForCausalLM:
     return model
 
 
-def group_batch(sizes: Sizes, rule: ExitRule = BY_GATE) -> dict[str, Tensor]:
+def group_batch(sizes: Sizes, rule: ExitRule = BY_GATE) -> Batch:
     """A group sampled by the engine, collated."""
     model = bench_model(sizes)
     seeds = trace_seeds(model, sizes, sizes.group, sizes.tokens)
@@ -71,7 +70,7 @@ def group_batch(sizes: Sizes, rule: ExitRule = BY_GATE) -> dict[str, Tensor]:
     return collate(run.rollouts, advantages, returns, 0)
 
 
-def replay_once(model: OuroForCausalLM, batch: dict[str, Tensor], loops: int) -> Replayed:
+def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
     """Forward, loss and backward, as in the trainer."""
     model.zero_grad(set_to_none=True)
     started = time.perf_counter()
@@ -98,7 +97,7 @@ def replay_once(model: OuroForCausalLM, batch: dict[str, Tensor], loops: int) ->
     )  # fmt: skip
 
 
-def first_samples(batch: dict[str, Tensor], count: int = 2) -> dict[str, Tensor]:
+def first_samples(batch: Batch, count: int = 2) -> Batch:
     """Enough of a batch to pack weights and to compile."""
     return {name: column[:count] for name, column in batch.items()}
 

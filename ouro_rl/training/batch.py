@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NotRequired, TypedDict
 
 import torch
 from torch import Tensor
@@ -17,11 +18,38 @@ from ouro_rl.core.rollout import Rollout
 from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, TokenFilters
 
 
-def collate(rollouts: Sequence[Rollout], advantages: Tensor, returns: Tensor, pad_token_id: int) -> dict[str, Tensor]:
-    """n rollouts -> tensors by name.
+class Batch(TypedDict):
+    """n samples as padded tensors: P prompt tokens, C completion tokens, T loops. A plain dict, because TRL shuffles and splits it by
+    its keys along the first dimension; what has no dimension goes to every part as it is."""
 
-    `prompt_ids`, `prompt_mask` [n, P]; `completion_ids`, `completion_mask`, `depths`, `sampler_logprobs`,
-    `depth_logprobs`, `support_sizes` (0: not filtered) [n, C]; `advantages` [n]; `gate_returns` [n, C, T - 1]."""
+    prompt_ids: Tensor
+    """int64 [n, P], padded on the left."""
+    prompt_mask: Tensor
+    """int64 [n, P], 0 at padding."""
+    completion_ids: Tensor
+    """int64 [n, C], padded on the right, as all that follows."""
+    completion_mask: Tensor
+    """int64 [n, C], 0 at padding."""
+    depths: Tensor
+    """int64 [n, C], 1-based; `NO_DEPTH` at padding."""
+    sampler_logprobs: Tensor
+    """float32 [n, C]: the tokens' log-probs in nats, as the sampler recorded them."""
+    depth_logprobs: Tensor
+    """float32 [n, C]: the depths' log-probs in nats, as the sampler recorded them."""
+    support_sizes: Tensor
+    """int64 [n, C]: how many tokens the filters kept; 0 where nothing filters."""
+    advantages: Tensor
+    """float32 [n]."""
+    gate_returns: Tensor
+    """float32 [n, C, T - 1]."""
+    num_items_in_batch: NotRequired[Tensor]
+    """float32, no dimension: completion tokens of the whole update. The trainer adds it, and `policy_version`."""
+    policy_version: NotRequired[Tensor]
+    """int64, no dimension."""
+
+
+def collate(rollouts: Sequence[Rollout], advantages: Tensor, returns: Tensor, pad_token_id: int) -> Batch:
+    """Pad n rollouts with their `advantages` [n] and `gate_returns` [n, C, T - 1]."""
     prompts = [rollout.prompt_ids for rollout in rollouts]
     completions = [rollout.completion_ids for rollout in rollouts]
     return {
@@ -83,7 +111,7 @@ class ReplayInputs:
     """bool [n, S]: positions whose next token is a completion token (the last prompt position is the first)."""
 
 
-def replay_inputs(batch: dict[str, Tensor], max_loops: int) -> ReplayInputs:
+def replay_inputs(batch: Batch, max_loops: int) -> ReplayInputs:
     """Align the recorded depths with positions: depths[i] belongs to the position that predicts completion token i."""
     prompt_mask, completion_mask = batch["prompt_mask"].bool(), batch["completion_mask"].bool()
     nothing = torch.full_like(batch["depths"][:, :1], NO_DEPTH)

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from ouro_rl.core.sampling_params import TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy.token_distribution import Recorded, chosen_logprobs, entropy, token_distribution
+from ouro_rl.training.batch import Batch
 
 CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}
 """Size of one chunk's fp32 logits. Every chunk reads and writes the head's gradient once, so GPUs get larger chunks."""
@@ -92,7 +93,7 @@ def chunk_rows(vocabulary: int, device: torch.device) -> int:
     return max(1, steps) * ROW_STEP
 
 
-def token_reader(batch: dict[str, Tensor], temperature: float, filters: TokenFilters) -> TokenReader:
+def token_reader(batch: Batch, temperature: float, filters: TokenFilters) -> TokenReader:
     """The reader for a collated batch (`ouro_rl.training.batch.collate`), as its rollouts were sampled."""
     mask = batch["completion_mask"].bool()
     completions = None

@@ -32,7 +32,7 @@ from ouro_rl.policy.exit_gate import check_depth_policy, decision_entropy, decis
 from ouro_rl.run_dir.rollout_record import rollout_record
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.advantages import gate_returns, group_advantages
-from ouro_rl.training.batch import check_depth_policies, check_filters, collate, depth_matrix, replay_inputs
+from ouro_rl.training.batch import Batch, check_depth_policies, check_filters, collate, depth_matrix, replay_inputs
 from ouro_rl.training.loop_price import PriceRule
 from ouro_rl.training.losses import gate_loss, token_loss, token_weights
 from ouro_rl.training.rollout_metrics import rollout_metrics
@@ -97,7 +97,7 @@ class OuroGRPOTrainer(GRPOTrainer):
 
     # -- rollouts ------------------------------------------------------------------------------------------------------
 
-    def _generate_and_score_completions(self, inputs: list[dict]) -> dict[str, Tensor]:
+    def _generate_and_score_completions(self, inputs: list[dict]) -> Batch:
         """Replaces TRL's generation, scoring and advantages -> the tensors of `collate`.
 
         `inputs` are the dataset rows of this process, each prompt repeated `group_size` times. The main process samples
@@ -169,7 +169,7 @@ class OuroGRPOTrainer(GRPOTrainer):
 
     # -- loss ----------------------------------------------------------------------------------------------------------
 
-    def _compute_loss(self, model, inputs: dict[str, Tensor]) -> Tensor:
+    def _compute_loss(self, model, inputs: Batch) -> Tensor:
         """Replaces TRL's loss: replay at the recorded depths, then the clipped losses of both heads."""
         gate, trainer = self.ouro.gate, self.ouro.trainer
         replayed = replay_inputs(inputs, self.max_loops)
@@ -220,7 +220,7 @@ class OuroGRPOTrainer(GRPOTrainer):
             self.step_metrics.mean("token/entropy", token_nats.mean().item(), len(depths))
         return loss
 
-    def _measure(self, inputs: dict[str, Tensor], mask: Tensor, token: Tensor, depth: Tensor) -> None:
+    def _measure(self, inputs: Batch, mask: Tensor, token: Tensor, depth: Tensor) -> None:
         """The gap between the worker's log-probs and the replayed ones, while the weights are the same.
 
         Updates that reuse a batch report none. Raises RunError if the gap exceeds its limit."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from rollout_workers.engine.attention import Rows
 from rollout_workers.engine.forward import Forward
 from rollout_workers.engine.graphs.static_passes import StaticChoice
 from rollout_workers.engine.kv_cache import KVCache
+from rollout_workers.engine.sampling.completion import Completion
 from rollout_workers.engine.sampling.sampler import Sampler
 from rollout_workers.engine.scheduling.policy import SchedulingPolicy
 from rollout_workers.engine.scheduling.prefill import PrefillQueue
@@ -116,8 +117,7 @@ class Call:
         """End running samples here, between two passes: their pages are free at once, and they are returned with the tokens that
         they have (maybe none) and the finish reason `cancelled`."""
         if slots:
-            records = [{**self.sampler.suspend(slot), "finish_reason": "cancelled"} for slot in slots]
-            self._take_out(slots, records)
+            self._take_out(slots, [replace(self.sampler.suspend(slot), finish_reason="cancelled") for slot in slots])
             self.stats.cancelled += len(slots)
 
     def _admit(self) -> None:
@@ -133,8 +133,8 @@ class Call:
             )
             for admission in admissions:
                 self.stats.prefix_hits += admission.shared
-                if admission.sample.record.get("completion_ids"):
-                    self.sampler.resume(admission.slot, admission.sample.record)
+                if admission.sample.completion.token_ids:
+                    self.sampler.resume(admission.slot, admission.sample.completion)
         if self.prefill.waiting:
             joining = self.prefill.start()
             self.live = torch.cat([self.live, self.live.new_tensor(joining)])
@@ -148,16 +148,16 @@ class Call:
         self._take_out(slots, self.sampler.collect(slots))
         self.stats.finished += len(slots)
 
-    def _take_out(self, slots: Sequence[int], records: Sequence[dict[str, Any]]) -> None:
+    def _take_out(self, slots: Sequence[int], completions: Sequence[Completion]) -> None:
         samples = self.scheduler.finish(slots)
-        for sample, record in zip(samples, records, strict=True):
-            self.rollouts[sample.order] = rollout = self._rollout(sample, record)
+        for sample, completion in zip(samples, completions, strict=True):
+            self.rollouts[sample.order] = rollout = self._rollout(sample, completion)
             if self.on_rollout is not None:
                 self.on_rollout(sample.order, rollout)
         self.live = self.live[~torch.isin(self.live, self.live.new_tensor(slots))]
         self.finished += len(slots)
 
-    def _rollout(self, sample: Sample, record: dict[str, Any]) -> Rollout:
+    def _rollout(self, sample: Sample, completion: Completion) -> Rollout:
         return Rollout(
             prompt_index=sample.request.prompt.index,
             sample_index=sample.index,
@@ -166,7 +166,13 @@ class Call:
             temperature=self.params.temperature,
             filters=self.params.filters,
             depth_policy=self.params.depth_policy,
-            **record,
+            completion_ids=completion.token_ids,
+            token_logprobs=completion.token_logprobs,
+            depths=completion.depths,
+            depth_logprobs=completion.depth_logprobs,
+            support_sizes=completion.support_sizes,
+            stop_string=completion.stop_string,
+            finish_reason=completion.finish_reason,
         )
 
     def _step(self, slots: Tensor) -> list[int]:

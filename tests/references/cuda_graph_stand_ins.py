@@ -1,5 +1,7 @@
 """Stand-ins for what a GPU does with a static pass: attention without a look at the lengths, and a graph that repeats operations."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -8,6 +10,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from ouro_rl.kernels.gpu.weights import product_by
 from rollout_workers.engine.graphs.cuda_graph import WARM_UPS
 from rollout_workers.engine.kv_cache import NO_PAGE
+from rollout_workers.engine.sampling.completion import CompletionTensors
 
 
 class WholeLines:
@@ -111,3 +114,6 @@ def move_to_meta(thing):
             setattr(thing, name, value.to("meta"))
         elif isinstance(value, (list, tuple)) and value and isinstance(value[0], torch.Tensor):
             setattr(thing, name, type(value)(part.to("meta") for part in value))
+        elif isinstance(value, CompletionTensors):
+            moved = {field: tensor.to("meta") for field, tensor in vars(value).items() if tensor is not None}
+            setattr(thing, name, replace(value, **moved))

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from ouro_rl.core.errors import RunError
-from ouro_rl.core.sampling_params import NO_DEPTH, SamplingParams
+from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model.layers import in_tiles
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy.counter_rng import DEPTH_STREAM, TOKEN_STREAM, uniforms
 from ouro_rl.policy.exit_gate import decides, exit_quantiles, exits, log_exit, log_stay, tempered
+from rollout_workers.engine.sampling.completion import Completion, CompletionTensors
 from rollout_workers.engine.sampling.early_stop import EarlyStopper
 from rollout_workers.engine.sampling.token_sampler import TokenDraw
 
@@ -52,38 +53,29 @@ class Sampler:
         self.ops, _ = model.model.row_ops(embeddings.dtype)
         device = embeddings.device
 
-        def integers(*shape: int, fill: int = 0) -> Tensor:
-            return torch.full(shape, fill, dtype=torch.int64, device=device)
+        def integers() -> Tensor:
+            return torch.zeros(slots, dtype=torch.int64, device=device)
 
-        def floats(*shape: int) -> Tensor:
-            return torch.zeros(shape, dtype=torch.float32, device=device)
+        def floats() -> Tensor:
+            return torch.zeros(slots, dtype=torch.float32, device=device)
 
         self.token_draw = TokenDraw(model, params, slots)
         self.states = torch.zeros(slots, embeddings.shape[1], dtype=embeddings.dtype, device=device)
         """What the next pass takes in: the embedding of the last token, or the state after the last loop."""
-        self.positions, self.loops = integers(slots), integers(slots)
+        self.positions, self.loops = integers(), integers()
         """Of the next pass; loops are 1-based."""
         self.undecided = torch.ones(slots, dtype=torch.bool, device=device)
         self.exit_states = torch.zeros_like(self.states) if self.runs_all_loops else None
         """Where tokens go on to the last loop (the rule `full`): the states at the depths that are decided."""
-        self.seeds, self.lengths = integers(slots), integers(slots)
+        self.seeds, self.lengths = integers(), integers()
         """Seed of the sample, and tokens that it has so far."""
-        self.log_survival, self.log_quantiles = floats(slots), floats(slots)
+        self.log_survival, self.log_quantiles = floats(), floats()
         self.token_draws = torch.zeros(slots, dtype=torch.float64, device=device)
         """The uniform number that picks the token in hand, as the exit quantile picks its depth."""
         self.streams = torch.tensor([[TOKEN_STREAM], [DEPTH_STREAM]], device=device)
-        record = (slots, params.max_new_tokens)
-        self.tokens, self.depths = integers(*record), integers(*record, fill=NO_DEPTH)
-        self.token_logprobs, self.depth_logprobs = floats(*record), floats(*record)
-        self.columns = {
-            "completion_ids": self.tokens,
-            "token_logprobs": self.token_logprobs,
-            "depths": self.depths,
-            "depth_logprobs": self.depth_logprobs,
-        }
-        """The record by the names of `Rollout`, [slots, max_new_tokens] each."""
-        if self.token_draw.support_sizes is not None:
-            self.columns["support_sizes"] = self.token_draw.support_sizes
+        self.completions = CompletionTensors.empty(
+            slots, params.max_new_tokens, device, support_sizes=self.token_draw.support_sizes
+        )
 
     def start(self, slots: Sequence[int], seeds: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
         """Begin samples: the last prompt token is the first whose depth the gate decides."""
@@ -95,20 +87,19 @@ class Sampler:
         last = torch.tensor([prompt[-1] for prompt in prompts], device=device)
         self._next_token(rows, last, torch.zeros_like(rows))
 
-    def suspend(self, slot: int) -> dict[str, tuple]:
-        """Columns of a completion so far, complete tokens only: what `resume` goes on with."""
-        length = int(self.lengths[slot])
-        return {name: tuple(tensor[slot, :length].tolist()) for name, tensor in self.columns.items()}
+    def suspend(self, slot: int) -> Completion:
+        """A completion so far, complete tokens only: what `resume` goes on with."""
+        rows = torch.tensor([slot], device=self.lengths.device)
+        return self.completions.read(rows, self.lengths[rows].tolist())[0]
 
-    def resume(self, slot: int, columns: dict[str, tuple]) -> None:
+    def resume(self, slot: int, completion: Completion) -> None:
         """Go on, after `start`, where `suspend` left: at loop 1 of the last token. Draws are by seed and index, so they are the same."""
-        length = len(columns["completion_ids"])
-        for name, tensor in self.columns.items():
-            tensor[slot, :length] = torch.tensor(columns[name], dtype=tensor.dtype)
+        self.completions.write(slot, completion)
+        length = len(completion.token_ids)
         self.positions[slot] += length
-        self.token_draw.resume(slot, columns["completion_ids"])
+        self.token_draw.resume(slot, completion.token_ids)
         rows = torch.tensor([slot], device=self.positions.device)
-        self._next_token(rows, self.tokens[rows, length - 1], torch.full_like(rows, length))
+        self._next_token(rows, self.completions.token_ids[rows, length - 1], torch.full_like(rows, length))
 
     def step(self, rows: Tensor, states: Tensor) -> tuple[int, list[int]]:
         """Take the normed states [n, hidden] of the samples in slots `rows` [n] after a loop.
@@ -150,14 +141,14 @@ class Sampler:
         lengths = self.lengths.index_select(0, rows)
         if len(rows) == 0:
             return rows, lengths, leaving[:0]
-        places = self._places(rows)
+        places, record = self._places(rows), self.completions
         if not self.runs_all_loops:
-            self.depths.view(-1).index_copy_(0, places, loops)
-            self.depth_logprobs.view(-1).index_copy_(0, places, depth_logprobs)
+            record.depths.view(-1).index_copy_(0, places, loops)
+            record.depth_logprobs.view(-1).index_copy_(0, places, depth_logprobs)
         uniform = self.token_draws.index_select(0, rows)
         tokens, token_logprobs = self.token_draw.draw(rows, states, uniform, places)
-        self.tokens.view(-1).index_copy_(0, places, tokens)
-        self.token_logprobs.view(-1).index_copy_(0, places, token_logprobs)
+        record.token_ids.view(-1).index_copy_(0, places, tokens)
+        record.token_logprobs.view(-1).index_copy_(0, places, token_logprobs)
         lengths += 1
         ended = (lengths == self.params.max_new_tokens) | self.token_draw.ends(rows, tokens)
         self.positions.index_add_(0, rows, torch.ones_like(rows))
@@ -172,8 +163,8 @@ class Sampler:
         now = leaving & self.undecided.index_select(0, rows)
         deciding, depths, logprobs, chosen = choose(now, rows, loops, depth_logprobs, states)
         places = self._places(deciding)
-        self.depths.view(-1).index_copy_(0, places, depths)
-        self.depth_logprobs.view(-1).index_copy_(0, places, logprobs)
+        self.completions.depths.view(-1).index_copy_(0, places, depths)
+        self.completions.depth_logprobs.view(-1).index_copy_(0, places, logprobs)
         self.exit_states.index_copy_(0, deciding, chosen)
         self.undecided.index_fill_(0, deciding, False)
         return loops == self.max_loops, self.exit_states.index_select(0, rows)
@@ -184,33 +175,33 @@ class Sampler:
 
     def _hopeless(self, rows: Tensor, lengths: Tensor) -> list[int]:
         """Slots among `rows` that the early stop gives up, at their new lengths."""
-        due = lengths % self.early_stop.rule.every == 0
+        due, record = lengths % self.early_stop.rule.every == 0, self.completions
         slots = [
             slot
             for slot, length in zip(rows[due].tolist(), lengths[due].tolist(), strict=True)
-            if self.early_stop.hopeless(self.tokens[slot, :length], self.token_logprobs[slot, :length])
+            if self.early_stop.hopeless(record.token_ids[slot, :length], record.token_logprobs[slot, :length])
         ]
         self.given_up.update(slots)
         return slots
 
-    def collect(self, slots: Sequence[int]) -> list[dict[str, Any]]:
-        """The records of finished samples, as fields of a `Rollout`."""
+    def collect(self, slots: Sequence[int]) -> list[Completion]:
+        """The completions of ended samples. Raises `RunError` when a log-prob is not finite."""
         rows = torch.tensor(slots, device=self.lengths.device)
-        lengths = self.lengths[rows].tolist()
-        columns = {name: tensor[rows].tolist() for name, tensor in self.columns.items()}
-        records: list[dict[str, Any]] = []
-        for i, (slot, length, text) in enumerate(zip(slots, lengths, self.token_draw.ended_by(slots), strict=True)):
-            record: dict[str, Any] = {name: tuple(column[i][:length]) for name, column in columns.items()}
-            if not all(map(math.isfinite, record["token_logprobs"])):
-                raise RunError(
-                    "a rollout worker's log-probs are not finite: the weights have diverged (lower the learning rates)"
-                )
-            by_token = record["completion_ids"][-1] in self.params.stop_token_ids
-            record["stop_string"] = None if by_token else text
-            record["finish_reason"] = "stop" if by_token or text else "abort" if slot in self.given_up else "length"
-            records.append(record)
+        completions = self.completions.read(rows, self.lengths[rows].tolist())
+        texts = self.token_draw.ended_by(slots)
+        ended = [self._ended(*each) for each in zip(slots, completions, texts, strict=True)]
         self.given_up.difference_update(slots)
-        return records
+        return ended
+
+    def _ended(self, slot: int, completion: Completion, text: str | None) -> Completion:
+        """With the reason why it ended; `text` is the stop string that it has come to."""
+        if not all(map(math.isfinite, completion.token_logprobs)):
+            raise RunError(
+                "a rollout worker's log-probs are not finite: the weights have diverged (lower the learning rates)"
+            )
+        by_token = completion.token_ids[-1] in self.params.stop_token_ids
+        reason = "stop" if by_token or text else "abort" if slot in self.given_up else "length"
+        return replace(completion, finish_reason=reason, stop_string=None if by_token else text)
 
     def _gate(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """log (1 - lambda) and log lambda after this loop, [n] each."""

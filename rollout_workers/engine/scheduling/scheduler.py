@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import torch
 
 from ouro_rl.core.rollout import RolloutRequest
 from rollout_workers.engine.kv_cache import KVCache
+from rollout_workers.engine.sampling.completion import Completion
 from rollout_workers.engine.scheduling.prefill import PrefillQueue, Task
 from rollout_workers.engine.scheduling.prefix_tree import Prefix, prefix_tree
 
@@ -34,8 +35,8 @@ class Sample:
     order: int
     """Position among the rollouts that the call returns."""
     prefix: Prefix
-    record: dict[str, tuple] = field(default_factory=dict)
-    """Columns of the completion so far, as `Sampler.collect` gives them; empty before the first start."""
+    completion: Completion = Completion()
+    """What it has so far: empty before the first start."""
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
@@ -118,10 +119,10 @@ class Scheduler:
         """The slot of the sample that came last."""
         return next(reversed(self.running))
 
-    def preempt(self, slot: int, record: dict[str, tuple]) -> None:
+    def preempt(self, slot: int, completion: Completion) -> None:
         """Put a sample back at the queue's front with what it has so far."""
         old = self.running.pop(slot)
-        sample = Sample(request=old.request, index=old.index, order=old.order, prefix=old.prefix, record=record)
+        sample = replace(old, completion=completion)
         self._count_waiting(sample, 1)  # before closing: its lenders may be of use again
         self.waiting.appendleft(sample)
         self.is_short = True
@@ -200,11 +201,8 @@ class Scheduler:
     def _known(self, sample: Sample) -> tuple[tuple[int, ...], list[int]]:
         """Tokens before the one that the sample goes on with, and the loops that each of them runs."""
         prompt, loops = sample.prompt_ids, self.cache.loops
-        if not sample.record:
-            return prompt[:-1], [loops] * (len(prompt) - 1)
-        completion, depths = sample.record["completion_ids"], sample.record["depths"]
-        ran = [self.cache.rule.loops_run(depth, loops) for depth in depths]
-        return (prompt + completion)[:-1], [loops] * (len(prompt) - 1) + ran
+        ran = [self.cache.rule.loops_run(depth, loops) for depth in sample.completion.depths]
+        return (prompt + sample.completion.token_ids)[:-1], [loops] * (len(prompt) - 1) + ran
 
     def _lender(self, sample: Sample) -> Prefix | None:
         """The longest beginning of a sample's prompt that is in the cache."""

@@ -15,6 +15,7 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.model.configuration_ouro import OuroConfig
 from rollout_workers.engine.kv_cache import KVCache
+from rollout_workers.engine.sampling.completion import Completion
 from rollout_workers.engine.scheduling import prefix_tree as prefixes
 from rollout_workers.engine.scheduling import scheduler
 from rollout_workers.engine.scheduling.prefill import Prefill, PrefillQueue, Task
@@ -94,24 +95,22 @@ class Machine(RuleBasedStateMachine):
                 names.append(self.name(self.key(tokens, order, j, version)))
         return names
 
-    def record(self, order):
+    def completion(self, order):
         depths = tuple(self.depths[order])
-        return {"completion_ids": (0,) * len(depths), "depths": depths}
+        return Completion(token_ids=(0,) * len(depths), depths=depths)
 
     @precondition(lambda self: self.scheduler.waiting or self.scheduler.running)
     @rule(wish=st.integers(0, 3))
     def one_pass(self, wish):
         while (admission := self.scheduler.admit()) is not None:
-            assert self.record(admission.sample.order) == (
-                admission.sample.record or self.record(admission.sample.order)
-            )
+            assert admission.sample.completion == self.completion(admission.sample.order)
             self.loop[admission.slot] = 1
         self.live += self.prefill.start()
         while self.cache.available < len(self.live):
             if not self.scheduler.evict():
                 slot = self.scheduler.youngest()
                 assert len(self.scheduler.running) > 1, "the oldest gave its pages back"
-                self.scheduler.preempt(slot, self.record(self.scheduler.running[slot].order))
+                self.scheduler.preempt(slot, self.completion(self.scheduler.running[slot].order))
                 self.live = [other for other in self.live if other != slot]
                 self.preempted += 1
         assert self.live or self.prefill.running, "nothing runs"
@@ -169,7 +168,7 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def preempt(self):
         slot = self.scheduler.youngest()
-        self.scheduler.preempt(slot, self.record(self.scheduler.running[slot].order))
+        self.scheduler.preempt(slot, self.completion(self.scheduler.running[slot].order))
         self.live = [other for other in self.live if other != slot]
 
     @precondition(lambda self: hasattr(self, "scheduler"))
