@@ -1,1 +1,1 @@
-"""The command line, `ouro-rl`: arguments are parsed and checked before anything heavy is imported."""
+"""The command line `ouro-rl`: arguments are parsed and checked before anything heavy is imported."""

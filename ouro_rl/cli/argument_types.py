@@ -1,4 +1,4 @@
-"""Types of command-line arguments, with errors that say what is wanted. Paths have theirs in `ouro_rl.core.paths`."""
+"""argparse types whose errors say what is expected. The type for paths is in `ouro_rl.core.paths`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Item = TypeVar("Item")
 
 
 def whole(least: int) -> Callable[[str], int]:
-    """Whole numbers from `least`, which is 0 or more."""
+    """Integers >= `least`, where `least` >= 0."""
 
     def convert(text: str) -> int:
         if not text.strip().isdecimal() or int(text) < least:
@@ -28,7 +28,7 @@ count = whole(1)
 
 
 def number(least: float, most: float = math.inf, *, above: bool = False) -> Callable[[str], float]:
-    """Finite numbers from `least` (`above`: greater than it) to `most`."""
+    """Finite numbers from `least` (with `above`: greater than `least`) to `most`."""
     bounds = f"{'greater than' if above else 'of at least'} {least:g}"
     bounds += "" if most == math.inf else f" and at most {most:g}"
 
@@ -48,7 +48,7 @@ share = number(0.0, 1.0, above=True)
 
 
 def list_of(item: Callable[[str], Item]) -> Callable[[str], tuple[Item, ...]]:
-    """Some of a type, with commas between them."""
+    """Comma-separated items of one type."""
 
     def convert(text: str) -> tuple[Item, ...]:
         return tuple(item(part) for part in text.split(","))
@@ -57,7 +57,7 @@ def list_of(item: Callable[[str], Item]) -> Callable[[str], tuple[Item, ...]]:
 
 
 def user_function(text: str) -> str:
-    """The name of a function of the user's; whether it is there is seen later."""
+    """The name of a user function; whether it exists is checked later."""
     try:
         return function_name(expand(text))
     except ValueError as error:

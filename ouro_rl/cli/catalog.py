@@ -1,4 +1,4 @@
-"""What comes with ouro-rl, by name: `ouro-rl list` and `ouro-rl configs`."""
+"""`ouro-rl list` and `ouro-rl configs`: everything that comes with ouro-rl and has a name."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ouro_rl.preflight.files import BENCHMARKS
 
 EXIT_RULES = {
     "sample": "every token's depth is drawn from the gate",
-    "threshold": "a token leaves at the first loop whose cumulated exit probability reaches `value` (the paper's Q-exit)",
+    "threshold": "a token exits at the first loop with a cumulative exit probability of at least `value` (Q-exit)",
     "fixed": "every token runs `value` loops",
 }
 KV_RULES = {
-    KVRule.LAST_EXITED: "of a token that left early, its last keys and values are read",
-    KVRule.SKIP: "a token is seen only at the loops that it ran",
-    KVRule.FULL: "every token runs all loops; its depth only picks the state that the head takes",
+    KVRule.LAST_EXITED: "deeper loops read the last keys and values of a token that exited early",
+    KVRule.SKIP: "a token is visible only at the loops it ran",
+    KVRule.FULL: "every token runs all loops; its depth only selects the state for the LM head",
 }
 
 
@@ -44,11 +44,11 @@ KINDS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
     "exit-rules": ("rollout.exit_rule.kind, eval.exit_rule.kind", lambda: EXIT_RULES),
     "kv-rules": ("rollout.kv_rule", lambda: KV_RULES),
 }
-"""Kind -> (where its names are given, its names with a line each)."""
+"""Kind -> (where its names are used, its names with one line each)."""
 
 
 def add_catalog_commands(commands: Any) -> None:
-    text = "what can be given by name: rewards, benchmarks, configs, exit rules, kv rules"
+    text = "everything that has a name: rewards, benchmarks, configs, exit rules, KV rules"
     command = commands.add_parser("list", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.set_defaults(run=run_list)
     command.add_argument(
@@ -58,9 +58,9 @@ def add_catalog_commands(commands: Any) -> None:
     text = "the configs that come with ouro-rl, or a copy of one"
     command = commands.add_parser("configs", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.set_defaults(run=run_configs)
-    command.add_argument("name", nargs="?", metavar="NAME", help="copy this one, and the files that it names")
+    command.add_argument("name", nargs="?", metavar="NAME", help="copy this config and the files it refers to")
     command.add_argument(
-        "--to", type=path_option, metavar="DIR", help="where the copy goes (default: the working directory)"
+        "--to", type=path_option, metavar="DIR", help="folder for the copy (default: the working directory)"
     )
 
 
@@ -75,7 +75,7 @@ def run_list(arguments: argparse.Namespace) -> int:
 def run_configs(arguments: argparse.Namespace) -> int:
     if arguments.name is None:
         if arguments.to is not None:
-            raise UserError("--to: give the name of a config to copy; `ouro-rl configs` lists them")
+            raise UserError("--to: give the name of the config to copy; `ouro-rl configs` lists them")
         print(table(KINDS["configs"][1](), indent=""))
         return 0
     written = copy_config(arguments.name, arguments.to or Path())

@@ -1,4 +1,4 @@
-"""What each command does with parsed arguments: cheap checks first, heavy imports last."""
+"""The commands, called with parsed arguments: cheap checks first, heavy imports last."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def train(arguments: argparse.Namespace) -> int:
     check_writable(config.run.dir, "run.dir")
     check_train_files(config)
     if arguments.resume:
-        open_run_folder(config, resume=True)  # refuses a run that is not there or began otherwise; touches nothing
+        open_run_folder(config, resume=True)  # refuses a missing run or another config; changes nothing
     say("Importing torch, transformers and TRL")
     from ouro_rl.launch import run_training
 
@@ -64,7 +64,7 @@ def grade(arguments: argparse.Namespace) -> int:
     from rewards.grade import grade_file
 
     summary = grade_file(arguments.file, arguments.reward, arguments.out)
-    print(summary, file=sys.stderr if arguments.out is None else sys.stdout)  # without --out the rows have stdout
+    print(summary, file=sys.stderr if arguments.out is None else sys.stdout)  # without --out the rows go to stdout
     return 0
 
 
@@ -76,7 +76,8 @@ def report(arguments: argparse.Namespace) -> int:
 
 
 def _split(configs: list[str], cls: type[TrainConfig] | type[WarmstartConfig]) -> tuple[list[str], list[str]]:
-    """Config files and overrides, each in their order. UserError for what is neither, but an override as other systems have it."""
+    """Split arguments into config files and overrides, keeping their order. Raises UserError for an argument that looks
+    like another system's override."""
     overrides = [text for text in configs if OVERRIDE.match(text)]
     files = [text for text in configs if text not in overrides]
     for text in files:
@@ -87,7 +88,7 @@ def _split(configs: list[str], cls: type[TrainConfig] | type[WarmstartConfig]) -
 
 
 def _dry_run(config: TrainConfig | WarmstartConfig) -> int:
-    """The resolved config; the derived sizes follow as comments, so that the whole output is a config file again."""
+    """Print the resolved config, then the derived sizes as comments, so that the output is a valid config file."""
     sizes = [f"# {name}: {number:,}" for name, number in derived_sizes(config).items()]
     print(dump_config(config), *sizes, sep="\n")
     return 0

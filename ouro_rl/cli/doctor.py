@@ -1,4 +1,4 @@
-"""`ouro-rl doctor`: one screen about this installation and this machine, for whoever wonders, and for every bug report."""
+"""`ouro-rl doctor`: one screen about this installation and machine, to diagnose problems and for bug reports."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ MARK = "!!"
 
 
 def add_doctor_command(commands: Any) -> None:
-    text = "versions, kernels, sandbox, hub and folders in one screen, with the fix of what is wrong"
+    text = "versions, kernels, sandbox, hub and folders on one screen, with a fix for each problem"
     command = commands.add_parser("doctor", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.set_defaults(run=run_doctor)
-    command.add_argument("--json", action="store_true", help="the same as JSON: [{name, value, problem}, ...]")
+    command.add_argument("--json", action="store_true", help="print JSON: [{name, value, problem}, ...]")
 
 
 def run_doctor(arguments: argparse.Namespace) -> int:
-    """Exit status 0, whatever is found: it was asked, not required."""
+    """Print all findings. Returns exit status 0 even if there are problems: the command only reports."""
     findings = examine(CHECKS)
     if arguments.json:
         rows = [{"name": name, "value": finding.value, "problem": finding.problem} for name, finding in findings]
@@ -37,19 +37,19 @@ def run_doctor(arguments: argparse.Namespace) -> int:
 
 
 def examine(checks: Mapping[str, Callable[[], Finding]]) -> Iterator[tuple[str, Finding]]:
-    """The findings, one by one. A check that fails is a finding: a broken installation is what a doctor is called for."""
+    """Yield the findings one by one. A check that raises is a finding too: broken installations must be reported."""
     for name, check in checks.items():
         try:
             yield name, check()
         except Exception as error:
             yield (
                 name,
-                Finding("unknown", f"could not be looked at: {type(error).__name__}: {' '.join(str(error).split())}"),
+                Finding("unknown", f"check failed: {type(error).__name__}: {' '.join(str(error).split())}"),
             )
 
 
 def shown(name: str, finding: Finding) -> str:
-    """Name, value and, marked, problem; wrapped to the screen."""
+    """Name and value, then the marked problem, wrapped to the width of the screen."""
     indent = " " * (max(map(len, CHECKS)) + 2)
     lines = textwrap.wrap(finding.value, WIDTH - len(indent), break_long_words=False, break_on_hyphens=False)
     for problem in (finding.problem or "").splitlines():

@@ -1,4 +1,4 @@
-"""`ouro-rl eval`: its arguments, looked at before anything heavy is imported."""
+"""`ouro-rl eval`; its arguments are checked before anything heavy is imported."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ def add_eval_arguments(command: argparse.ArgumentParser) -> None:
         type=list_of(share),
         default=(),
         metavar="0.5,...",
-        help="exit when the gate's CDF reaches it",
+        help="exit when the gate's cumulative exit probability reaches it",
     )
-    command.add_argument("--sample-gate", action="store_true", help="draw every depth from the gate")
+    command.add_argument("--sample-gate", action="store_true", help="sample every depth from the gate")
     command.add_argument(
-        "--kv-rule", choices=list(KVRule), default=KVRule.LAST_EXITED, help="what is read of tokens that left early"
+        "--kv-rule", choices=list(KVRule), default=KVRule.LAST_EXITED, help="what is read from tokens that exited early"
     )
+    command.add_argument("--min-depth", type=count, default=1, metavar="N", help="no token exits before this loop")
     command.add_argument(
-        "--min-depth", type=count, default=1, metavar="N", help="the gate is not asked before this loop"
+        "--max-depth", type=count, metavar="N", help="maximum number of loops per token (default: the model's)"
     )
-    command.add_argument("--max-depth", type=count, metavar="N", help="most loops of a token (default: the model's)")
     command.add_argument("--samples", type=count, default=1, metavar="K", help="1: greedy; more: at temperature 1")
     add_sampling_options(command)
-    command.add_argument("--limit", type=count, metavar="N", help="at most this many problems")
+    command.add_argument("--limit", type=count, metavar="N", help="maximum number of problems")
     command.add_argument("--max-new-tokens", type=count, metavar="N", help="default: 64 for arithmetic, else 2048")
     command.add_argument(
         "--assistant-prefix",

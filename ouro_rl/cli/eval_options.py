@@ -1,4 +1,4 @@
-"""The options of `ouro-rl eval` that say how tokens are sampled."""
+"""The sampling options of `ouro-rl eval`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from ouro_rl.cli.argument_types import number, share, user_function, whole
 from ouro_rl.core.sampling_params import TokenFilters
 
 LARGEST_MIN_P = 0.999
-"""A share of 1 would leave the likeliest token alone, which is greedy decoding."""
+"""A fraction of 1 would keep only the most likely token, which is greedy decoding."""
 
 
 def add_sampling_options(command: argparse.ArgumentParser) -> None:
@@ -16,24 +16,22 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
         "--temperature",
         type=number(0.0),
         metavar="X",
-        help="of the tokens (default: 0, greedy, with one sample; else 1)",
+        help="sampling temperature (default: 0, greedy, with one sample; else 1)",
     )
-    command.add_argument(
-        "--top-k", type=whole(0), default=0, metavar="N", help="only so many of the most likely tokens"
-    )
+    command.add_argument("--top-k", type=whole(0), default=0, metavar="N", help="keep only the N most likely tokens")
     command.add_argument(
         "--top-p",
         type=share,
         default=1.0,
         metavar="X",
-        help="only the likeliest, of this probability",
+        help="keep only the most likely tokens with this total probability",
     )
     command.add_argument(
         "--min-p",
         type=number(0.0, LARGEST_MIN_P),
         default=0.0,
         metavar="X",
-        help="only tokens with this share of the likeliest's",
+        help="keep only tokens with this fraction of the top token's probability",
     )
     command.add_argument(
         "--logit-processor", type=user_function, action="append", default=[], metavar="NAME",
@@ -47,10 +45,19 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
         help="ends an answer (\\n is a line break); may be repeated",
     )
     command.add_argument(
-        "--stop-id", type=whole(0), action="append", default=[], metavar="ID", help="token that ends an answer"
+        "--stop-id",
+        type=whole(0),
+        action="append",
+        default=[],
+        metavar="ID",
+        help="id of a token that ends an answer; may be repeated",
     )
     command.add_argument(
-        "--gate-temperature", type=number(0.0, above=True), default=1.0, metavar="X", help="of the exit gate"
+        "--gate-temperature",
+        type=number(0.0, above=True),
+        default=1.0,
+        metavar="X",
+        help="temperature of the exit gate",
     )
 
 

@@ -1,6 +1,8 @@
-"""The command line, `ouro-rl`: reads arguments and configs, tells mistakes at once, and only then imports what is heavy.
+"""Entry point of the command line `ouro-rl`: reads arguments and configs, reports mistakes at once, and only then
+imports heavy packages.
 
-Exit status: 0 done, 1 the run failed, 2 the user's input is wrong, 130 interrupted, 141 nobody reads the output any more.
+Exit status: 0 success, 1 the run failed, 2 the user's input is wrong, 130 interrupted, 141 the reader of the output has
+gone (broken pipe).
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from ouro_rl.kernels import processor
 
 MESSAGE_LINES = 3
 QUIET = {
-    "TOKENIZERS_PARALLELISM": "false",  # rollout workers fork after the tokenizer was used
+    "TOKENIZERS_PARALLELISM": "false",  # rollout workers fork after the tokenizer has been used
     "TRANSFORMERS_VERBOSITY": "error",
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -28,53 +30,48 @@ QUIET = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DISABLE_IMPORT_WARNING": "1",
 }
-"""Other libraries' chatter, off unless the user has set these."""
+"""Turns off messages of other libraries, unless the user has set these variables."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; `argv` without the program's name (default: the process's own). Returns the exit status."""
+    """Run one command. `argv`: arguments without the program name (default: `sys.argv[1:]`). Returns the exit
+    status."""
     pin_own_packages()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="backslashreplace")  # models and plug-ins say what no encoding holds
+        sys.stdout.reconfigure(errors="backslashreplace")  # models may print what the encoding lacks
     try:
         arguments = parse(argv)
-        processor.level()  # a level that is not there is refused before anything is imported
+        processor.level()  # refuses an unavailable kernel level before anything is imported
         status = arguments.run(arguments)
         sys.stdout.flush()
         return status
     except UserError as error:
-        return _complain(error, 2)
+        return _report(error, 2)
     except RunError as error:
-        return _complain(error, 1)
+        return _report(error, 1)
     except KeyboardInterrupt:
         print("ouro-rl: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        if not _output_is_cut():
+        if not _reader_has_gone():
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes again at exit
         return 141
     except SystemExit as stop:  # argparse, after --help or a mistake
         return stop.code if isinstance(stop.code, int) else 2
 
 
-def _output_is_cut() -> bool:
-    """Whether standard output is a pipe whose reader has gone, as `head` does."""
+def _reader_has_gone() -> bool:
+    """Whether stdout is a pipe that its reader has closed, as `head` does."""
     poll = select.poll()
     poll.register(1, 0)
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def _complain(error: Exception, status: int) -> int:
+def _report(error: Exception, status: int) -> int:
     lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     print("ouro-rl: " + "\n".join(lines[:MESSAGE_LINES]), file=sys.stderr)
     return status
-
-
-# --- commands ----------------------------------------------------------------------------------------------------------
-
-
-# --- arguments ---------------------------------------------------------------------------------------------------------

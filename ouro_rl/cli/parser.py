@@ -22,14 +22,15 @@ from ouro_rl.core.paths import expand, path_option
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with mistakes told in two lines instead of the whole usage."""
+    """An ArgumentParser that reports mistakes in two lines instead of printing the whole usage."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"{self.prog}: {message}\n  see `{self.prog} --help`\n")
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """argparse takes one run of positional arguments; configs and overrides may stand on both sides of an option."""
+    """Parse `argv`. Configs and overrides may stand on both sides of an option, but argparse accepts only one run of
+    positional arguments, so the rest is added here."""
     parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and (any(text.startswith("-") for text in rest) or not hasattr(arguments, "configs")):
@@ -42,7 +43,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _hint(rest: Sequence[str], argv: Sequence[str], arguments: argparse.Namespace) -> str:
-    """What to write for the first option that the command has not, on a line of its own."""
+    """What to write instead of the first unknown option, on a line of its own."""
     text = next((text for text in rest if text.startswith("-")), None)
     if text is None:
         return ""
@@ -71,7 +72,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     command = add("train", train, "reinforcement learning from a config")
     _add_configs(command, dry_run=True)
-    command.add_argument("--resume", action="store_true", help="go on from the last checkpoint in run.dir")
+    command.add_argument("--resume", action="store_true", help="resume from the last checkpoint in run.dir")
 
     add_eval_arguments(add("eval", evaluate, "accuracy and depth of a checkpoint on a benchmark"))
 
@@ -84,11 +85,11 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="a built-in, module.path:function or file.py:function",
     )
-    command.add_argument("--out", type=path_option, metavar="FILE", help="where the scored rows go (default: stdout)")
+    command.add_argument("--out", type=path_option, metavar="FILE", help="file for the scored rows (default: stdout)")
 
     add_reward_commands(commands)
-    _add_configs(add("check", check, "preflight: would this training config run, and run right?"), dry_run=False)
-    _add_configs(add("warmstart", warmstart, "a small looped model from scratch (Stage I and II)"), dry_run=True)
+    _add_configs(add("check", check, "preflight: would this training config run, and run correctly?"), dry_run=False)
+    _add_configs(add("warmstart", warmstart, "train a small looped model from scratch (Stages I and II)"), dry_run=True)
 
     command = add("report", report, "one self-contained HTML page about a run")
     command.add_argument("run_dir", type=path_option, metavar="RUN_DIR")
@@ -104,7 +105,9 @@ def _add_configs(command: argparse.ArgumentParser, *, dry_run: bool) -> None:
         "configs",
         nargs="+",
         metavar="CONFIG|section.key=value",
-        help="YAML files, composed left to right, then overrides",
+        help="YAML files, merged left to right, then overrides",
     )
     if dry_run:
-        command.add_argument("--dry-run", action="store_true", help="print the resolved config and its sizes, and stop")
+        command.add_argument(
+            "--dry-run", action="store_true", help="print the resolved config and its sizes, then stop"
+        )

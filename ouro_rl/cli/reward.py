@@ -12,7 +12,7 @@ from ouro_rl.preflight.files import check_reward
 
 
 def add_reward_commands(commands: Any) -> None:
-    """Adds `reward` with its two commands to the command line."""
+    """Add `reward` and its two subcommands."""
     text = "try a reward on a file, or measure the math grader"
     own = commands.add_parser("reward", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     inner = own.add_subparsers(metavar="COMMAND", required=True)
@@ -23,21 +23,21 @@ def add_reward_commands(commands: Any) -> None:
         "name", type=expand, metavar="NAME", help="a built-in, module.path:function or file.py:function"
     )
     command.add_argument(
-        "file", type=path_option, metavar="FILE.jsonl", help="rows with `completion`, and what the reward needs"
+        "file", type=path_option, metavar="FILE.jsonl", help="rows with `completion` and the columns the reward needs"
     )
     command.add_argument(
         "--kwargs", default="{}", metavar="'{name: value}'", help="options of the reward, as in a config"
     )
     command.add_argument(
-        "--adapter", choices=("auto", "trl", "verl", "plain"), default="auto", help="how a function is called"
+        "--adapter", choices=("auto", "trl", "verl", "plain"), default="auto", help="calling convention of a function"
     )
-    command.add_argument("--batch", type=count, default=1, metavar="N", help="items in a call, where it takes a batch")
+    command.add_argument("--batch", type=count, default=1, metavar="N", help="items per call, if it takes a batch")
     command.add_argument(
-        "--timeout", type=number(0.0, above=True), default=10.0, metavar="SECONDS", help="for one call"
+        "--timeout", type=number(0.0, above=True), default=10.0, metavar="SECONDS", help="timeout of one call"
     )
-    command.add_argument("--workers", type=count, default=1, metavar="N", help="processes of a built-in")
-    command.add_argument("--limit", type=count, metavar="N", help="at most this many rows")
-    text = "the math reward beside plain Math-Verify, on labelled pairs of answers"
+    command.add_argument("--workers", type=count, default=1, metavar="N", help="processes for a built-in reward")
+    command.add_argument("--limit", type=count, metavar="N", help="maximum number of rows")
+    text = "compare the math reward with plain Math-Verify on labeled pairs of answers"
     command = inner.add_parser("bench", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.set_defaults(run=run_bench)
     command.add_argument(
@@ -63,13 +63,19 @@ def run_test(arguments: argparse.Namespace) -> int:
     except yaml.YAMLError:
         options = None
     if not isinstance(options, dict):
-        raise UserError(f"--kwargs {arguments.kwargs}: is no mapping; write it as '{{name: value}}'")
+        raise UserError(f"--kwargs {arguments.kwargs}: is not a mapping; write it as '{{name: value}}'")
     spec = RewardSpec(arguments.name, kwargs=options, adapter=arguments.adapter)
     check_reward(spec)
     verdicts = []
-    for line in try_reward(
-        spec, arguments.file, batch=arguments.batch, workers=arguments.workers, timeout_s=arguments.timeout, limit=arguments.limit
-    ):  # fmt: skip
+    lines = try_reward(
+        spec,
+        arguments.file,
+        batch=arguments.batch,
+        workers=arguments.workers,
+        timeout_s=arguments.timeout,
+        limit=arguments.limit,
+    )
+    for line in lines:
         if isinstance(line, Verdict):
             verdicts.append(line)
         else:
@@ -83,7 +89,6 @@ def run_bench(arguments: argparse.Namespace) -> int:
 
     for file in arguments.files:
         tallies, left_out = bench(file, workers=arguments.workers)
-        print(
-            f"{file.name}: {tallies[0].pairs} pairs; {left_out} left out, which depend on a policy\n\n{markdown(tallies)}\n"
-        )
+        print(f"{file.name}: {tallies[0].pairs} pairs; {left_out} left out, which depend on a policy")
+        print(f"\n{markdown(tallies)}\n")
     return 0

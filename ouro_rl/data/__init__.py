@@ -1,1 +1,1 @@
-"""Prompts: from a data set's rows to token ids."""
+"""Turns the rows of a data set into tokenized prompts."""

@@ -1,4 +1,4 @@
-"""From a data set's rows to prompts: questions rendered in the chat template, as token ids."""
+"""Turns the rows of a data set into prompts: questions rendered with the chat template, as token ids."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from ouro_rl.tasks.arithmetic import distinct, problems
 logger = logging.getLogger(__name__)
 
 ARITHMETIC_LIMIT = 20_000
-"""Problems of the training side when the config sets no limit."""
+"""Number of training problems if the config sets no limit."""
 HELD_OUT_LIMIT = 500
 HELD_OUT_SEED = 2510
-"""Fixed, so that every evaluation asks the same held-out problems."""
+"""Fixed, so that every evaluation uses the same held-out problems."""
 BOX_REQUEST = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 _QUESTIONS, _ANSWERS = ("problem", "question", "prompt"), ("answer", "solution")
 _RESERVED = {"prompt", "prompts", "completion", "completions", "completion_ids"}
-"""Names that a reward function is called with; a data set's columns of these names are not handed on."""
+"""Parameter names of reward functions; data set columns with these names are not passed on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class ChatFormat:
 
     system_prompt: str | None = None
     prompt_suffix: str = ""
-    """Put after the question."""
+    """Appended to the question."""
     assistant_prefix: str = ""
-    """Put after the template's generation prompt: the answer goes on from it."""
+    """Appended to the template's generation prompt; the answer continues from it."""
     max_prompt_tokens: int | None = None
-    """Longer prompts are left out, with a warning that counts them."""
+    """Longer prompts are left out; a warning counts them."""
 
     @classmethod
     def of(cls, config: DataConfig) -> ChatFormat:
@@ -54,20 +54,18 @@ class ChatFormat:
 
     @classmethod
     def for_benchmark(cls, name: str) -> ChatFormat:
-        """`arithmetic` is asked as it is trained: the bare problem. Everything else asks for steps and a box."""
+        """`arithmetic` uses the bare problem, as in training; everything else asks for steps and a box."""
         return cls(prompt_suffix="" if name == "arithmetic" else BOX_REQUEST)
 
 
-# --- tokenizers --------------------------------------------------------------------------------------------------------
-
-
-# --- data sets ---------------------------------------------------------------------------------------------------------
+# --- data sets
+# ---------------------------------------------------------------------------------------------------------
 
 
 def load_prompts(config: DataConfig, tokenizer: Any, *, seed: int) -> list[Prompt]:
-    """The training prompts. `seed` draws the arithmetic problems; other data comes in its own order.
+    """The training prompts. `seed` determines the arithmetic problems; other data keeps its order.
 
-    Raises UserError for data that is missing, empty or without the named columns, and for a tokenizer without chat template.
+    Raises UserError if data is missing, empty or lacks the named columns, or if the tokenizer has no chat template.
     """
     where = f"data.source {config.source}"
     pairs = _pairs(read_rows(config, seed=seed), config.question_column, config.answer_column, where)
@@ -83,10 +81,10 @@ def load_benchmark(
     chat: ChatFormat | None = None,
     operations: Sequence[int] = (2, 3, 4),
 ) -> list[Prompt]:
-    """The problems of `arithmetic` (held out, always the same), `math500` or a .jsonl file; `data_file` holds a benchmark's
-    problems when they shall not come from the hub. `chat` is by default `ChatFormat.for_benchmark(name)`.
+    """The problems of `arithmetic` (held out, always the same), `math500` or a .jsonl file. `data_file` has a
+    benchmark's problems if they are not to come from the hub. `chat` defaults to `ChatFormat.for_benchmark(name)`.
 
-    Raises UserError as `load_prompts` does.
+    Raises UserError like `load_prompts`.
     """
     where, file = f"benchmark {name}", data_file or (Path(name) if name.endswith(".jsonl") else None)
     chat = chat or ChatFormat.for_benchmark(name)
@@ -106,7 +104,7 @@ def load_benchmark(
 
 
 def read_rows(config: DataConfig, *, seed: int) -> Iterable[Row]:
-    """The rows of a data set, at most `limit`, as they are stored."""
+    """The first `limit` rows of a data set, as they are stored."""
     if config.source == "arithmetic":
         return arithmetic_rows(seed, config.operations, config.limit or ARITHMETIC_LIMIT, held_out=False)
     if config.source.endswith(".jsonl"):
@@ -115,13 +113,13 @@ def read_rows(config: DataConfig, *, seed: int) -> Iterable[Row]:
 
 
 def arithmetic_rows(seed: int, operations: tuple[int, ...], count: int, *, held_out: bool) -> Iterator[Row]:
-    """`count` problems of one side of the split, under the columns that every config may name."""
+    """`count` problems from one side of the split, with the columns `problem`, `answer` and `operations`."""
     for problem in itertools.islice(distinct(problems(seed, operations, held_out=held_out)), count):
         yield {"problem": problem.text, "answer": str(problem.answer), "operations": len(problem.chain)}
 
 
 def read_hub(source: str, name: str | None, split: str, limit: int | None) -> Iterable[Row]:
-    """Rows of a hub data set. UserError when it, its configuration or its split cannot be had."""
+    """Rows of a hub data set. Raises UserError if the data set, its configuration or its split cannot be loaded."""
     import datasets
 
     try:
@@ -135,7 +133,8 @@ def read_hub(source: str, name: str | None, split: str, limit: int | None) -> It
 
 
 def _pairs(rows: Iterable[Row], question: str, answer: str | None, where: str) -> Iterator[tuple[Any, Row]]:
-    """(question, columns for the reward functions: the row's other columns, the gold answer as `answer`)."""
+    """Yield (question, columns for the reward functions). The columns are those of the row, with the gold answer as
+    `answer`."""
     for number, row in enumerate(rows, start=1):
         columns = {name: value for name, value in row.items() if name not in _RESERVED}
         if answer is not None:
@@ -150,18 +149,20 @@ def _required(row: Row, column: str, where: str, use: str) -> Any:
     return value
 
 
-# --- rendering ---------------------------------------------------------------------------------------------------------
+# --- rendering
+# ---------------------------------------------------------------------------------------------------------
 
 
 def render(pairs: Iterable[tuple[Any, Row]], tokenizer: Any, chat: ChatFormat, where: str) -> list[Prompt]:
-    """(question, columns) -> prompts, in order; a question is a text or a list of chat messages. `where` names the data in errors.
+    """Render (question, columns) pairs into prompts, in order. A question is a string or a list of chat messages.
+    `where` names the data in errors.
 
-    `Prompt.index` counts all questions, so it stays the same whatever is left out for its length.
+    `Prompt.index` counts all questions, so it does not depend on which are left out for their length.
     """
     if tokenizer.chat_template is None:
         raise UserError(
-            "model.path: its tokenizer has no chat template, so a question cannot become a prompt;\n"
-            "  put a chat_template.jinja beside it (a -Thinking checkpoint has one)"
+            "model.path: the tokenizer has no chat template, so questions cannot be rendered;\n"
+            "  put a chat_template.jinja next to it (a -Thinking checkpoint has one)"
         )
     pairs = list(pairs)
     if not pairs:
@@ -170,7 +171,10 @@ def render(pairs: Iterable[tuple[Any, Row]], tokenizer: Any, chat: ChatFormat, w
     try:
         texts = tokenizer.apply_chat_template(conversations, add_generation_prompt=True, tokenize=False)
     except TemplateError as error:
-        raise UserError(f"{where}: the tokenizer's chat template refuses its conversations: {error}") from error
+        raise UserError(
+            f"{where}: the tokenizer's chat template rejects its conversations ({error});\n"
+            "  change the data, data.system_prompt or the template"
+        ) from error
     token_ids = tokenizer([text + chat.assistant_prefix for text in texts], add_special_tokens=False)["input_ids"]
     longest = chat.max_prompt_tokens
     prompts = [

@@ -1,1 +1,1 @@
-"""Accuracy and depth of a policy on held-out problems, in training and by `ouro-rl eval`."""
+"""Accuracy and depth of a policy on held-out problems, in training and in `ouro-rl eval`."""

@@ -1,4 +1,4 @@
-"""Accuracy, depth and length of a policy on a benchmark, at one exit rule or at a list of them."""
+"""Accuracy, depth and length of a policy on a benchmark, under one exit rule or several."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ from rollout_workers.pool import RolloutPool
 
 @dataclass(frozen=True, kw_only=True)
 class EvalRow:
-    """One line of an evaluation: one exit rule."""
+    """One row of an evaluation: one exit rule."""
 
     name: str
     accuracy: float
-    """Share of the scored completions that are correct."""
+    """Fraction of the scored completions that are correct."""
     ci_low: float
     ci_high: float
-    """95 % Wilson interval of the accuracy, for the number of problems: samples of one problem are not independent."""
+    """95% Wilson interval of the accuracy, computed with the number of problems, because samples of one problem are not
+    independent."""
     mean_depth: float
-    """Loops a completion token, over all tokens of all completions."""
+    """Loops per completion token, over all tokens of all completions."""
     mean_length: float
-    """Tokens a completion."""
+    """Tokens per completion."""
     n: int
     """Scored completions."""
     correct: int
     unscored: int
-    """Completions that the verifier could not score: in no other figure but depth and length."""
+    """Completions that could not be scored; they count only for depth and length."""
 
 
 def evaluate(
@@ -52,10 +53,10 @@ def evaluate(
     samples: int = 1,
     seed: int = 0,
 ) -> EvalRow:
-    """Sample `samples` completions of every prompt by `params` and grade them with the `math` reward.
+    """Sample `samples` completions of every prompt with `params` and grade them with the `math` reward.
 
-    `scorer` must have that reward (default: one of its own); `name` is the row's (default: the exit rule's). Shows a progress
-    bar on a terminal. Raises RunError when nothing could be scored.
+    `scorer` must have that reward (default: a new one). `name` is the name of the row (default: that of the exit rule).
+    Shows a progress bar on a terminal. Raises RunError if nothing could be scored.
     """
     requests = [
         RolloutRequest(prompt=prompt, seeds=tuple(sample_seed(seed, 0, prompt.index, k) for k in range(samples)))
@@ -76,7 +77,7 @@ def evaluate(
 
 
 def math_scorer(tokenizer: Any, prompts: Sequence[Prompt]) -> Scorer:
-    """The `math` reward; where the prompts open a thought, only what follows its end is an answer."""
+    """A scorer with the `math` reward; if prompts end with `<think>`, only text after `</think>` is the answer."""
     thinking = bool(prompts) and tokenizer.decode(prompts[0].token_ids).rstrip().endswith("<think>")
     return Scorer([RewardSpec("math", kwargs={"thinking": thinking})], workers=2)
 
@@ -84,13 +85,13 @@ def math_scorer(tokenizer: Any, prompts: Sequence[Prompt]) -> Scorer:
 def table(rows: Sequence[EvalRow]) -> str:
     """The rows as plain text, one line each."""
     width = max(len("exit rule"), *(len(row.name) for row in rows))
-    lines = [f"{'exit rule':<{width}}  accuracy   95 % interval   mean depth   mean length       n"]
+    lines = [f"{'exit rule':<{width}}  accuracy    95% interval   mean depth   mean length       n"]
     for row in rows:
         interval = f"{row.ci_low:.1%}-{row.ci_high:.1%}"
         note = f"  ({row.unscored} unscored)" if row.unscored else ""
         lines.append(
-            f"{row.name:<{width}}  {row.accuracy:>8.1%}  {interval:>14}   {row.mean_depth:>10.2f}   {row.mean_length:>11.1f}"
-            f"  {row.n:>6}{note}"
+            f"{row.name:<{width}}  {row.accuracy:>8.1%}  {interval:>14}   {row.mean_depth:>10.2f}"
+            f"   {row.mean_length:>11.1f}  {row.n:>6}{note}"
         )
     return "\n".join(lines)
 

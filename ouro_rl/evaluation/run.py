@@ -1,4 +1,4 @@
-"""`ouro-rl eval`: from a checkpoint and a benchmark to a table and eval.json."""
+"""`ouro-rl eval`: evaluates a checkpoint on a benchmark, prints a table and writes eval.json."""
 
 from __future__ import annotations
 
@@ -27,40 +27,36 @@ from ouro_rl.run_dir.versions import versions_of
 from rollout_workers.pool import describe_start, make_pool
 
 SHORT_ANSWER, LONG_ANSWER = 64, 2048
-"""Most tokens of an answer, on `arithmetic` and on anything else, when none are asked for."""
-
-
+"""Default maximum length of an answer in tokens, for `arithmetic` and for any other benchmark."""
 MAX_BATCH = 256
-"""Sequences alive at once on one engine."""
-
-
+"""Maximum number of sequences decoded at once on one engine."""
 DEFAULT_RULES = (ExitRule(kind="threshold", value=0.5),)
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvalRequest:
-    """What `ouro-rl eval` is asked for."""
+    """The arguments of `ouro-rl eval`."""
 
     model: str
     benchmark: str
     """`arithmetic`, `math500` or a .jsonl file."""
     out: Path
-    """Folder of `eval.json`."""
+    """Folder for `eval.json`."""
     data_file: Path | None = None
-    """The benchmark's problems, when they are not to come from the hub."""
+    """File with the benchmark's problems. None: they come from the hub."""
     depths: tuple[int, ...] = ()
-    """Fixed numbers of loops, for prompt and completion alike; may be more than the model was trained with."""
+    """Fixed numbers of loops, for both prompt and completion; may exceed the number the model was trained with."""
     thresholds: tuple[float, ...] = ()
     sample_gate: bool = False
     depth_policy: DepthPolicy = DepthPolicy()
-    """For thresholds and sampled depths."""
+    """Applies to thresholds and sampled depths."""
     samples: int = 1
     temperature: float | None = None
     """None: greedy with one sample, 1 with more."""
     filters: TokenFilters = TokenFilters()
     stop_strings: tuple[str, ...] = ()
     stop_token_ids: tuple[int, ...] = ()
-    """Beside the tokenizer's own."""
+    """In addition to the tokenizer's own."""
     limit: int | None = None
     max_new_tokens: int | None = None
     assistant_prefix: str = ""
@@ -68,22 +64,22 @@ class EvalRequest:
     seed: int = 0
 
     def rules(self) -> tuple[ExitRule, ...]:
-        """Every exit rule to measure, in the order of the table."""
+        """The exit rules to measure, in the order of the table."""
         fixed = [ExitRule(kind="fixed", value=depth) for depth in self.depths]
         thresholds = [ExitRule(kind="threshold", value=value) for value in self.thresholds]
         sampled = [ExitRule(kind="sample")] if self.sample_gate else []
         return (*fixed, *thresholds, *sampled) or DEFAULT_RULES
 
     def policy(self, rule: ExitRule) -> DepthPolicy:
-        """With a fixed depth nothing beyond it is read by any KV rule, and nothing beyond it is run."""
+        """The depth policy for `rule`. With a fixed depth no loop beyond it runs, and no KV rule reads beyond it."""
         fixed = rule.kind == "fixed"
         return replace(self.depth_policy, min_depth=1, max_depth=int(rule.value)) if fixed else self.depth_policy
 
 
 def run_eval(request: EvalRequest) -> Path:
-    """Measure every exit rule of `request`; prints a table, writes `eval.json` and returns its path.
+    """Measure every exit rule of `request`, print a table, write `eval.json` and return its path.
 
-    Raises UserError for a checkpoint, benchmark or depth that cannot be used.
+    Raises UserError if the checkpoint, the benchmark or a depth cannot be used.
     """
     cuda = torch.cuda.is_available()
     dtype = "bfloat16" if cuda else "float32"
@@ -101,7 +97,7 @@ def run_eval(request: EvalRequest) -> Path:
         )
         say(describe_start(request.workers))
         pool.publish(model.state_dict(), 0)
-        del model  # the pool has its own
+        del model  # the pool has its own copy
         scorer = cleanup.enter_context(math_scorer(tokenizer, prompts))
         for rule in request.rules():
             asked = replace(params, exit_rule=rule, depth_policy=request.policy(rule))

@@ -1,1 +1,1 @@
-"""`ouro-rl check`: what can be found wrong before a run starts."""
+"""Checks before a run starts: `ouro-rl check`, `ouro-rl doctor`, and the checks of every command."""

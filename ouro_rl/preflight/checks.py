@@ -1,4 +1,4 @@
-"""Preflight: everything that a long run would trip over, found in a minute and said in plain words."""
+"""`ouro-rl check`: finds within a minute what would make a long run fail, and reports it in plain words."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ from ouro_rl.training.trainer import OuroGRPOTrainer, gap_limit
 from rewards.math_grader.golds import check_golds
 
 TRAINER_BYTES = 16
-"""Of each parameter in the trainer: weight, gradient and Adam's two moments, in fp32."""
+"""Bytes per parameter in the trainer: weight, gradient and Adam's two moments, in fp32."""
 NO_LIMIT = 1e9
-"""For `logp_gap_limit` in nats: the preflight's own step is to end, and says itself whether the gap is too large."""
+"""`logp_gap_limit` of the preflight step, in nats: the step must finish, and the gap is then reported as a finding."""
 CHECK_PROMPTS, CHECK_GROUP, CHECK_TOKENS = 4, 4, 256
-"""Prompts of the preflight's own step, and at most so many completions of each and tokens of a completion."""
+"""Prompts of the preflight step, maximum completions per prompt, and maximum tokens per completion."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What one check saw."""
+    """The result of one check."""
 
     name: str
     passed: bool
@@ -39,7 +39,8 @@ class Finding:
 
 
 def run_check(config: TrainConfig) -> int:
-    """Run every check, print a line for each. Returns 0 when all pass, else 1. UserError for what cannot be loaded."""
+    """Run every check and print one line for each. Returns 0 if all pass, else 1. Raises UserError for what cannot be
+    loaded."""
     passed = True
     try:
         for finding in findings(config):
@@ -53,7 +54,7 @@ def run_check(config: TrainConfig) -> int:
 
 
 def findings(config: TrainConfig) -> Iterator[Finding]:
-    """The checks in order, each as it is done; later ones stand on earlier ones."""
+    """Yield the result of each check as it finishes; later checks depend on earlier ones."""
     model, tokenizer = load_policy(config.model.path, torch.float32)
     yield Finding(name="model", passed=True, detail=f"{model.num_parameters():,} parameters, {config.model.path}")
     yield check_tokens(model, tokenizer)
@@ -78,13 +79,13 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
             name="weights", passed=len(set(prints)) == 1, detail=f"the same on {len(prints)} rollout engine(s)"
             if len(set(prints)) == 1 else f"differ between rollout engines: {prints}",
         )  # fmt: skip
-        small = small_and_still(config)
+        small = config_of_idle_step(config)
         sampler = GroupSampler(small, sampling_params(small.rollout, tokenizer), pool, scorer, tokenizer)
         yield from idle_step(small, model, tokenizer, prompts, sampler, pool.publish, gap_limit(config))
 
 
 def check_tokens(model, tokenizer) -> Finding:
-    """The published configs say that bos, eos and pad are all 0."""
+    """Special tokens must be distinct and agree with the model; in the published configs bos, eos and pad are all 0."""
     ids = {"bos": tokenizer.bos_token_id, "eos": tokenizer.eos_token_id, "pad": tokenizer.pad_token_id}
     clear = ids["eos"] is not None and ids["eos"] != ids["pad"] and ids["eos"] in stop_token_ids(tokenizer)
     agrees = model.config.eos_token_id == ids["eos"] and model.config.pad_token_id == ids["pad"]
@@ -92,7 +93,7 @@ def check_tokens(model, tokenizer) -> Finding:
 
 
 def memory_estimate(config: TrainConfig, model) -> Finding:
-    """Bytes that training and one rollout engine hold, activations left out."""
+    """Memory of training and of one rollout engine, without activations."""
     parameters, shape = model.num_parameters(), model.config
     width = 4 if config.model.dtype == "float32" else 2
     longest = config.data.max_prompt_tokens + config.rollout.max_new_tokens
@@ -102,8 +103,11 @@ def memory_estimate(config: TrainConfig, model) -> Finding:
     fits = True
     if limit is not None:
         cache, fits = min(cache, int(limit * 2**30)), per_token * longest <= limit * 2**30
-    parts = {"trainer (fp32 weights, gradients, Adam)": TRAINER_BYTES * parameters, "engine weights": width * parameters,
-             "engine KV cache, at most": cache}  # fmt: skip
+    parts = {
+        "trainer (fp32 weights, gradients, Adam)": TRAINER_BYTES * parameters,
+        "engine weights": width * parameters,
+        "engine KV cache, at most": cache,
+    }
     free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else _free_memory()
     detail = ", ".join(f"{name} {size / 2**30:.2f} GiB" for name, size in parts.items())
     if not fits:
@@ -117,23 +121,28 @@ def _free_memory() -> int:
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def small_and_still(config: TrainConfig) -> TrainConfig:
-    """The same job with one update of a few short completions, which moves nothing."""
+def config_of_idle_step(config: TrainConfig) -> TrainConfig:
+    """The same job with one update on a few short completions and learning rate 0, which changes no weight."""
     group = min(CHECK_GROUP, config.trainer.group_size)
-    return config.model_copy(update={
-        "trainer": config.trainer.model_copy(update={
-            "steps": 1, "lr": 0.0, "weight_decay": 0.0, "logp_gap_limit": NO_LIMIT, "updates_per_batch": 1,
-            "prompts_per_step": CHECK_PROMPTS, "group_size": group, "micro_batch": group,
-        }),
-        "gate": config.gate.model_copy(update={"lr": 0.0}),
-        "rollout": config.rollout.model_copy(update={"max_new_tokens": min(CHECK_TOKENS, config.rollout.max_new_tokens)}),
-    })  # fmt: skip
+    trainer = {
+        "steps": 1, "lr": 0.0, "weight_decay": 0.0, "logp_gap_limit": NO_LIMIT, "updates_per_batch": 1,
+        "prompts_per_step": CHECK_PROMPTS, "group_size": group, "micro_batch": group,
+    }  # fmt: skip
+    rollout = {"max_new_tokens": min(CHECK_TOKENS, config.rollout.max_new_tokens)}
+    return config.model_copy(
+        update={
+            "trainer": config.trainer.model_copy(update=trainer),
+            "gate": config.gate.model_copy(update={"lr": 0.0}),
+            "rollout": config.rollout.model_copy(update=rollout),
+        }
+    )
 
 
 def idle_step(
     config: TrainConfig, model, tokenizer, prompts, sampler, publish: Callable, limit: float
 ) -> Iterator[Finding]:
-    """One small update at learning rate 0: worker and trainer agree on every log-prob, and no weight moves."""
+    """Run one small update at learning rate 0: worker and trainer must agree on every log-prob, and no weight may
+    change."""
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     with tempfile.TemporaryDirectory(prefix="ouro-rl-check-") as folder:
         run_dir = RunDir(folder)

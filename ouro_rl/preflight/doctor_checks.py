@@ -1,4 +1,5 @@
-"""What `ouro-rl doctor` looks at: one function a line, each of which says what is there and, where something is wrong, the fix."""
+"""The checks of `ouro-rl doctor`: one function per line of the screen, which returns a value and, if there is a
+problem, its fix."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ HUB = "https://huggingface.co"
 HUB_SECONDS = 3.0
 GIB = 2**30
 LITTLE_SPACE = 1 * GIB
-"""A folder with less is told: checkpoints and Ray's own files need some."""
+"""Folders with less free space are reported: checkpoints and Ray's files need some."""
 LITTLE_MEMORY = 4 * GIB
-"""The quickstart, trainer and two workers, takes about half of it."""
+"""Less is reported: the quickstart, with its trainer and two workers, takes about half of this."""
 SWITCHES = (
     "OMP_",
     "GOMP_",
@@ -39,14 +40,14 @@ SWITCHES = (
     "CUDA_VISIBLE_DEVICES",
     "RAY_ADDRESS",
 )
-"""Names of environment variables, or how they begin, that change speed, kernels or where a job runs."""
+"""Names or prefixes of environment variables that change speed, kernels or where a job runs."""
 YES = {"1", "on", "yes", "true"}
-"""What Hugging Face's libraries take for a switch that is on, in any case."""
+"""Values, in any letter case, that Hugging Face libraries take for true."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One line of the screen: what there is, and what is wrong with it, if anything, with the fix."""
+    """One line of the screen: a value and, if there is one, the problem with its fix."""
 
     value: str
     problem: str | None = None
@@ -75,7 +76,7 @@ def lock() -> Finding:
         return Finding("all packages have the versions that were tested together")
     texts = [f"{name} {installed} (tested: {locked})" for name, (locked, installed) in sorted(changed.items())]
     tested = " ".join(f"{name}=={locked}" for name, (locked, _) in sorted(changed.items()))
-    return Finding(", ".join(texts), f"not what was tested together; that is: pip install {tested}")
+    return Finding(", ".join(texts), f"not the versions that were tested together; for those: pip install {tested}")
 
 
 def processor() -> Finding:
@@ -93,7 +94,7 @@ def kernels() -> Finding:
     from ouro_rl.kernels.cpu import select as cpu_kernels
 
     found, description = cpu_kernels.load()
-    problem = "without the C kernels rollouts and training take several times as long; the reason stands above"
+    problem = "without the C kernels rollouts and training take several times as long; the reason is given above"
     return Finding(description, None if found else problem)
 
 
@@ -104,7 +105,7 @@ def sandbox() -> Finding:
         return Finding(ladder.describe(ladder.choose_rung()).removeprefix("sandbox: "))
     except UserError as error:
         _, *reasons = str(error).splitlines()
-        return Finding("none: the reward `code` refuses to run", "\n".join(line.strip() for line in reasons))
+        return Finding("none: the reward `code` will not run", "\n".join(line.strip() for line in reasons))
 
 
 def gpu() -> Finding:
@@ -112,7 +113,7 @@ def gpu() -> Finding:
 
     if not torch.cuda.is_available():
         if torch.version.cuda is None and shutil.which("nvidia-smi"):
-            problem = "there is a driver (nvidia-smi), but this torch was built for the CPU; install a CUDA build"
+            problem = "there is a driver (nvidia-smi), but this torch was built for CPUs; install a CUDA build"
             return Finding("none that torch can use", problem)
         return Finding("none: everything runs on the CPU")
     devices = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
@@ -122,16 +123,14 @@ def gpu() -> Finding:
 
 def hub() -> Finding:
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in YES:
-        return Finding(
-            "offline (HF_HUB_OFFLINE is set): models and data come from folders, or from what was downloaded before"
-        )
+        return Finding("offline (HF_HUB_OFFLINE is set): models and data come from local folders and earlier downloads")
     url = os.environ.get("HF_ENDPOINT") or HUB
     answer = _head(url, HUB_SECONDS)
     if answer is None:
         return Finding(f"{url} answers")
     return Finding(
         f"{url}: {answer}",
-        "what lies in folders works; for the hub set HTTPS_PROXY or HF_ENDPOINT, or HF_HUB_OFFLINE=1 so that nothing waits for it",
+        "local folders still work; to reach the hub set HTTPS_PROXY or HF_ENDPOINT, else HF_HUB_OFFLINE=1 to avoid waiting",
     )
 
 
@@ -139,13 +138,13 @@ def folders() -> Finding:
     home = Path(os.environ.get("XDG_CACHE_HOME") or path_option("~/.cache"))
     hugging_face = Path(os.environ.get("HF_HOME") or home / "huggingface")
     places = {
-        "working directory": (Path(), "run.dir must be somewhere else"),
+        "working directory": (Path(), "set run.dir to another folder"),
         "kernels' cache": (
             home / "ouro-rl",
-            "set XDG_CACHE_HOME to a folder that can, or kernels are built at every start",
+            "set XDG_CACHE_HOME to a writable folder, or kernels are built at every start",
         ),
-        "hub's cache": (hugging_face, "set HF_HOME to a folder that can, or nothing can be downloaded"),
-        "temporary files": (Path(tempfile.gettempdir()), "set TMPDIR to a folder that can"),
+        "hub's cache": (hugging_face, "set HF_HOME to a writable folder, or nothing can be downloaded"),
+        "temporary files": (Path(tempfile.gettempdir()), "set TMPDIR to a writable folder"),
     }
     values, problems = [], []
     for name, (path, fix) in places.items():
@@ -157,7 +156,8 @@ def folders() -> Finding:
 
 
 def place(path: Path) -> Finding:
-    """Whether files can be made in a folder, or in the nearest one above that exists: tried out, because root may do what modes forbid."""
+    """Whether files can be created in a folder or its nearest existing parent. Tried out, because root ignores file
+    modes."""
     there = next(folder for folder in (path.absolute(), *path.absolute().parents) if folder.exists())
     try:
         tempfile.TemporaryFile(dir=there).close()
@@ -176,7 +176,7 @@ def memory() -> Finding:
     text = f"{total / GIB:.1f} GiB" + (
         f", of which this container may use {limit / GIB:.1f} GiB" if limit and limit < total else ""
     )
-    problem = "little; in configs lower rollout.workers (0 samples in the trainer's process)"
+    problem = "little; lower rollout.workers in configs (0 samples in the trainer's process)"
     return Finding(text, problem if most < LITTLE_MEMORY else None)
 
 
@@ -189,7 +189,7 @@ def cores() -> Finding:
 
 def environment() -> Finding:
     names = sorted(name for name in os.environ if name.startswith(SWITCHES))
-    return Finding(", ".join(f"{name}={os.environ[name]}" for name in names) or "nothing set that matters")
+    return Finding(", ".join(f"{name}={os.environ[name]}" for name in names) or "nothing relevant is set")
 
 
 def programs() -> Finding:
@@ -213,11 +213,11 @@ CHECKS: dict[str, Callable[[], Finding]] = {
     "programs": programs,
     "environment": environment,
 }
-"""In the order of the screen."""
+"""The checks in the order of the screen."""
 
 
 def _head(url: str, seconds: float) -> str | None:
-    """Why a server cannot be reached, or None. In a thread, because looking a name up knows no time-out."""
+    """Why a server cannot be reached, or None. Runs in a thread, because name resolution has no timeout."""
     result = [f"no answer within {seconds:g} s"]
 
     def ask() -> None:
@@ -236,7 +236,7 @@ def _head(url: str, seconds: float) -> str | None:
 
 
 def _container_memory() -> int | None:
-    """The limit of this process's control group, in bytes, where there is one."""
+    """The memory limit of this process's control group in bytes, if there is one."""
     for file in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         try:
             text = Path(file).read_text().strip()
@@ -247,6 +247,6 @@ def _container_memory() -> int | None:
 
 
 def _short(path: Path) -> str:
-    """A path as one would show it to others: the home folder's name is nobody's business."""
+    """A path with `~` for the home folder, so that a bug report does not reveal the user's name."""
     home = os.environ.get("HOME", "").rstrip("/")
     return f"~{str(path)[len(home) :]}" if home and path.is_relative_to(home) else str(path)

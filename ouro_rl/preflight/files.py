@@ -1,7 +1,8 @@
-"""Is what a config names really there? Checks that need no torch, so that a mistake is told before anything heavy is imported.
+"""Checks that everything a config names exists. They do not import torch, so mistakes are reported before anything
+heavy is imported.
 
-Every check raises UserError of at most three lines and says nothing when all is well. What can only be known later (a broken row)
-is told by whoever reads it.
+Every check raises a UserError of at most three lines and prints nothing if all is well. What cannot be known yet (such
+as a broken row) is reported when it is read.
 """
 
 from __future__ import annotations
@@ -24,18 +25,19 @@ from ouro_rl.model.checkpoint_files import check_model
 logger = logging.getLogger(__name__)
 
 BENCHMARKS = {
-    "arithmetic": "integer arithmetic, made here; held out of every training and warm start",
+    "arithmetic": "generated integer arithmetic, held out of every training run and warm start",
     "math500": "500 problems of MATH, from the hub",
 }
 MOST_LOAD = 4
-"""Rollout workers' CPUs for each CPU: so many only take longer, more bring a small machine to a halt."""
+"""CPUs requested by rollout workers per available CPU. Up to this ratio a run is only slower; beyond it, a small
+machine comes to a halt."""
 LIKE = 0.8
-"""A name that is so much like `arithmetic` is a misspelling of it."""
+"""A name with at least this similarity to `arithmetic` is taken for a misspelling of it."""
 _HUB_DATA = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def check_train_files(config: TrainConfig) -> None:
-    """Model, data, evaluation data and rewards of a training job."""
+    """Check model, data, evaluation data and rewards of a training job."""
     check_model(config.model.path, key="model.path")
     data = config.data
     check_data(data.source, {"question": data.question_column, "answer": data.answer_column})
@@ -47,8 +49,8 @@ def check_train_files(config: TrainConfig) -> None:
 
 
 def check_workers(workers: int, cpus: float, *, key: str) -> None:
-    """A warning when rollout workers share CPUs, UserError when there are so many that nothing would move. A Ray cluster that
-    RAY_ADDRESS names has CPUs of its own."""
+    """Warn if rollout workers must share CPUs; raise UserError if there are far too many of them. With RAY_ADDRESS, the
+    Ray cluster has its own CPUs and nothing is checked."""
     have = available_cpus()
     if os.environ.get("RAY_ADDRESS") or workers * cpus <= have:
         return
@@ -56,11 +58,11 @@ def check_workers(workers: int, cpus: float, *, key: str) -> None:
     fix = f"{max(1, int(have / cpus))} would fit, and sample the same"
     if workers * cpus > MOST_LOAD * have:
         raise UserError(f"{text};\n  {fix}; for a Ray cluster set RAY_ADDRESS")
-    logger.warning("%s: slower than need be; %s", text, fix)
+    logger.warning("%s: slower than necessary; %s", text, fix)
 
 
 def check_functions(config: TrainConfig) -> None:
-    """The user's functions in the rollouts can be imported."""
+    """Check that the user functions used in rollouts can be imported."""
     for name in config.rollout.logit_processors:
         load_function(name, "rollout.logit_processors")
     if config.rollout.early_stop is not None and config.rollout.early_stop.hook is not None:
@@ -68,7 +70,7 @@ def check_functions(config: TrainConfig) -> None:
 
 
 def check_rewards(config: TrainConfig) -> None:
-    """Every reward can be imported, and no two have the same name in the metrics."""
+    """Check that every reward can be imported, and that no two have the same name in the metrics."""
     from rewards.scorer import Scorer
     from rewards.spec import RewardSpec
 
@@ -79,14 +81,16 @@ def check_rewards(config: TrainConfig) -> None:
 
 
 def check_reward(spec: Any) -> None:
-    """One reward (a `rewards.spec.RewardSpec`, or its name) can be imported: in a child, killed when that takes forever."""
+    """Check that one reward (a `rewards.spec.RewardSpec`, or its name) can be imported, in a child process with a
+    timeout."""
     from rewards import scorer
 
     scorer.check_reward(spec)
 
 
 def check_data(source: str, columns: dict[str, str | None]) -> None:
-    """A .jsonl file is there, holds rows, and its first row has the columns (by what they are for, `question` or `answer`)."""
+    """Check that a data source exists; for a .jsonl file, that its first row has the columns, which are given by use
+    (`question`, `answer`)."""
     path, name = Path(source), f"data.source {source}"
     if source.endswith(".jsonl"):
         row = first_row(path, name)
@@ -104,7 +108,7 @@ def check_data(source: str, columns: dict[str, str | None]) -> None:
 
 
 def check_benchmark(name: str, data_file: Path | None, *, key: str) -> None:
-    """A known benchmark or a .jsonl file; the file that is to replace a benchmark's own problems holds rows."""
+    """Check that `name` is a known benchmark or a .jsonl file with rows, and that `data_file`, if given, has rows."""
     if data_file is not None:
         first_row(data_file, str(data_file))
     elif name.endswith(".jsonl"):

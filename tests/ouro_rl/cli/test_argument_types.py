@@ -1,4 +1,4 @@
-"""What an option takes, and what it says to the rest."""
+"""Which values an option accepts, and its errors for the others."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ouro_rl.cli.argument_types import count, list_of, number, share, user_funct
         (user_function, "a.b:f", "a.b:f"),
     ],
 )
-def test_what_is_taken(kind, text, value) -> None:
+def test_accepted_values(kind, text, value) -> None:
     assert kind(text) == value and type(kind(text)) is type(value)
 
 
@@ -48,7 +48,7 @@ def test_what_is_taken(kind, text, value) -> None:
         (user_function, "mine", "'mine' does not name a function"),
     ],
 )
-def test_what_is_refused(kind, text, message) -> None:
+def test_rejected_values(kind, text, message) -> None:
     with pytest.raises(argparse.ArgumentTypeError) as error:
         kind(text)
     assert str(error.value).startswith(message)

@@ -1,4 +1,4 @@
-"""`ouro-rl list` and `ouro-rl configs`: every name that can be given, and copies that run."""
+"""`ouro-rl list` and `ouro-rl configs`: every name is listed, and copies of configs run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_the_list_has_every_name_with_a_line_of_its_own(capsys):
+def test_the_list_has_one_line_for_every_name(capsys):
     assert cli.main(["list"]) == 0
     lines = capsys.readouterr().out.splitlines()
     shown = {line.split()[0] for line in lines if line.startswith("  ") and len(line.split()) > 1}
@@ -40,12 +40,12 @@ def test_the_list_has_every_name_with_a_line_of_its_own(capsys):
     assert sum(line.startswith("  ") for line in lines) == sum(len(names()) for _, names in catalog.KINDS.values())
 
 
-def test_the_tables_have_the_rules_that_the_config_takes():
+def test_the_tables_have_the_rules_that_the_config_accepts():
     assert catalog.EXIT_RULES.keys() == set(get_args(ExitRuleConfig.model_fields["kind"].annotation))
     assert catalog.KV_RULES.keys() == set(KVRule)
 
 
-def test_the_places_that_it_names_are_keys_of_the_config():
+def test_the_keys_it_mentions_exist_in_the_config():
     for kind, (where, _) in catalog.KINDS.items():
         keys = [
             word.rstrip(",:")
@@ -67,7 +67,7 @@ def test_one_kind_alone(capsys):
     assert "exit-rules" in capsys.readouterr().err
 
 
-def test_configs_are_listed_with_what_they_are_for(capsys):
+def test_configs_are_listed_with_their_purpose(capsys):
     assert cli.main(["configs"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert {line.split()[0] for line in lines} == packaged_configs().keys()
@@ -75,7 +75,7 @@ def test_configs_are_listed_with_what_they_are_for(capsys):
 
 
 @pytest.mark.parametrize("name", sorted(TO_COPY))
-def test_a_copy_has_all_that_it_needs(here, capsys, name):
+def test_a_copy_has_all_the_files_it_needs(here, capsys, name):
     assert cli.main(["configs", name, "--to", "my own/ünder"]) == 0
     written = [Path(line) for line in capsys.readouterr().out.splitlines()]
     assert written[0] == Path(f"my own/ünder/{name}.yaml") and all(path.exists() for path in written)
@@ -91,7 +91,7 @@ def test_a_copy_has_all_that_it_needs(here, capsys, name):
     check_train_files(config)
 
 
-def test_nothing_is_written_over_and_nothing_half(here, capsys):
+def test_nothing_is_overwritten_or_copied_in_part(here, capsys):
     (here / "tiny_ouro").mkdir()
     assert cli.main(["configs", "quickstart"]) == 2
     assert "tiny_ouro already exists" in capsys.readouterr().err
@@ -110,6 +110,9 @@ def test_mistakes(capsys):
 
 def test_neither_imports_anything_heavy():
     heavy = {"torch", "transformers", "ray", "trl", "datasets", "sympy", "matplotlib"}
-    program = f"import sys; from ouro_rl import cli; cli.main(['list']); cli.main(['configs']); sys.exit(str({heavy} & {{*sys.modules}}))"
+    program = (
+        "import sys; from ouro_rl.cli import main as cli; cli.main(['list']); cli.main(['configs']); "
+        f"sys.exit(str({heavy} & {{*sys.modules}}))"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=REPOSITORY)
     assert done.stderr.strip() == "set()"

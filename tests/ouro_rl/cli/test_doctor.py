@@ -1,4 +1,4 @@
-"""`ouro-rl doctor`: everything is looked at, what is wrong is marked with its fix, and nothing that is broken stops it."""
+"""`ouro-rl doctor`: it runs every check, marks problems with their fix, and a failing check does not stop it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rewards.sandbox import ladder
 from tests.references.places import REPOSITORY
 
 SOON = 0.3
-"""Seconds that a server of these tests has, which never answers."""
+"""Timeout in seconds for a server that never responds."""
 
 
 def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -39,7 +39,7 @@ def run(*arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedP
 
 @pytest.fixture
 def server():
-    """A web server on this machine; `status` is what it answers, and `asked` what it was asked."""
+    """A local web server; it responds with `status` and records the requested paths in `asked`."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         status, asked = 200, []
@@ -66,11 +66,11 @@ def online(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
-def test_the_command_looks_at_everything_and_marks_what_is_wrong(tmp_path):
+def test_the_command_runs_every_check_and_marks_problems(tmp_path):
     rows = json.loads(run("--json", cwd=tmp_path, **{SWITCH: "torch"}).stdout)
     found = {row["name"]: row for row in rows}
     assert list(found) == list(CHECKS)
-    assert all(row["value"] and "could not be looked at" not in (row["problem"] or "") for row in rows)
+    assert all(row["value"] and "check failed" not in (row["problem"] or "") for row in rows)
     assert SWITCH in found["kernels"]["value"] and "C kernels" in found["kernels"]["problem"]
     assert f"{SWITCH}=torch" in found["environment"]["value"]
     assert "offline" in found["hub"]["value"] and found["hub"]["problem"] is None
@@ -87,16 +87,16 @@ def test_the_screen_is_no_wider_than_a_terminal_and_counts_problems(monkeypatch,
     assert lines[-1].startswith("1 problem found")
 
 
-def test_a_check_that_fails_is_a_finding_and_the_others_go_on():
+def test_a_check_that_raises_is_a_finding_and_the_others_still_run():
     def broken():
         raise OSError("libtorch.so:\n not found")
 
     findings = dict(doctor.examine({"torch": broken, "gpu": lambda: Finding("none")}))
-    assert findings["torch"].problem == "could not be looked at: OSError: libtorch.so: not found"
+    assert findings["torch"].problem == "check failed: OSError: libtorch.so: not found"
     assert findings["gpu"] == Finding("none")
 
 
-def test_packages_that_are_missing_or_not_as_tested(monkeypatch):
+def test_packages_that_are_missing_or_not_in_the_tested_version(monkeypatch):
     monkeypatch.setattr(doctor_checks, "installed_version", {"torch": "2.13.0"}.get)
     assert "trl MISSING" in doctor_checks.packages().value and "trl" in doctor_checks.packages().problem
     monkeypatch.setattr(doctor_checks, "differences", dict)
@@ -106,11 +106,11 @@ def test_packages_that_are_missing_or_not_as_tested(monkeypatch):
     assert doctor_checks.lock().problem.endswith("pip install trl==1.16.0")
 
 
-def test_the_kernels_that_run_are_those_that_are_named():
+def test_the_reported_kernels_are_those_that_run():
     assert doctor_checks.kernels().value == cpu_kernels.load()[1]
 
 
-def test_a_machine_without_a_sandbox_is_told_why(monkeypatch):
+def test_the_reasons_for_a_missing_sandbox_are_reported(monkeypatch):
     monkeypatch.setattr(ladder, "unavailable", lambda rung: f"no {rung} here")
     finding = doctor_checks.sandbox()
     assert finding.problem.splitlines()[:2] == ["bubblewrap: no bubblewrap here", "landlock: no landlock here"]
@@ -129,7 +129,7 @@ def test_a_gpu_that_torch_cannot_use(monkeypatch):
     assert "CUDA build" in doctor_checks.gpu().problem
 
 
-def test_a_hub_that_answers_and_one_that_refuses(online, server):
+def test_a_hub_that_responds_and_one_that_refuses(online, server):
     online.setenv("HF_ENDPOINT", server.url)
     assert doctor_checks.hub() == Finding(f"{server.url} answers")
     server.status = 407
@@ -139,7 +139,7 @@ def test_a_hub_that_answers_and_one_that_refuses(online, server):
     assert "offline" in doctor_checks.hub().value and not server.asked
 
 
-def test_a_hub_that_is_not_there_or_never_answers(online):
+def test_a_hub_that_is_unreachable_or_never_responds(online):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         assert doctor_checks._head(url, SOON) in {f"no answer within {SOON} s", "no access (timed out)"}
@@ -163,7 +163,7 @@ def test_folders_that_cannot_be_written_or_are_full(monkeypatch, tmp_path):
     assert str(tmp_path / "cache" / "ouro-rl") in finding.value and "XDG_CACHE_HOME" in finding.problem
 
 
-def test_little_memory_is_told(monkeypatch):
+def test_little_memory_is_reported(monkeypatch):
     monkeypatch.setattr(doctor_checks, "_container_memory", lambda: 2 * 2**30)
     assert "2.0 GiB" in doctor_checks.memory().value and "rollout.workers" in doctor_checks.memory().problem
     monkeypatch.setattr(doctor_checks, "LITTLE_MEMORY", 1)
@@ -176,12 +176,12 @@ def test_the_home_folder_is_not_shown(monkeypatch, tmp_path):
     assert doctor_checks._short(Path(f"{tmp_path}x")) == f"{tmp_path}x"
 
 
-def test_bug_reports_ask_for_it():
+def test_the_bug_report_form_asks_for_it():
     form = (REPOSITORY / ".github" / "ISSUE_TEMPLATE" / "bug_report.yml").read_text()
     assert "ouro-rl doctor" in form and "ouro-rl doctor" in (REPOSITORY / "README.md").read_text()
 
 
-def test_the_sandbox_error_has_the_form_that_is_cut_here():
+def test_the_sandbox_error_has_the_form_that_the_check_expects():
     """The first line of the ladder's error is left out of the finding: the reasons and the fix follow it."""
     with pytest.raises(UserError) as raised, pytest.MonkeyPatch.context() as patch:
         patch.setattr(ladder, "unavailable", lambda rung: "no")

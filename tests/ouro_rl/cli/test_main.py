@@ -1,4 +1,4 @@
-"""The real command line, in a process of its own: exit status, what is on stderr, how long a mistake takes to be told."""
+"""The real command line in a separate process: exit status, stderr, and how long an error message takes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.references.patience import HANG_S, comes_true, processor_time
 from tests.references.places import REPOSITORY
 
 SECONDS = 2.0
-"""Of processor time, within which a mistake is told."""
+"""CPU time within which a mistake must be reported."""
 
 
 def ouro_rl(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -41,7 +41,7 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture
 def folder(tmp_path: Path, random_checkpoint: Path) -> Path:
-    """A working directory with one of everything that is right, and some of what is wrong."""
+    """A working directory with valid files of every kind and some invalid ones."""
     (tmp_path / "good.yaml").write_text("model: {path: good}\ntrainer: {steps: 2}\n")
     (tmp_path / "broken.yaml").write_text("model: {path: good\n")
     (tmp_path / "warm.yaml").write_text("stage_one: {steps: 1}\nstage_two: {steps: 1}\noutput: out\n")
@@ -182,7 +182,7 @@ MISTAKES = {
     "grade an empty file": (["grade", "empty.jsonl", "--reward", "math"], ["empty.jsonl"]),
     "reward test with bad kwargs": (
         ["reward", "test", "math", "rows.jsonl", "--kwargs", "[1"],
-        ["--kwargs [1", "no mapping"],
+        ["--kwargs [1", "not a mapping"],
     ),
     "reward test with no time": (
         ["reward", "test", "math", "rows.jsonl", "--timeout", "nan"],
@@ -196,7 +196,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_a_mistake_is_told_at_once_and_in_plain_words(mistake: str, folder: Path) -> None:
+def test_a_mistake_is_reported_at_once_and_in_plain_words(mistake: str, folder: Path) -> None:
     arguments, parts = MISTAKES[mistake]
     with processor_time() as spent:
         done = ouro_rl(*arguments, cwd=folder)
@@ -220,7 +220,7 @@ def test_a_dry_run_prints_a_config_that_loads(folder: Path) -> None:
     assert ouro_rl("warmstart", "warm.yaml", "seed=3", "--dry-run", cwd=folder).returncode == 0
 
 
-def test_output_that_nobody_reads_to_its_end(folder: Path) -> None:
+def test_a_closed_output_pipe(folder: Path) -> None:
     command = [sys.executable, "-m", "ouro_rl", "train", "good.yaml", "--dry-run"]
     process = subprocess.Popen(
         command, cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -237,7 +237,7 @@ def test_grade_scores_every_line(folder: Path) -> None:
 
 
 def test_it_trains_in_a_bare_environment(tmp_path: Path, random_checkpoint: Path) -> None:
-    """No HOME, no git, no compiler; spaces and letters beyond ASCII in every path; started from another folder."""
+    """No HOME, no git, no compiler; spaces and non-ASCII letters in every path; started from another folder."""
     place = tmp_path / "mein Prüfstand"
     shutil.copytree(random_checkpoint, place / "modèl 1")
     (place / "bewertung ä.py").write_text("def f(completion, answer):\n    return float(len(completion))\n")
@@ -267,7 +267,7 @@ def test_help_and_version(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["train", "check"])
-def test_a_foreign_world_size_is_told_first(
+def test_a_foreign_world_size_is_reported_first(
     command: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     monkeypatch.chdir(folder)
@@ -276,7 +276,8 @@ def test_a_foreign_world_size_is_told_first(
     assert "ouro-rl: the environment has WORLD_SIZE=7, but no" in capsys.readouterr().err
 
 
-# --- in process: what is hard to provoke from outside ------------------------------------------------------------------
+# --- in process: cases that are hard to provoke from outside
+# ------------------------------------------------------------------
 
 
 def failing(error: BaseException):
@@ -313,7 +314,7 @@ def test_a_bug_is_not_swallowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_control_c_leaves_one_line(folder: Path) -> None:
-    """While the model is being loaded: an evaluation that would take long."""
+    """Interrupted while the model is loaded, in an evaluation that would take long."""
     command = [sys.executable, "-m", "ouro_rl", "eval", "--model", "good", "--benchmark", "arithmetic", "--out", "o"]
     process = subprocess.Popen(
         [*command, "--limit", "100000"],
@@ -324,7 +325,7 @@ def test_control_c_leaves_one_line(folder: Path) -> None:
         start_new_session=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job inherits it as ignored
     )
-    # Past the interpreter's own start, where nobody could catch the signal.
+    # After the interpreter's startup, during which the signal could not be caught.
     assert comes_true(lambda: "libtorch" in Path(f"/proc/{process.pid}/maps").read_text())
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=HANG_S)

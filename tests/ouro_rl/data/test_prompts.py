@@ -1,4 +1,4 @@
-"""From rows to prompts."""
+"""Turning rows into prompts."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def texts(prompts) -> list[str]:
     return [TOKENIZER.decode(prompt.token_ids) for prompt in prompts]
 
 
-def test_arithmetic_is_the_training_side_and_follows_the_seed() -> None:
+def test_arithmetic_prompts_are_from_the_training_side_and_follow_the_seed() -> None:
     config = DataConfig(limit=300)
     prompts = load_prompts(config, TOKENIZER, seed=0)
     assert len(prompts) == len({prompt.token_ids for prompt in prompts}) == 300
@@ -60,7 +60,7 @@ def test_a_prompt_is_template_then_prefix(tmp_path: Path) -> None:
 
 
 def test_nested_rows_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """DAPO-Math-17k: the prompt is a list of messages, the answer stands in a nested column."""
+    """As in DAPO-Math-17k: the prompt is a list of messages, the answer is in a nested column."""
     chat = [{"role": "user", "content": "Solve it."}]
     rows = datasets.Dataset.from_list(
         [{"prompt": chat, "reward_model": {"ground_truth": str(n), "style": "rule"}, "source": "x"} for n in range(5)]
@@ -143,13 +143,13 @@ def test_benchmarks_from_files(tmp_path: Path) -> None:
         load_benchmark("aime", tokenizer=TOKENIZER)
 
 
-def test_graders_see_the_completion_without_its_end() -> None:
+def test_graders_see_the_completion_without_its_stop_token() -> None:
     def rollout(text: str, reason: str, end: str | None = None) -> Rollout:
         ids = tuple(TOKENIZER(text)["input_ids"])
         nothing = (0.0,) * len(ids)
         return Rollout(
-            prompt_index=0, sample_index=0, prompt_ids=(1,), completion_ids=ids, token_logprobs=nothing, depths=(1,) * len(ids),
-            depth_logprobs=nothing, policy_version=0, temperature=1.0, finish_reason=reason,
+            prompt_index=0, sample_index=0, prompt_ids=(1,), completion_ids=ids, token_logprobs=nothing,
+            depths=(1,) * len(ids), depth_logprobs=nothing, policy_version=0, temperature=1.0, finish_reason=reason,
             stop_string=end,
         )  # fmt: skip
 

@@ -1,4 +1,4 @@
-"""Evaluation against a pool whose answers are known, and once against the real one."""
+"""Evaluation with a pool whose answers are known, and once with a real pool."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ PARAMS = SamplingParams(max_new_tokens=16, temperature=0.0, exit_rule=ExitRule(k
 
 @dataclass
 class FakePool:
-    """Answers every n-th request rightly, with a depth of 1 for right answers and 3 for wrong ones."""
+    """Answers every n-th request correctly, with depth 1 for correct answers and 3 for wrong ones."""
 
     every: int = 2
     asked: list[tuple[list[RolloutRequest], SamplingParams]] = field(default_factory=list)
@@ -47,8 +47,8 @@ class FakePool:
         ids = (*TOKENIZER(text)["input_ids"], TOKENIZER.eos_token_id)
         return Rollout(
             prompt_index=prompt.index, sample_index=sample, prompt_ids=prompt.token_ids, completion_ids=ids,
-            token_logprobs=(0.0,) * len(ids), depths=((1 if right else 3),) * len(ids), depth_logprobs=(0.0,) * len(ids),
-            policy_version=0, temperature=0.0, finish_reason="stop",
+            token_logprobs=(0.0,) * len(ids), depths=((1 if right else 3),) * len(ids),
+            depth_logprobs=(0.0,) * len(ids), policy_version=0, temperature=0.0, finish_reason="stop",
         )  # fmt: skip
 
 
@@ -57,7 +57,7 @@ def prompts() -> list[Prompt]:
     return load_benchmark("arithmetic", tokenizer=TOKENIZER, limit=10)
 
 
-def test_figures_are_those_of_the_answers(prompts) -> None:
+def test_the_figures_follow_from_the_answers(prompts) -> None:
     pool = FakePool()
     row = evaluate(pool, prompts, PARAMS, tokenizer=TOKENIZER)
     assert (row.name, row.n, row.correct, row.unscored) == ("threshold 0.5", 10, 5, 0)
@@ -79,7 +79,7 @@ def test_samples_of_one_problem_do_not_narrow_the_interval(prompts) -> None:
     assert len(seeds) == len(set(seeds)) == 40
 
 
-def test_what_cannot_be_scored_is_left_out(prompts) -> None:
+def test_unscored_answers_are_left_out(prompts) -> None:
     broken = [Prompt(index=p.index, token_ids=p.token_ids, columns={"answer": ""}) for p in prompts]
     row = evaluate(FakePool(), [*prompts[:8], *broken[8:]], PARAMS, tokenizer=TOKENIZER)
     assert (row.n, row.correct, row.unscored) == (8, 4, 2) and row.accuracy == 0.5
@@ -87,7 +87,7 @@ def test_what_cannot_be_scored_is_left_out(prompts) -> None:
         evaluate(FakePool(), broken, PARAMS, tokenizer=TOKENIZER)
 
 
-def test_a_box_inside_the_thought_is_no_answer(prompts) -> None:
+def test_a_box_inside_the_thinking_is_not_an_answer(prompts) -> None:
     ids = tuple(TOKENIZER("<|im_start|>assistant\n<think>\n")["input_ids"])
     thinking = [Prompt(index=0, token_ids=ids, columns={"answer": "2"})]
     for asked, value in ((thinking, 0.0), (prompts, 1.0)):
@@ -164,13 +164,13 @@ def test_more_loops_than_the_model_was_trained_with_and_another_kv_rule(
         (dict(stop_token_ids=(5000,)), "--stop-id: 5000 is not a token id, the tokenizer has"),
     ],
 )
-def test_what_makes_no_sense(random_checkpoint: Path, tmp_path: Path, asked: dict, message: str) -> None:
+def test_invalid_requests(random_checkpoint: Path, tmp_path: Path, asked: dict, message: str) -> None:
     checkpoint = Path(shutil.copytree(random_checkpoint, tmp_path / "checkpoint"))
     with pytest.raises(UserError, match=message):
         run_eval(EvalRequest(model=str(checkpoint), benchmark="arithmetic", out=tmp_path, **asked))
 
 
-def test_how_tokens_are_sampled_is_asked_for_and_recorded(random_checkpoint: Path, tmp_path: Path) -> None:
+def test_sampling_options_are_applied_and_recorded(random_checkpoint: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "def digits(logits, token_ids):\n    logits[:, 60:] = -float('inf')\n    return logits\n"
     )

@@ -178,7 +178,7 @@ def test_ungradable_golds_are_left_out_listed_and_counted(caplog):
         kept = keep_gradable([prompt(i, answer=gold) for i, gold in enumerate(golds)], "data.source x.jsonl")
     assert [one.index for one in kept] == [0, 3]
     assert "data.source x.jsonl: left out 3 of 5 prompts" in caplog.text and "row 3: '{'" in caplog.text
-    with pytest.raises(UserError, match="no gold answer of 1 can be graded"):
+    with pytest.raises(UserError, match="none of the 1 gold answers can be graded"):
         keep_gradable([prompt(0, answer="{")], "x")
     without = [prompt(0, tests=["assert f()"])]
     assert keep_gradable(without, "x") == without
