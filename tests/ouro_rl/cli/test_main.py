@@ -190,7 +190,7 @@ MISTAKES = {
     ),
     "rows too deep": (["grade", "deep.jsonl", "--reward", "math"], ["deep.jsonl, line 1", "recursion"]),
     "rows with a huge number": (["grade", "digits.jsonl", "--reward", "math"], ["digits.jsonl, line 1", "4300 digits"]),
-    "rows with no messages": (["grade", "texts.jsonl", "--reward", "math"], ["texts.jsonl, row 1", "not of messages"]),
+    "rows with no messages": (["grade", "texts.jsonl", "--reward", "math"], ["texts.jsonl, row 1", "other items"]),
     "report of nothing": (["report", "folder"], ["folder", "holds no run"]),
 }
 
