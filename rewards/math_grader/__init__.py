@@ -1,1 +1,1 @@
-"""The reward `math`: is a completion's final answer the gold answer?"""
+"""The reward `math`: grades a completion's final answer against the gold answer."""

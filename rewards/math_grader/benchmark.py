@@ -1,4 +1,4 @@
-"""`ouro-rl reward bench`: how often the `math` reward and plain Math-Verify are wrong on labelled pairs of answers."""
+"""`ouro-rl reward bench`: error rates of the `math` reward and of plain Math-Verify on labeled pairs of answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """One grader on one set of pairs."""
+    """Counts of one grader on one set of pairs."""
 
     grader: str
     pairs: int
@@ -35,7 +35,7 @@ class Tally:
 
 
 def make_math_verify() -> Callable[[dict[str, str]], bool]:
-    """Runs in a worker: Math-Verify as its own documentation calls it."""
+    """Runs in a worker. Calls Math-Verify as its own documentation does."""
     from math_verify import parse, verify
 
     logging.getLogger("math_verify").setLevel(logging.ERROR)
@@ -43,8 +43,9 @@ def make_math_verify() -> Callable[[dict[str, str]], bool]:
 
 
 def bench(path: Path, *, workers: int = 2) -> tuple[list[Tally], int]:
-    """Both graders on a file whose lines hold `gold`, `prediction` and `expected_equal` (and perhaps `form`: `answer`, which is
-    put in a box, or `response`). Lines with a `policy` are right or wrong by taste: they are left out, and counted."""
+    """Run both graders on a JSONL file with the fields `gold`, `prediction` and `expected_equal`, and optionally
+    `form`: `answer` (default), which is put in a box, or `response`. Rows with a `policy` have no objective label: they
+    are skipped, and their number is returned too. Raises UserError."""
     rows = []
     for number, row in enumerate(read_jsonl(path), start=1):
         if missing := [name for name in ("gold", "prediction", "expected_equal") if name not in row]:
@@ -52,7 +53,7 @@ def bench(path: Path, *, workers: int = 2) -> tuple[list[Tally], int]:
         rows.append(row)
     core = [row for row in rows if row.get("policy") is None]
     if not core:
-        raise UserError(f"{path}: every line depends on a policy; give lines whose `policy` is null")
+        raise UserError(f"{path}: every row depends on a policy: add rows whose `policy` is null")
     completions = [
         row["prediction"] if row.get("form") == "response" else f"\\boxed{{{row['prediction']}}}" for row in core
     ]
@@ -60,7 +61,7 @@ def bench(path: Path, *, workers: int = 2) -> tuple[list[Tally], int]:
 
 
 def markdown(tallies: Iterable[Tally]) -> str:
-    """The tallies as a table."""
+    """The tallies as a Markdown table."""
     lines = [
         "| grader | pairs | accuracy | false positives | false negatives | unscored | seconds |",
         "| --- " * 7 + "|",
@@ -77,7 +78,7 @@ def markdown(tallies: Iterable[Tally]) -> str:
 def _ours(rows: Sequence[dict[str, Any]], completions: Sequence[str], workers: int) -> Tally:
     reward = MathReward(workers=workers, timeout_s=TIMEOUT_S, accept="any")
     try:
-        reward(["\\boxed{x+1}"], answer=["1+x"])  # the import is not what is measured
+        reward(["\\boxed{x+1}"], answer=["1+x"])  # exclude the import from the measured time
         started = time.perf_counter()
         values = reward(completions, answer=[row["gold"] for row in rows])
         return _tally("ouro-rl `math`", rows, values, time.perf_counter() - started)
@@ -98,7 +99,7 @@ def _math_verify(rows: Sequence[dict[str, Any]], completions: Sequence[str], wor
 
 
 def _with_dollars(gold: str) -> str:
-    """Math-Verify reads LaTeX only between dollars or in a box."""
+    """Add dollar signs, since Math-Verify parses LaTeX only between dollar signs or in a box."""
     return gold if "$" in gold or "\\boxed" in gold else f"${gold}$"
 
 

@@ -1,7 +1,7 @@
-"""Are two answers the same? Part by part, by the policy; what has no parts goes to a `leaf`, as does what only a parser can tell.
+"""Compares two answers part by part, according to the policy. Calls a `leaf` for what only a parser can decide.
 
-Three values: True, False, and None where only a parser could tell. The same rules run twice: with a leaf that always says None,
-which is fast on every input, and in a worker with a leaf that asks sympy."""
+Results are True, False, or None if only a parser can decide. The same rules run twice: with a leaf that always returns
+None, which is fast on every input, and in a worker with a leaf that calls sympy."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from rewards.math_grader.values import Values, every, is_numeric, some
 
 _APPROX = {"\\approx", "\\simeq", "\\doteq"}
 MOST_PAIRS = 40
-"""Parts of a list that are matched with each other when their spellings differ."""
+"""Maximum number of list elements with differing spellings that are matched with each other."""
 
 DEEPEST = 10
-"""Parts within parts that are looked at."""
+"""Maximum nesting depth of parts that are compared."""
 MOST_CHARS = 50_000
-"""Characters that are looked at, each time anew, before an answer counts as different."""
+"""Maximum total number of characters compared, over all recursive calls, before an answer counts as different."""
 
 
 class Comparison(Values):
-    """Answers of any shape, by one policy and one leaf."""
+    """Compares answers of any shape, with one policy and one leaf."""
 
     _depth = _left = 0
 
     def equal(self, gold: str, answer: str) -> bool | None:
-        """Whether two normalised answers are the same."""
+        """Whether two normalized answers are the same."""
         if self._depth == 0:
             self._left = MOST_CHARS
         self._left -= len(gold) + len(answer)
-        if self._depth >= DEEPEST or self._left < 0:  # brackets that do not match may seem to hold themselves
+        if self._depth >= DEEPEST or self._left < 0:  # unbalanced brackets may seem to contain themselves
             return False
         self._depth += 1
         try:
@@ -60,21 +60,21 @@ class Comparison(Values):
         same = self.shapes(gold, answer, shape_of(gold), shape_of(answer))
         lists = shape_of(gold, thousands=False), shape_of(answer, thousands=False)
         if same is False and lists[0].kind == lists[1].kind == "list" and shape_of(gold) != lists[0]:
-            return self.lists(*lists)  # `100,200` may be two numbers
+            return self.lists(*lists)  # `100,200` may mean two numbers
         return same
 
     def choice(self, gold: str, answer: str) -> bool | None:
-        """Option letters; None when the gold is none."""
+        """Compare option letters; None if the gold is not one."""
         right = choice_of(gold, bare=True)
         if right is None:
             return None
         given = choice_of(answer, bare=not self.policy.choices)
         return given == right if given is not None or is_words(answer) else None
 
-    # -- parts ---------------------------------------------------------------------------------------------------------
+    # --- parts --------------------------------------------------------------------------------------------------------
 
     def as_sets(self, gold: str, answer: str) -> tuple[bool | None] | None:
-        """Both as sets of real numbers, in a tuple; None when they are not to be read so."""
+        """Compare as sets of real numbers; the result is wrapped in a tuple. None if they are not such sets."""
         left, right = pieces(gold), pieces(answer)
         if left is None or right is None or not (certain(left, gold) or certain(right, answer)):
             return None
@@ -85,7 +85,7 @@ class Comparison(Values):
         if all(named) and len(names) > 1:
             return (False,)
         same = self.match(left, right, self.same_piece)
-        if same is False and len(left) != len(right):  # (0,1] and [1,2) together are (0,2)
+        if same is False and len(left) != len(right):  # the union of (0,1] and [1,2) is (0,2)
             return (self.ask(_union(left), _union(right)),)
         return (same,)
 
@@ -114,7 +114,7 @@ class Comparison(Values):
         return self.mixed(gold, answer, left, right)
 
     def mixed(self, gold: str, answer: str, left: Shape, right: Shape) -> bool | None:
-        """Something with parts and something without."""
+        """Compare an answer that has parts with one that has none."""
         parts, whole = (left, answer) if right.kind == "single" else (right, gold)
         equation = split_top(whole, {"="})
         if len(equation) > 1 and (is_name(equation[0]) or whole is answer):
@@ -129,7 +129,7 @@ class Comparison(Values):
         return False
 
     def lists(self, left: Shape, right: Shape) -> bool | None:
-        """Sets and bare lists. Where every part names itself, equal names go together."""
+        """Compare sets and bare lists. If every part is `name = value`, parts with equal names are compared."""
         items = [[split_top(item, {"="}) for item in shape.items] for shape in (left, right)]
         if all(len(item) == 2 and is_name(item[0]) for side in items for item in side):
             names = [[canonical(item[0]) for item in side] for side in items]
@@ -139,7 +139,7 @@ class Comparison(Values):
         bare = tuple(left.items), tuple(right.items)
         if left.kind == right.kind == "set":
             bare = tuple(dict.fromkeys(left.items)), tuple(dict.fromkeys(right.items))
-        elif len(dict.fromkeys(left.items)) == len(left.items):  # a solution that is named twice is named
+        elif len(dict.fromkeys(left.items)) == len(left.items):  # ignore repeated solutions in the answer
             bare = left.items, tuple({canonical(item): item for item in right.items}.values())
         if self.policy.lists == "ordered" and left.kind == right.kind == "list":
             return self.in_order(*bare)
@@ -151,7 +151,7 @@ class Comparison(Values):
         return every(self.equal(*pair) for pair in zip(gold, answer, strict=True))
 
     def match(self, gold: Sequence, answer: Sequence, same: Callable[..., bool | None]) -> bool | None:
-        """Whether the parts can be paired off."""
+        """Whether the parts can be matched one to one."""
         if len(gold) != len(answer):
             return False
         left, right = list(gold), list(answer)
@@ -166,12 +166,12 @@ class Comparison(Values):
             return True
         return None if _pairing([[value is not False for value in row] for row in table]) else False
 
-    # -- equations -----------------------------------------------------------------------------------------------------
+    # --- equations ----------------------------------------------------------------------------------------------------
 
     def single(self, gold: str, answer: str) -> bool | None:
-        """Two things without parts: equations and chains of them, else values."""
+        """Compare two answers without parts: equations and chains of equations, else values."""
         if "==" in answer and "==" not in gold and not any(map(is_name, split_top(answer, {"="})[::2])):
-            return False  # a comparison, whose value is a truth
+            return False  # a comparison, whose value is a bool
         left, right = ([part for part in split_top(text, {"="}) if part] for text in (gold, answer))
         if not left or not right:
             return False
@@ -189,7 +189,7 @@ class Comparison(Values):
         return self.ask(gold, answer)
 
     def chain(self, gold: str, parts: Sequence[str]) -> bool | None:
-        """`x = 6*7 = 42`: the last part is the answer, unless the parts contradict each other."""
+        """Compare a chain such as `x = 6*7 = 42`: its last part is the answer unless another part contradicts it."""
         if self.policy.chains == "refuse" and not (len(parts) == 2 and is_name(parts[0])):
             return False
         if len(parts) == 2 and is_name(parts[1]) and not is_name(parts[0]):
@@ -201,18 +201,18 @@ class Comparison(Values):
         return every([self.equal(gold, last), agree])
 
     def near(self, parts: Sequence[str]) -> bool | None:
-        """Whether `a \\approx b` is about true, as far as both sides are numbers."""
+        """Whether `a \\approx b` approximately holds, if both sides are numbers."""
         values = [part for part in (split_top(part, {"="})[-1] for part in parts) if is_numeric(part)]
         loose = Comparison(_LOOSE, self.leaf)
         return every(loose.value(*pair) for pair in zip(values, values[1:], strict=False))
 
 
 _LOOSE = MathPolicy(evaluated=False, units="ignore", relative_tolerance=0.02)
-"""For the parts of a chain, which may be rounded on the way."""
+"""For the intermediate parts of a chain, which may be rounded."""
 
 
 def _union(found: Sequence[Piece]) -> str:
-    """Pieces in one spelling, for the parser."""
+    """Pieces as LaTeX, for the parser."""
     parts = [
         f"\\{{{piece.left}\\}}"
         if piece.left == piece.right
@@ -223,7 +223,7 @@ def _union(found: Sequence[Piece]) -> str:
 
 
 def _pairing(allowed: list[list[bool]]) -> bool:
-    """Whether rows and columns can be paired off along allowed places (augmenting paths)."""
+    """Whether the bipartite graph of allowed (row, column) pairs has a perfect matching (by augmenting paths)."""
     partner: dict[int, int] = {}
 
     def place(row: int, tried: set[int]) -> bool:

@@ -1,4 +1,4 @@
-"""Is this completion's final answer the gold answer? Strings first, Math-Verify and sympy only when strings do not decide.
+"""Grades a final answer against the gold answer: with strings first, and with Math-Verify and sympy if needed.
 
 `grade_strings` is fast on every input. sympy can take forever, so `grade_parsed` runs in killable processes
 (`rewards.math_grader.reward`)."""
@@ -12,7 +12,7 @@ from rewards.extraction import Accept, final_answer, gold_answer
 from rewards.math_grader import symbolic
 from rewards.math_grader.compare import Comparison
 from rewards.math_grader.guards import MAX_CHARS, too_large, unevaluated
-from rewards.math_grader.normalize import based, choice_of, integer, is_words, normalise, number
+from rewards.math_grader.normalize import based, choice_of, integer, is_words, normalize, number
 from rewards.math_grader.policy import DEFAULT_POLICY, MathPolicy
 from rewards.math_grader.structure import split_top
 from rewards.math_grader.units import split_unit
@@ -24,12 +24,12 @@ _OPERATION = re.compile(r"[+*/^!-]|\\(?:frac|cdot|times|div|binom|sqrt)(?![a-zA-
 
 @dataclass(frozen=True, kw_only=True)
 class AnswerPair:
-    """A gold answer and a final answer, both normalised: all that the parser sees."""
+    """A gold answer and a final answer, both normalized: the only input of the parser."""
 
     gold: str
     answer: str
     extracted: str = field(default="", compare=False)
-    """The answer before it was normalised: only shown, so not part of what makes two pairs the same."""
+    """The answer before normalization. Only displayed, so not part of the equality of pairs."""
 
 
 def grade_strings(
@@ -41,17 +41,18 @@ def grade_strings(
     policy: MathPolicy = DEFAULT_POLICY,
     question: str = "",
 ) -> Verdict | AnswerPair:
-    """The part that is fast on every input: extraction, guards, and all comparisons that strings and plain numbers decide.
-    Returns the pair that only the parser can decide, when there is one.
+    """The part that is fast on every input: extraction, guards, and all comparisons that strings and plain numbers can
+    decide. Returns an AnswerPair if only the parser can decide.
 
-    gold: a bare one ("42", "\\\\frac{1}{2}"), or a solution with a box. question: what was asked; its own expression is not an answer."""
+    gold: a bare answer ("42", "\\\\frac{1}{2}"), or a solution with a box. question: the question, whose own expression
+    does not count as an answer."""
     extracted = final_answer(completion, accept=accept, thinking=thinking, several_boxes=policy.several_boxes)
-    gold_text = normalise(gold_answer(gold), plain_text=policy.plain_text)
+    gold_text = normalize(gold_answer(gold), plain_text=policy.plain_text)
     if not gold_text:
         return Verdict(value=None, status="gold_unparsable", extracted=_shown(extracted), detail="the gold is empty")
     if extracted is None:
         return Verdict(value=0.0, status="no_answer")
-    answer = normalise(extracted, plain_text=policy.plain_text)
+    answer = normalize(extracted, plain_text=policy.plain_text)
     digits = integer(gold_text), integer(answer)  # of any length
     if answer == gold_text or None not in digits:
         return _decided(answer == gold_text or digits[0] == digits[1], extracted)
@@ -72,8 +73,8 @@ def grade_strings(
 
 
 def grade_parsed(pair: AnswerPair, policy: MathPolicy = DEFAULT_POLICY) -> Verdict:
-    """The verdict where the parser has a say. May take forever, and raises MemoryError where a memory limit is set; never runs
-    code from its inputs."""
+    """The verdict of the parser. May take forever. Raises MemoryError at the memory limit, if one is set. Never runs code
+    from its inputs."""
     if Comparison(policy, symbolic.equal).equal(pair.gold, pair.answer):
         return _decided(True, pair.extracted)
     if not readable(pair.gold):
@@ -83,7 +84,8 @@ def grade_parsed(pair: AnswerPair, policy: MathPolicy = DEFAULT_POLICY) -> Verdi
 
 
 def grade_gold(gold: str) -> Verdict:
-    """The verdict on a normalised gold as its own answer, string equality left aside: can the parser make anything of it?"""
+    """The verdict on a normalized gold as its own answer, without string equality: `correct` if the parser can read
+    it, else `gold_unparsable`."""
     if readable(gold):
         return _decided(True, gold)
     return Verdict(
@@ -92,7 +94,7 @@ def grade_gold(gold: str) -> Verdict:
 
 
 def is_plain(gold: str) -> bool:
-    """Whether strings alone decide about a normalised gold: a number, words, an option letter."""
+    """Whether a normalized gold can be graded with strings alone: a number, words, or an option letter."""
     value = split_unit(gold)[0]
     return (
         number(value) is not None
@@ -103,22 +105,22 @@ def is_plain(gold: str) -> bool:
 
 
 def readable(gold: str) -> bool:
-    """Whether the parser can make anything of a gold, whole or in its parts: if not, `wrong` would be nobody's fault."""
+    """Whether the parser can read a gold or any of its parts. If not, `wrong` would not be the model's fault."""
     parts = [part for part in re.split(r"[=,;]|\\(?:cup|text\s*\{\s*(?:and|or)\s*\})", gold) if part.strip()]
     return symbolic.parse(gold) is not None or any(symbolic.parse(split_unit(part)[0]) is not None for part in parts)
 
 
 def warm_up() -> None:
-    """Import the parser and run it once, so that the first item does not pay for it (about 1.5 s)."""
+    """Import the parser and run it once, so that the first item does not include that time (about 1.5 s)."""
     grade_parsed(AnswerPair(gold="\\frac{1}{2}+x", answer="x+0.5"))
 
 
 def _undecided(*_: object) -> None:
-    """The leaf of the fast pass."""
+    """The leaf of the fast pass: always None."""
 
 
 def _not_evaluated(answer: str, gold: str, question: str) -> str | None:
-    """Why an answer is not evaluated, or None when it is."""
+    """Why an answer counts as unevaluated; None if it is evaluated."""
     refused = unevaluated(answer, gold)
     if refused:
         return refused
@@ -131,7 +133,7 @@ def _not_evaluated(answer: str, gold: str, question: str) -> str | None:
     if question and _OPERATION.search(last.lstrip("- ")) and last == answer:
         own, golds = _bare(last), {_bare(part) for part in split_top(gold, {"=", ","})}
         spelt = r"\s*".join(map(re.escape, own))
-        asked = re.sub(r"[{}$]|\\[()\[\]]", "", normalise(question[-MAX_CHARS:]))
+        asked = re.sub(r"[{}$]|\\[()\[\]]", "", normalize(question[-MAX_CHARS:]))
         if own not in golds and re.search(rf"(?<![\w\\]){spelt}(?![\w^])", asked):
             return f"the question's own expression: {last[:80]}"
     return None
@@ -146,5 +148,5 @@ def _decided(equal: bool, extracted: str) -> Verdict:
 
 
 def _shown(extracted: str | None) -> str | None:
-    """Verdicts are written to every rollout's record: an answer of a megabyte is not."""
+    """The answer, truncated, since verdicts are written to the record of every rollout."""
     return extracted if extracted is None or len(extracted) <= 500 else extracted[:500] + "..."

@@ -1,6 +1,6 @@
-"""What never reaches the parser: answers that would hang it, exhaust its memory, or that are not evaluated at all.
+"""Rejects answers before parsing: those that would hang the parser or exhaust its memory, and unevaluated ones.
 
-The worker's deadline and memory limit stand behind these rules; the rules make the verdict immediate and definite."""
+The worker's deadline and memory limit also catch them, but these rules make the verdict immediate and deterministic."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import re
 
 MAX_CHARS = 2000
 MAX_DIGITS = 400
-"""Longest run of digits."""
+"""Maximum number of consecutive digits."""
 MAX_NESTING = 24
-"""Braces, brackets and parentheses inside each other; sympy recurses."""
+"""Maximum nesting depth of braces, brackets and parentheses, since sympy recurses."""
 MAX_TOWER = 2
-"""Exponents, or arguments of exp and the like, inside each other."""
+"""Maximum nesting depth of exponents and of arguments of exp and the like."""
 
 _RULES = tuple(
     (re.compile(pattern), reason)
@@ -33,11 +33,11 @@ _UNEVALUATED = re.compile(
 )
 _OPEN, _CLOSE = "{[(", "}])"
 _EXPONENTIAL = re.compile(r"(?:\^|\*\*|(?:exp|sinh|cosh)(?:\s*\^\s*\w)?)[\s{(\[]*")
-"""What may stand before a bracket whose content is an exponent."""
+"""Matches the text before a bracket whose content is an exponent."""
 
 
 def too_large(answer: str) -> str | None:
-    """Why a normalised answer may not be parsed, or None when it may."""
+    """Why a normalized answer must not be parsed; None if it may be."""
     if len(answer) > MAX_CHARS:
         return f"longer than {MAX_CHARS} characters"
     for pattern, reason in _RULES:
@@ -58,8 +58,9 @@ def too_large(answer: str) -> str | None:
 
 
 def unevaluated(answer: str, gold: str) -> str | None:
-    """Why a normalised answer counts as not evaluated: it holds a sum, an integral, a limit ... that the gold lacks."""
+    """Why a normalized answer counts as unevaluated: it has a sum, an integral, a limit or the like that the gold does
+    not have. None if it is evaluated."""
     found = _UNEVALUATED.search(answer)
     if found and not _UNEVALUATED.search(gold):
-        return f"not evaluated: holds {found.group()}"
+        return f"not evaluated: contains {found.group()}"
     return None

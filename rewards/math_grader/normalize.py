@@ -1,4 +1,4 @@
-"""One spelling for answers: the string fast path compares these, and the parser reads them."""
+"""Normalizes answers to one spelling, for comparison as strings and for the parser."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ _SCIENTIFIC = re.compile(
 _BASED = re.compile(r"([0-9A-Fa-f]+)_(?:\{\s*(\d{1,2})\s*\}|(\d{1,2}))")
 
 
-def normalise(answer: str, *, plain_text: bool = True) -> str:
-    """One spelling of an answer: no wrappers, no spacing or sizing commands, unicode and (if asked) plain text as LaTeX.
-    An answer that is too long to be parsed anyway comes back as it is, stripped."""
+def normalize(answer: str, *, plain_text: bool = True) -> str:
+    """Normalize an answer: remove wrappers and commands for spacing and sizing, and convert Unicode and (if
+    `plain_text`) plain text to LaTeX. An answer that is too long to be parsed is only stripped."""
     text = answer.strip()
     if len(text) > MAX_CHARS:
         return text
@@ -56,7 +56,7 @@ def normalise(answer: str, *, plain_text: bool = True) -> str:
 
 
 def canonical(answer: str) -> str:
-    """A key for string equality of *normalised* answers: two answers with one key are the same answer."""
+    """A key for string equality of normalized answers: two answers with the same key are the same answer."""
     text = re.sub(r"\s+", " ", _SPACE.sub("", answer))
     text = re.sub(r"\^\{([0-9a-zA-Z])\}", r"^\1", text)
     whole = _TEXT_ONLY.fullmatch(text)
@@ -68,7 +68,7 @@ def canonical(answer: str) -> str:
 
 
 def is_words(answer: str) -> bool:
-    """Whether a normalised answer is plain words, which no parser may read as a product of one-letter symbols."""
+    """Whether a normalized answer is plain words, which must not be parsed as a product of one-letter symbols."""
     whole = _TEXT_ONLY.fullmatch(answer)
     if whole:
         return bool(_WORDS.fullmatch(whole.group(1).strip()))
@@ -78,8 +78,8 @@ def is_words(answer: str) -> bool:
 
 
 def integer(answer: str) -> str | None:
-    """The digits of a plain integer in one spelling (`-7` for `-007`, `1234` for `1,234`), else None. Stays a string:
-    numbers of any length compare at once."""
+    """The digits of a plain integer in one spelling (`-7` for `-007`, `1234` for `1,234`), else None. A string, so that
+    integers of any length compare quickly."""
     match = _INTEGER.fullmatch(answer)
     if not match:
         return None
@@ -88,8 +88,8 @@ def integer(answer: str) -> str | None:
 
 
 def rational(answer: str) -> tuple[Fraction, bool] | None:
-    """A plain fraction, mixed number or decimal as (value, exact), `exact` being false for decimals (they may be
-    rounded); else None."""
+    """A plain fraction, mixed number or decimal as (value, exact), else None. `exact` is False for decimals, which may
+    be rounded."""
     digits = integer(answer)
     if digits is not None:
         return (Fraction(digits), True) if len(digits) <= 30 else None
@@ -114,7 +114,8 @@ def rational(answer: str) -> tuple[Fraction, bool] | None:
 
 
 def number(answer: str, *, mixed: bool = True) -> tuple[Fraction, bool] | None:
-    """As `rational`, also for percent and powers of ten; `mixed` false: `2\\frac{1}{2}` is no plain number."""
+    """Like `rational`, but also accepts percentages and scientific notation. With `mixed` False, `2\\frac{1}{2}` is not
+    a plain number."""
     text = answer.strip()
     if text.endswith("%"):
         text = text[:-1].strip()
@@ -132,7 +133,7 @@ def number(answer: str, *, mixed: bool = True) -> tuple[Fraction, bool] | None:
 
 
 def choice_of(answer: str, *, bare: bool) -> str | None:
-    """The letter of a multiple-choice answer, A to J; unless `bare`, the option's text may follow it."""
+    """The letter of a multiple-choice answer, A to J, else None. Unless `bare`, the option's text may follow it."""
     text = _TEXT_ONLY.sub(r"\1", answer).strip()
     only = _CHOICE.fullmatch(text)
     if only or bare:

@@ -1,4 +1,4 @@
-"""What counts as the same answer where mathematics alone does not say: every switch of the `math` reward, with its default."""
+"""Options of the `math` reward for answers that mathematics alone cannot decide, with their defaults."""
 
 from __future__ import annotations
 
@@ -10,50 +10,52 @@ from ouro_rl.core.errors import UserError
 
 @dataclass(frozen=True, kw_only=True)
 class MathPolicy:
-    """Switches of the grader. The defaults are those of a reward that is trained against: strict where leniency can be gamed."""
+    """Options of the grader. The defaults suit a reward for training: strict where leniency could be exploited."""
 
     evaluated: bool = True
-    """A sum, an integral, a limit, arithmetic where the gold is a number, or the question's own expression is no answer."""
+    """Refuse unevaluated answers: a sum, an integral, a limit, arithmetic where the gold is a number, or the question's
+    own expression."""
     relative_tolerance: float = 1e-6
-    """Two numbers of which one is a decimal are equal up to this relative error."""
+    """Relative tolerance for comparing two numbers if at least one is a decimal."""
     rounding: Literal["exact", "gold"] = "exact"
-    """`gold`: an answer that rounds to the decimals that the gold prints is right (1/9 for 0.11)."""
+    """`gold`: an answer that rounds to the gold's decimals is correct (1/9 for 0.11)."""
     percent: Literal["value", "either"] = "value"
-    """`value`: 50% is 0.5 and not 50. `either`: the sign may also be left out."""
+    """`value`: 50% equals 0.5 but not 50. `either`: it also equals 50."""
     units: Literal["agree", "require", "ignore"] = "agree"
-    """`agree`: a unit may be left out, but two different measures are different answers. `require`: the gold's must be stated.
-    `ignore`: never compared."""
+    """`agree`: a unit can be omitted, but different measures are different answers. `require`: the gold's unit must be
+    given. `ignore`: units are not compared."""
     bases: Literal["require", "ignore"] = "require"
-    """`require`: 204 is not 204_5."""
+    """`require`: 204 does not equal 204_5. `ignore`: the base can be omitted."""
     degrees: bool = True
-    """120 degrees are 2 pi / 3."""
+    """120 degrees equal 2 pi / 3."""
     ratios: Literal["fraction", "strict"] = "fraction"
-    """`fraction`: 2:1 is the fraction 2/1, yet never the bare number 2. `strict`: ratios equal ratios alone."""
+    """`fraction`: 2:1 equals the fraction 2/1, but not the bare number 2. `strict`: a ratio equals only a ratio."""
     lists: Literal["unordered", "ordered"] = "unordered"
-    """Bare lists, as of solutions: `1,2` is `2,1`. Tuples always have an order."""
+    """Bare lists, such as lists of solutions: `unordered`: `1,2` equals `2,1`. Tuples are always ordered."""
     sets: Literal["strict", "lenient"] = "strict"
-    """`strict`: {1,2} is not (1,2). `lenient`: it is, in any order."""
+    """`strict`: {1,2} does not equal (1,2). `lenient`: it does, in any order."""
     singletons: bool = True
-    """{42} is 42."""
+    """{42} equals 42."""
     inequalities: Literal["interval", "strict"] = "interval"
-    """`interval`: x > 3 is (3, infinity)."""
+    """`interval`: x > 3 equals (3, infinity)."""
     vectors: Literal["strict", "tuple"] = "strict"
-    """`tuple`: a column or row is also the tuple of its entries."""
+    """`tuple`: a column or row vector also equals the tuple of its entries."""
     chains: Literal["consistent", "refuse"] = "consistent"
-    """`x = 6*7 = 42`: its last part counts if no part contradicts it. `refuse`: only `name = value`."""
+    """`x = 6*7 = 42`: `consistent`: the last part counts if no part contradicts it. `refuse`: only `name = value` is
+    accepted."""
     mixed_numbers: bool = True
-    """2 1/2 is 5/2; false: it is the product."""
+    """2 1/2 equals 5/2; if false, it is the product."""
     plain_text: bool = True
     """Python and plain text (`sqrt(2)`, `x**2`, `1e-9`) are read as LaTeX."""
     choices: bool = True
-    """Where the gold is an option letter, `(C) 42` is C."""
+    """If the gold is an option letter, `(C) 42` equals C."""
     several_boxes: Literal["list", "last", "refuse"] = "list"
-    """Boxes with nothing but "and", "or", commas between them. `list`: all of them are the answer. `last`: only the last.
-    `refuse`: any two boxes that differ, anywhere, are no answer."""
+    """Several boxes. `list`: the last box and those separated from it only by "and", "or" or commas are the answer.
+    `last`: only the last box is. `refuse`: if any two boxes differ, there is no answer."""
 
     @classmethod
     def of(cls, options: dict[str, Any]) -> MathPolicy:
-        """From a reward's kwargs. UserError for an unknown value."""
+        """The policy with the given options (a reward's kwargs). Raises UserError for an invalid value."""
         hints = get_type_hints(cls)
         for name, value in options.items():
             allowed = get_args(hints[name])

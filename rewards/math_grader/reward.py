@@ -1,4 +1,4 @@
-"""The built-in reward `math`: strings decide in this process, the rest goes to killable workers, answers are cached."""
+"""The built-in reward `math`: compares strings in this process and sends the rest to killable workers, with a cache."""
 
 from __future__ import annotations
 
@@ -14,31 +14,32 @@ from ouro_rl.core.errors import UserError
 from rewards.extraction import Accept, gold_answer, last_boxed
 from rewards.math_grader.grading import AnswerPair, grade_gold, grade_parsed, grade_strings, is_plain, warm_up
 from rewards.math_grader.guards import too_large
-from rewards.math_grader.normalize import normalise
+from rewards.math_grader.normalize import normalize
 from rewards.math_grader.policy import POLICY_NAMES, MathPolicy
 from rewards.messages import last_user_text, text_of
 from rewards.processes.pool import ProcessPool, Reply
 from rewards.verdict import Verdict
 
 MEMORY_MB = 2048
-"""Address space of one worker in MiB; sympy itself takes about a tenth of it."""
+"""Address space of one worker in MiB; sympy itself uses about a tenth of it."""
 _CACHE_SIZE = 8192
 
 
 def make_handler(policy: dict[str, Any]) -> Callable[[dict[str, str]], dict[str, Any]]:
-    """Runs in a worker: imports the parser once, then grades pairs. Raises UserError when it is not installed."""
+    """Runs in a worker. Imports the parser once, and returns the handler that grades one pair. Raises UserError if the
+    parser is not installed."""
     try:
         warm_up()
     except ImportError as error:
-        raise UserError(f"reward 'math': {error}. Install it with `pip install 'math-verify[antlr4_13_2]'`") from error
+        raise UserError(f"reward 'math': {error}: install it with `pip install 'math-verify[antlr4_13_2]'`") from error
     rules = MathPolicy(**policy)
     most = address_space() + MEMORY_MB * 2**20 // 4
 
     def handle(pair: dict[str, str]) -> dict[str, Any]:
-        if pair["answer"] == pair["gold"]:  # asked by `unusable_golds`: equality of strings says nothing there
+        if pair["answer"] == pair["gold"]:  # from `unusable_golds`, which does not count string equality
             return grade_gold(pair["gold"]).to_dict()
         verdict = grade_parsed(AnswerPair(**pair), rules)
-        # sympy and Math-Verify catch every exception, a MemoryError too, and go on: what comes then is no verdict.
+        # sympy and Math-Verify catch every exception, even MemoryError, and continue: the verdict would be invalid.
         if verdict.value != 1.0 and address_space() > most:
             raise MemoryError
         return verdict.to_dict()
@@ -47,15 +48,15 @@ def make_handler(policy: dict[str, Any]) -> Callable[[dict[str, str]], dict[str,
 
 
 def address_space() -> int:
-    """The most address space that this process ever had, in bytes."""
+    """Peak address space of this process in bytes."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.split("VmPeak:")[1].split()[0]) * 1024
 
 
 class MathReward:
-    """1 when the final answer is the gold answer in any spelling, else 0.
+    """1 if the final answer equals the gold answer in any spelling, else 0.
 
-    Callable with TRL's signature; None = not scorable."""
+    Callable with TRL's signature; None = could not be scored."""
 
     __name__ = "math"
     OPTIONS = ("workers", "timeout_s", "accept", "thinking", *POLICY_NAMES)
@@ -70,33 +71,39 @@ class MathReward:
         thinking: bool = False,
         **policy: Any,
     ) -> None:
-        """timeout_s: seconds one answer may take. accept: see `extraction.Accept`. thinking: the prompt opens the thought.
-        policy: switches of `math_policy.MathPolicy`."""
+        """timeout_s: seconds per answer. accept: see `extraction.Accept`. thinking: the prompt opens the thought.
+        policy: options of `policy.MathPolicy`. Raises TypeError for an unknown option and UserError for an invalid
+        value."""
         if unknown := sorted(policy.keys() - set(POLICY_NAMES)):
             raise TypeError(f"got an unexpected keyword argument {unknown[0]!r}")
         if accept not in get_args(Accept):
             raise UserError(f"reward 'math': accept must be one of {', '.join(get_args(Accept))} (got {accept!r})")
         self._policy = MathPolicy.of(policy)
         self._pool = ProcessPool(
-            "rewards.math_grader.reward:make_handler", {"policy": asdict(self._policy)}, workers=workers, timeout_s=timeout_s,
-            memory_mb=MEMORY_MB, bare_environment=True,
-        )  # fmt: skip
+            "rewards.math_grader.reward:make_handler",
+            {"policy": asdict(self._policy)},
+            workers=workers,
+            timeout_s=timeout_s,
+            memory_mb=MEMORY_MB,
+            bare_environment=True,
+        )
         self._accept, self._thinking = accept, thinking
         self._cache: OrderedDict[AnswerPair, Verdict] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        """Score completions (texts or conversations) against the column `answer`, or `solution` without it."""
+        """Score completions (strings or conversations) against the column `answer`, or else `solution`."""
         return [verdict.value for verdict in self.verdicts(completions, columns)]
 
     def verdicts(self, completions: Sequence[Any], columns: dict[str, Any]) -> list[Verdict]:
-        """As `__call__`, with the reasons; `prompts` among the columns are the questions, whose own expressions are no
-        answers. Raises UserError when there is no column of gold answers."""
+        """Like `__call__`, with the reasons. The column `prompts`, if given, holds the questions, whose own expressions
+        do not count as answers. Raises UserError if there is no column of gold answers."""
         golds = columns.get("answer", columns.get("solution"))
         if golds is None:
             raise UserError(
                 "reward 'math' needs a column `answer` (or `solution`) in the data set, "
-                f"which has {', '.join(sorted(columns.keys() - {'prompts'})) or 'none'}: rename the column of the gold answers"
+                f"which has {', '.join(sorted(columns.keys() - {'prompts'})) or 'none'}: "
+                "rename the column of the gold answers"
             )
         questions = [last_user_text(prompt) for prompt in columns.get("prompts") or [""] * len(completions)]
         items = zip(completions, golds, questions, strict=True)
@@ -106,24 +113,28 @@ class MathReward:
         started = time.perf_counter()
         try:
             outcome = grade_strings(
-                completion, "" if gold is None else str(gold), accept=self._accept, thinking=self._thinking,
-                policy=self._policy, question=question,
-            )  # fmt: skip
-        except Exception as error:  # noqa: BLE001 - this process is the run's: no answer may end it
+                completion,
+                "" if gold is None else str(gold),
+                accept=self._accept,
+                thinking=self._thinking,
+                policy=self._policy,
+                question=question,
+            )
+        except Exception as error:  # noqa: BLE001 - no answer may crash the training process
             outcome = Verdict(value=None, status="crash", detail=f"{type(error).__name__}: {error}"[:300])
         if isinstance(outcome, AnswerPair):
             return outcome
         return replace(outcome, ms=1000 * (time.perf_counter() - started))
 
     def unusable_golds(self, golds: Sequence[Any]) -> dict[int, str]:
-        """Which gold answers cannot be graded against, by index, and why: empty, too large, or nothing that the grader reads,
-        so that an equal answer in another spelling would never be found equal."""
+        """Gold answers that cannot be graded against, as index -> reason: empty, too large, or unreadable for the
+        parser, so that an equal answer in another spelling would never be accepted."""
         problems: dict[str, str] = {}
         doubtful: dict[str, str] = {}
         for gold in dict.fromkeys(map(str, golds)):
-            own = gold if last_boxed(gold) is not None else f"\\boxed{{{gold_answer(gold)}}}"  # `... #### 34` says 34
+            own = gold if last_boxed(gold) is not None else f"\\boxed{{{gold_answer(gold)}}}"  # `... #### 34` means 34
             outcome = grade_strings(own, gold, policy=self._policy)
-            text = normalise(gold_answer(gold), plain_text=self._policy.plain_text)
+            text = normalize(gold_answer(gold), plain_text=self._policy.plain_text)
             if isinstance(outcome, Verdict) and outcome.value != 1.0:
                 problems[gold] = outcome.detail or outcome.status
             elif reason := too_large(text):
@@ -138,7 +149,7 @@ class MathReward:
         return {index: problems[str(gold)] for index, gold in enumerate(golds) if str(gold) in problems}
 
     def _decide(self, outcomes: list[Verdict | AnswerPair]) -> list[Verdict]:
-        """Send each different undecided pair once, and put the verdicts in their places."""
+        """Send each distinct undecided pair to a worker once, and return the verdicts in order."""
         undecided = list(dict.fromkeys(pair for pair in outcomes if isinstance(pair, AnswerPair)))
         with self._lock:
             known = {pair: self._cache[pair] for pair in undecided if pair in self._cache}
@@ -146,7 +157,7 @@ class MathReward:
         replies = self._pool.run([{"gold": pair.gold, "answer": pair.answer} for pair in new])
         for pair, reply in zip(new, replies, strict=True):
             known[pair] = _verdict(reply)
-            if reply.status == "ok":  # a hang may have been the machine's: try again next time
+            if reply.status == "ok":  # do not cache timeouts and crashes: the machine may have been busy
                 self._remember(pair, known[pair])
         return [
             replace(known[outcome], extracted=outcome.extracted) if isinstance(outcome, AnswerPair) else outcome

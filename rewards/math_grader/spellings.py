@@ -1,4 +1,4 @@
-"""Tables: the many ways to write one and the same thing, and the spelling that the grader reads."""
+"""Tables that map alternative notations to the notation that the grader reads."""
 
 from __future__ import annotations
 
@@ -23,12 +23,13 @@ _GREEK = {
 UNICODE = {
     **_FULL_WIDTH, **_VULGAR, **_GREEK,
     **{ord(character): text for character, text in {
-        "\u2212": "-", "\u2013": "-", "\u00d7": "\\times ", "\u00b7": "\\cdot ", "\u22c5": "\\cdot ", "\u2219": "\\cdot ",
-        "\u00f7": "/", "\u2044": "/", "\u2215": "/", "\u03c0": "\\pi ", "\u221e": "\\infty ", "\u222a": "\\cup ",
-        "\u2229": "\\cap ", "\u2264": "\\le ", "\u2265": "\\ge ", "\u2a7d": "\\le ", "\u2a7e": "\\ge ", "\u2260": "\\ne ",
-        "\u2208": "\\in ", "\u00b1": "\\pm ", "\u2213": "\\mp ", "\u2248": "\\approx ", "\u2205": "\\emptyset ",
-        "\u00b0": "^{\\circ}", "\u211d": "\\mathbb{R}", "\u2124": "\\mathbb{Z}", "\u2115": "\\mathbb{N}",
-        "\u2228": "\\text{ or }", "\uff5b": "\\{", "\uff5d": "\\}", "\u3001": ",", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+        "\u2212": "-", "\u2013": "-", "\u00d7": "\\times ", "\u00b7": "\\cdot ", "\u22c5": "\\cdot ",
+        "\u2219": "\\cdot ", "\u00f7": "/", "\u2044": "/", "\u2215": "/", "\u03c0": "\\pi ", "\u221e": "\\infty ",
+        "\u222a": "\\cup ", "\u2229": "\\cap ", "\u2264": "\\le ", "\u2265": "\\ge ", "\u2a7d": "\\le ",
+        "\u2a7e": "\\ge ", "\u2260": "\\ne ", "\u2208": "\\in ", "\u00b1": "\\pm ", "\u2213": "\\mp ",
+        "\u2248": "\\approx ", "\u2205": "\\emptyset ", "\u00b0": "^{\\circ}", "\u211d": "\\mathbb{R}",
+        "\u2124": "\\mathbb{Z}", "\u2115": "\\mathbb{N}", "\u2228": "\\text{ or }", "\uff5b": "\\{", "\uff5d": "\\}",
+        "\u3001": ",", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
     }.items()},
 }  # fmt: skip
 RUNS = tuple(
@@ -58,7 +59,7 @@ def _compiled(*rules: tuple[str, str]) -> tuple[tuple[re.Pattern[str], str], ...
 
 
 _ARGUMENT = r"\{((?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+)\}"
-"""What stands in braces, with two more levels of them inside."""
+"""Matches a braced argument with up to two nested levels of braces."""
 LATEX = _compiled(
     *2 * ((rf"\\(?:(?:text)?color\s*\{{[^{{}}]*\}}|underline)\s*{_ARGUMENT}", r"\1"),),
     (r"\\color\s*\{[^{}]*\}", ""),
@@ -99,7 +100,7 @@ LATEX = _compiled(
     (r"(\\frac\s*\{[^{}]*\})\s*([0-9a-zA-Z])", r"\1{\2}"),
     (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
 )
-"""Rewrites of LaTeX, in order."""
+"""Rewrite rules for LaTeX, applied in order."""
 
 PLAIN = _compiled(
     (r"(?<![\d.})\]a-zA-Z^])(\d+)/(\d+)(?=\s+[\\a-zA-Z(])", r"\\frac{\1}{\2}"),
@@ -120,7 +121,7 @@ PLAIN = _compiled(
     (r">=", r"\\ge "),
     (r"!=", r"\\ne "),
 )
-"""Rewrites of plain text and Python, in order."""
+"""Rewrite rules for plain text and Python, applied in order."""
 
 BASES = _compiled(
     *((rf"_\s*(?:\{{\s*)?{TEXT}\s*\{{\s*{word}\s*\}}\s*\}}?", f"_{{{base}}}") for word, base in _NUMBER_WORDS.items())

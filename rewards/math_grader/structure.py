@@ -1,4 +1,6 @@
-"""The shape of an answer: list, tuple, set, interval, union, matrix, or a single thing. Reads strings only, linear in their length."""
+"""The shape of an answer: list, tuple, set, interval, union, matrix, or single expression.
+
+Works on strings only, in time linear in their length."""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ _OR = re.compile(r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*or\s*\}|(?<![\\a-zA
 _RELATION = {"<", ">", "\\le", "\\ge", "\\leq", "\\geq", "\\ne", "\\neq", "\\in"}
 _FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _NAME = re.compile(
-    r"(?:\\[a-zA-Z]+\s*)?[a-zA-Z]?(?:_\{?[\w\\ ]*\}?)?'*(?:\s*\([a-zA-Z0-9, ]+\))?|\\(?:text|mathrm)\{[^{}]*\}(?:\([a-zA-Z]\))?"
+    r"(?:\\[a-zA-Z]+\s*)?[a-zA-Z]?(?:_\{?[\w\\ ]*\}?)?'*(?:\s*\([a-zA-Z0-9, ]+\))?"
+    r"|\\(?:text|mathrm)\{[^{}]*\}(?:\([a-zA-Z]\))?"
     r"|[A-Za-z]{2,}|\(\s*[a-zA-Z\\]+\s*(?:,\s*[a-zA-Z\\]+\s*)+\)"
 )
 _NOT_NAMES = re.compile(r"\\(?:pi|infty|frac|sqrt)(?![a-zA-Z])")
@@ -30,33 +33,33 @@ _THOUSANDS = re.compile(
     r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\^\s*\{[^{}]*\}|[A-Za-z]{2,}+|\s++)*+"
 )
 MAX_SIGNS = 5
-"""Signs `\\pm` in one answer that are written out."""
+"""Maximum number of `\\pm` signs in one answer that are expanded."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A normalised answer in parts."""
+    """A normalized answer split into parts."""
 
     kind: Kind
     items: tuple[str, ...]
-    """The parts in order; of a matrix its rows' entries one after another."""
+    """The parts in order; the entries of a matrix in row-major order."""
     brackets: str = ""
-    """A tuple's: `()`, `[)`, `(]`, `[]`; a matrix's: its number of rows."""
+    """For a tuple `()`, `[)`, `(]` or `[]`; for a matrix its number of rows."""
 
 
 @dataclass(frozen=True)
 class Piece:
-    """An interval, or a point (both ends the same and closed)."""
+    """An interval, or a point (both ends equal and closed)."""
 
     left: str
     right: str
     brackets: str
     name: str | None = None
-    """The variable that is said to lie in it."""
+    """The variable that lies in it, if one is named."""
 
 
 def split_top(text: str, separators: set[str]) -> list[str]:
-    """Parts between separators (single tokens) that stand outside all brackets."""
+    """Split at separators (single tokens) that are outside of all brackets."""
     if not any(separator in text for separator in separators):
         return [text.strip()]
     parts, depth, start = [], 0, 0
@@ -73,7 +76,7 @@ def split_top(text: str, separators: set[str]) -> list[str]:
 
 
 def shape_of(text: str, *, thousands: bool = True) -> Shape:
-    """The parts of a normalised answer. `thousands`: `1,234` is one number."""
+    """The shape of a normalized answer. `thousands`: read `1,234` as one number."""
     text = unwrap(text.strip())
     matrix = _matrix(text)
     if matrix is not None:
@@ -95,7 +98,7 @@ def shape_of(text: str, *, thousands: bool = True) -> Shape:
 
 
 def unwrap(text: str) -> str:
-    """Without parentheses around the whole of a single thing, and without TeX's own braces around the whole."""
+    """Remove TeX braces around the whole text, and parentheses around a whole single expression."""
     while _whole(text) and (
         text[0] == "{" or (text[0] == "(" and text[-1] == ")" and len(split_top(text[1:-1], {",", ";"})) == 1)
     ):
@@ -104,7 +107,7 @@ def unwrap(text: str) -> str:
 
 
 def signs(text: str) -> list[str]:
-    """`a \\pm b` as `a + b` and `a - b`; a tuple's entries take their signs each for themselves."""
+    """Expand `a \\pm b` to `a + b` and `a - b`. The entries of a tuple are expanded independently of each other."""
     if "\\pm" not in text and "\\mp" not in text:
         return [text]
     if text[:1] == "(" and text[-1:] == ")" and _whole(text) and len(split_top(text[1:-1], {","})) > 1:
@@ -118,12 +121,12 @@ def signs(text: str) -> list[str]:
 
 
 def is_name(text: str) -> bool:
-    """Whether the side of an equation only names a quantity: `x`, `x_1`, `f(x)`, `\\text{area}`, `(x, y)`."""
+    """Whether a side of an equation is only a name: `x`, `x_1`, `f(x)`, `\\text{area}`, `(x, y)`."""
     return bool(text) and bool(_NAME.fullmatch(text.strip())) and not _NOT_NAMES.search(text)
 
 
 def pieces(text: str) -> list[Piece] | None:
-    """Intervals, unions of them, and inequalities as pieces of the real line; None when it is none of these."""
+    """An interval, a union of intervals, or an inequality as pieces of the real line; None for anything else."""
     text = unwrap(text.strip())
     words = [part for part in _OR.split(text) if part.strip()]
     if len(words) > 1 and any(len(split_top(word, _RELATION)) > 1 for word in words):
@@ -142,12 +145,12 @@ def pieces(text: str) -> list[Piece] | None:
 
 
 def certain(found: Sequence[Piece], text: str) -> bool:
-    """Whether pieces can only be meant as sets of numbers, not as a point `(1, 2)` or a list `[1, 2]`."""
+    """Whether the pieces must be a set of numbers, and cannot be a point `(1, 2)` or a list `[1, 2]`."""
     return len(found) > 1 or found[0].name is not None or "\\infty" in text or found[0].brackets in ("[)", "(]")
 
 
 def _relation(text: str) -> list[Piece] | None:
-    """`x > 3`, `a < x <= b`, `x \\ne 0`, `x \\in S`."""
+    """The pieces of `x > 3`, `a < x <= b`, `x \\ne 0` or `x \\in S`; None for anything else."""
     parts = split_top(text, _RELATION)
     if not 2 <= len(parts) <= 3 or not all(parts):
         return None
@@ -200,7 +203,8 @@ def _equation_point(text: str) -> list[Piece] | None:
 
 
 def _commas(text: str) -> str:
-    """Words that join the parts of a list as commas; not those between inequalities, which `pieces` reads."""
+    """Replace "and" and "or" between the parts of a list by commas. (Those between inequalities are read by
+    `pieces`.)"""
     text = re.sub(r",\s*(\\(?:text|mbox|mathrm|textrm)\s*\{\s*(?:and|or)\s*\})", r"\1", text)
     return _WORD_SEPARATOR.sub(",", text)
 
@@ -228,7 +232,7 @@ def _matrix(text: str) -> Shape | None:
 
 
 def _whole(text: str) -> bool:
-    """Whether a text begins with a bracket that closes at its very end."""
+    """Whether a text starts with a bracket that is closed by its last character."""
     depth = 0
     for token in _TOKEN.finditer(text):
         word = token.group()

@@ -1,4 +1,4 @@
-"""What only a parser can tell: Math-Verify and sympy, asked about one pair of expressions. Runs in killable workers."""
+"""Compares two expressions with Math-Verify and sympy. Runs in killable workers, since it may take forever."""
 
 from __future__ import annotations
 
@@ -12,33 +12,34 @@ from rewards.math_grader.policy import MathPolicy
 from rewards.math_grader.values import rounds_to
 
 DIGITS = 40
-"""To which numbers that are not rational are evaluated."""
+"""Decimal digits to which irrational numbers are evaluated."""
 LOST_DIGITS = 4
-"""Of `DIGITS`, to rounding on the way."""
+"""Number of `DIGITS` that intermediate rounding may make wrong."""
 
 PROBES = 12
-"""Points at which two expressions are compared that sympy cannot simplify to each other."""
+"""Number of points at which two expressions are compared if sympy cannot simplify one to the other."""
 AGREEMENTS = 6
-"""Points that must be defined on both sides."""
+"""Minimum number of points at which both expressions must be defined."""
 PROBE_RANGES = ((-3, 3), (0, 1), (1, 9))
-"""Where the points lie, in turn: of both signs, where arcsin is real, and where the root of x - 1 is."""
+"""Ranges of the points, used in turn: both signs, where arcsin is real, and where the square root of x - 1 is real."""
 PROBE_DENOMINATOR = 997
-"""Of every coordinate. A prime, so that no point is where answers have their poles, zeros and kinks: n, n/2, n/3, ..."""
+"""Denominator of every coordinate. A prime, so that no point is a typical pole, zero or kink: n, n/2, n/3, ..."""
 PROBE_DIGITS = 25
-"""To which the expressions are evaluated at a point; sympy takes up to `MOST_DIGITS` on the way there."""
+"""Decimal digits to which the expressions are evaluated at a point; sympy uses up to `MOST_DIGITS` internally."""
 MOST_DIGITS = 60
 PROBE_TOLERANCE = "1e-18"
-"""Relative difference at a point that is rounding: far above 25 digits' own, far below what different expressions differ by."""
+"""Relative difference at a point that counts as rounding error: far above the error of 25 digits, and far below the
+difference of distinct expressions."""
 IMAGINARY_NOISE = 1e-20
-"""Imaginary part below which a value is real: evaluation leaves some behind."""
+"""Imaginary parts below this count as zero, since evaluation leaves small ones."""
 
 
 def parse(answer: str) -> Any | None:
-    """A normalised answer as a sympy object; None when it is no formula."""
+    """A normalized answer as a sympy object; None if it cannot be parsed."""
     from latex2sympy2_extended.latex2sympy2 import NormalizationConfig, normalize_latex
     from math_verify.parser import parse_latex_cached
 
-    # Units are ours: theirs takes the m of `n + m/2` for metres.
+    # We handle units ourselves: Math-Verify reads the m of `n + m/2` as meters.
     config = NormalizationConfig(
         basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
     )
@@ -46,27 +47,30 @@ def parse(answer: str) -> Any | None:
         return parse_latex_cached(normalize_latex(answer, config=config))
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001 - the grammar of answers is open: whatever the parser raises, this is no formula to it
+    except Exception:  # noqa: BLE001 - answers can be anything: whatever the parser raises, it cannot read this one
         return None
 
 
 def equal(gold_text: str, answer_text: str, policy: MathPolicy) -> bool:
-    """Whether two parsed expressions are the same. An expression that cannot be parsed equals nothing."""
+    """Whether two expressions are equal. An expression that cannot be parsed equals nothing."""
     from math_verify import verify
 
-    logging.getLogger("math_verify").setLevel(
-        logging.ERROR
-    )  # it warns that its own timeout is off: see rewards.processes.pool
+    # It warns that its own timeout is off, which rewards.processes.pool replaces.
+    logging.getLogger("math_verify").setLevel(logging.ERROR)
     gold, answer = parse(gold_text), parse(answer_text)
     if gold is None or answer is None:
         return False
     relations = policy.inequalities == "interval"
     try:
-        # Its timeout is a signal.alarm, which only works in a main thread: the worker's deadline replaces it.
+        # Its timeout uses signal.alarm, which works only in a main thread. The worker's deadline replaces it.
         same = verify(
-            gold, answer, timeout_seconds=None, allow_set_relation_comp=relations, raise_on_error=True,
+            gold,
+            answer,
+            timeout_seconds=None,
+            allow_set_relation_comp=relations,
+            raise_on_error=True,
             strict=policy.sets == "strict",
-        )  # fmt: skip
+        )
         numbers = _numbers(gold, answer)
         if numbers:
             rounded = "." in gold_text + answer_text
@@ -74,12 +78,13 @@ def equal(gold_text: str, answer_text: str, policy: MathPolicy) -> bool:
         return same or _agree_everywhere(gold, answer)
     except MemoryError:
         raise
-    except Exception:  # noqa: BLE001 - sympy cannot compare these two kinds of object: they are not equal
+    except Exception:  # noqa: BLE001 - sympy cannot compare these two kinds of objects, so they are not equal
         return False
 
 
 def _numbers(*values: Any) -> list[Any] | None:
-    """Both exactly where they are rational, else to `DIGITS`; None unless both are numbers (`i` being the imaginary unit)."""
+    """The values as numbers: exact if rational, else evaluated to `DIGITS` digits. The symbol `i` is the imaginary
+    unit. None unless all of them are numbers."""
     import sympy
 
     found = []
@@ -96,7 +101,8 @@ def _numbers(*values: Any) -> list[Any] | None:
 
 
 def _close(pair: list[Any], gold_text: str, policy: MathPolicy, *, exact: bool) -> bool:
-    """Two numbers: up to rounding in the last of `DIGITS` where both are exact, else up to the policy's tolerance."""
+    """Whether two numbers are equal: up to rounding in the last `LOST_DIGITS` of `DIGITS` if both are `exact`, else up
+    to the policy's tolerance."""
     gold, answer = pair
     scale = max(abs(gold), abs(answer))
     if exact and gold.is_Rational and answer.is_Rational:
@@ -110,17 +116,17 @@ def _close(pair: list[Any], gold_text: str, policy: MathPolicy, *, exact: bool) 
 
 
 def _agree_everywhere(gold: Any, answer: Any) -> bool:
-    """Two expressions in the same symbols that agree wherever both are defined: `2 arcsin(sqrt a)` and
-    `arccos(1 - 2a)` do, which sympy does not see."""
+    """Whether two expressions in the same symbols agree at random points where both are defined. sympy cannot prove
+    some identities, such as `2 arcsin(sqrt a)` = `arccos(1 - 2a)`."""
     import sympy
 
     if not all(isinstance(value, sympy.Expr) and not isinstance(value, sympy.MatrixBase) for value in (gold, answer)):
         return False
-    # By name: the parser gives one letter different assumptions in different surroundings.
+    # Compare symbols by name: the parser gives a letter different assumptions in different contexts.
     names = sorted({str(symbol) for symbol in gold.free_symbols})
     if not names or names != sorted({str(symbol) for symbol in answer.free_symbols}):
         return False
-    rng = random.Random(0)  # the same points for the same pair, always
+    rng = random.Random(0)  # a fixed seed, so that a pair is always compared at the same points
     agreed = 0
     for probe in range(PROBES):
         low, high = (end * PROBE_DENOMINATOR for end in PROBE_RANGES[probe % len(PROBE_RANGES)])

@@ -1,4 +1,4 @@
-"""Units at the end of an answer: what they are called, and which of them contradict each other."""
+"""Units at the end of an answer: their names, and which of them contradict each other."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _NO_UNIT = re.compile(
     r"\b(?:not|no|never|isn|wrong|incorrect|false|if|unless|except)\b|^\W*(?:is|or|and|to|than|when|where|mod)\b|\b(?:or|and|to|than)\W*$",
     re.IGNORECASE,
 )
-"""What words after a number say when they are no unit, but change what was said."""
+"""Matches words after a number that are not a unit, but change its meaning."""
 _WORD = re.compile(r"[A-Za-z]+|/|\d")
 
 
 def split_unit(answer: str) -> tuple[str, tuple[str, ...] | None]:
-    """A normalised answer as (value, unit); the unit as canonical words with powers, None when there is none.
+    """A normalized answer as (value, unit), with the unit as canonical words with powers; None if there is no unit.
 
-    What stands in a text command after the value is a unit, whatever it says; plain letters only if all of them are known
-    names of measures, or words too long for a product of symbols."""
+    Any text in a text command after the value is a unit, unless its words change the meaning (`_NO_UNIT`). Plain
+    letters are a unit only if all words are known measures, or are too long to be a product of symbols."""
     marked = _MARKED.search(answer)
     if marked and _NO_UNIT.search(_COMMAND.sub(" ", marked.group(1))):
         return answer, None
@@ -56,7 +56,7 @@ def split_unit(answer: str) -> tuple[str, tuple[str, ...] | None]:
 
 
 def contradict(gold: tuple[str, ...] | None, answer: tuple[str, ...] | None) -> bool:
-    """Whether two units are known measures, and different ones. Nouns ("students") are not compared."""
+    """Whether two units are different known measures. Other nouns ("students") are not compared."""
     if not gold or not answer or gold == answer:
         return False
     measures = [tuple(word for word in unit if word in _NAMES or word.isdigit()) for unit in (gold, answer)]
@@ -84,7 +84,7 @@ def _words(text: str) -> tuple[str, ...]:
     found: list[str] = []
     for word in _WORD.findall(text):
         found += _COMPOUND.get(word.lower(), (_CANONICAL.get(word.lower(), word.lower()),))
-    if "square" in found or "cubic" in found:  # `square feet` is `ft^2`
+    if "square" in found or "cubic" in found:  # `square feet` means `ft^2`
         power = "2" if "square" in found else "3"
         found = [word for word in found if word not in ("square", "cubic")]
         found.insert(1, power)

@@ -1,4 +1,4 @@
-"""Single values: numbers, units, percent, ratios, bases. See `compare` for the three values of a comparison."""
+"""Compares single values: numbers, units, percentages, ratios, bases. Results have three values: see `compare`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rewards.math_grader.structure import split_top, unwrap
 from rewards.math_grader.units import contradict, is_measure, split_unit
 
 Leaf = Callable[[str, str, MathPolicy], bool | None]
-"""(gold, answer, policy) -> the same?, or None; what cannot be told from strings and plain numbers goes there."""
+"""(gold, answer, policy) -> whether they are equal, or None. Decides what strings and plain numbers cannot."""
 
 _NUMERIC_COMMANDS = re.compile(
     r"\\(?:frac|sqrt|pi|cdot|times|div|circ|left|right|text\s*\{[^{}]*\}|mathrm\s*\{[^{}]*\})(?![a-zA-Z])"
@@ -47,7 +47,7 @@ def some(values: Iterable[bool | None]) -> bool | None:
 
 
 class Values:
-    """One policy and one leaf."""
+    """Compares values, with one policy and one leaf."""
 
     def __init__(self, policy: MathPolicy, leaf: Leaf) -> None:
         self.policy, self.leaf = policy, leaf
@@ -58,7 +58,7 @@ class Values:
         return self.leaf(gold, answer, self.policy)
 
     def value(self, gold: str, answer: str) -> bool | None:
-        """Two single values."""
+        """Whether two single values are equal."""
         if canonical(gold) == canonical(answer):
             return True
         bases = based(gold), based(answer)
@@ -81,7 +81,7 @@ class Values:
         return self.plain(gold_value, value)
 
     def plain(self, gold: str, answer: str) -> bool | None:
-        """Two values without units."""
+        """Whether two values without units are equal."""
         if canonical(gold) == canonical(answer):
             return True
         integers = integer(gold), integer(answer)
@@ -115,7 +115,7 @@ class Values:
         return abs(left - right) <= tolerance * max(abs(left), abs(right))
 
     def ratio(self, gold: str, answer: str) -> tuple[bool | None] | None:
-        """`a:b:c`; None when neither is a ratio."""
+        """Compare ratios `a:b:c`; the result is wrapped in a tuple. None if neither is a ratio."""
         sides = [split_top(text, {":"}) for text in (gold, answer)]
         if max(map(len, sides)) == 1 or not all(all(side) for side in sides):
             return None
@@ -130,7 +130,7 @@ class Values:
         return (self.plain(fraction, sides[0][0]) if whole == 0 else self.plain(fraction, sides[1][0]),)
 
     def degrees(self, gold: str, gold_unit, answer: str, unit) -> tuple[bool | None] | None:
-        """Degrees against radians; None when that is not the case."""
+        """Compare degrees with radians; the result is wrapped in a tuple. None if it is not such a pair."""
         turned = (gold_unit == ("degree",)) != (unit == ("degree",))
         if not turned or not self.policy.degrees:
             return None
@@ -142,20 +142,20 @@ class Values:
 
 
 def unfinished(answer: str, *, exact: bool) -> bool:
-    """Whether an answer to a question about a number still holds arithmetic that was to be done: `5+7`, `\\binom{5}{2}`,
-    `\\log_2 8`. Where the gold is not `exact` but a decimal, `5+2\\sqrt{3}` is as good as can be."""
+    """Whether an answer that should be a number contains unevaluated arithmetic: `5+7`, `\\binom{5}{2}`, `\\log_2 8`.
+    If the gold is a decimal (not `exact`), irrational expressions such as `5+2\\sqrt{3}` are accepted."""
     text = _SCIENTIFIC.sub("1", unwrap(answer).lstrip("+- "))
     return bool(_ARITHMETIC.search(text)) and (exact or not _IRRATIONAL.search(text))
 
 
 def is_numeric(text: str) -> bool:
-    """Whether a text holds no symbols: numbers and arithmetic alone."""
+    """Whether a text consists of numbers and arithmetic only, without symbols."""
     rest = _NUMERIC_COMMANDS.sub("", split_unit(text)[0])
     return bool(re.search(r"\d|\\pi", text)) and not re.search(r"[a-zA-Z\\<>]", rest)
 
 
 def rounds_to(value: Fraction, printed: str) -> bool:
-    """Whether `value` becomes the printed decimal when rounded to as many places."""
+    """Whether `value` rounds to the printed decimal, to its number of decimal places."""
     found = re.search(r"\.(\d+)", printed)
     places = len(found.group(1)) if found else 0
     scale = 10**places * (100 if printed.rstrip().endswith("%") else 1)

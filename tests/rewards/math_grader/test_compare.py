@@ -1,4 +1,4 @@
-"""Which answers are the same: a table of pairs written for this project, and the switches of the policy."""
+"""Equality of answers: a table of pairs written for this project, and the options of the policy."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ def test_different(gold, answer):
 
 
 @pytest.mark.parametrize("gold", sorted({gold for table in (SAME, DIFFERENT) for gold, _ in pairs(table)}))
-def test_every_gold_is_itself(gold):
+def test_every_gold_equals_itself(gold):
     assert grade_answer(f"\\boxed{{{gold}}}", gold).value == 1.0
 
 
@@ -62,19 +62,19 @@ def test_every_gold_is_itself(gold):
         ({"choices": False}, "C", "(C) 42", True, False),
     ],
 )
-def test_every_policy_has_its_switch(switch, gold, answer, by_default, switched):
+def test_every_policy_option(switch, gold, answer, by_default, switched):
     assert grade_answer(f"\\boxed{{{answer}}}", gold).value == float(by_default)
     assert grade_answer(f"\\boxed{{{answer}}}", gold, policy=MathPolicy(**switch)).value == float(switched)
 
 
-def test_several_boxes_are_a_list_unless_told_otherwise():
+def test_several_boxes_are_a_list_by_default():
     text = "\\boxed{41} or \\boxed{42}"
     values = {how: grade_answer(text, "42", policy=MathPolicy(several_boxes=how)) for how in ("list", "last", "refuse")}
     assert {how: verdict.value for how, verdict in values.items()} == {"list": 0.0, "last": 1.0, "refuse": 0.0}
     assert values["refuse"].status == "no_answer"
 
 
-def test_the_questions_own_expression_is_no_answer():
+def test_the_questions_own_expression_is_not_an_answer():
     question = "Simplify $\\dfrac{x^2-1}{x-1}$."
     own = grade_answer("\\boxed{\\frac{x^2-1}{x-1}}", "x+1", question=question)
     assert (own.value, own.status) == (0.0, "policy")

@@ -1,4 +1,4 @@
-"""Math answers: extraction, strings, guards, and the figures on the reference data (skipped where it is absent)."""
+"""Math answers: extraction, strings, guards, and error rates on the reference data (skipped if it is absent)."""
 
 import json
 import statistics
@@ -10,7 +10,7 @@ from rewards.extraction import boxes, final_answer, gold_answer, last_boxed
 from rewards.math_grader.golds import check_golds
 from rewards.math_grader.grading import grade_strings
 from rewards.math_grader.guards import too_large, unevaluated
-from rewards.math_grader.normalize import canonical, integer, normalise, rational
+from rewards.math_grader.normalize import canonical, integer, normalize, rational
 from rewards.math_grader.reward import MathReward
 from rewards.verdict import Verdict
 from tests.references.math_grading import grade_answer
@@ -23,7 +23,7 @@ DATA = SHARED / "data"
 def rows(name: str) -> list[dict]:
     path = DATA / f"{name}.jsonl"
     if not path.is_file():
-        pytest.skip(f"reference data {path.name} is not beside the repository")
+        pytest.skip(f"reference data {path.name} is not next to the repository")
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
@@ -51,12 +51,12 @@ def test_final_answer(completion, answer):
     assert final_answer(completion) == answer
 
 
-def test_a_prompt_that_opened_the_thought_hides_everything_before_its_end():
+def test_text_before_the_end_of_a_thought_opened_by_the_prompt_is_hidden():
     assert final_answer("\\boxed{1}", thinking=True) is None
     assert final_answer("\\boxed{1}</think>\\boxed{2}", thinking=True) == "2"
 
 
-def test_without_a_box_the_last_formula_counts_only_when_asked():
+def test_without_a_box_the_last_formula_counts_only_with_accept_any():
     assert final_answer("so $x=5$. Then") is None
     assert final_answer("so $x=5$. Then", accept="any") == "x=5"
     assert final_answer("The answer is 5", accept="box") is None
@@ -64,7 +64,7 @@ def test_without_a_box_the_last_formula_counts_only_when_asked():
 
 def test_boxes_are_the_outermost_complete_ones():
     assert [content for *_, content in boxes("\\boxed{a \\boxed{b}} } { \\fbox{c}")] == ["a \\boxed{b}", "c"]
-    assert last_boxed("{{{\\boxed{" * 50_000) is None  # linear, or this would take for ever
+    assert last_boxed("{{{\\boxed{" * 50_000) is None  # would take forever if it were not linear
 
 
 def test_gold_answer_reads_columns_and_solutions():
@@ -73,13 +73,13 @@ def test_gold_answer_reads_columns_and_solutions():
     assert gold_answer("Hence $\\boxed{x^2}$.") == "x^2"
 
 
-def test_normalise_gives_one_spelling():
-    assert normalise("$\\dfrac12$.") == "\\frac{1}{2}"
-    assert normalise("\\left( 3, \\frac{\\pi}{2} \\right)") == "( 3, \\frac{\\pi}{2} )"
-    assert normalise("11,\\! 111,\\! 100") == "11,111,100"
-    assert normalise("5 + 2√3") == "5 + 2\\sqrt{3}"
-    assert canonical(normalise("\\text{(C)}")) == canonical("C")
-    assert canonical(normalise("\\text{Even}")) == canonical("even")
+def test_normalize_gives_one_spelling():
+    assert normalize("$\\dfrac12$.") == "\\frac{1}{2}"
+    assert normalize("\\left( 3, \\frac{\\pi}{2} \\right)") == "( 3, \\frac{\\pi}{2} )"
+    assert normalize("11,\\! 111,\\! 100") == "11,111,100"
+    assert normalize("5 + 2√3") == "5 + 2\\sqrt{3}"
+    assert canonical(normalize("\\text{(C)}")) == canonical("C")
+    assert canonical(normalize("\\text{Even}")) == canonical("even")
     assert canonical("1 2") != canonical("12")
 
 
@@ -173,7 +173,7 @@ def test_guards_let_ordinary_answers_through():
         "1e-12",
     ]
     for answer in [*plain, "e^{e^{x}}", "\\exp(-x^{2})", "x^{2}+y^{2}+z^{2}", "\\cosh^2(x)+\\sinh^2(x)"]:
-        assert too_large(normalise(answer)) is None, answer
+        assert too_large(normalize(answer)) is None, answer
     assert too_large("(" * 30 + ")" * 30)
     assert unevaluated("\\int x", "\\int x+1") is None
 
@@ -185,7 +185,7 @@ def test_cross_negatives_are_all_rejected():
     assert accepted == []
 
 
-def test_hacks_that_do_not_depend_on_policy():
+def test_hacks_that_do_not_depend_on_the_policy():
     for row in rows("math_hacks"):
         if not row["policy_dependent"]:
             assert grade_answer(row["completion"], row["gold"]).value == row["should_be"], row
@@ -203,7 +203,7 @@ def test_math500_golds_equal_themselves():
     times.sort()
     assert statistics.median(times) <= 3 and times[len(times) * 99 // 100] <= 200
     print(
-        f"\nMATH500 gold: median {statistics.median(times):.2f} ms, p99 {times[len(times) * 99 // 100]:.2f} ms an item"
+        f"\nMATH500 gold: median {statistics.median(times):.2f} ms per item, p99 {times[len(times) * 99 // 100]:.2f} ms"
     )
 
 
@@ -231,7 +231,7 @@ def test_a_thousand_completions_on_two_workers():
     completions = [row["solution"] for row in (*data, *others)]
     golds, questions = [row["answer"] for row in data] * 2, [row["problem"] for row in data] * 2
     reward = MathReward(workers=2)
-    reward(["\\boxed{x+1}"] * 2, answer=["1+x", "2+x"])  # the workers are up
+    reward(["\\boxed{x+1}"] * 2, answer=["1+x", "2+x"])  # start the workers
     started = time.perf_counter()
     with processor_time() as spent:
         values = reward(completions, answer=golds, prompts=questions)
@@ -239,13 +239,13 @@ def test_a_thousand_completions_on_two_workers():
         reward.close()
     print(f"\n1,000 completions in {seconds:.1f} s")
     assert values[:500] == [1.0] * 500
-    same = {"5", "7", "3", "0"}  # neighbours with one and the same answer
+    same = {"5", "7", "3", "0"}  # some consecutive problems have the same answer
     assert all(gold in same for gold, value in zip(golds[500:], values[500:], strict=True) if value)
-    assert spent.seconds < 20  # of both workers, and their start
+    assert spent.seconds < 20  # both workers, including their start
 
 
 @pytest.mark.slow
-def test_equivalence_figures():
+def test_error_rates_on_the_equivalence_data():
     core = [row for row in rows("equivalence") if row["policy"] is None]
     wrongly = {True: 0, False: 0}
     for row in core:
@@ -255,8 +255,8 @@ def test_equivalence_figures():
     negatives = sum(not row["expected_equal"] for row in core)
     accuracy = 1 - sum(wrongly.values()) / len(core)
     print(
-        f"\nequivalence, {len(core)} core rows: accuracy {accuracy:.1%}, false positives {wrongly[True]} of {negatives}, "
-        f"false negatives {wrongly[False]} of {len(core) - negatives}"
+        f"\nequivalence, {len(core)} core rows: accuracy {accuracy:.1%}, "
+        f"false positives {wrongly[True]} of {negatives}, false negatives {wrongly[False]} of {len(core) - negatives}"
     )
     assert accuracy >= 0.97
     assert wrongly[True] <= 1
@@ -265,13 +265,13 @@ def test_equivalence_figures():
 @pytest.mark.parametrize(
     "answer", ["%" * 5000, "5" + "%" * 5000, "5%%", "5 % %", "-" * 5000 + "5", "|" * 5000, "1=" * 5000]
 )
-def test_no_answer_ends_the_process_that_asks(answer):
+def test_no_answer_crashes_the_calling_process(answer):
     for gold in ("5", "5\\%", "(1,2]", "\\{1,2\\}"):
         found = grade_strings(f"\\boxed{{{answer}}}", gold)
         assert not isinstance(found, Verdict) or found.value == 0.0
 
 
-def test_a_mistake_of_the_grader_costs_one_item(monkeypatch):
+def test_a_bug_in_the_grader_loses_one_item(monkeypatch):
     def fails(completion, *arguments, **options):
         if "7" in completion:
             raise RecursionError("too deep")
