@@ -73,8 +73,8 @@ def grade_strings(
 
 
 def grade_parsed(pair: AnswerPair, policy: MathPolicy = DEFAULT_POLICY) -> Verdict:
-    """The verdict of the parser. May take forever. Raises MemoryError at the memory limit, if one is set. Never runs code
-    from its inputs."""
+    """The verdict of the parser. May take forever. Raises MemoryError at the memory limit, if one is set. Never runs
+    code from its inputs."""
     if Comparison(policy, symbolic.equal).equal(pair.gold, pair.answer):
         return _decided(True, pair.extracted)
     if not readable(pair.gold):
