@@ -1,7 +1,8 @@
-"""ouro-rl: reinforcement learning for looped language models whose depth varies by token.
+"""ouro-rl: reinforcement learning for looped language models whose depth varies per token.
 
-Importing this package registers `OuroConfig` and `OuroForCausalLM` with transformers' Auto classes, without paying for torch and
-transformers until somebody uses them: the command line answers a wrong argument in well under a second.
+Importing this package registers `OuroConfig` and `OuroForCausalLM` with the Auto classes of transformers, but does not
+import torch or transformers until they are used, so that the command line reports a wrong argument in well under a
+second.
 """
 
 from typing import Any

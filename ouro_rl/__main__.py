@@ -1,6 +1,6 @@
-"""`python -m ouro_rl` is `ouro-rl`."""
+"""`python -m ouro_rl`: the same as `ouro-rl`."""
 
 from ouro_rl.cli.main import main
 
-if __name__ == "__main__":  # reward processes that are spawned import this module again
+if __name__ == "__main__":  # spawned reward processes import this module again
     raise SystemExit(main())

@@ -1,4 +1,4 @@
-"""A training job, top to bottom: policy, prompts, workers, scorer -> evaluation, training, evaluation -> report."""
+"""A training job from top to bottom: policy, prompts, workers, scorer -> evaluation, training, evaluation -> report."""
 
 from __future__ import annotations
 
@@ -37,23 +37,23 @@ from rewards.spec import RewardSpec
 from rollout_workers.pool import RolloutPool, describe_start, make_pool
 
 LONGEST_WAIT = timedelta(days=1)
-"""The other processes wait for the first one's rollouts and evaluations."""
+"""Timeout of distributed operations: the other ranks wait while rank 0 samples and evaluates."""
 
 
 def run_training(config: TrainConfig, resume: bool) -> int:
-    """Run or resume the job. Returns 0, or 128 + the signal that asked it to stop (a checkpoint is left behind).
+    """Run or resume the job. Returns 0, or 128 + the signal that stopped it (after saving a checkpoint).
 
-    Under `accelerate launch` or torchrun every process trains; the first one alone samples, scores, evaluates and writes."""
+    Under `accelerate launch` or torchrun every process trains; only rank 0 samples, scores, evaluates and writes."""
     started = time.monotonic()
     transformers_logging.disable_progress_bar()
     processes = PartialState(timeout=LONGEST_WAIT)
     with ExitStack() as cleanup:
         model, tokenizer, prompts = load_model_and_prompts(config)
-        # From here on the run is there: what cannot be loaded leaves no folder behind, and has started no workers.
+        # The run's folder is created only now, and workers start after it: a failed load leaves neither behind.
         opened = [open_run_folder(config, resume=resume)] if processes.is_main_process else [None]
         run_dir, checkpoint = broadcast_object_list(opened)[0]
         pool = cleanup.enter_context(start_pool(config)) if processes.is_main_process else None
-        # Ray has a handler of its own. Outside the updates there is nothing to save: end at once, the workers too.
+        # Replaces Ray's handler. Outside of updates there is nothing to save: stop at once, with the workers.
         signal.signal(signal.SIGTERM, _interrupt)
         examine, sampler, summary = None, None, {}
         if processes.is_main_process:
@@ -70,7 +70,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         done = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
         if resume and processes.is_main_process:
             run_dir.truncate_after(done)
-        if done >= config.trainer.steps:  # only the evaluation is left: transformers would take one step more
+        if done >= config.trainer.steps:  # only the evaluation is left; transformers would take one more step
             model, _ = load_policy(str(checkpoint), torch.float32)
         else:
             with StopOnSignal() as stop:
@@ -104,7 +104,7 @@ def load_model_and_prompts(config: TrainConfig) -> tuple[OuroForCausalLM, PreTra
     if len(prompts) < config.trainer.prompts_per_step:
         raise UserError(
             f"data.source {config.data.source}: {len(prompts)} usable prompts, but trainer.prompts_per_step is "
-            f"{config.trainer.prompts_per_step}.\nGive more data, or make a step smaller"
+            f"{config.trainer.prompts_per_step};\n  give more data, or lower trainer.prompts_per_step"
         )
     return model, tokenizer, prompts
 
@@ -113,7 +113,7 @@ def print_stopped(number: int, run_dir: RunDir) -> None:
     """Which signal stopped the run, and how to resume it."""
     print(
         f"Stopped by {signal.Signals(number).name}; {run_dir.latest_checkpoint()} is complete. "
-        f"Go on with --resume run.dir={run_dir.path}"
+        f"Resume with --resume run.dir={run_dir.path}"
     )
 
 
@@ -122,7 +122,8 @@ def _interrupt(number: int, _frame) -> None:
 
 
 def make_examiner(config: TrainConfig, pool, tokenizer):
-    """A function that grades the policy in the pool on the held-out problems: always the same ones, greedily, by the same exit rule."""
+    """A function that evaluates the pool's policy on the held-out problems: always the same ones, greedily, with the
+    same exit rule. None without eval.source."""
     if config.eval.source is None:
         return None
     prompts = load_benchmark(
@@ -135,9 +136,8 @@ def make_examiner(config: TrainConfig, pool, tokenizer):
         rollout,
         max_new_tokens=asked.max_new_tokens or rollout.max_new_tokens,
         temperature=0.0,
-        filters=replace(
-            rollout.filters, top_k=0, top_p=1.0, min_p=0.0
-        ),  # they would leave the most likely token as it is
+        # These filters always keep the most likely token, so greedy decoding does not need them.
+        filters=replace(rollout.filters, top_k=0, top_p=1.0, min_p=0.0),
         exit_rule=asked.exit_rule.rule(),
         depth_policy=replace(
             rollout.depth_policy,
@@ -150,7 +150,7 @@ def make_examiner(config: TrainConfig, pool, tokenizer):
 
 
 def figures(when: str, row: EvalRow) -> dict:
-    """An evaluation in the words of `summary.json`."""
+    """An evaluation under the keys of `summary.json`."""
     return {
         f"accuracy_{when}": row.accuracy, f"depth_{when}": row.mean_depth, f"length_{when}": row.mean_length,
         "n_heldout": row.n, f"eval_{when}": asdict(row),
@@ -164,13 +164,13 @@ def closing_figures(run_dir: RunDir, minutes: float) -> dict:
 
 
 def print_closing(summary: dict, report) -> None:
-    """Before -> after, the gap, and where the report is."""
+    """Print the results before -> after, the log-prob gap, and the path of the report."""
     if "accuracy_after" in summary:
         print(
             f"\nHeld-out problems ({summary['n_heldout']}, greedy, at the gate's own exits)\n"
             f"  accuracy            {summary['accuracy_before']:6.1%} -> {summary['accuracy_after']:6.1%}\n"
-            f"  depth a token       {summary['depth_before']:6.2f} -> {summary['depth_after']:6.2f}\n"
-            f"  tokens an answer    {summary['length_before']:6.1f} -> {summary['length_after']:6.1f}"
+            f"  depth per token     {summary['depth_before']:6.2f} -> {summary['depth_after']:6.2f}\n"
+            f"  tokens per answer   {summary['length_before']:6.1f} -> {summary['length_after']:6.1f}"
         )
     if summary["logp_gap_max"] is not None:
         print(f"Largest log-prob gap between worker and trainer: {summary['logp_gap_max']:.1e} nats")
@@ -178,12 +178,13 @@ def print_closing(summary: dict, report) -> None:
 
 
 def start_pool(config: TrainConfig) -> RolloutPool:
-    """The rollout workers of a config. UserError when actors would leave this machine's GPUs idle, and disagree with the trainer."""
+    """The rollout workers of a config. Raises UserError if actors would sample on the CPU while the trainer uses a GPU,
+    which would also make their log-probs disagree."""
     rollout = config.rollout
     if rollout.workers and not rollout.worker_gpus and torch.cuda.is_available():
         raise UserError(
-            "rollout.worker_gpus is 0: the actors would sample on the CPU while the trainer is on a GPU.\n"
-            "Set rollout.worker_gpus (a share of a GPU each), or hide the GPUs: set CUDA_VISIBLE_DEVICES to the empty string"
+            "rollout.worker_gpus is 0: the actors would sample on the CPU while the trainer is on a GPU;\n"
+            "  set rollout.worker_gpus (a fraction of a GPU each), or CUDA_VISIBLE_DEVICES to the empty string"
         )
     engine = rollout.engine(config.model.dtype)
     return make_pool(rollout.workers, config.model.path, engine, cpus=rollout.worker_cpus, gpus=rollout.worker_gpus)
@@ -195,7 +196,7 @@ def make_scorer(config: TrainConfig) -> Scorer:
 
 
 def training_prompts(config: TrainConfig, tokenizer) -> list[Prompt]:
-    """The prompts to train on: those whose gold answer the `math` reward, where there is one, can grade against."""
+    """The training prompts; with a `math` reward, only those whose gold answer it can grade against."""
     prompts = load_prompts(config.data, tokenizer, seed=config.run.seed)
     for reward in config.rewards.functions:
         if reward.name == "math":
@@ -205,7 +206,8 @@ def training_prompts(config: TrainConfig, tokenizer) -> list[Prompt]:
 
 
 def sampling_params(rollout: RolloutConfig, tokenizer) -> SamplingParams:
-    """What the engine is asked for in rollouts. UserError for stop strings that this tokenizer cannot write, and ids that it has not."""
+    """The sampling parameters of rollouts. Raises UserError for stop strings that the tokenizer cannot produce and for
+    unknown token ids."""
     return SamplingParams(
         max_new_tokens=rollout.max_new_tokens,
         temperature=rollout.temperature,

@@ -22,11 +22,11 @@ def wilson_interval(correct: int, n: int) -> tuple[float, float]:
     if n == 0:
         return 0.0, 1.0
     share, z2 = correct / n, Z_95**2
-    centre = (share + z2 / (2 * n)) / (1 + z2 / n)
+    center = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = Z_95 / (1 + z2 / n) * math.sqrt(share * (1 - share) / n + z2 / (4 * n * n))
     # At 0 and n the bound equals the proportion exactly; rounding would put it about 1e-17 off.
-    low = 0.0 if correct == 0 else centre - half
-    high = 1.0 if correct == n else centre + half
+    low = 0.0 if correct == 0 else center - half
+    high = 1.0 if correct == n else center + half
     return low, high
 
 

@@ -130,7 +130,7 @@ def hub() -> Finding:
         return Finding(f"{url} answers")
     return Finding(
         f"{url}: {answer}",
-        "local folders still work; to reach the hub set HTTPS_PROXY or HF_ENDPOINT, else HF_HUB_OFFLINE=1 to avoid waiting",
+        "local folders still work; for the hub set HTTPS_PROXY or HF_ENDPOINT, else HF_HUB_OFFLINE=1 to avoid waiting",
     )
 
 

@@ -1,1 +1,1 @@
-"""`ouro-rl report`: one self-contained HTML page about a run."""
+"""`ouro-rl report`: a self-contained HTML page about a run."""

@@ -1,4 +1,4 @@
-"""The report's example rollouts: a few of the first step beside a few of the last, tokens coloured by their depth."""
+"""The report's example rollouts: some of the first step next to some of the last, with tokens colored by depth."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Row = dict[str, Any]
 
 
 def examples_section(run: RunDir, max_loops: int) -> str:
-    """The section's HTML; says so when there are no rollouts yet."""
+    """HTML of the section, also if there are no rollouts yet."""
     steps = run.rollout_steps()
     if not steps:
         return '<h2>Examples</h2>\n<p class="muted">No rollouts yet.</p>\n'
@@ -26,18 +26,18 @@ def examples_section(run: RunDir, max_loops: int) -> str:
         for step, records in shown
     )
     legend = "".join(f'<li class="d{depth}">{depth_label(depth)}</li>' for depth in range(1, max_loops + 1))
-    coloured = max_loops > 0 and any(_tokens(record) for _, records in shown for record in records)
-    how = " Each token is coloured by its depth, the loops that ran for it." if coloured else ""
+    colored = max_loops > 0 and any(_tokens(record) for _, records in shown for record in records)
+    how = " Each token is colored by its depth, the number of loops it ran." if colored else ""
     return (
-        "<h2>Examples</h2>\n<p>The best, the middle and the worst reward of the first and of the last step."
+        "<h2>Examples</h2>\n<p>The best, the median and the worst reward of the first and of the last step."
         f"{how}</p>\n"
-        + (f'<ul class="legend" aria-label="Depth of a token">{legend}</ul>' if coloured else "")
+        + (f'<ul class="legend" aria-label="Depth of a token">{legend}</ul>' if colored else "")
         + f'<div class="grid">{columns}</div>\n'
     )
 
 
 def _pick(records: list[Row]) -> list[Row]:
-    """Best, middle and worst by total reward: a fixed choice that flatters neither end of the run."""
+    """Best, median and worst by total reward: a fixed choice that favors neither end of the run."""
     ranked = sorted(records, key=_total_reward, reverse=True)
     if len(ranked) <= _SAMPLES:
         return ranked
@@ -65,7 +65,7 @@ def _sample(record: Row) -> str:
 
 
 def _tokens(record: Row) -> str:
-    """The completion as one coloured span a token; empty when the record does not say how its text splits."""
+    """The completion as one colored span per token; empty if the record does not split its text into tokens."""
     tokens, depths = record.get("tokens"), record.get("depths")
     if not isinstance(tokens, list) or not isinstance(depths, list) or len(tokens) != len(depths):
         return ""
@@ -86,7 +86,7 @@ def _cut(text: Any) -> str:
 
 
 def escape_text(value: Any) -> str:
-    """Text of a run, which is untrusted, as HTML: for element content and quoted attributes."""
+    """Escape text of a run, which is untrusted, for HTML element content and quoted attributes."""
     return escape(str(value), quote=True)
 
 

@@ -1,6 +1,6 @@
-"""The report of a run: one HTML page that needs nothing else, written from the run directory alone.
+"""The report of a run: one self-contained HTML page, written from the run directory alone.
 
-Model output is untrusted: every text that comes from the run passes through `escape_text`.
+Model output is untrusted: all text from the run passes through `escape_text`.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ Row = dict[str, Any]
 
 
 def write_report(run_dir: Path) -> Path:
-    """Write `report.html` into `run_dir` from what the run has recorded so far, finished or not; return its path.
+    """Write `report.html` into `run_dir` from what the run has recorded so far, finished or not. Returns its path.
 
-    What was not recorded is left out, with a line saying so. Raises UserError when `run_dir` holds no run.
+    What was not recorded is left out, and the page says so. Raises UserError if `run_dir` holds no run.
     """
     run = RunDir(run_dir)
     rows = [row for row in run.read_metrics() if number(row.get("step")) is not None]
@@ -45,7 +45,7 @@ def write_report(run_dir: Path) -> Path:
     page = (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        # A second lock behind the escaping: nothing in this page may run or be fetched.
+        # A second safeguard besides escaping: nothing in this page may run or be fetched.
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">\n"
         f"<title>{escape_text(name)} · ouro-rl report</title>\n<style>{stylesheet(max_loops)}</style>\n</head>\n"
         f"<body>\n<main>\n{''.join(body)}</main>\n</body>\n</html>\n"
@@ -64,12 +64,12 @@ def _header(name: str, rows: Sequence[Row], *, finished: bool) -> str:
 
 
 def _headline(summary: Row, max_loops: int) -> str:
-    """The two figures the run is about, before -> after. More accuracy is good, less depth is good."""
+    """The two main figures of a run, before -> after: higher accuracy is good, and so is lower depth."""
     cards = []
     accuracy = [number(summary.get(f"accuracy_{when}")) for when in ("before", "after")]
     if None not in accuracy:
         intervals = _intervals(summary)
-        note = f"95 % intervals {' → '.join(_range(*interval) for interval in intervals)}, " if intervals else ""
+        note = f"95% intervals {' → '.join(_range(*interval) for interval in intervals)}, " if intervals else ""
         held_out = number(summary.get("n_heldout"))
         problems = f"{held_out:,.0f} held-out problems" if held_out else "held-out problems"
         points = 100 * (accuracy[1] - accuracy[0])
@@ -77,7 +77,7 @@ def _headline(summary: Row, max_loops: int) -> str:
     depth = [number(summary.get(f"depth_{when}")) for when in ("before", "after")]
     if None not in depth:
         change = 100 * (depth[1] / depth[0] - 1) if depth[0] else 0.0
-        note = f"loops a completion token, of {max_loops} at most" if max_loops else "loops a completion token"
+        note = f"loops per completion token, at most {max_loops}" if max_loops else "loops per completion token"
         cards.append(_card("Mean depth", *map(_loops, depth), f"{change:+.0f} %", change < 0, note))
     return f'<div class="grid headline">{"".join(cards)}</div>\n' if cards else ""
 
@@ -93,7 +93,7 @@ def _card(title: str, before: str, after: str, change: str, is_good: bool, note:
 
 
 def _facts(rows: Sequence[Row]) -> str:
-    """A strip of small figures from the metrics: what a run in progress has to show."""
+    """A row of small figures from the metrics, also for a run in progress."""
     facts = []
     for name, key in (("Reward in training", "reward/mean"), ("Depth in training", "depth/mean")):
         if points := series(rows, key):
@@ -121,7 +121,7 @@ def _charts(summary: Row, rows: Sequence[Row], max_loops: int, config: str) -> s
     note = f'<p class="muted note">Left out, no data: {escape_text("; ".join(missing))}.</p>' if missing else ""
     how = (
         "<p>Thin lines are single steps, thick lines a moving mean. "
-        "The figures under a picture are means over the first → the last tenth of the steps.</p>"
+        "The figures below a chart are means over the first → the last tenth of the steps.</p>"
         if rows
         else ""
     )
@@ -129,19 +129,19 @@ def _charts(summary: Row, rows: Sequence[Row], max_loops: int, config: str) -> s
 
 
 def _step_panels(max_loops: int, gap_limit: float | None) -> dict[str, list[Panel]]:
-    """Every picture over steps: its panels by its title."""
+    """The panels of every chart over steps, by its title."""
     depths = range(1, max(max_loops, 1) + 1)
     gap = "Largest log-prob gap between sampling and replay"
-    no_signal = "Share of groups without a signal (all rewards equal)"
+    no_signal = "Fraction of groups without a signal (all rewards equal)"
     return {
         "Reward": [
             Panel(title="Mean reward", keys=("reward/mean",)),
             Panel(title=no_signal, keys=("groups/zero_variance",), text=percent, optional=True),
         ],
         "Depth": [
-            Panel(title="Mean depth (loops a token)", keys=("depth/mean",)),
+            Panel(title="Mean depth (loops per token)", keys=("depth/mean",)),
             Panel(
-                title="Share of tokens by depth",
+                title="Fraction of tokens by depth",
                 keys=tuple(f"depth/p{depth}" for depth in depths),
                 labels=tuple(depth_label(depth) for depth in depths),
                 stacked=True,
@@ -159,7 +159,7 @@ def _step_panels(max_loops: int, gap_limit: float | None) -> dict[str, list[Pane
         ],
         "Speed": [
             Panel(title="Tokens per second", keys=("tokens/s",)),
-            Panel(title="Seconds a step", keys=tuple(_TIMES.values()), labels=tuple(_TIMES), stacked=True),
+            Panel(title="Seconds per step", keys=tuple(_TIMES.values()), labels=tuple(_TIMES), stacked=True),
         ],
         "Replay": [
             Panel(title=gap, keys=("logp_gap/max",), log=True, limit=gap_limit),
@@ -177,7 +177,7 @@ def _before_after(summary: Row, max_loops: int) -> list[Chart]:
         )
     before, after = number(summary.get("depth_before")), number(summary.get("depth_after"))
     if before is not None and after is not None:
-        top = max(max_loops, before, after) * 1.12  # room for the label of a bar of full depth
+        top = max(max_loops, before, after) * 1.12  # room for the label of a full-depth bar
         charts.append(before_after_chart("Held-out mean depth", before, after, top=top, text=short))
     return charts
 
@@ -206,7 +206,7 @@ def _evaluation(summary: Row) -> str:
             "–" if n is None else f"{n:,.0f}",
         ]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    heads = "".join(f'<th scope="col">{head}</th>' for head in ("", "Accuracy", "95 % interval", "Mean depth", "n"))
+    heads = "".join(f'<th scope="col">{head}</th>' for head in ("", "Accuracy", "95% interval", "Mean depth", "n"))
     return (
         '<h2>Evaluation</h2>\n<div class="card scroll"><table><thead><tr>'
         f"{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>\n"
@@ -220,19 +220,19 @@ def _config(config: str) -> str:
 
 
 def _max_loops(rows: Sequence[Row]) -> int:
-    """T, as far as the metrics tell: the deepest `depth/pK` recorded; 0 if none was."""
+    """T according to the metrics: the largest K of a recorded `depth/pK`; 0 if there is none."""
     keys = {key for row in rows for key in row}
     return max((int(match[1]) for key in keys if (match := re.fullmatch(r"depth/p(\d+)", key))), default=0)
 
 
 def _logp_gap_limit(config: str) -> float | None:
-    """The run's limit on the log-prob gap: the first key of the config with `logp_gap` in its name and a number."""
+    """The run's limit on the log-prob gap: the first config key with `logp_gap` in its name and a number."""
     match = re.search(r"^\s*\w*logp_gap\w*:\s*([0-9.][0-9.eE+-]*)\s*(?:#.*)?$", config, flags=re.MULTILINE)
     return float(match[1]) if match else None
 
 
 def _intervals(summary: Row) -> list[tuple[float, float]]:
-    """95 % intervals of accuracy before and after; [] when the number of problems is unknown."""
+    """95% intervals of the accuracy before and after; [] if the number of problems is unknown."""
     n = int(number(summary.get("n_heldout")) or 0)
     shares = [number(summary.get(f"accuracy_{when}")) for when in ("before", "after")]
     return [wilson_interval(round(share * n), n) for share in shares] if n > 0 else []

@@ -1,16 +1,16 @@
-"""Colours and stylesheet of the report. Charts, token spans and page share CSS variables, so that all follow the
+"""Colors and stylesheet of the report. Charts, token spans and page share CSS variables, so that all follow the
 reader's light or dark theme."""
 
 from __future__ import annotations
 
-# From a shade near the page to one far from it: a deeper token stands out more, in both themes. Lightness is monotone,
-# so the order survives every kind of colour blindness and a black-and-white print.
+# From a shade close to the page's to one far from it: deeper tokens stand out more in both themes. Lightness is
+# monotone, so the order survives every kind of color blindness and black-and-white printing.
 _LIGHT_ANCHORS = ("#e3f1cf", "#93d2b8", "#3a9bbd", "#23509c", "#131f57")
 _DARK_ANCHORS = ("#25364f", "#2a6388", "#2f9e9f", "#9fd68c", "#f6f2b3")
 
 
 def depth_palette(max_loops: int, *, dark: bool = False) -> list[tuple[str, str]]:
-    """(background, text) hex colours of depth 1..max_loops; every pair has a contrast of 4.5 to 1 or more."""
+    """(background, text) hex colors of depths 1..max_loops; every pair has a contrast of at least 4.5 to 1."""
     anchors = [_rgb(anchor) for anchor in (_DARK_ANCHORS if dark else _LIGHT_ANCHORS)]
     pairs = []
     for depth in range(max_loops):
@@ -23,8 +23,8 @@ def depth_palette(max_loops: int, *, dark: bool = False) -> list[tuple[str, str]
 
 
 def contrast(one: str, other: str) -> float:
-    """WCAG contrast ratio of two hex colours, 1 to 21."""
-    dark, light = sorted(_luminance(colour) for colour in (one, other))
+    """WCAG contrast ratio of two hex colors, from 1 to 21."""
+    dark, light = sorted(_luminance(color) for color in (one, other))
     return (light + 0.05) / (dark + 0.05)
 
 
@@ -41,16 +41,16 @@ def _depth_variables(max_loops: int, *, dark: bool) -> str:
     return "".join(f"--d{k}:{back};--dt{k}:{text};" for k, (back, text) in enumerate(palette, start=1))
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
-    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+def _rgb(color: str) -> tuple[int, int, int]:
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
 
 
-def _luminance(colour: str) -> float:
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in _rgb(colour))]
+def _luminance(color: str) -> float:
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in _rgb(color))]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-# --c1..--c4 are Okabe and Ito's colours (safe for colour-blind readers), darkened or lightened to suit the page.
+# --c1..--c4 are Okabe and Ito's colors (safe for color-blind readers), darkened or lightened to suit the page.
 _LIGHT = (
     "color-scheme:light;--page:#f7f7f5;--card:#ffffff;--ink:#1c2024;--muted:#5f676f;--line:#e2e3df;"
     "--good:#0a7a52;--bad:#b3401a;--c1:#0b62a8;--c2:#c25a00;--c3:#0a8a66;--c4:#a64d86;"
@@ -63,7 +63,8 @@ _DARK = (
 _RULES = """
 *{box-sizing:border-box}
 html{-webkit-text-size-adjust:100%}
-body{margin:0;background:var(--page);color:var(--ink);font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
+body{margin:0;background:var(--page);color:var(--ink);
+font:15px/1.55 system-ui,-apple-system,"Segoe UI",Roboto,sans-serif}
 main{max-width:1080px;margin:0 auto;padding:40px 24px 64px}
 h1{font-size:28px;line-height:1.2;letter-spacing:-.02em;margin:0;overflow-wrap:anywhere}
 h2{font-size:19px;letter-spacing:-.01em;margin:48px 0 6px}

@@ -1,1 +1,1 @@
-"""The run directory: its file names, and opening or resuming a run."""
+"""The run directory: file names and records, and opening or resuming a run."""

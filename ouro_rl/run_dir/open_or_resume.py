@@ -1,4 +1,4 @@
-"""Where a training run is written, and whether an earlier one can be resumed."""
+"""Chooses the folder of a training run, and checks whether an earlier run can be resumed."""
 
 from __future__ import annotations
 
@@ -19,19 +19,20 @@ MAY_CHANGE = {
     ("rollout", "max_batch"), ("rollout", "kv_memory_gib"), ("rollout", "prefill_rows"), ("rollout", "exact"),
     ("rewards", "workers"), ("rewards", "max_unscored"), ("model", "gradient_checkpointing"),
 }  # fmt: skip
-"""Where, how long and within which limits: a resumed run may have others. (`steps` also bends a schedule that is not constant.)"""
+"""Keys that a resumed run may change: where it runs, how long, and within which limits. (Changing `steps` also changes
+a learning-rate schedule that is not constant.)"""
 
 
 def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path | None]:
-    """The run's folder and the checkpoint to go on from, if any.
+    """The run's folder and the checkpoint to resume from, if any.
 
-    A folder that holds something is never written into: without `resume` the next free `dir-2`, `dir-3`, ... is taken. Raises
-    UserError when there is nothing to resume, or when it began with another configuration."""
+    Without `resume`, a folder that is not empty is never used: the run goes to the next free `dir-2`, `dir-3`, ...
+    Raises UserError if there is nothing to resume, or if the run began with another configuration."""
     if resume:
         run_dir = RunDir(config.run.dir)
         if not run_dir.config_path.exists():
             raise UserError(
-                f"--resume: {run_dir.path} holds no run.\nStart without --resume, or set run.dir to the run's folder"
+                f"--resume: {run_dir.path} holds no run;\n  start without --resume, or set run.dir to the run's folder"
             )
         refuse_other_config(run_dir, config)
         return run_dir, run_dir.latest_checkpoint()
@@ -46,18 +47,18 @@ def open_run_folder(config: TrainConfig, *, resume: bool) -> tuple[RunDir, Path 
     try:
         write_atomically(run_dir.config_path, [to_yaml(record_of(config))])
     except OSError as error:
-        raise UserError(f"run.dir: {path} cannot be written ({error.strerror}).\nGive a folder that can") from error
+        raise UserError(f"run.dir: {path} cannot be written ({error.strerror}); give a writable folder") from error
     return run_dir, None
 
 
 def record_of(config: TrainConfig) -> dict:
-    """What `config.yaml` holds: the whole configuration, and under `about` where it ran."""
+    """The content of `config.yaml`: the whole configuration, with versions and commit under `about`."""
     versions = versions_of(("torch", "transformers", "trl", "accelerate", "ray", "math-verify"))
     return {**config.model_dump(mode="json"), "about": {"versions": versions, "commit": own_commit()}}
 
 
 def own_commit() -> str | None:
-    """The commit of this code; None where it stands in no repository, or there is no git."""
+    """The commit of this code; None outside a repository or without git."""
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() or None
@@ -66,7 +67,7 @@ def own_commit() -> str | None:
 
 
 def refuse_other_config(run_dir: RunDir, config: TrainConfig) -> None:
-    """UserError, naming the first key, unless the run began with this configuration."""
+    """Raise UserError, naming the first differing key, unless the run began with this configuration."""
     recorded, asked = parse_yaml(run_dir.config_path.read_text(encoding="utf-8")), config.model_dump(mode="json")
     known = dict(texts_in(recorded))
     for at, text in texts_in(asked):
@@ -78,6 +79,6 @@ def refuse_other_config(run_dir: RunDir, config: TrainConfig) -> None:
             before = recorded.get(section, {}).get(key)
             if before != value and (section, key) not in MAY_CHANGE:
                 raise UserError(
-                    f"--resume: {section}.{key} is {value!r}, but the run in {run_dir.path} began with {before!r}.\n"
-                    "Give the same configuration, or start a new run"
+                    f"--resume: {section}.{key} is {value!r}, but the run in {run_dir.path} began with {before!r};\n"
+                    "  give the same configuration, or start a new run without --resume"
                 )

@@ -1,4 +1,4 @@
-"""A scored rollout as a line of rollouts/*.jsonl."""
+"""A scored rollout as a row of rollouts/*.jsonl."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from ouro_rl.core.rollout import ScoredRollout
 
 
 def rollout_record(scored: ScoredRollout, advantage: float, step: int, tokens: list[str]) -> dict[str, Any]:
-    """One line of `rollouts/*.jsonl` (docs/architecture.md, "Run directory"). `tokens` is the text of each completion token."""
+    """One row of `rollouts/*.jsonl` (docs/architecture.md, "Run directory"). `tokens` are the texts of the completion's
+    tokens."""
     rollout = scored.rollout
     return {
         "step": step,

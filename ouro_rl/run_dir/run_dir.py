@@ -1,7 +1,7 @@
-"""The run directory: the one place that knows its file names. Everything a run leaves behind is plain text.
+"""The run directory: the only module that knows its file names. Everything but the checkpoints is plain text.
 
 config.yaml               resolved config, with versions, commit and seed
-metrics.jsonl             one object a step
+metrics.jsonl             one object per step
 rollouts/step-000123.jsonl  every rollout of a step
 checkpoints/step-123/     Hugging Face format; written elsewhere and renamed into place, so always complete
 summary.json, report.html
@@ -27,10 +27,10 @@ _CHECKPOINT_NAME = re.compile(r"step-(\d+)")
 
 
 class RunDir:
-    """Paths, writers and readers of one run. Creating the object touches nothing; writers make the folders they need.
+    """Paths, writers and readers of one run. Creating the object changes nothing; writers create the folders they need.
 
-    All JSON is strict: a number that is not finite is stored as null. Readers raise UserError when the directory does
-    not exist or holds no run, and when a file in it is not what a run wrote.
+    All JSON is strict: numbers that are not finite are stored as null. Readers raise UserError if the directory does
+    not exist or holds no run, or if a file in it is not what a run writes.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -49,17 +49,18 @@ class RunDir:
         return self.rollouts_dir / f"step-{step:06d}.jsonl"
 
     def checkpoint_path(self, step: int) -> Path:
-        """Where a complete checkpoint stands, once renamed from `checkpoint_tmp_path`."""
+        """Folder of a complete checkpoint, renamed from `checkpoint_tmp_path`."""
         return self.checkpoints_dir / f"step-{step}"
 
     def checkpoint_tmp_path(self, step: int) -> Path:
-        """Where a checkpoint is written; on the same file system as `checkpoint_path`, so that the rename is atomic."""
+        """Folder a checkpoint is written to, on the same file system as `checkpoint_path` so that the rename is
+        atomic."""
         return self.checkpoints_dir / f".step-{step}.tmp"
 
     # --- metrics ---------------------------------------------------------------------------------------------------
 
     def append_metrics(self, metrics: Mapping[str, Any]) -> None:
-        """Add one step's metrics as a line and flush it. `metrics` must have an integer `step`."""
+        """Append one step's metrics as a row and flush it. `metrics` must have an integer `step`."""
         if not isinstance(metrics.get("step"), int):
             raise TypeError(f"metrics need an integer 'step', got {metrics.get('step')!r}")
         self.path.mkdir(parents=True, exist_ok=True)
@@ -67,14 +68,14 @@ class RunDir:
             file.write(_dumps(metrics) + "\n")
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """All complete lines, in order; [] before the first step."""
+        """All complete rows, in order; [] before the first step."""
         self._require_run()
         return list(read_jsonl(self.metrics_path, growing=True)) if self.metrics_path.exists() else []
 
     # --- rollouts --------------------------------------------------------------------------------------------------
 
     def write_rollouts(self, step: int, records: Iterable[Mapping[str, Any]]) -> None:
-        """Write (or replace) the rollouts of `step`, one line each; the file appears when it is complete."""
+        """Write or replace the rollouts of `step`, one row each; the file appears when it is complete."""
         write_atomically(self.rollouts_path(step), (_dumps(record) + "\n" for record in records))
 
     def rollout_steps(self) -> list[int]:
@@ -82,7 +83,8 @@ class RunDir:
         return [step for step, _ in _numbered(self.rollouts_dir, _ROLLOUT_NAME)]
 
     def read_rollouts(self, step: int | None = None) -> Iterator[dict[str, Any]]:
-        """Rollouts of `step`, or of all steps in order. UserError at once (not at first use) if `step` has none."""
+        """Rollouts of `step`, or of all steps in order. Raises UserError immediately (not on iteration) if `step` has
+        none."""
         self._require_run()
         if step is not None and not self.rollouts_path(step).exists():
             have = self.rollout_steps()
@@ -94,12 +96,12 @@ class RunDir:
     # --- summary and checkpoints -----------------------------------------------------------------------------------
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
-        """Write or replace summary.json; a reader sees the old one or the new one, never a part."""
+        """Write or replace summary.json atomically."""
         text = json.dumps(_without_nonfinite(summary), indent=2, ensure_ascii=False, allow_nan=False)
         write_atomically(self.summary_path, [text, "\n"])
 
     def read_summary(self) -> dict[str, Any] | None:
-        """summary.json; None while the run has not written one."""
+        """The content of summary.json; None if the run has not written it yet."""
         self._require_run()
         if not self.summary_path.exists():
             return None
@@ -111,15 +113,15 @@ class RunDir:
         return found[-1] if found else None
 
     def drop_old_checkpoints(self, keep: int) -> None:
-        """Delete all but the `keep` newest checkpoints, and what a kill left half-written."""
+        """Delete all but the `keep` newest checkpoints, and any that a killed process left incomplete."""
         found = [path for _, path in _numbered(self.checkpoints_dir, _CHECKPOINT_NAME)]
         for path in [*found[:-keep], *self.checkpoints_dir.glob(".step-*.tmp")]:
             shutil.rmtree(path)
 
     def truncate_after(self, step: int) -> None:
-        """Forget metrics and rollouts of steps > `step`, and a last line cut short by a kill: what `--resume` starts from.
+        """Delete metrics and rollouts of steps > `step`, and an incomplete last row, before a run is resumed.
 
-        Checkpoints are left alone.
+        Checkpoints are kept.
         """
         if self.metrics_path.exists():
             kept = [record for record in read_jsonl(self.metrics_path, growing=True) if record["step"] <= step]
@@ -141,7 +143,7 @@ class RunDir:
 
 
 def _numbered(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
-    """Entries of `folder` whose whole name matches, as (step, path), ascending by step; [] without the folder."""
+    """(step, path) of the entries in `folder` whose whole name matches, by ascending step; [] without the folder."""
     entries = folder.iterdir() if folder.is_dir() else ()
     return sorted((int(match[1]), path) for path in entries if (match := pattern.fullmatch(path.name)))
 
@@ -149,7 +151,7 @@ def _numbered(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:
 def _dumps(record: Mapping[str, Any]) -> str:
     try:
         return json.dumps(record, ensure_ascii=False, allow_nan=False)
-    except ValueError:  # the rare record with a NaN or an infinity; looking for one in every record would be slow
+    except ValueError:  # the rare record with a NaN or infinity; checking every record would be slow
         return json.dumps(_without_nonfinite(record), ensure_ascii=False, allow_nan=False)
 
 

@@ -1,4 +1,4 @@
-"""What a record says about the software that made it."""
+"""The software versions stored in records."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Small tasks that the project makes itself: problems, gold answers, demonstrations."""
+"""Small generated tasks: problems, gold answers, demonstrations."""

@@ -1,14 +1,14 @@
-"""Integer arithmetic in several steps: the small task that the tiny checkpoint and the quickstart are about.
+"""Integer arithmetic in several steps: the task of the tiny checkpoint and the quickstart.
 
-A problem is a left-nested chain such as `((7+5)*3)-2`. A solution works it out line by line and ends in a box; a *careful*
-line does one operation, a hasty one two at once:
+A problem is a left-nested chain such as `((7+5)*3)-2`. A solution computes it line by line and ends with a box; a
+*careful* line does one operation, a hasty line two at once:
 
     7+5=12          (7+5)*3=36
     12*3=36         36-2=34
     36-2=34         \\boxed{34}
     \\boxed{34}
 
-Problems are split by a hash of their text, so what is held out stays held out, whatever draws it.
+Problems are split by a hash of their text, so that a held-out problem is held out for every seed.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from ouro_rl.tasks.held_out import is_held_out
 
 LARGEST = 99
-"""Every intermediate result lies in 0..LARGEST."""
+"""Every intermediate result is in 0..LARGEST."""
 EXHAUSTED = 2000
-"""Draws without a new problem after which there are no more to be had."""
+"""After this many draws without a new problem, there are taken to be no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class Problem:
 
     @property
     def values(self) -> list[int]:
-        """Result after each operation."""
+        """The result after each operation."""
         values = [self.start]
         for operator, operand in self.chain:
             values.append(apply(operator, values[-1], operand))
@@ -64,7 +64,7 @@ def expression(start: str, chain: tuple[tuple[str, int], ...]) -> str:
 
 
 def draw_problem(rng: random.Random, operations: int) -> Problem:
-    """A random problem whose intermediate results all lie in 0..LARGEST."""
+    """A random problem whose intermediate results are all in 0..LARGEST."""
     while True:
         start = rng.randint(2, 20)
         chain = tuple(
@@ -77,7 +77,8 @@ def draw_problem(rng: random.Random, operations: int) -> Problem:
 
 
 def problems(seed: int, operations: Sequence[int], *, held_out: bool) -> Iterator[Problem]:
-    """An endless stream of one side of the split, the numbers of operations in turn. Texts may repeat; see `distinct`."""
+    """An endless stream of problems from one side of the split, cycling through the numbers of operations. Problems may
+    repeat; see `distinct`."""
     rng = random.Random(seed)
     for count in itertools.cycle(operations):
         while is_held_out((problem := draw_problem(rng, count)).text) != held_out:
@@ -86,7 +87,7 @@ def problems(seed: int, operations: Sequence[int], *, held_out: bool) -> Iterato
 
 
 def distinct(stream: Iterable[Problem]) -> Iterator[Problem]:
-    """The first problem of every text. Short chains are few: it ends after `EXHAUSTED` repeats in a row."""
+    """Drop repeated problems. There are few short chains, so the stream ends after `EXHAUSTED` repeats in a row."""
     seen: set[str] = set()
     repeats = 0
     for problem in stream:
@@ -100,7 +101,7 @@ def distinct(stream: Iterable[Problem]) -> Iterator[Problem]:
 
 
 def solution(problem: Problem, careful: float, rng: random.Random) -> str:
-    """A demonstration: each line does one operation with chance `careful`, otherwise two (while two are left)."""
+    """A demonstration: each line does one operation with probability `careful`, else two (while two are left)."""
     lines, value, done, values = [], problem.start, 0, problem.values
     while done < len(problem.chain):
         take = 1 if rng.random() < careful else min(2, len(problem.chain) - done)

@@ -1,12 +1,12 @@
-"""Tiny function-writing tasks, generated: what the `code` reward is shown on.
+"""Generated tasks of writing tiny functions, for the `code` reward.
 
     task      f(a,b): 3 times a minus b
     solution  def f(a,b):
                return 3*a-b
 
-`python -m ouro_rl.tasks.function_writing FILE.jsonl` writes the data set of `configs/code_example.yaml`. Demonstrations for a warm start
-are *careless* at times: one operator or one number is off. So a model that has learned from them knows how to write every
-program, and is often wrong: that is what RL has to gain. Tasks are split by a hash of their text."""
+`python -m ouro_rl.tasks.function_writing FILE.jsonl` writes the data set of `configs/code_example.yaml`. Some
+demonstrations for the warm start are *careless*: one operator or one number is wrong. A model trained on them can write
+every program but is often wrong, which RL can improve. Tasks are split by a hash of their text."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _MISTAKES = {"plus": "minus", "minus": "plus", "larger": "smaller", "smaller": "
 _NUMBERS = range(2, 10)
 _CASES = 5
 CARELESS = 0.5
-"""Chance that a demonstration of the warm start has a mistake in it."""
+"""Probability that a demonstration of the warm start contains a mistake."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Term:
-    """`number` times a variable, or one of the two alone."""
+    """`number` times `variable`, or one of them alone."""
 
     number: int | None
     variable: str | None
@@ -76,7 +76,7 @@ class Task:
         ]
 
     def row(self, rng: random.Random) -> dict[str, Any]:
-        """As a row of a data set: `problem`, and `tests` with random arguments."""
+        """A row of a data set: `problem`, and `tests` with random arguments."""
         arguments = [[rng.randint(-20, 20), rng.randint(-20, 20)] for _ in range(_CASES)]
         cases = [{"args": pair, "expected": self.value(*pair)} for pair in arguments]
         return {"problem": self.text, "tests": {"entry_point": "f", "cases": cases}}
@@ -94,7 +94,7 @@ def all_tasks() -> list[Task]:
 
 
 def tasks(seed: int, *, held_out: bool) -> Iterator[Task]:
-    """One side of the split, shuffled, again and again."""
+    """An endless stream of the tasks on one side of the split, reshuffled on every pass."""
     pool = [task for task in all_tasks() if is_held_out(task.text) == held_out]
     rng = random.Random(seed)
     while True:
@@ -103,20 +103,20 @@ def tasks(seed: int, *, held_out: bool) -> Iterator[Task]:
 
 
 def held_out_tasks() -> list[Task]:
-    """Every task that is never trained on, shuffled, always in the same order."""
+    """Every held-out task, in a fixed shuffled order."""
     count = sum(is_held_out(task.text) for task in all_tasks())
     return list(itertools.islice(tasks(0, held_out=True), count))
 
 
 def demonstrations(seed: int) -> Iterator[tuple[str, str]]:
-    """An endless stream of training tasks, each with a program, which is careless at times."""
+    """An endless stream of training tasks, each with a program that may be careless."""
     rng = random.Random(seed)
     for task in tasks(seed, held_out=False):
         yield task.text, demonstration(task, CARELESS, rng)
 
 
 def demonstration(task: Task, careless: float, rng: random.Random) -> str:
-    """A program for a task; with chance `careless`, one with a mistake in it."""
+    """A program for a task; with probability `careless`, one that contains a mistake."""
     return (_with_mistake(task, rng) if rng.random() < careless else task).program
 
 

@@ -1,4 +1,5 @@
-"""Which tasks are never trained on: a split by a hash of the text, so that it holds whatever draws the tasks."""
+"""Which tasks are held out from training: a split by a hash of the text, so it does not depend on how tasks are
+drawn."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ import hashlib
 
 HELD_OUT_SHARE = 0.1
 _HASHES = 2**64
-"""How many values the eight bytes of a hash take."""
+"""Number of values of the eight hash bytes that are used."""
 
 
 def is_held_out(text: str) -> bool:

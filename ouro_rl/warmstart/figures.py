@@ -1,4 +1,4 @@
-"""What a new checkpoint is measured by at the end of its warm start, one function a task."""
+"""Final evaluation of a new checkpoint after its warm start, one function per task."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from rollout_workers.pool import make_pool
 MEDIAN_EXIT = ExitRule(kind="threshold", value=0.5)
 SAMPLED_EXIT = ExitRule(kind="sample")
 LONGEST_SOLUTION = 64
-"""Most tokens of an answer to an arithmetic problem; the longest demonstration of four operations has 40."""
+"""Maximum tokens of an answer to an arithmetic problem; the longest demonstration of four operations has 40."""
 LONGEST_PROGRAM = 48
-"""Most tokens of an answer to a function-writing task; the longest program has 32."""
+"""Maximum tokens of an answer to a function-writing task; the longest program has 32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Figures:
     text: str
     """For the terminal."""
     record: dict[str, Any]
-    """For the JSON file beside the weights."""
+    """For the JSON file next to the weights."""
 
 
 Measure = Callable[[OuroForCausalLM, Any, WarmstartConfig], Figures]
@@ -41,8 +41,8 @@ Measure = Callable[[OuroForCausalLM, Any, WarmstartConfig], Figures]
 
 
 def arithmetic_figures(model: OuroForCausalLM, tokenizer: Any, config: WarmstartConfig) -> Figures:
-    """Greedy held-out accuracy and depth at every number of loops, over all problems and by their number of operations;
-    then at the gate's median exit, and sampled at temperature 1 with sampled exits."""
+    """Held-out accuracy and depth: greedy at every number of loops, over all problems and by number of operations;
+    greedy at the gate's median exit; and sampled at temperature 1 with sampled exits."""
     loops, operations = config.model.total_ut_steps, config.corpus.operations
     fixed = [ExitRule(kind="fixed", value=depth) for depth in range(1, loops + 1)]
     asked = [(rule, 0.0, operations) for rule in (*fixed, MEDIAN_EXIT)]
@@ -60,7 +60,7 @@ def arithmetic_figures(model: OuroForCausalLM, tokenizer: Any, config: Warmstart
 
 
 def function_writing_figures(model: OuroForCausalLM, tokenizer: Any, config: WarmstartConfig) -> Figures:
-    """Share of held-out tasks that are solved, and mean depth per token: sampled at temperature 1 with sampled exits, and
+    """Fraction of held-out tasks solved, and mean depth per token: sampled at temperature 1 with sampled exits, and
     greedy at the gate's median exit."""
     rng = random.Random(0)
     rows = [task.row(rng) for task in held_out_tasks()[: config.eval_problems]]

@@ -15,9 +15,9 @@ STAGE_TWO_MARGIN = 0.005
 
 
 def stage_one_loss(loop_losses: Tensor, gate_logits: Tensor, beta: float) -> Tensor:
-    """mean over tokens of sum_t p_t L_t - beta H(p) (arXiv 2510.25741, Stage I).
+    """Mean over tokens of sum_t p_t L_t - beta H(p) (arXiv 2510.25741, Stage I).
 
-    `loop_losses` [T, n]: cross-entropy of each loop in nats; `gate_logits` [T, n]."""
+    `loop_losses` [T, n]: cross-entropy of each loop, in nats; `gate_logits` [T, n]."""
     log_pdf = exit_log_pdf(gate_logits)
     pdf = log_pdf.exp()
     return ((pdf * loop_losses).sum(0) + beta * (pdf * log_pdf).sum(0)).mean()
@@ -26,8 +26,9 @@ def stage_one_loss(loop_losses: Tensor, gate_logits: Tensor, beta: float) -> Ten
 def stage_two_loss(loop_losses: Tensor, gate_logits: Tensor) -> Tensor:
     """Binary cross-entropy of continuing against whether the next loop helps (arXiv 2510.25741, Stage II).
 
-    For t = 2..T: I_t = max(0, L_{t-1} - L_t), w_t = sigmoid(50 (I_t - 0.005)), and 1 - lambda_{t-1}, the decision to run loop t,
-    is drawn towards w_t. `loop_losses` and `gate_logits` [T, n]; no gradient goes to the losses."""
+    For t = 2..T: I_t = max(0, L_{t-1} - L_t) and w_t = sigmoid(50 (I_t - 0.005)); w_t is the target of 1 -
+    lambda_{t-1}, the probability of running loop t. `loop_losses` and `gate_logits` are [T, n]; no gradient flows to
+    the losses."""
     gain = (loop_losses[:-1] - loop_losses[1:]).clamp(min=0).detach()
     worth = torch.sigmoid(STAGE_TWO_SLOPE * (gain - STAGE_TWO_MARGIN))
     stay, leave = log_stay(gate_logits[:-1]), log_exit(gate_logits[:-1])
@@ -35,7 +36,7 @@ def stage_two_loss(loop_losses: Tensor, gate_logits: Tensor) -> Tensor:
 
 
 def loop_cross_entropies(loop_logits: Tensor, targets: Tensor) -> Tensor:
-    """[T, n, vocab], targets [n] -> cross-entropy [T, n] in nats, in fp32."""
+    """Logits [T, n, vocab] and targets [n] -> cross-entropy [T, n] in nats, computed in fp32."""
     loops, count, vocab = loop_logits.shape
     flat = F.cross_entropy(
         loop_logits.float().reshape(-1, vocab), targets.expand(loops, count).reshape(-1), reduction="none"

@@ -1,4 +1,5 @@
-"""Warm start: a small Ouro from scratch, by the paper's Stage I (all loops, with the gate) and Stage II (the gate alone)."""
+"""Warm start: trains a small Ouro from scratch with Stage I (all loops, with the gate) and Stage II (only the gate) of
+arXiv 2510.25741."""
 
 from __future__ import annotations
 
@@ -24,12 +25,12 @@ from ouro_rl.warmstart.figures import Measure, arithmetic_figures, function_writ
 from ouro_rl.warmstart.stages import padded, settling, stage_one, stage_two
 
 FIGURES = "warmstart.json"
-"""Beside the weights: the config, the losses on the way, and what was measured at the end."""
+"""File next to the weights: the config, the history of losses, and the final evaluation."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WarmstartTask:
-    """What a model is taught."""
+    """A task that a model can be trained on."""
 
     demonstrations: Callable[[WarmstartConfig, int], Iterator[tuple[str, str]]]
     """(config, seed) -> an endless stream of (problem, answer)."""
@@ -51,7 +52,7 @@ TASKS: dict[TaskName, WarmstartTask] = {
 
 
 def run_warmstart(config: WarmstartConfig) -> Path:
-    """Train and save a checkpoint with tokenizer and chat template; returns its folder."""
+    """Train and save a checkpoint with tokenizer and chat template. Returns its folder."""
     transformers_logging.disable_progress_bar()
     torch.manual_seed(config.seed)
     tokenizer = make_tokenizer()
@@ -60,7 +61,7 @@ def run_warmstart(config: WarmstartConfig) -> Path:
     started = time.monotonic()
     history = []
     for number, stage in enumerate((stage_one, stage_two, settling)):
-        seed = config.seed + number  # a stage can be repeated alone, from what the one before left
+        seed = config.seed + number  # so that one stage can be repeated from the result of the previous one
         torch.manual_seed(seed)
         history += stage(model, config, batches(config, tokenizer, seed))
     minutes = (time.monotonic() - started) / 60
@@ -82,7 +83,8 @@ def run_warmstart(config: WarmstartConfig) -> Path:
 
 
 def batches(config: WarmstartConfig, tokenizer: Any, seed: int) -> Iterator[Callable[[int], tuple[Tensor, Tensor]]]:
-    """An endless stream of demonstrations; `next(stream)(n)` is a batch (ids [n, S], completion mask [n, S])."""
+    """An endless stream of batch makers: `next(stream)(n)` is a batch of n demonstrations (ids [n, S], completion mask
+    [n, S])."""
     stream = TASKS[config.task].demonstrations(config, seed)
 
     def encode(problem: str, answer: str) -> tuple[list[int], list[int]]:

@@ -16,18 +16,18 @@ from ouro_rl.policy.exit_gate import exit_quantiles, log_stay
 from ouro_rl.warmstart.losses import loop_cross_entropies, stage_one_loss, stage_two_loss
 
 SETTLING_WARMUP = 20
-"""Updates over which the learning rate of `settling` grows: its optimizer starts without moments on a trained body."""
+"""Warmup updates of `settling`, whose optimizer starts without moments on a trained model."""
 ADAM_BETAS = (0.9, 0.98)
-"""The second is below AdamW's 0.999: a warm start has hundreds of updates, not thousands."""
+"""The second is below AdamW's default of 0.999, because a warm start has hundreds of updates, not thousands."""
 MAX_GRAD_NORM = 1.0
 LAST_LR_SHARE = 0.02
-"""Share of the peak learning rate that is left at the end of a stage."""
+"""Fraction of the peak learning rate at the end of a stage."""
 HISTORY_EVERY = 50
-"""Updates between two entries of the history: sparse, because it is kept beside the weights."""
+"""Updates between two entries of the history; sparse, because it is stored next to the weights."""
 
 
 def padded(pairs: Sequence[tuple[list[int], list[int]]], pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """(prompt, completion) token ids -> ids [n, S], filled on the right, and where the completions are, bool [n, S]."""
+    """(prompt, completion) token ids -> right-padded ids [n, S] and the mask of the completions, bool [n, S]."""
     length = max(len(prompt) + len(completion) for prompt, completion in pairs)
     ids = torch.full((len(pairs), length), pad_token_id)
     mask = torch.zeros(len(pairs), length, dtype=torch.bool)
@@ -54,7 +54,7 @@ def stage_one(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[
 
 def stage_two(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[dict]:
     def loss_of(step: int, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():  # one forward: only the gate learns, and it reads the states
+        with torch.no_grad():  # one forward pass: only the gate is trained, on these states
             states, _ = loop_states_of(model, ids, mask)
             loop_losses = loop_cross_entropies(model.lm_head(states), ids[:, 1:][mask[:, 1:]])
         return stage_two_loss(loop_losses, model.model.gate_logits(states)), loop_losses.mean(1)
@@ -64,7 +64,7 @@ def stage_two(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[
 
 
 def settling(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[dict]:
-    """Cross-entropy at depths drawn from the gate, by the trainer's own replay; the gate stays as it is."""
+    """Cross-entropy at depths sampled from the gate, with the replay that the trainer uses; the gate is not trained."""
 
     def loss_of(step: int, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         predicting = F.pad(mask[:, 1:], (0, 1))
@@ -81,7 +81,7 @@ def settling(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[d
 
 
 def draw_depths(gate_logits: Tensor) -> Tensor:
-    """One depth a token from its exit distribution: [T, ...] -> [...]."""
+    """Sample one depth per token from its exit distribution: gate logits [T, ...] -> depths [...]."""
     survival = log_stay(gate_logits[:-1]).cumsum(0)
     quantiles = exit_quantiles(ExitRule(kind="sample"), torch.rand(gate_logits.shape[1:], dtype=torch.float64))
     return gate_logits.shape[0] - (survival <= quantiles).sum(0)
@@ -90,7 +90,8 @@ def draw_depths(gate_logits: Tensor) -> Tensor:
 def train(
     model, name: str, stage, batches, loss_of, parameters: list[Tensor], warmup: int = 0, weight_decay: float = 0.0
 ) -> list[dict]:
-    """The loop that all stages share. Returns a sparse history of losses (nats a token, by loop where there are several)."""
+    """The training loop of all stages. Returns a sparse history of losses (nats per token; per loop if there are
+    several)."""
     groups = [
         {"params": [p for p in parameters if p.dim() > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.dim() <= 1], "weight_decay": 0.0},
@@ -115,13 +116,14 @@ def train(
 
 
 def loop_losses_of(model: OuroForCausalLM, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and gate logits of every loop at the tokens of `mask` [B, S]: two tensors [T, n]."""
+    """Cross-entropy and gate logits of every loop for the n tokens in `mask` [B, S]: two tensors [T, n]."""
     states, gate_logits = loop_states_of(model, ids, mask)
     return loop_cross_entropies(model.lm_head(states), ids[:, 1:][mask[:, 1:]]), gate_logits
 
 
 def loop_states_of(model: OuroForCausalLM, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """States [T, n, hidden] and gate logits [T, n] of every loop where a token of `mask` [B, S] comes next."""
+    """States [T, n, hidden] and gate logits [T, n] of every loop at the n positions that predict a token in `mask`
+    [B, S]."""
     output = model.model(input_ids=ids, use_cache=False)
     predicting = mask[:, 1:]
     states = torch.stack([state[:, :-1][predicting] for state in output.loop_states])
@@ -129,7 +131,7 @@ def loop_states_of(model: OuroForCausalLM, ids: Tensor, mask: Tensor) -> tuple[T
 
 
 def warmup_cosine(step: int, warmup: int, steps: int) -> float:
-    """Share of the peak learning rate: linear up, then half a cosine down to `LAST_LR_SHARE`."""
+    """Fraction of the peak learning rate: linear warmup, then half a cosine down to `LAST_LR_SHARE`."""
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, steps - warmup)

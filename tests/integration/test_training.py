@@ -302,7 +302,7 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(checkpoint, tmp_path, number
     process.send_signal(number)
     output, _ = process.communicate(timeout=HANG_S)
     assert process.returncode == 128 + number, output
-    assert f"is complete. Go on with --resume run.dir={folder}" in output
+    assert f"is complete. Resume with --resume run.dir={folder}" in output
     steps = len(metrics_of(folder))
     assert (folder / "checkpoints" / f"step-{steps}" / "trainer_state.json").exists()
     assert cli.main(["train", str(path), "--resume", f"trainer.steps={steps + 1}"]) == 0

@@ -23,7 +23,7 @@ VOID = {"meta", "use", "path", "br", "img", "link"}
 
 
 class Page(HTMLParser):
-    """What a browser would see; fails on a tag that is closed out of turn."""
+    """The page as a browser sees it; fails if a tag is closed out of order."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -146,8 +146,8 @@ def test_token_spans_carry_their_depth(tmp_path):
     write_report(run.path)
     html = run.report_path.read_text(encoding="utf-8")
     assert (
-        '<span class="d1" title="1 loop">a</span><span class="d2" title="2 loops">↵\n</span><span class="d3" title="3 loops">b</span>'
-        in html
+        '<span class="d1" title="1 loop">a</span><span class="d2" title="2 loops">↵\n</span>'
+        '<span class="d3" title="3 loops">b</span>' in html
     )
 
 
@@ -157,7 +157,7 @@ def test_without_a_split_the_plain_completion_is_shown(tmp_path, tokens):
     run.write_rollouts(1, [rollout(1, tokens=tokens)])
     page = page_of(run)
     assert "ab" in page.text and "mean depth 2.00 over 2 tokens" in page.text
-    assert "coloured by its depth" not in page.text
+    assert "colored by its depth" not in page.text
 
 
 def test_everything_from_the_run_is_escaped(tmp_path):
@@ -165,7 +165,7 @@ def test_everything_from_the_run_is_escaped(tmp_path):
     run.config_path.write_text(f"note: {EVIL}\n")
     run.write_rollouts(1, [rollout(1, tokens=[EVIL, "b"], rewards={EVIL: 1.0}, prompt=EVIL)])
     run.write_rollouts(2, [rollout(2, tokens=None, completion=EVIL, advantage=EVIL, depths=[EVIL])])
-    page = page_of(run)  # asserts that no tag of EVIL came alive
+    page = page_of(run)  # asserts that no tag of EVIL became part of the page
     assert page.text.count(EVIL) == 6
 
 
@@ -229,7 +229,7 @@ def test_the_same_run_gives_the_same_page(tmp_path):
     assert write_report(run.path).read_bytes() == write_report(run.path).read_bytes()
 
 
-def test_no_run_is_the_users_error(tmp_path):
+def test_a_folder_without_a_run_is_a_user_error(tmp_path):
     with pytest.raises(UserError, match="holds no run"):
         write_report(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -260,11 +260,11 @@ def test_short(value, text):
 
 
 @pytest.mark.parametrize("value", [None, math.nan, math.inf, "1", True, [1]])
-def test_what_is_not_a_number(value):
+def test_values_that_are_not_numbers(value):
     assert charts.number(value) is None
 
 
-def test_pictures_take_the_colours_of_the_page(tmp_path):
+def test_charts_use_the_colors_of_the_page(tmp_path):
     run = make_run(tmp_path / "run")
     body = write_report(run.path).read_text(encoding="utf-8").split("</style>", 1)[1]
     assert "var(--d3)" in body and "var(--c1)" in body

@@ -14,7 +14,7 @@ def run(tmp_path):
     return RunDir(tmp_path / "runs" / "one")
 
 
-def test_names_are_those_of_the_contract(run):
+def test_file_names_are_those_of_the_documentation(run):
     relative = [
         path.relative_to(run.path).as_posix()
         for path in (
@@ -36,7 +36,7 @@ def test_names_are_those_of_the_contract(run):
         "summary.json",
         "report.html",
     ]
-    assert not run.path.exists()  # asking for names makes nothing
+    assert not run.path.exists()  # asking for paths creates nothing
 
 
 def test_metrics_come_back_in_order(run):
@@ -45,7 +45,7 @@ def test_metrics_come_back_in_order(run):
     assert run.read_metrics() == [{"step": 1, "reward/mean": 0.5}, {"step": 2, "reward/mean": 1.0}]
 
 
-def test_json_is_strict_whatever_the_numbers(run):
+def test_json_is_strict_for_all_numbers(run):
     run.append_metrics({"step": 1, "loss/token": float("nan"), "nested": [float("inf"), 1.0]})
     line = run.metrics_path.read_text()
     assert json.loads(line, parse_constant=pytest.fail) == {"step": 1, "loss/token": None, "nested": [None, 1.0]}
@@ -53,7 +53,7 @@ def test_json_is_strict_whatever_the_numbers(run):
     assert run.read_summary() == {"accuracy_after": None}
 
 
-def test_metrics_without_a_step_are_a_mistake_of_the_caller(run):
+def test_metrics_without_a_step_raise_a_type_error(run):
     with pytest.raises(TypeError, match="step"):
         run.append_metrics({"reward/mean": 1.0})
 
@@ -68,13 +68,13 @@ def test_rollouts_by_step_and_all(run):
     assert list(run.read_rollouts(9)) == []
 
 
-def test_rollouts_of_a_step_that_is_not_there(run):
+def test_rollouts_of_a_missing_step(run):
     run.write_rollouts(3, [{"step": 3}])
     with pytest.raises(UserError, match="step 4; it has steps 3 to 3"):
         run.read_rollouts(4)
 
 
-def test_rollouts_appear_whole_or_not_at_all(run):
+def test_rollouts_are_written_atomically(run):
     def dies():
         yield {"step": 1}
         raise RuntimeError("killed")
@@ -84,7 +84,7 @@ def test_rollouts_appear_whole_or_not_at_all(run):
     assert list(run.rollouts_dir.iterdir()) == []
 
 
-def test_summary_is_none_until_written_and_replaced_whole(run):
+def test_summary_is_none_until_written_and_replaced_atomically(run):
     run.append_metrics({"step": 1})
     assert run.read_summary() is None
     run.write_summary({"accuracy_before": 0.4, "n_heldout": 500})
@@ -101,14 +101,14 @@ def test_latest_checkpoint_is_by_number_and_complete(run):
     assert run.latest_checkpoint() == run.checkpoint_path(10)
 
 
-def test_a_half_written_last_line_is_not_read(run):
+def test_an_incomplete_last_row_is_not_read(run):
     run.append_metrics({"step": 1})
     with run.metrics_path.open("a") as file:
         file.write('{"step": 2, "reward/me')
     assert run.read_metrics() == [{"step": 1}]
 
 
-def test_truncate_after_forgets_later_steps_and_the_half_line(run):
+def test_truncate_after_drops_later_steps_and_an_incomplete_row(run):
     for step in (1, 2, 3):
         run.append_metrics({"step": step})
         run.write_rollouts(step, [{"step": step}])
@@ -117,7 +117,7 @@ def test_truncate_after_forgets_later_steps_and_the_half_line(run):
     run.truncate_after(2)
     assert [row["step"] for row in run.read_metrics()] == [1, 2]
     assert run.rollout_steps() == [1, 2]
-    run.append_metrics({"step": 3})  # starts on a line of its own
+    run.append_metrics({"step": 3})  # starts on a new line
     assert [row["step"] for row in run.read_metrics()] == [1, 2, 3]
 
 
@@ -129,7 +129,7 @@ def test_truncate_after_at_zero_and_without_files(run):
 
 
 @pytest.mark.parametrize("read", ["read_metrics", "read_rollouts", "read_summary"])
-def test_no_run_is_the_users_error(tmp_path, read):
+def test_a_folder_without_a_run_is_a_user_error(tmp_path, read):
     for path, words in ((tmp_path / "nowhere", "no such run directory"), (tmp_path, "holds no run")):
         with pytest.raises(UserError, match=words) as caught:
             getattr(RunDir(path), read)()
@@ -138,7 +138,7 @@ def test_no_run_is_the_users_error(tmp_path, read):
         assert len(message.splitlines()) <= 2
 
 
-def test_a_spoilt_file_is_named_with_its_line(run):
+def test_errors_name_a_damaged_file_and_its_line(run):
     run.append_metrics({"step": 1})
     with run.metrics_path.open("a") as file:
         file.write("oops\n")
@@ -149,7 +149,7 @@ def test_a_spoilt_file_is_named_with_its_line(run):
         run.read_summary()
 
 
-def test_no_torch_is_needed():
+def test_it_does_not_import_torch():
     code = (
         "import sys, ouro_rl.run_dir.run_dir, ouro_rl.training.rollout_metrics, ouro_rl.report.page\n"
         "assert not {'torch', 'matplotlib'} & set(sys.modules)"

@@ -1,4 +1,4 @@
-"""Problems and demonstrations: right, within bounds, and split for good."""
+"""Problems and demonstrations are correct, within bounds, and split consistently."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def take(count: int, seed: int, *, held_out: bool, operations: tuple[int, ...] =
     return list(itertools.islice(problems(seed, operations, held_out=held_out), count))
 
 
-def test_answers_are_what_python_says() -> None:
+def test_answers_equal_what_python_computes() -> None:
     for problem in take(2000, 1, held_out=False, operations=(1, 2, 3, 4, 5)):
         assert problem.answer == eval(problem.text)
         assert all(0 <= value <= LARGEST for value in problem.values)
 
 
-def test_the_numbers_of_operations_take_turns() -> None:
+def test_the_numbers_of_operations_alternate() -> None:
     assert [len(problem.chain) for problem in take(6, 0, held_out=False)] == [2, 3, 4, 2, 3, 4]
 
 

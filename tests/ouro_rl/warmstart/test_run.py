@@ -1,4 +1,4 @@
-"""The warm start, in miniature, on every task: the result is a whole checkpoint, and its record says how it was made."""
+"""A miniature warm start on every task: the result is a complete checkpoint with a record of how it was made."""
 
 import hashlib
 import json
@@ -25,11 +25,11 @@ def record_of(folder):
     return json.loads((folder / "warmstart.json").read_text())
 
 
-def test_every_task_of_the_config_can_be_taught():
+def test_every_task_of_the_config_exists():
     assert set(TASKS) == set(get_args(TaskName))
 
 
-def test_arithmetic_is_learned_and_the_checkpoint_is_whole(tmp_path, capsys):
+def test_arithmetic_is_learned_and_the_checkpoint_is_complete(tmp_path, capsys):
     assert run_warmstart(config_of(tmp_path, one=30, two=2, settling=2, corpus=TWO_OPERATIONS)) == tmp_path
     model, tokenizer = load_policy(str(tmp_path), torch.float32)
     record = record_of(tmp_path)
@@ -42,7 +42,7 @@ def test_arithmetic_is_learned_and_the_checkpoint_is_whole(tmp_path, capsys):
     assert tokenizer.chat_template and tokenizer.eos_token == "<|im_end|>"
 
 
-def test_function_writing_is_taught_by_the_same_command(tmp_path, capsys):
+def test_function_writing_uses_the_same_command(tmp_path, capsys):
     if reason := ladder.unavailable("bubblewrap") and ladder.unavailable("landlock"):
         pytest.skip(f"NOT TESTED, no sandbox: {reason}")
     run_warmstart(config_of(tmp_path, one=2, task="function_writing"))
@@ -58,7 +58,7 @@ def test_the_code_example_starts_from_function_writing():
     assert load_config(WarmstartConfig, [REPOSITORY / "configs/code_warmstart.yaml"]).task == "function_writing"
 
 
-def test_a_corpus_that_is_not_read_is_refused(tmp_path):
+def test_an_unused_corpus_is_refused(tmp_path):
     job = tmp_path / "job.yaml"
     job.write_text("task: function_writing\nstage_one: {steps: 1}\nstage_two: {steps: 1}\noutput: out\n")
     load_config(WarmstartConfig, [job])
@@ -67,13 +67,13 @@ def test_a_corpus_that_is_not_read_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("task,digest", [("arithmetic", "1b0755b2534d3e7b"), ("function_writing", "c5297eb7604f11a1")])
-def test_the_draws_are_what_made_the_published_checkpoints(task, digest):
+def test_demonstrations_are_those_of_the_published_checkpoints(task, digest):
     stream = TASKS[task].demonstrations(config_of("unused", task=task), 0)
     text = "".join("\n".join(next(stream)) for _ in range(50))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == digest
 
 
-def test_demonstrations_are_masked_to_the_answer_and_padded_behind():
+def test_demonstrations_are_masked_to_the_answer_and_right_padded():
     tokenizer = make_tokenizer()
     ids, mask = next(batches(config_of("unused"), tokenizer, seed=0))(6)
     for row, kept in zip(ids, mask, strict=True):

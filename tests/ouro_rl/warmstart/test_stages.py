@@ -1,4 +1,4 @@
-"""The stages of the warm start: each moves what it should."""
+"""The stages of the warm start: each trains the parameters it should."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ from tests.references.tiny_warmstart import config_of
 @pytest.mark.parametrize("stage,moves_gate,moves_body", [
     (stage_one, True, True), (stage_two, True, False), (settling, False, True),
 ])  # fmt: skip
-def test_each_stage_moves_what_it_should(tmp_path, stage, moves_gate, moves_body):
+def test_each_stage_trains_the_right_parameters(tmp_path, stage, moves_gate, moves_body):
     tokenizer = make_tokenizer()
     model = random_model(layers=1, loops=3, vocab=len(tokenizer), gate_scale=1.0)
     config = config_of(tmp_path, one=3, two=3, settling=3)
@@ -28,7 +28,7 @@ def test_each_stage_moves_what_it_should(tmp_path, stage, moves_gate, moves_body
 
 
 @pytest.mark.parametrize("stage", [stage_one, stage_two])
-def test_a_step_takes_one_forward(tmp_path, monkeypatch, stage):
+def test_a_step_takes_one_forward_pass(tmp_path, monkeypatch, stage):
     tokenizer = make_tokenizer()
     model = random_model(layers=1, loops=3, vocab=len(tokenizer), gate_scale=1.0)
     config, calls, forward = config_of(tmp_path, one=2, two=2), [], model.model.forward
@@ -37,7 +37,7 @@ def test_a_step_takes_one_forward(tmp_path, monkeypatch, stage):
     assert len(calls) == 2
 
 
-def test_drawn_depths_follow_the_exit_distribution():
+def test_sampled_depths_follow_the_exit_distribution():
     torch.manual_seed(0)
     gates = torch.tensor([0.2, -0.7, 3.0]).view(3, 1).expand(3, 20_000)
     shares = torch.bincount(draw_depths(gates), minlength=4)[1:] / 20_000
