@@ -55,7 +55,7 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
     start = max(0, last - _REACH)
     start += (start - len(text[:start].rstrip("\\"))) % 2  # skip a character that the backslash before it escapes
     found: list[tuple[int, int, int]] = []  # (start, content start, content end)
-    stack: list[tuple[int, int] | None] = []  # an open brace: (start, content start) of a box, or None
+    stack: list[tuple[int, int] | None] = []  # per open brace: (start, content start) if it opens a box, else None
     unclosed = 0  # number of boxes in the stack
     for token in _BOX_TOKEN.finditer(text, start, last + _REACH):
         if not unclosed and token.start() > last:

@@ -25,7 +25,7 @@ class GradeSummary:
 
     items: int
     scored: int
-    """Items with a value."""
+    """Number of items with a value."""
     mean: float | None
     """Mean value of the scored items; None if no item was scored."""
     statuses: dict[str, int]

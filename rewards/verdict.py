@@ -13,7 +13,7 @@ INFRASTRUCTURE: tuple[Status, ...] = ("gold_unparsable", "timeout", "crash")
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """One completion's score with its reason."""
+    """The score of one completion, with the reason."""
 
     value: float | None
     """1.0 = correct, 0.0 = wrong; None = could not be scored (never 0: the model did not cause the failure)."""

@@ -75,7 +75,7 @@ def _handlers(tree: ast.Module, unknown: set[str]) -> set[str]:
         return set().union(*(sources.get(name, set()) for name in names))
 
     nodes = list(ast.walk(tree))
-    for _ in range(3):  # variables that are set from variables
+    for _ in range(3):  # several passes, for variables set from other variables
         for node in nodes:
             value = getattr(node, "value", None) or getattr(node, "iter", None)
             targets = getattr(node, "targets", None) or [getattr(node, "target", None)]

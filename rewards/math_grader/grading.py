@@ -53,7 +53,7 @@ def grade_strings(
     if extracted is None:
         return Verdict(value=0.0, status="no_answer")
     answer = normalize(extracted, plain_text=policy.plain_text)
-    digits = integer(gold_text), integer(answer)  # of any length
+    digits = integer(gold_text), integer(answer)  # strings, so of any length
     if answer == gold_text or None not in digits:
         return _decided(answer == gold_text or digits[0] == digits[1], extracted)
     refused = too_large(answer)

@@ -136,7 +136,7 @@ class _Worker:
                 os.killpg(self._process.pid, signal.SIGKILL)
 
     def discard(self) -> None:
-        """Kill the child, wait until it is gone, and close the pipes."""
+        """Kill and reap the child, and close the pipes."""
         self.signal_kill()
         self._process.wait()
         os.close(self._write_fd)
@@ -238,7 +238,7 @@ class ProcessPool:
     def _serve(self, item: Any) -> Reply:
         try:
             request = pickle.dumps({"payload": item, "timeout_s": self._timeout_s})
-        except Exception as error:  # noqa: BLE001 - pickle raises what the object's own methods raise
+        except Exception as error:  # noqa: BLE001 - the object's own methods may raise anything
             return Reply(status="crash", detail=f"the item cannot be sent to a worker: {error}")
         worker = self._places.get()
         keep = None

@@ -84,7 +84,7 @@ def _describe(error: BaseException) -> str:
 
 
 def _receive(fd: int) -> tuple[bytes, Any] | None:
-    """A nonce and a request."""
+    """The next (nonce, request); None at end of file."""
     header = _read(fd, HEADER.size)
     if not header:
         return None

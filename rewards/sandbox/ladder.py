@@ -117,7 +117,7 @@ def unavailable(rung: str) -> str:
 
 
 def command(rung: str) -> Command:
-    """How to start a rung's fork server."""
+    """The command that starts a rung's fork server."""
     python = os.path.realpath(sys.executable)
     library = os.path.realpath(sysconfig.get_paths()["stdlib"])
     folders = _read_folders(library)

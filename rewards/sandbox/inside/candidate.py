@@ -37,7 +37,7 @@ def main(channel: int) -> None:
         if done:
             _finish()
         answer = {"ok": None} if done else {"error": _describe(end)}
-    except BaseException as error:  # noqa: BLE001 - whatever it raises is an answer
+    except BaseException as error:  # noqa: BLE001 - any exception of the program is reported
         answer = {"error": _describe(error)}
     wire.send(channel, {"nonce": request["nonce"], **answer})
     while not request["script"] and (call := wire.receive(channel)) is not None:

@@ -55,7 +55,7 @@ def _check(result: int, what: str) -> int:
 
 
 def unshare(flags: int) -> None:
-    """unshare(2)."""
+    """Call unshare(2). Raises OSError."""
     _check(_libc().unshare(flags), "unshare")
 
 

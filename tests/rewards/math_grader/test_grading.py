@@ -225,7 +225,7 @@ def test_the_golds_of_real_data_can_be_graded_against(name, column):
 
 @pytest.mark.slow
 def test_a_thousand_completions_on_two_workers():
-    """Half of them right, half of them with the answer of another problem."""
+    """Half are correct; the other half have the answer of another problem."""
     data = rows("math500")
     others = data[1:] + data[:1]
     completions = [row["solution"] for row in (*data, *others)]

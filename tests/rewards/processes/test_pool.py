@@ -47,7 +47,7 @@ def handle(item):
     if item == "daemon":
         print(subprocess.Popen(["sleep", "1000"]).pid, file=open("pid", "w"), flush=True); time.sleep(60)
     if item == "fork" and os.fork():
-        os.wait()  # for the copy
+        os.wait()  # for the forked copy
         return "parent"
     if item == "stale" and os.fork() == 0:  # forges a late answer to this item
         frame = sys._getframe()
@@ -160,7 +160,7 @@ def test_a_reward_that_forks_does_not_answer_for_other_items(make_pool):
     replies = make_pool().run(["fork", 1, 2, "stale", "slow", 3])
     values = [reply.value for reply in replies]
     assert values[:4] == ["parent", ["done", 1], ["done", 2], ["done", "stale"]]
-    assert (replies[4].status, values[5]) == ("crash", ["done", 3])  # never the value of another
+    assert (replies[4].status, values[5]) == ("crash", ["done", 3])  # never the value of another item
 
 
 def test_close_ends_a_running_item(make_pool, tmp_path):
