@@ -1,8 +1,8 @@
 """Attention of a pass's rows over paged keys and values: row (slot, loop, position) reads the first `context` entries of that slot's
-line at that loop: positions 0..position, but fewer where the KV rule leaves gaps.
+block-table row at that loop: positions 0..position, but fewer where the KV rule leaves gaps.
 
 `TorchAttention` is plain torch: the oracle of any faster kernel, and what runs where there is none. `KernelAttention` calls a kernel, in C
-on the CPU and in Triton on CUDA devices. Both give each row a result that does not depend on its company.
+on the CPU and in Triton on CUDA devices. Both are batch-invariant: a row's result does not depend on the other rows.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Rows:
     loops: Tensor
     positions: Tensor
     contexts: Tensor
-    """How many entries of its line a row reads, its own included: position + 1 unless the KV rule leaves gaps."""
+    """How many entries of its block-table row a row reads, its own included: position + 1 unless the KV rule leaves gaps."""
     samples: int
     """How many are samples'."""
     prefills: Sequence[Prefill] = ()
@@ -64,8 +64,8 @@ class KernelAttention:
 
     def paged(self, rows: Rows) -> Any:
         """What `plan_rows` of the kernels says of them."""
-        lines = self.cache.lines(rows.slots, rows.loops)
-        return self.kernels.plan_rows(self.cache.table, lines, rows.contexts, apart=rows.samples)
+        table_rows = self.cache.table_rows(rows.slots, rows.loops)
+        return self.kernels.plan_rows(self.cache.table, table_rows, rows.contexts, apart=rows.samples)
 
     def plan(self, rows: Rows) -> Attend:
         paged = self.paged(rows)

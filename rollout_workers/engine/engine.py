@@ -20,11 +20,11 @@ from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy.exit_gate import check_depth_policy
 from rollout_workers.engine.attention import padded_lengths
 from rollout_workers.engine.forward import Forward
-from rollout_workers.engine.generation import Call, EngineParts
+from rollout_workers.engine.generation import EngineParts, Generation
 from rollout_workers.engine.graphs.static_passes import StaticChoice
 from rollout_workers.engine.kv_cache import KVCache, page_bytes
 from rollout_workers.engine.scheduling.policy import SchedulingPolicy
-from rollout_workers.engine.scheduling.scheduler import SPARE_LENDERS
+from rollout_workers.engine.scheduling.scheduler import SPARE_PREFIXES
 from rollout_workers.engine.stats import EngineStats, OnRollout, Progress
 
 
@@ -42,7 +42,7 @@ class RolloutEngine:
         if self.config.kv_memory_gib is not None:
             max_pages = max(2, int(self.config.kv_memory_gib * 2**30) // page_bytes(model.config, weights.dtype))
         self.cache = KVCache(
-            model.config, slots=2 * max_batch + SPARE_LENDERS, dtype=weights.dtype, device=weights.device,
+            model.config, slots=2 * max_batch + SPARE_PREFIXES, dtype=weights.dtype, device=weights.device,
             max_pages=max_pages,
         )  # fmt: skip
         self.forward = Forward(model, self.cache)
@@ -66,8 +66,8 @@ class RolloutEngine:
 
         A sample depends on the weights, its prompt, its seed and `params` alone. Raises `UserError` for a prompt without tokens,
         or one that together with `max_new_tokens` does not fit the model's positions or the memory for keys and values."""
-        with self.start(requests, params, policy_version=policy_version, on_rollout=on_rollout) as call:
-            return call.run(on_progress)
+        with self.start(requests, params, policy_version=policy_version, on_rollout=on_rollout) as generation:
+            return generation.run(on_progress)
 
     @torch.inference_mode()
     def start(
@@ -77,9 +77,9 @@ class RolloutEngine:
         *,
         policy_version: int = 0,
         on_rollout: OnRollout | None = None,
-    ) -> Call:
-        """What `generate` runs, to be driven a pass at a time within `with`: so that several engines can take turns, or samples be
-        cancelled. An engine has one call at a time. Raises what `generate` raises."""
+    ) -> Generation:
+        """What `generate` runs, to be driven a pass at a time within `with`: so that several engines can take turns, or samples can be
+        cancelled. An engine runs one generation at a time. Raises what `generate` raises."""
         self._check(requests, params)
         longest = max((len(request.prompt.token_ids) for request in requests), default=0) + params.max_new_tokens
         self.cache.reshape(
@@ -88,7 +88,7 @@ class RolloutEngine:
             rule=params.depth_policy.kv_rule,
         )
         try:
-            return Call(self._parts(), requests, params, policy_version, on_rollout)
+            return Generation(self._parts(), requests, params, policy_version, on_rollout)
         except BaseException:
             self.clear()
             raise
@@ -100,7 +100,7 @@ class RolloutEngine:
         )  # fmt: skip
 
     def clear(self) -> None:
-        """Forget what an unfinished call has left in the cache, if anything."""
+        """Forget what an unfinished generation left in the cache."""
         if self.cache.references:
             self.cache.reset()
             self.static.forget()
@@ -124,7 +124,7 @@ class RolloutEngine:
             self._check_memory(request, params)
 
     def _check_memory(self, request: RolloutRequest, params: SamplingParams) -> None:
-        """A sample that fits alone ends, whatever its company: the scheduler sees to it."""
+        """A sample that fits alone always finishes: the scheduler guarantees it."""
         if self.config.kv_memory_gib is None:
             return
         length = len(request.prompt.token_ids)

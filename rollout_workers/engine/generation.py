@@ -1,4 +1,4 @@
-"""One call of the engine: which rows run in each pass, who is admitted, who has ended."""
+"""One generation: which rows run in each pass, which samples are admitted, and which have ended."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PROGRESS_PASSES = 16
 
 @dataclass(frozen=True, kw_only=True)
 class EngineParts:
-    """What a call runs on: the engine's parts, which outlive the call, and its limits."""
+    """What a generation runs on: parts of the engine, which outlive it, and its settings."""
 
     model: OuroForCausalLM
     cache: KVCache
@@ -40,11 +40,11 @@ class EngineParts:
     config: EngineConfig
     policy: SchedulingPolicy
     clear: Callable[[], None]
-    """Called when the call is left: forgets what it has left in the cache."""
+    """Called at the end: removes what an unfinished generation left in the cache."""
 
 
-class Call:
-    """One call of `RolloutEngine.generate`, from its first admission to its last sample. Made by `RolloutEngine.start`."""
+class Generation:
+    """All samples of one `RolloutEngine.generate`, from the first admission to the last token. Created by `RolloutEngine.start`."""
 
     def __init__(
         self,

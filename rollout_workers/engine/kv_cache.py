@@ -6,11 +6,11 @@ loop*; running a further loop overwrites the deeper entries. So a token that lea
 that follow (the last-exited rule) without a copy, and the pool's use follows the mean depth. Where every token runs all loops
 (the rule `full`) the same entries are those of each loop.
 
-Under the rule `skip` a line (slot, loop) is a list of the tokens that ran that loop, in order: a row appends its page to its own
-line alone, and `counts[slot, loop - 1]` says how many there are. Prompts run all loops, so every line begins with the prompt.
+Under the rule `skip` a block-table row (slot, loop) is a list of the tokens that ran that loop, in order: a token appends its page to
+that row alone, and `counts[slot, loop - 1]` says how many there are. Prompts run all loops, so every block-table row begins with the prompt.
 
-A slot is one sequence's row of the table: a sample, or a prompt (or the beginning of several) that lends its pages to others.
-Lenders may borrow themselves: a chain of them is a path in a tree of common beginnings.
+A slot is one sequence of the table: a sample, or a shared prefix whose pages other slots read. A shared prefix may itself start with a
+shorter one: such a chain is a path in the tree of prefixes.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class KVCache:
         self.free = torch.arange(self.pages - 1, NO_PAGE, -1, device=self.table.device)
         self.free_count = len(self.free)
         self.peak = 0
-        self.lender: dict[int, int | None] = {}
+        self.prefix_slot: dict[int, int | None] = {}
         self.first_owned: dict[int, int] = {}
         self.references: dict[int, int] = {}
 
@@ -120,14 +120,14 @@ class KVCache:
             self.loop_numbers = torch.arange(1, loops + 1, device=device)
         self.reserve(positions)
 
-    def open(self, slot: int, *, lender: int | None = None, shared: int = 0) -> None:
-        """Begin a sequence. Its first `shared` positions are the lender's, which stays until its last borrower closes."""
+    def open(self, slot: int, *, prefix: int | None = None, shared: int = 0) -> None:
+        """Begin a sequence. Its first `shared` positions are those of the slot `prefix`, which stays until the last slot that reads it closes."""
         assert slot not in self.references, f"slot {slot} is taken"
         self.references[slot] = 1
-        self.lender[slot], self.first_owned[slot] = lender, shared
-        if lender is not None:
-            self.references[lender] += 1
-            self.table[slot, :, :shared] = self.table[lender, :, :shared]
+        self.prefix_slot[slot], self.first_owned[slot] = prefix, shared
+        if prefix is not None:
+            self.references[prefix] += 1
+            self.table[slot, :, :shared] = self.table[prefix, :, :shared]
             self.counts[slot] = shared
 
     def fill(self, slot: int, start: int, stop: int, depths: Tensor | None = None) -> None:
@@ -142,7 +142,7 @@ class KVCache:
         runs = loops <= depths
         pages = torch.full(runs.shape, NO_PAGE, dtype=torch.int64, device=runs.device)
         pages[runs] = self._allot(int(depths.sum()))
-        if self.rule.leaves_gaps:  # what ran a loop goes to the end of its line, in order
+        if self.rule.leaves_gaps:  # what ran a loop goes to the end of its block-table row, in order
             ends = (self.counts[slot].unsqueeze(1) + runs.cumsum(1) - 1)[runs]
             self.table[slot, loops.expand_as(runs)[runs] - 1, ends] = pages[runs]
             self.counts[slot] += runs.sum(1)
@@ -151,17 +151,17 @@ class KVCache:
 
     def extend(self, slots: Tensor, loops: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
         """Allot one page to each row (slot, loop, position), entered for its loop and all deeper ones; under `skip` appended to the
-        line of its loop (one row of a slot at most). [n] each -> pages, and how many entries of its line a row reads: [n] each."""
+        block-table row of its loop (one row of a slot at most). [n] each -> pages, and how many entries of the block-table row are read: [n] each."""
         pages = self._allot(len(slots))
         return pages, self.enter(pages, slots, loops, positions)
 
     def enter(self, pages: Tensor, slots: Tensor, loops: Tensor, positions: Tensor) -> Tensor:
-        """What `extend` does with the pages [n] once they are allotted. Returns how many entries of its line a row reads, [n]."""
+        """What `extend` does with the pages [n] once they are allotted. Returns how many entries of its block-table row each row reads, [n]."""
         if self.rule.leaves_gaps:
-            lines = self.lines(slots, loops)
-            contexts = self.counts.view(-1).index_select(0, lines) + 1
-            self.counts.view(-1).index_copy_(0, lines, contexts)
-            self.table.view(-1).index_copy_(0, lines * self.table.shape[2] + contexts - 1, pages)
+            table_rows = self.table_rows(slots, loops)
+            contexts = self.counts.view(-1).index_select(0, table_rows) + 1
+            self.counts.view(-1).index_copy_(0, table_rows, contexts)
+            self.table.view(-1).index_copy_(0, table_rows * self.table.shape[2] + contexts - 1, pages)
             return contexts
         width = self.table.shape[2]
         places = ((slots * (self.loops * width) + positions).unsqueeze(1) + (self.loop_numbers - 1) * width).view(-1)
@@ -171,13 +171,13 @@ class KVCache:
         self.table.view(-1).index_copy_(0, places, entries.view(-1))
         return positions + 1
 
-    def lines(self, slots: Tensor, loops: Tensor) -> Tensor:
-        """Numbers of the table's lines for rows at the given loops: index of `table` seen as [slots * loops, positions]."""
+    def table_rows(self, slots: Tensor, loops: Tensor) -> Tensor:
+        """Indices of the block-table rows of `slots` at `loops`, int64 [n] each, in `table` viewed as [slots * loops, positions]."""
         return slots * self.loops + (loops - 1)
 
     def read(self, slots: Tensor, loops: Tensor, context: int) -> Tensor:
-        """The first `context` entries of the lines of rows at the given loops: [n] -> [n, context], `NO_PAGE` where there are none."""
-        return self.table.flatten(0, 1)[:, :context].index_select(0, self.lines(slots, loops))
+        """The first `context` entries of the block-table rows of `slots` at `loops`: [n] -> [n, context], `NO_PAGE` where there are none."""
+        return self.table.flatten(0, 1)[:, :context].index_select(0, self.table_rows(slots, loops))
 
     def write(self, layer: int, pages: Tensor, keys: Tensor, values: Tensor) -> None:
         """Store keys and values [n, kv heads, dim] in `pages` [n] of one layer."""
@@ -185,7 +185,7 @@ class KVCache:
         self.values[layer].index_copy_(0, pages, values)
 
     def close(self, slots: Iterable[int]) -> list[int]:
-        """Drop one reference to each. Returns the slots that nobody refers to any more (these, their lenders, ...): they are free."""
+        """Drop one reference to each. Returns the slots that nobody refers to any more (these, their shared prefixes, ...): they are free."""
         released = []
         for slot in slots:
             current: int | None = slot
@@ -194,35 +194,37 @@ class KVCache:
                 if self.references[current]:
                     break
                 released.append(current)
-                current = self.lender[current]
+                current = self.prefix_slot[current]
         if released:
             self._release(self._owned_pages(released))
             self.table[released] = NO_PAGE
             self.counts[released] = 0
         for slot in released:
-            del self.references[slot], self.lender[slot], self.first_owned[slot]
+            del self.references[slot], self.prefix_slot[slot], self.first_owned[slot]
         return released
 
     def check_integrity(self) -> None:
-        """Assert that no page leaks, none has two owners, free + owned = total, and borrowed entries are the lender's."""
+        """Assert that no page leaks, none has two owners, free + owned = total, and shared entries equal those of the shared prefix."""
         owned = self._owned_pages(list(self.references))
         free = self.free[: self.free_count]
         everything = torch.cat([owned, free, free.new_tensor([NO_PAGE])])
         assert len(everything) == self.pages, f"{len(everything)} pages are accounted for, of {self.pages}"
         assert len(everything.unique()) == self.pages, "a page has two owners"
-        for slot, lender in self.lender.items():
-            if lender is not None:
+        for slot, prefix in self.prefix_slot.items():
+            if prefix is not None:
                 shared = self.first_owned[slot]
-                assert torch.equal(self.table[slot, :, :shared], self.table[lender, :, :shared]), (
-                    f"slot {slot} lost its lender"
+                assert torch.equal(self.table[slot, :, :shared], self.table[prefix, :, :shared]), (
+                    f"slot {slot} lost its shared prefix"
                 )
         closed = [slot for slot in range(self.slots) if slot not in self.references]
         assert not self.table[closed].any(), "a closed slot still has pages"
         if self.rule.leaves_gaps:
-            assert torch.equal((self.table != NO_PAGE).sum(2), self.counts), "a line has gaps, or its count is wrong"
-        borrowers = [lender for lender in self.lender.values() if lender is not None]
+            assert torch.equal((self.table != NO_PAGE).sum(2), self.counts), (
+                "a block-table row has gaps, or its count is wrong"
+            )
+        borrowers = [prefix for prefix in self.prefix_slot.values() if prefix is not None]
         assert all(self.references[slot] >= borrowers.count(slot) for slot in self.references), (
-            "a lender left too early"
+            "a shared prefix was closed too early"
         )
         assert not any(pool[NO_PAGE].any() for pool in [*self.keys, *self.values]), "the null page was written"
 

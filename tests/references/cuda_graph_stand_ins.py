@@ -22,7 +22,7 @@ class WholeLines:
         self.cache = cache
 
     def plan(self, rows):
-        lines = self.cache.table.flatten(0, 1).index_select(0, self.cache.lines(rows.slots, rows.loops))
+        lines = self.cache.table.flatten(0, 1).index_select(0, self.cache.table_rows(rows.slots, rows.loops))
         read = torch.arange(lines.shape[1], device=lines.device) < rows.contexts.unsqueeze(1)
         pages = lines.masked_fill(~read, NO_PAGE)
 

@@ -3,7 +3,7 @@
 The ordinary pass compacts: it asks the device which rows leave, and gives the head those alone. A static pass runs the rows of a
 *bucket*, always as many, and the same operations whatever they hold. Gate, exits, tokens, next embeddings, pages, slots and positions
 are all worked out on the device. A row that has nothing to do (its sample has ended, the bucket is not full, or it does not leave and so
-gets no token) does the same work on the *idle slot*, one more than there are samples, whose one page is there to be overwritten. The head
+gets no token) does the same work on the *dummy slot*, one more than there are samples, whose one page is there to be overwritten. The head
 sees every row of the bucket, which costs some 8 % more arithmetic at the published sizes and reads the same weights.
 
 The host looks every few passes: takes out what has ended, admits, makes sure of the pages of the next passes. Passes with prompts in
@@ -54,13 +54,13 @@ class StaticPasses:
     def __init__(self, forward: Forward, params: SamplingParams, max_batch: int, wrap: Wrap):
         self.forward, self.cache, self.max_batch, self.wrap = forward, forward.cache, max_batch, wrap
         self.sampler = Sampler(forward.model, params, max_batch + 1)
-        self.idle_slot = max_batch
+        self.dummy_slot = max_batch
         self.sampler.loops[max_batch] = 1
         device = self.cache.table.device
-        self.idle = torch.tensor([max_batch], device=device)
-        self.idle_page = torch.zeros(1, dtype=torch.int64, device=device)
+        self.dummy = torch.tensor([max_batch], device=device)
+        self.dummy_page = torch.zeros(1, dtype=torch.int64, device=device)
         self.running = torch.zeros(max_batch + 1, dtype=torch.bool, device=device)
-        """By slot: has not ended. Never the idle one."""
+        """By slot: has not ended. Never the dummy one."""
         self.counters = torch.zeros(3, dtype=torch.int64, device=device)
         """Free pages; rows and tokens since the host looked."""
         self.passes: dict[int, tuple[Tensor, RunPass]] = {}
@@ -70,18 +70,18 @@ class StaticPasses:
         """Of weights, that graphs may read."""
 
     def open(self) -> None:
-        """Begin a call: bring copies of weights up to date, and take a page for the idle slot."""
+        """Begin a call: bring copies of weights up to date, and take a page for the dummy slot."""
         copies = self.forward.ops.refresh()
         if not set(map(id, self.copies)) <= set(map(id, copies)):  # nobody keeps one of them up to date any more
             self.passes.clear()
-        self.cache.open(self.idle_slot)
-        page, _ = self.cache.extend(self.idle, torch.ones_like(self.idle), torch.zeros_like(self.idle))
-        self.idle_page.copy_(page)
+        self.cache.open(self.dummy_slot)
+        page, _ = self.cache.extend(self.dummy, torch.ones_like(self.dummy), torch.zeros_like(self.dummy))
+        self.dummy_page.copy_(page)
 
     def close(self) -> None:
         """End a call."""
         self.copies = self.forward.ops.refresh()
-        self.cache.close([self.idle_slot])
+        self.cache.close([self.dummy_slot])
 
     def run(self, live: Tensor) -> tuple[int, int, int, list[int]]:
         """A few passes over the samples in slots `live` [n], as many as there are pages for: at least n. Returns how many passes, rows
@@ -90,7 +90,7 @@ class StaticPasses:
         passes = int(min(LOOK_EVERY, cache.available // count))
         cache.make_room(passes * count)
         slots, run_pass = self._bucket(count)
-        slots.fill_(self.idle_slot)
+        slots.fill_(self.dummy_slot)
         slots[:count] = live
         self.running.zero_()
         self.running.index_fill_(0, live, True)
@@ -116,7 +116,7 @@ class StaticPasses:
             size *= 2
         size = min(size, self.max_batch)
         if size not in self.passes:
-            slots = torch.full((size,), self.idle_slot, device=self.idle.device)
+            slots = torch.full((size,), self.dummy_slot, device=self.dummy.device)
             self.passes[size] = slots, self.wrap(lambda: self._pass(slots))
         return self.passes[size]
 
@@ -131,28 +131,28 @@ class StaticPasses:
         """One pass over the slots of a bucket. Nothing here may depend on what a tensor holds: it is captured once, for all."""
         cache, sampler = self.cache, self.sampler
         running = self.running.index_select(0, slots)
-        rows = torch.where(running, slots, self.idle)
+        rows = torch.where(running, slots, self.dummy)
         loops, positions, states = (
             part.index_select(0, rows) for part in (sampler.loops, sampler.positions, sampler.states)
         )
         pages = self._take_pages(running)
         if cache.rule.leaves_gaps:
-            cache.counts.index_fill_(0, self.idle, 0)  # its line has one entry, again and again
+            cache.counts.index_fill_(0, self.dummy, 0)  # its block-table row keeps one entry
         contexts = cache.enter(pages, rows, loops, positions)
         if cache.rule.leaves_gaps:
-            cache.counts[self.idle_slot, :1].fill_(1)
+            cache.counts[self.dummy_slot, :1].fill_(1)
         planned = Rows(slots=rows, loops=loops, positions=positions, contexts=contexts, samples=len(rows))
-        rows, ended = sampler.static_step(rows, self.forward(planned, pages, states), self.idle)
+        rows, ended = sampler.static_step(rows, self.forward(planned, pages, states), self.dummy)
         self.running.index_copy_(0, rows, ~ended)
-        self.running.index_fill_(0, self.idle, False)
+        self.running.index_fill_(0, self.dummy, False)
         self.counters[1:2].add_(running.sum())
-        self.counters[2:3].add_((rows != self.idle).sum())
+        self.counters[2:3].add_((rows != self.dummy).sum())
 
     def _take_pages(self, running: Tensor) -> Tensor:
-        """A free page for each row that runs, from the end of the list, and the idle slot's for the others: bool [n] -> [n]."""
+        """A free page for each row that runs, from the end of the list, and the dummy slot's for the others: bool [n] -> [n]."""
         rank = running.long().cumsum(0)
         places = (self.counters[:1] - rank).clamp(min=0)
-        pages = torch.where(running, self.cache.free.index_select(0, places), self.idle_page)
+        pages = torch.where(running, self.cache.free.index_select(0, places), self.dummy_page)
         self.counters[:1].sub_(rank[-1:])
         return pages
 

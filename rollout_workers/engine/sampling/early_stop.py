@@ -1,6 +1,6 @@
 """Giving a hopeless sample up: a sample that repeats itself, that has lost its way, or that the user's own function says is lost.
 
-The decision is taken on one completion alone, at lengths that are its own, so a sample does not depend on its company.
+The decision is taken on one completion alone, at lengths that are its own, so it is batch-invariant.
 """
 
 from __future__ import annotations

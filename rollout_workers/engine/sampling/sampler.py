@@ -33,9 +33,9 @@ def compact(mask: Tensor, rows: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
     return tuple(part.index_select(0, index) for part in (rows, *values))
 
 
-def mask_out(idle: Tensor, mask: Tensor, rows: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-    """All rows; those where `mask` does not hold do what they do to the slot `idle` [1]. Shapes do not depend on what the mask holds."""
-    return torch.where(mask, rows, idle), *values
+def mask_out(dummy: Tensor, mask: Tensor, rows: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
+    """All rows; those where `mask` does not hold do what they do to the slot `dummy` [1]. Shapes do not depend on what the mask holds."""
+    return torch.where(mask, rows, dummy), *values
 
 
 class Sampler:
@@ -111,15 +111,15 @@ class Sampler:
         slots = rows[ended].tolist()
         return len(rows), slots if self.early_stop is None else slots + self._hopeless(rows[~ended], lengths[~ended])
 
-    def static_step(self, rows: Tensor, states: Tensor, idle: Tensor) -> tuple[Tensor, Tensor]:
+    def static_step(self, rows: Tensor, states: Tensor, dummy: Tensor) -> tuple[Tensor, Tensor]:
         """`step` with nothing asked of the device and shapes that depend on n alone: every row gets a token, but only those that leave
-        keep theirs. What the others write goes to the slot `idle` [1] (the same may stand in `rows`, any number of times), which is
+        keep theirs. What the others write goes to the slot `dummy` [1] (the same may stand in `rows`, any number of times), which is
         put back to the beginning at the end. Neither early stops nor logit processors are looked at.
 
-        Returns the slots that got a token [n], `idle` for the others, and whether that token ended the completion [n]."""
-        rows, _, ended = self._advance(rows, states, partial(mask_out, idle))
-        self.lengths.index_fill_(0, idle, 0)
-        self.positions.index_fill_(0, idle, 0)
+        Returns the slots that got a token [n], `dummy` for the others, and whether that token ended the completion [n]."""
+        rows, _, ended = self._advance(rows, states, partial(mask_out, dummy))
+        self.lengths.index_fill_(0, dummy, 0)
+        self.positions.index_fill_(0, dummy, 0)
         return rows, ended
 
     def _advance(self, rows: Tensor, states: Tensor, choose: Choose) -> tuple[Tensor, Tensor, Tensor]:

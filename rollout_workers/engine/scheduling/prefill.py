@@ -1,4 +1,4 @@
-"""Known tokens on their way through the loops: prompts, and completions that are computed again after a pre-emption.
+"""Known tokens on their way through the loops: prompts, and completions that are recomputed after a preemption.
 
 Tasks wait in a queue, are cut into pieces where a pass has no more room, and the pieces that start in the same pass go through all loops
 together. A row at loop t needs every earlier position at loop t written, in this pass or before: pieces start in order and none
@@ -50,7 +50,7 @@ class Piece:
     slot: int
     rows: int
     context: int
-    """Most entries of its line that a row reads: as many as the last one."""
+    """Most entries of its block-table row that a row of the pass reads: as many as the last one."""
     is_causal: bool
     """The rows are the whole beginning of the slot: row i reads i + 1 entries."""
 
@@ -113,7 +113,7 @@ class Prefill:
     def _note_depths(self) -> None:
         self.shallowest = min(self.depths, default=0)
         self.contexts = self.positions + 1
-        """Entries of its line that each row reads, [rows]."""
+        """Entries of its block-table row that each row of the pass reads, int64 [rows]."""
         if self.leaves_gaps:
             ranges = (range(piece.context - piece.rows + 1, piece.context + 1) for piece in self.pieces())
             self.contexts = self._column(chain.from_iterable(ranges))
@@ -159,7 +159,7 @@ class PrefillQueue:
         self.running = [prefill for prefill, part in zip(self.running, parts, strict=True) if prefill.advance(part)]
 
     def drop(self, closed: Collection[int]) -> None:
-        """Forget slots that are no more: samples that were pre-empted or cancelled, prompts whose pages were given away."""
+        """Forget slots that are no more: samples that were preempted or cancelled, prompts whose pages were given away."""
         if self.waiting:
             self.waiting = deque(
                 item for item in self.waiting if (item if isinstance(item, int) else item.slot) not in closed

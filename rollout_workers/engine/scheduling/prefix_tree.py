@@ -1,6 +1,6 @@
-"""Common beginnings of the prompts of one call, as a tree: what is computed once and read by all that begin so.
+"""Shared prefixes of the prompts of one generation, as a tree. A prefix is computed once and read by every prompt beneath it.
 
-Keys and values of a prompt's positions depend on the tokens up to them alone (prompts run at full depth), so sharing is exact.
+Keys and values of a prompt's positions depend on the tokens up to them alone (prompts run at full depth), so sharing changes no value.
 All prompts are known before the first runs: the tree is made once, by sorting, and each node knows how many samples beneath it
 still wait.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 SHARED_BLOCK = 16
-"""Different prompts share beginnings in multiples of this many tokens: shorter ones are not worth a line of the page table."""
+"""Different prompts share prefixes in multiples of this many tokens: a shorter one is not worth a slot of the block table."""
 
 
 @dataclass(eq=False, kw_only=True)
@@ -23,7 +23,7 @@ class Prefix:
     waiting: int = 0
     """Samples beneath it that are yet to be admitted (again)."""
     slot: int | None = None
-    """The lender that holds its keys and values, while there is one."""
+    """The slot that holds its keys and values, while they are in the cache."""
 
     def path(self) -> Iterator[Prefix]:
         """From here up to the root, without it: the root is the empty beginning."""

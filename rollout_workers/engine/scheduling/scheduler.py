@@ -21,7 +21,7 @@ from rollout_workers.engine.scheduling.prefix_tree import Prefix, prefix_tree
 
 SPARE_TOKENS = 8
 """Tokens at full depth that each running sample must have pages for when another is admitted: admission is hopeful, but not blind."""
-SPARE_LENDERS = 16
+SPARE_PREFIXES = 16
 """Slots for shared beginnings beyond one a sample."""
 
 
@@ -58,9 +58,9 @@ class Admission:
 
 
 class Scheduler:
-    """Samples use the cache's slots 0..max_batch-1, lenders (shared beginnings) the ones after.
+    """Samples use the cache's slots 0..max_batch-1, shared prefixes the ones after.
 
-    A lender stays while samples beneath it wait or run, unless its pages are needed; it is computed again when it is missed."""
+    A shared prefix stays while samples beneath it wait or run, unless its pages are needed; it is recomputed when it is missing."""
 
     def __init__(
         self,
@@ -82,10 +82,12 @@ class Scheduler:
                 self.waiting.append(sample)
         self.running: dict[int, Sample] = {}
         """By slot, in the order of the call."""
-        self.lenders: dict[int, Prefix] = {}
+        self.prefixes: dict[int, Prefix] = {}
         """By slot, the longest unused first."""
         self.free_slots = list(range(max_batch - 1, -1, -1))
-        self.free_lenders = [slot for slot in range(cache.slots - 1, max_batch - 1, -1) if slot not in cache.references]
+        self.free_prefix_slots = [
+            slot for slot in range(cache.slots - 1, max_batch - 1, -1) if slot not in cache.references
+        ]
         self.is_short = False
         """A sample had to give its pages back and none has ended since: nobody is admitted."""
 
@@ -97,10 +99,10 @@ class Scheduler:
         if not self._find_pages(sample):
             return None
         self.waiting.popleft()
-        shared = self._open_lenders(sample)
+        shared = self._open_prefixes(sample)
         self._count_waiting(sample, -1)
         slot = self.free_slots.pop()
-        start = self._open(slot, self._lender(sample))
+        start = self._open(slot, self._cached_prefix(sample))
         tokens, depths = self._known(sample)
         if start < len(tokens):
             self._fill(slot, start, tokens[start:], depths[start:])
@@ -123,21 +125,21 @@ class Scheduler:
         """Put a sample back at the queue's front with what it has so far."""
         old = self.running.pop(slot)
         sample = replace(old, completion=completion)
-        self._count_waiting(sample, 1)  # before closing: its lenders may be of use again
+        self._count_waiting(sample, 1)  # before closing: its shared prefixes may be needed again
         self.waiting.appendleft(sample)
         self.is_short = True
         self._close([slot], [old])
 
     def evict(self, spared: Sequence[Prefix] = ()) -> bool:
-        """Give away the pages of the lender that nobody borrows from and that was unused the longest; false when there is none."""
-        for slot, prefix in self.lenders.items():
+        """Free the pages of the least recently used shared prefix that no slot reads; false when there is none."""
+        for slot, prefix in self.prefixes.items():
             if self.cache.references[slot] == 1 and prefix not in spared:
                 self._drop(prefix)
                 return True
         return False
 
     def _close(self, slots: Sequence[int], samples: Sequence[Sample]) -> None:
-        """Close the slots of samples, and then the lenders above them that nobody needs any more."""
+        """Close the slots of samples, and then the shared prefixes above them that are no longer needed."""
         self.prefill.drop(slots)
         self.free_slots += self.cache.close(slots)
         for sample in samples:
@@ -147,14 +149,14 @@ class Scheduler:
 
     def _drop(self, prefix: Prefix) -> None:
         self.prefill.drop([prefix.slot])
-        self.free_lenders += self.cache.close([prefix.slot])
-        del self.lenders[prefix.slot]
+        self.free_prefix_slots += self.cache.close([prefix.slot])
+        del self.prefixes[prefix.slot]
         prefix.slot = None
 
     def _find_pages(self, sample: Sample) -> bool:
         """Make sure of the pages that a sample needs to start; beginnings that nobody borrows make room."""
-        lender, known = self._lender(sample), self._known(sample)[1]
-        start = 0 if lender is None else lender.stop
+        cached, known = self._cached_prefix(sample), self._known(sample)[1]
+        start = 0 if cached is None else cached.stop
         wanted = sum(known[start:]) + self.cache.loops
         if self.running:
             wanted += self.cache.loops * SPARE_TOKENS * (len(self.running) + 1)
@@ -164,32 +166,34 @@ class Scheduler:
                 return False
         return True
 
-    def _open_lenders(self, sample: Sample) -> int:
-        """Open the lenders that this sample misses and others will need, from the root. Returns the positions that were there."""
-        lender = self._lender(sample)
-        shared = 0 if lender is None else lender.stop
-        if lender is not None:
-            self.lenders[lender.slot] = self.lenders.pop(lender.slot)  # used just now
+    def _open_prefixes(self, sample: Sample) -> int:
+        """Open the shared prefixes that this sample misses and that others will need, from the root down.
+
+        Returns the number of prompt positions that were in the cache already."""
+        cached = self._cached_prefix(sample)
+        shared = 0 if cached is None else cached.stop
+        if cached is not None:
+            self.prefixes[cached.slot] = self.prefixes.pop(cached.slot)  # used just now
         path = list(sample.prefix.path()) if self.shares_prefixes else []
         for prefix in reversed(path):
             if prefix.stop <= shared or prefix.waiting < 2:
                 continue
-            if not self.free_lenders and not self.evict(spared=path):
+            if not self.free_prefix_slots and not self.evict(spared=path):
                 break
-            prefix.slot = self.free_lenders.pop()
-            start = self._open(prefix.slot, lender)
+            prefix.slot = self.free_prefix_slots.pop()
+            start = self._open(prefix.slot, cached)
             tokens = sample.prompt_ids[start : prefix.stop]
             self._fill(prefix.slot, start, tokens, [self.cache.loops] * len(tokens))
-            self.lenders[prefix.slot] = lender = prefix
+            self.prefixes[prefix.slot] = cached = prefix
         return shared
 
-    def _open(self, slot: int, lender: Prefix | None) -> int:
-        """Open a slot that borrows all of `lender`. Returns where its own positions start."""
-        if lender is None:
+    def _open(self, slot: int, cached: Prefix | None) -> int:
+        """Open a slot that starts with the shared prefix `cached`. Returns where its own positions start."""
+        if cached is None:
             self.cache.open(slot)
             return 0
-        self.cache.open(slot, lender=lender.slot, shared=lender.stop)
-        return lender.stop
+        self.cache.open(slot, prefix=cached.slot, shared=cached.stop)
+        return cached.stop
 
     def _fill(self, slot: int, start: int, tokens: Sequence[int], depths: Sequence[int]) -> None:
         """Allot pages to positions from `start` on, and have them computed."""
@@ -204,7 +208,7 @@ class Scheduler:
         ran = [self.cache.rule.loops_run(depth, loops) for depth in sample.completion.depths]
         return (prompt + sample.completion.token_ids)[:-1], [loops] * (len(prompt) - 1) + ran
 
-    def _lender(self, sample: Sample) -> Prefix | None:
+    def _cached_prefix(self, sample: Sample) -> Prefix | None:
         """The longest beginning of a sample's prompt that is in the cache."""
         return next((prefix for prefix in sample.prefix.path() if prefix.slot is not None), None)
 

@@ -210,7 +210,7 @@ def test_a_failed_call_leaves_a_usable_engine():
 
 
 def test_a_group_that_ends_before_its_prompt_is_through():
-    """Single tokens at loop 1: the lender closes while its prompt is at loop 2 of 4."""
+    """Single tokens at loop 1: the shared prefix closes while it is at loop 2 of 4."""
     model = calm_model(11)
     engine = RolloutEngine(model, EngineConfig(max_batch=3))
     params = SamplingParams(max_new_tokens=1, exit_rule=ExitRule(kind="fixed", value=1))

@@ -1,4 +1,4 @@
-"""The engine under a tight memory limit: pre-emption, shared beginnings, chunked prefill, cancellation. Whatever happens to a sample
+"""The engine under a tight memory limit: preemption, shared beginnings, chunked prefill, cancellation. Whatever happens to a sample
 on its way, it is what the slow sequential sampler says."""
 
 import random

@@ -48,12 +48,12 @@ def test_an_exit_leaves_its_page_to_the_deeper_loops():
     cache.check_integrity()
 
 
-def test_a_lender_stays_until_its_last_borrower_closes():
+def test_a_shared_prefix_stays_until_its_last_reader_closes():
     cache = make_cache()
     cache.open(3)
     cache.fill(3, 0, 5)
     for slot in (0, 1):
-        cache.open(slot, lender=3, shared=5)
+        cache.open(slot, prefix=3, shared=5)
         extend(cache, slot, 1, 5)
     assert cache.owned == 5 * 3 + 2
     assert read(cache, 0, 2, 5) == read(cache, 3, 2, 5)
@@ -131,9 +131,9 @@ def test_lenders_in_a_chain():
     cache = make_cache()
     cache.open(3)
     cache.fill(3, 0, 4)
-    cache.open(2, lender=3, shared=4)
+    cache.open(2, prefix=3, shared=4)
     cache.fill(2, 4, 6)
-    cache.open(0, lender=2, shared=6)
+    cache.open(0, prefix=2, shared=6)
     extend(cache, 0, 1, 6)
     assert cache.owned == 3 * 4 + 3 * 2 + 1
     assert read(cache, 0, 3, 4) == read(cache, 3, 3, 4)
@@ -147,28 +147,28 @@ def test_lenders_in_a_chain():
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 2**32), loops=st.integers(1, 5))
 def test_no_page_is_lost_or_shared_by_mistake(seed, loops):
-    """Random groups, exits, finishes and resets; slots 0..5 are samples, 6..11 lenders."""
+    """Random groups, exits, finishes and resets; slots 0..5 are samples, 6..11 prefixes."""
     rng = random.Random(seed)
     cache = make_cache(loops=loops, slots=12, pages=rng.choice((2, 40)))
     ahead: dict[int, int] = {}  # next position of each live sample
-    lenders: set[int] = set()
+    prefixes: set[int] = set()
     for _ in range(60):
         event = rng.random()
         free = [slot for slot in range(6) if slot not in cache.references]
-        free_lenders = [slot for slot in range(6, 12) if slot not in cache.references]
-        if event < 0.2 and free and free_lenders:
+        free_prefix_slots = [slot for slot in range(6, 12) if slot not in cache.references]
+        if event < 0.2 and free and free_prefix_slots:
             length = rng.randint(1, 6)
-            cache.open(free_lenders[0])
-            cache.fill(free_lenders[0], 0, length)
+            cache.open(free_prefix_slots[0])
+            cache.fill(free_prefix_slots[0], 0, length)
             for slot in free[: rng.randint(1, 3)]:
-                cache.open(slot, lender=free_lenders[0], shared=length)
+                cache.open(slot, prefix=free_prefix_slots[0], shared=length)
                 ahead[slot] = length
-            lenders.add(free_lenders[0])
+            prefixes.add(free_prefix_slots[0])
         elif event < 0.3 and free:
             cache.open(free[0])
             ahead[free[0]] = 0
-        elif event < 0.4 and lenders:
-            cache.close([lenders.pop()])
+        elif event < 0.4 and prefixes:
+            cache.close([prefixes.pop()])
         elif event < 0.5 and ahead:
             ended = rng.sample(sorted(ahead), rng.randint(1, len(ahead)))
             closed = cache.close(ended)
@@ -177,7 +177,7 @@ def test_no_page_is_lost_or_shared_by_mistake(seed, loops):
                 del ahead[slot]
         elif event < 0.51:
             cache.reset()
-            ahead, lenders = {}, set()
+            ahead, prefixes = {}, set()
         else:
             rows = [slot for slot in ahead if ahead[slot] < 16]
             depths = {slot: rng.randint(1, loops) for slot in rows}
@@ -188,6 +188,6 @@ def test_no_page_is_lost_or_shared_by_mistake(seed, loops):
             for slot in rows:
                 ahead[slot] += 1
         cache.check_integrity()
-    cache.close([*ahead, *lenders])
+    cache.close([*ahead, *prefixes])
     cache.check_integrity()
     assert cache.owned == 0

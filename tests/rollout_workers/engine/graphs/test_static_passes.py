@@ -93,7 +93,7 @@ def test_whenever_the_host_looks(look_every, monkeypatch, checked):
 
 @pytest.mark.parametrize("rule", KVRule)
 def test_under_a_memory_limit(rule, monkeypatch, checked):
-    """Room for one or two samples: shorter runs, pre-emptions, and the same rollouts."""
+    """Room for one or two samples: shorter runs, preemptions, and the same rollouts."""
     monkeypatch.setattr(scheduler, "SPARE_TOKENS", 0)
     model, requests = calm_model(9), make_requests([3, 17, 30, 1], group=2)
     params = SamplingParams(max_new_tokens=12, stop_token_ids=(3,), depth_policy=DepthPolicy(kv_rule=rule))

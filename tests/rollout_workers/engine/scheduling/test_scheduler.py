@@ -77,11 +77,11 @@ class Machine(RuleBasedStateMachine):
         return order, position, loop
 
     def owner(self, slot):
-        """Prompt of a slot, and its sample's order (None: a lender)."""
+        """Prompt of a slot, and its sample's order (None: a shared prefix)."""
         if slot in self.scheduler.running:
             sample = self.scheduler.running[slot]
             return sample.prompt_ids, sample.order
-        return self.beneath[self.scheduler.lenders[slot]], None
+        return self.beneath[self.scheduler.prefixes[slot]], None
 
     def expected(self, slot, position, loop):
         """Names that a row reads, in order."""
@@ -186,7 +186,7 @@ class Machine(RuleBasedStateMachine):
         assert running + waiting == sorted(running + waiting), "somebody was overtaken"
         assert sorted([*running, *waiting, *self.done]) == list(range(len(self.samples)))
         assert len(self.scheduler.free_slots) + len(running) == self.max_batch
-        assert len(self.scheduler.free_lenders) + len(self.scheduler.lenders) == self.cache.slots - self.max_batch
+        assert len(self.scheduler.free_prefix_slots) + len(self.scheduler.prefixes) == self.cache.slots - self.max_batch
         assert self.prefill.rows is None or sum(map(len, self.prefill.running)) <= self.prefill.rows
         for prefix in self.beneath:
             assert prefix.waiting == sum(prefix in sample.prefix.path() for sample in self.scheduler.waiting)
