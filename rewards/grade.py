@@ -79,12 +79,12 @@ def score_rows(scorer: Scorer, rows: Sequence[Mapping[str, Any]], first: int = 1
         "completions",
         "completion_ids",
     }
-    tokens = [row.get("completion_ids") for row in rows]
+    are_known = all(row.get("completion_ids") is not None for row in rows)
     return scorer.score(
         [row.get("prompt") or "" for row in rows],
         [row["completion"] for row in rows],
         {name: [row.get(name) for row in rows] for name in sorted(names)},
-        None if None in tokens else tokens,
+        [row["completion_ids"] for row in rows] if are_known else None,
         [f"row {first + i}" for i in range(len(rows))],
     )
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.user_functions import FORMS, load_function
@@ -13,8 +13,24 @@ from rewards.code_grader.reward import CodeReward
 from rewards.math_grader.reward import MathReward
 from rewards.spec import RewardSpec
 from rewards.text_rewards import ExactReward, FormatReward, LengthReward, RegexReward
+from rewards.verdict import Verdict
 
-BUILT_IN: dict[str, Callable[..., Any]] = {
+
+class BuiltInReward(Protocol):
+    """A reward of this package. Its attribute `wants`, if any, names inputs (`prompts`, `completion_ids`) that are added to the
+    data set's columns."""
+
+    def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
+        """TRL's signature."""
+
+    def verdicts(self, completions: Sequence[Any], columns: dict[str, Any]) -> list[Verdict]:
+        """One per completion, in order. Every column has one value per completion."""
+
+    def close(self) -> None:
+        """Stop its workers."""
+
+
+BUILT_IN: dict[str, Callable[..., BuiltInReward]] = {
     "math": MathReward,
     "code": CodeReward,
     "format": FormatReward,
@@ -22,19 +38,20 @@ BUILT_IN: dict[str, Callable[..., Any]] = {
     "exact": ExactReward,
     "regex": RegexReward,
 }
-"""Name -> class with `__call__` (TRL's signature), `verdicts(completions, columns)` and `close()`. Its keyword
-arguments are `workers`, `timeout_s` and those of a spec's `kwargs`. Its attribute `wants` names inputs (`prompts`,
-`completion_ids`) that are added to the data set's columns."""
+"""Name -> class. Its keyword arguments are `workers`, `timeout_s` and those of a spec's `kwargs`."""
 
 
-def load_reward(spec: RewardSpec | str, **built_in_options: Any) -> Callable[..., Any]:
+def load_reward(spec: RewardSpec | str) -> Callable[..., Any]:
     """The reward function of a spec, with TRL's signature. A custom function is imported into this process and returned
     unchanged, without the spec's kwargs (`scorer.check_reward` imports it in a child process instead).
 
     Raises UserError (at most two lines, with the fix) if it cannot be imported or an option is unknown."""
     spec = RewardSpec(spec) if isinstance(spec, str) else spec
-    if not spec.built_in:
-        return load_function(spec.name, "reward")
+    return make_built_in(spec) if spec.built_in else load_function(spec.name, "reward")
+
+
+def make_built_in(spec: RewardSpec, **defaults: Any) -> BuiltInReward:
+    """The reward of a built-in's spec. defaults: options that the spec may set otherwise. Raises UserError for unknown ones."""
     if spec.name not in BUILT_IN:
         near = difflib.get_close_matches(spec.name, BUILT_IN, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
@@ -43,7 +60,7 @@ def load_reward(spec: RewardSpec | str, **built_in_options: Any) -> Callable[...
             f"for a function of your own, {FORMS}"
         )
     factory = BUILT_IN[spec.name]
-    options = {**built_in_options, **spec.kwargs}
+    options = {**defaults, **spec.kwargs}
     if spec.timeout_s is not None:
         options["timeout_s"] = spec.timeout_s
     known = getattr(factory, "OPTIONS", None) or tuple(inspect.signature(factory).parameters)

@@ -9,7 +9,7 @@ from typing import Any, Self
 from ouro_rl.core.errors import UserError
 from rewards.custom.reward import CustomReward
 from rewards.messages import text_of
-from rewards.registry import load_reward
+from rewards.registry import BuiltInReward, make_built_in
 from rewards.spec import RewardSpec
 from rewards.verdict import Status, Verdict
 
@@ -49,8 +49,8 @@ class Scorer:
         self._specs = tuple(specs)
         self.any_order = all(spec.built_in for spec in self._specs)
         """Whether items may be scored in any order. Custom functions may keep state between batches."""
-        self._rewards: dict[str, Any] = {
-            spec.label: load_reward(spec, workers=workers, **({} if spec.timeout_s else {"timeout_s": timeout_s}))
+        self._rewards: dict[str, BuiltInReward | CustomReward] = {
+            spec.label: make_built_in(spec, workers=workers, **({} if spec.timeout_s else {"timeout_s": timeout_s}))
             if spec.built_in
             else CustomReward(spec, timeout_s if spec.timeout_s is None else spec.timeout_s)
             for spec in self._specs
@@ -125,7 +125,7 @@ def check_reward(spec: RewardSpec | str, *, timeout_s: float = 60.0) -> None:
     `timeout_s` seconds."""
     spec = RewardSpec(spec) if isinstance(spec, str) else spec
     if spec.built_in:
-        load_reward(spec).close()
+        make_built_in(spec).close()
         return
     reward = CustomReward(spec, timeout_s, start_timeout_s=timeout_s)
     try:

@@ -12,7 +12,7 @@ from ouro_rl.core.errors import UserError
 from rewards.extraction import last_boxed, visible_text
 from rewards.messages import text_of
 from rewards.processes.pool import ProcessPool
-from rewards.verdict import Verdict
+from rewards.verdict import Status, Verdict
 
 _ANSWER_TAGS = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
@@ -75,7 +75,7 @@ class FormatReward(TextReward):
             tags = after.strip()
             parts["answer tags"] = (
                 text.count("<answer>") == text.count("</answer>") == 1
-                and bool(found := _ANSWER_TAGS.search(tags))
+                and (found := _ANSWER_TAGS.search(tags)) is not None
                 and bool(found.group(1).strip())
                 and tags.endswith("</answer>")
             )
@@ -212,7 +212,7 @@ class RegexReward:
                 continue
             there, given = reply.value
             right = there and (golds is None or (given or "").strip() == golds[index].strip())
-            status = "correct" if right else "wrong" if there else "no_answer"
+            status: Status = "correct" if right else "wrong" if there else "no_answer"
             found.append(Verdict(value=float(right), status=status, extracted=given and given[:500], ms=reply.ms))
         return found
 

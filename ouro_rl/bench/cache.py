@@ -56,4 +56,5 @@ def bench_cache(sizes: Sizes, say: Say) -> dict[str, Any]:
 def model_page_bytes(model: OuroForCausalLM) -> int:
     """Bytes that one token writes at one loop, by the model's shape."""
     config = model.config
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * model.dtype.itemsize
+    _, kv_heads, head_dim = config.attention_shape
+    return 2 * config.num_hidden_layers * kv_heads * head_dim * model.dtype.itemsize

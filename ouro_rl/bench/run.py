@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def run_bench(
     sections = {}
     for key, run in ((key, run) for part in chosen for key, run in SECTIONS[part].items()):
         say(started, f"{key} ...")
-        sections[key] = run(sizes, lambda line, key=key: say(started, f"{key}: {line}"))
+        sections[key] = run(sizes, partial(_say_of, started, key))
     machine["stolen_share"] = stolen_share(ticks, cpu_ticks())
     results = assemble(
         name, sections, machine=machine, sizes=as_dict(sizes), seconds=time.perf_counter() - started, quick=quick
@@ -52,6 +53,10 @@ def run_bench(
         plot(sections["curves"], plot_file)
     print(table(results))
     return results
+
+
+def _say_of(started: float, key: str, line: str) -> None:
+    say(started, f"{key}: {line}")
 
 
 def say(started: float, line: str) -> None:

@@ -85,7 +85,7 @@ def bench_model(sizes: Sizes, dtype: torch.dtype = torch.bfloat16) -> OuroForCau
         num_hidden_layers=sizes.layers, num_attention_heads=sizes.heads, total_ut_steps=sizes.loops,
         max_position_embeddings=2 * max(sizes.contexts) + 1024, bos_token_id=None, eos_token_id=None,
     )  # fmt: skip
-    model = OuroForCausalLM(config).to(dtype).eval()
+    model = OuroForCausalLM(config).to(dtype).eval()  # type: ignore[arg-type] # transformers' decorator hides the signature
     set_gate(model.model.early_exit_gate, trace_bias(sizes))
     return model
 
@@ -120,7 +120,8 @@ def trace_depths(seeds: Tensor, tokens: int, bias: float, loops: int) -> Tensor:
 def trace_seeds(model: OuroForCausalLM, sizes: Sizes, count: int, tokens: int) -> list[int]:
     """The first `count` seeds whose depths add up to `mean_depth * tokens` (rounded)."""
     bias = torch.tensor(trace_bias(sizes)).to(model.model.early_exit_gate.bias.dtype).item()
-    total, found, first = round(sizes.mean_depth * tokens), [], 0
+    found: list[int] = []
+    total, first = round(sizes.mean_depth * tokens), 0
     while len(found) < count:
         seeds = torch.arange(first, first + CANDIDATES)
         found += seeds[trace_depths(seeds, tokens, bias, sizes.loops).sum(1) == total].tolist()
@@ -132,7 +133,7 @@ def make_requests(sizes: Sizes, seeds: Sequence[int], *, prompt: int, group: int
     """Random prompts of `prompt` tokens, each with the next `group` of the seeds. No two begin with the same token, so that
     nothing is shared but within a group."""
     generator = torch.Generator().manual_seed(2)
-    requests = []
+    requests: list[RolloutRequest] = []
     for index in range(0, len(seeds), group):
         rest = torch.randint(sizes.vocabulary, (prompt - 1,), generator=generator).tolist()
         question = Prompt(index=len(requests), token_ids=(len(requests) % sizes.vocabulary, *rest))

@@ -18,7 +18,7 @@ EXIT_RULES = {
     "threshold": "a token exits at the first loop with a cumulative exit probability of at least `value` (Q-exit)",
     "fixed": "every token runs `value` loops",
 }
-KV_RULES = {
+KV_RULES: Mapping[str, str] = {
     KVRule.LAST_EXITED: "deeper loops read the last keys and values of a token that exited early",
     KVRule.SKIP: "a token is visible only at the loops it ran",
     KVRule.FULL: "every token runs all loops; its depth only selects the state for the LM head",

@@ -41,14 +41,14 @@ def load_config(
     """
     values: dict[str, Any] = {}
     sources: dict[Key, str] = {}
-    paths = [find_config(path) for path in paths]
-    for path in paths:
+    found = [find_config(path) for path in paths]
+    for path in found:
         _merge(values, _read(path), str(path), sources)
     values.pop("about", None)  # a run's own config.yaml ends with versions and commit, which are not settings
     for override in overrides:
         _merge(values, _parse_override(override), f"override {override}", sources)
-    files = " + ".join(str(path) for path in paths)
-    _find_files(values, sources, {str(path): Path(path).parent for path in paths}, must_exist)
+    files = " + ".join(str(path) for path in found)
+    _find_files(values, sources, {str(path): path.parent for path in found}, must_exist)
     try:
         # JSON mode accepts a list for a tuple and a string for a Path, but converts nothing else.
         config = cls.model_validate_json(json.dumps(values))

@@ -122,7 +122,10 @@ class RolloutConfig(Section):
     def bounds_problem(self, rule: ExitRuleConfig) -> str | None:
         """Why a rule cannot be met within the depth bounds, as far as that is known without the model; None if it
         can."""
-        if rule.kind != "fixed" or self.min_depth <= rule.value <= (self.max_depth or rule.value):
+        if rule.kind != "fixed":
+            return None
+        assert rule.value is not None, "ExitRuleConfig requires it"
+        if self.min_depth <= rule.value <= (self.max_depth or rule.value):
             return None
         bounds = f"min_depth ({self.min_depth}) and max_depth ({self.max_depth or 'of the model'})"
         return f"`fixed` {rule.value:g} lies outside rollout's {bounds}; change its value or the bounds"

@@ -23,6 +23,12 @@ class ExitRule:
     kind: Literal["sample", "threshold", "fixed"] = "sample"
     value: float | None = None
 
+    @property
+    def level(self) -> float:
+        """`value` of a kind that has one: not of `sample`."""
+        assert self.value is not None, f"an exit rule {self.kind!r} without its value"
+        return self.value
+
     def label(self) -> str:
         return self.kind if self.value is None else f"{self.kind} {self.value:g}"
 

@@ -12,7 +12,7 @@ Z_95 = 1.959963984540054
 """Two-sided 95% quantile of the standard normal distribution."""
 
 
-def wilson_interval(correct: int, n: int) -> tuple[float, float]:
+def wilson_interval(correct: float, n: int) -> tuple[float, float]:
     """95% Wilson score interval of the proportion `correct / n`, as (low, high) within [0, 1].
 
     With n = 0 nothing is known: (0, 1). Raises ValueError unless 0 <= correct <= n.

@@ -73,7 +73,7 @@ class EvalRequest:
     def policy(self, rule: ExitRule) -> DepthPolicy:
         """The depth policy for `rule`. With a fixed depth no loop beyond it runs, and no KV rule reads beyond it."""
         fixed = rule.kind == "fixed"
-        return replace(self.depth_policy, min_depth=1, max_depth=int(rule.value)) if fixed else self.depth_policy
+        return replace(self.depth_policy, min_depth=1, max_depth=int(rule.level)) if fixed else self.depth_policy
 
 
 def run_eval(request: EvalRequest) -> Path:

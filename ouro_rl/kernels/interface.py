@@ -39,7 +39,8 @@ class LayerWeights:
     out: Product
     gate_up: Product
     down: Product
-    norms: tuple[Tensor, Tensor, Tensor, Tensor]
+    norms: tuple[Tensor, ...]
+    """Four."""
 
 
 class Stack(Protocol):

@@ -119,14 +119,14 @@ class KernelOps:
         kept = self._kept.get(key)
         if kept is None or not kept.is_of(weights):
             kept = self._kept[key] = _Kept(weights)
-            kept.forget_with(self._kept, key)
+            kept.forget_with(self._kept, key, weights)
         return kept.product(self.kernels, weights, dtype, self.exact)
 
     def refresh(self) -> list[Tensor]:
         copies = []
         for (dtype, *_), kept in list(self._kept.items()):
-            weights = [reference() for reference in kept.weights]
-            if all(weight is not None for weight in weights):
+            weights = [weight for reference in kept.weights if (weight := reference()) is not None]
+            if len(weights) == len(kept.weights):
                 copies.append(kept.product(self.kernels, weights, dtype, self.exact).copy)
         return [copy for copy in copies if copy is not None]
 

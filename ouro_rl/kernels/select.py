@@ -8,6 +8,7 @@ from transformers.activations import ACT2FN
 
 from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.kernels.gpu import select as gpu_kernels
+from ouro_rl.kernels.interface import RowKernels
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps, Ops, TorchOps
 
 
@@ -22,6 +23,7 @@ def choose_ops(config: PreTrainedConfig, device: torch.device, dtype: torch.dtyp
     plain = torch_ops(config)
     if config.hidden_act != "silu":
         return plain, f"plain torch (no kernel for the activation {config.hidden_act})"
+    kernels: RowKernels | None
     if device.type != "cuda":
         kernels, why = cpu_kernels.choose(device, dtype)
     else:

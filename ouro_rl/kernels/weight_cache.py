@@ -22,14 +22,14 @@ class _Kept:
     def is_of(self, weights: Sequence[Tensor]) -> bool:
         return refer_to(self.weights, weights)
 
-    def forget_with(self, kept: dict[tuple, _Kept], key: tuple) -> None:
-        """Leave `kept` with the first of the weights that goes."""
+    def forget_with(self, kept: dict[tuple, _Kept], key: tuple, weights: Sequence[Tensor]) -> None:
+        """Leave `kept` with the first of its weights that goes."""
 
         def forget(_: object) -> None:
             if kept.get(key) is self:
                 del kept[key]
 
-        self.weights = [weakref.ref(reference(), forget) for reference in self.weights]
+        self.weights = [weakref.ref(weight, forget) for weight in weights]
 
     def product(self, kernels: RowKernels, weights: Sequence[Tensor], dtype: torch.dtype, exact: bool) -> Product:
         version = version_of(weights)

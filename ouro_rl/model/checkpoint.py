@@ -34,11 +34,12 @@ def load_policy(path: str, dtype: torch.dtype) -> tuple[OuroForCausalLM, Any]:
         )
     with _quiet_if_local(path):
         try:
-            model, info = OuroForCausalLM.from_pretrained(
+            loaded: Any = OuroForCausalLM.from_pretrained(
                 path, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
             )
         except OSError as error:
             raise UserError(f"model {path}: no weights could be read ({_first_line(error)})") from error
+    model, info = loaded
     wrong = {tensor: (tuple(found), tuple(expected)) for tensor, found, expected in info["mismatched_keys"]}
     refuse_misfit(f"model {path}", wrong, info["missing_keys"], info["unexpected_keys"])
     for holder in (model.config, model.generation_config):

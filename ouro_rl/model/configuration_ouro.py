@@ -64,3 +64,9 @@ class OuroConfig(PreTrainedConfig):
             raise ValueError(f"total_ut_steps must be at least 1, not {self.total_ut_steps}")
         self.layer_types = ["full_attention"] * self.num_hidden_layers
         super().__post_init__(**kwargs)
+
+    @property
+    def attention_shape(self) -> tuple[int, int, int]:
+        """Query heads, heads of keys and values, and the width of each."""
+        assert self.num_key_value_heads is not None and self.head_dim is not None, "set when the config was made"
+        return self.num_attention_heads, self.num_key_value_heads, self.head_dim

@@ -13,7 +13,7 @@ import torch
 from ouro_rl.kernels.interface import LayerWeights, Stack
 from ouro_rl.kernels.ops import KernelOps
 from ouro_rl.kernels.weight_cache import refer_to, version_of
-from ouro_rl.model.layers import OuroDecoderLayer
+from ouro_rl.model.layers import OuroDecoderLayer, OuroRMSNorm
 
 if TYPE_CHECKING:
     from ouro_rl.model.modeling_ouro import OuroModel
@@ -26,7 +26,10 @@ class LayerStack:
 
     def __init__(self, model: OuroModel, ops: KernelOps, dtype: torch.dtype):
         self.model, self.ops, self.dtype = model, ops, dtype
-        self.modules = [module for layer in model.layers for module in (*matrices(layer), *norms(layer))] + [model.norm]
+        self.modules: list[torch.nn.Linear | OuroRMSNorm] = []
+        for layer in model.decoder_layers:
+            self.modules += [*matrices(layer), *norms(layer)]
+        self.modules.append(model.norm)
         self._version: tuple = ()
         self._references = [weakref.ref(module.weight) for module in self.modules]
         """A new tensor may have a freed tensor's address and so look like the same version."""
@@ -48,8 +51,8 @@ class LayerStack:
         return self._stack
 
     def _make(self) -> Stack | None:
-        layers, attention = [], self.model.layers[0].self_attn
-        for layer in self.model.layers:
+        layers, attention = [], self.model.decoder_layers[0].self_attn
+        for layer in self.model.decoder_layers:
             q, k, v, out, gate, up, down = (module.weight for module in matrices(layer))
             products = {"qkv": (q, k, v), "out": (out,), "gate_up": (gate, up), "down": (down,)}
             layers.append(
@@ -82,7 +85,7 @@ def matrices(layer: OuroDecoderLayer) -> tuple[torch.nn.Linear, ...]:
     )
 
 
-def norms(layer: OuroDecoderLayer) -> tuple[torch.nn.Module, ...]:
+def norms(layer: OuroDecoderLayer) -> tuple[OuroRMSNorm, ...]:
     """The norms of a layer in the order of the forward pass."""
     return (
         layer.input_layernorm,

@@ -68,7 +68,7 @@ class OuroAttention(nn.Module):
 
     def __init__(self, config: OuroConfig, layer_idx: int):
         super().__init__()
-        heads, kv_heads, dim = config.num_attention_heads, config.num_key_value_heads, config.head_dim
+        heads, kv_heads, dim = config.attention_shape
         self.q_proj = OuroLinear(config.hidden_size, heads * dim, bias=False)
         self.k_proj = OuroLinear(config.hidden_size, kv_heads * dim, bias=False)
         self.v_proj = OuroLinear(config.hidden_size, kv_heads * dim, bias=False)
@@ -117,7 +117,8 @@ class OuroRotaryEmbedding(nn.Module):
 
     def __init__(self, config: OuroConfig):
         super().__init__()
-        self.head_dim, self.theta = config.head_dim, float(config.rope_theta)
+        _, _, self.head_dim = config.attention_shape
+        self.theta = float(config.rope_theta)
 
     def forward(self, position_ids: Tensor, dtype: torch.dtype, ops: Ops = TORCH_OPS) -> Rope:
         return ops.rope(position_ids, self.theta, self.head_dim, dtype)

@@ -6,9 +6,9 @@ engine implements per-token depth; `forward(depths=...)` replays it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,7 @@ class OuroCausalLMOutput(ModelOutput):
 
 class OuroPreTrainedModel(PreTrainedModel):
     config_class = OuroConfig
+    config: OuroConfig
     base_model_prefix = "model"
     supports_gradient_checkpointing = True
     _no_split_modules = ["OuroDecoderLayer"]
@@ -84,6 +85,11 @@ class OuroModel(OuroPreTrainedModel):
         self.torch_ops = torch_ops(config)
         self._row_ops: dict[tuple, tuple[Ops, str]] = {}
         self.post_init()
+
+    @property
+    def decoder_layers(self) -> Sequence[OuroDecoderLayer]:
+        """`layers`, whose own type says `Module` alone."""
+        return cast("Sequence[OuroDecoderLayer]", self.layers)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: packed weights belong to this object, and a copy packs its own."""
@@ -151,10 +157,12 @@ class OuroModel(OuroPreTrainedModel):
             **named(cache),
         )
         rope = self.rotary_emb(position_ids, embeds.dtype)
-        hidden, states, gates = embeds, [], []
+        hidden = embeds
+        states: list[Tensor] = []
+        gates: list[Tensor] = []
         for loop in range(loops):
             attend = partial(attend_dense, mask=mask, cache=cache if use_cache else None, loop=loop)
-            for layer in self.layers:
+            for layer in self.decoder_layers:
                 hidden, _ = layer(hidden, rope, attend, ops=self.torch_ops)
             hidden = self.norm(hidden)
             states.append(hidden)
@@ -179,7 +187,11 @@ class OuroModel(OuroPreTrainedModel):
             position_ids = positions_of((depths > 0).long())
         ops, _ = self.row_ops(embeds.dtype)
         parts = LoopedParts(
-            layers=self.layers, norm=self.norm, rotary_emb=self.rotary_emb, gate_logits=self.gate_logits, ops=ops
+            layers=self.decoder_layers,
+            norm=self.norm,
+            rotary_emb=self.rotary_emb,
+            gate_logits=self.gate_logits,
+            ops=ops,
         )
         states, gates = replay(parts, embeds, position_ids, depths, owners, max_loops=loops, rule=kv_rule)
         return OuroModelOutput(last_hidden_state=states, gate_logits=gates)

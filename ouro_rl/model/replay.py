@@ -195,7 +195,7 @@ def attend_frozen(
     values of all tokens. Returns the output (zeros after the m rows) and the updated keys and values."""
     filling = len(q) - len(rows)
     q, k, v = (x[: len(rows)] for x in (q, k, v))
-    if old_k is None:
+    if old_k is None or old_v is None:
         old_k, old_v = (x.new_zeros(len(layout.lines), *x.shape[1:]) for x in (k, v))
     k, v = old_k.index_copy(0, rows, k), old_v.index_copy(0, rows, v)
     if kernels is None:

@@ -7,31 +7,40 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeVar, dataclass_transform
 
 from transformers.cache_utils import Cache
 from transformers.masking_utils import create_causal_mask
 
 CACHE_NAMES = ("cache", "past_key_values")
-CACHE = next((name for name in CACHE_NAMES if name in inspect.signature(create_causal_mask).parameters), None)
-"""Its name in the installed transformers."""
-if CACHE is None:
+
+
+def _cache_name() -> str:
+    for name in CACHE_NAMES:
+        if name in inspect.signature(create_causal_mask).parameters:
+            return name
     raise ImportError(
         f"create_causal_mask of this transformers release has no parameter named one of {CACHE_NAMES}; "
         "install a release that pyproject.toml allows"
     )
 
-Output = TypeVar("Output", bound=type)
+
+CACHE = _cache_name()
+"""Its name in the installed transformers."""
+
+Output = TypeVar("Output")
 
 
-def model_output(cls: Output) -> Output:
+@dataclass_transform()
+def model_output(cls: type[Output]) -> type[Output]:
     """Make a `ModelOutput` with a field `cache` a dataclass; the field gets this release's name, readable as both.
 
     The field keeps its position. (From 5.24 on `ModelOutput` itself provides the older name as a property.)"""
     if CACHE != "cache":
         cls.__annotations__ = {CACHE if name == "cache" else name: kind for name, kind in cls.__annotations__.items()}
-        setattr(cls, CACHE, cls.cache)
-        cls.cache = property(lambda output: getattr(output, CACHE))
+        renamed: Any = cls
+        setattr(renamed, CACHE, renamed.cache)
+        renamed.cache = property(lambda output: getattr(output, CACHE))
     return dataclass(cls)
 
 

@@ -103,7 +103,7 @@ def exit_quantiles(rule: ExitRule, uniforms: Tensor) -> Tensor:
     exit at the first loop with log S_t <= log(1 - q). `fixed` never exits by the gate (see `exits`)."""
     if rule.kind == "sample":
         return log_quantile(uniforms)
-    level = float(rule.value) if rule.kind == "threshold" else 1.0
+    level = float(rule.level) if rule.kind == "threshold" else 1.0
     return log_quantile(torch.full_like(uniforms, level, dtype=torch.float64))
 
 
@@ -113,7 +113,7 @@ def exits(
     """Which rows exit after this loop. `log_survival` includes this loop's gate where it `decides`.
 
     All tensors [n] -> bool [n]."""
-    last = min(int(rule.value), max_loops) if rule.kind == "fixed" else max_loops
+    last = min(int(rule.level), max_loops) if rule.kind == "fixed" else max_loops
     return (loops >= last) | ((loops >= min_depth) & (log_survival <= log_quantiles))
 
 
@@ -131,7 +131,7 @@ def check_depth_policy(policy: DepthPolicy, rule: ExitRule, trained: int) -> Non
         raise UserError(
             f"min_depth {least} is not in 1..max_depth, which is {most}{default}: lower min_depth or set max_depth"
         )
-    if rule.kind == "fixed" and not least <= rule.value <= most:
+    if rule.kind == "fixed" and not least <= rule.level <= most:
         raise UserError(
             f"exit rule `{rule.label()}` is outside of min_depth {least} and max_depth {most}{default}: "
             "change its value, or set max_depth"

@@ -56,6 +56,7 @@ def token_distribution(
     recorded support instead of applying the filters. Temperature 0 (greedy) reports that of temperature 1."""
     logits = logits.float()
     if filters.logit_processors:
+        assert prefixes is not None, "logit processors read what stands before each row"
         logits = process_logits(filters.logit_processors, logits, prefixes)
     scaled = logits if temperature in (0.0, 1.0) else logits / temperature
     if not filters.restrict:

@@ -218,7 +218,7 @@ CHECKS: dict[str, Callable[[], Finding]] = {
 
 def _head(url: str, seconds: float) -> str | None:
     """Why a server cannot be reached, or None. Runs in a thread, because name resolution has no timeout."""
-    result = [f"no answer within {seconds:g} s"]
+    result: list[str | None] = [f"no answer within {seconds:g} s"]
 
     def ask() -> None:
         try:

@@ -204,7 +204,7 @@ def _draw_stack(axis: Any, panel: Panel, rows: Sequence[dict[str, Any]]) -> None
     if not whole:
         return
     depth = panel.keys[0].startswith("depth/")
-    steps = [step for step, _ in parts[0]]
+    steps: list[float] = [step for step, _ in parts[0]]
     heights = [[value for _, value in points] for points in parts]
     colors = [
         _depth_color(int(key.removeprefix("depth/p"))) if depth else _COLOR[f"c{panel.keys.index(key) % 4 + 1}"]
@@ -278,7 +278,8 @@ def _matplotlib(salt: str) -> Any:
     numbers give equal bytes."""
     import matplotlib
 
-    return matplotlib.rc_context({**_RC, "svg.hashsalt": salt})
+    settings: Any = {**_RC, "svg.hashsalt": salt}  # the stubs list every key there is
+    return matplotlib.rc_context(settings)
 
 
 def _svg(figure: Any, label: str) -> str:

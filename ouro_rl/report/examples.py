@@ -50,7 +50,8 @@ def _total_reward(record: Row) -> float:
 
 
 def _sample(record: Row) -> str:
-    rewards = record.get("rewards") if isinstance(record.get("rewards"), dict) else {}
+    rewards = record.get("rewards")
+    rewards = rewards if isinstance(rewards, dict) else {}
     facts = [f"{name} {'unscored' if number(value) is None else f'{value:g}'}" for name, value in rewards.items()]
     if (advantage := number(record.get("advantage"))) is not None:
         facts.append(f"advantage {advantage:+.2f}".replace("-", "\N{MINUS SIGN}"))

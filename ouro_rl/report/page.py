@@ -66,19 +66,21 @@ def _header(name: str, rows: Sequence[Row], *, finished: bool) -> str:
 def _headline(summary: Row, max_loops: int) -> str:
     """The two main figures of a run, before -> after: higher accuracy is good, and so is lower depth."""
     cards = []
-    accuracy = [number(summary.get(f"accuracy_{when}")) for when in ("before", "after")]
-    if None not in accuracy:
-        intervals = _intervals(summary)
+    before, after = (number(summary.get(f"accuracy_{when}")) for when in ("before", "after"))
+    if before is not None and after is not None:
+        intervals = _intervals(before, after, summary)
         note = f"95% intervals {' → '.join(_range(*interval) for interval in intervals)}, " if intervals else ""
         held_out = number(summary.get("n_heldout"))
         problems = f"{held_out:,.0f} held-out problems" if held_out else "held-out problems"
-        points = 100 * (accuracy[1] - accuracy[0])
-        cards.append(_card("Accuracy", *map(_percent, accuracy), f"{points:+.1f} points", points > 0, note + problems))
-    depth = [number(summary.get(f"depth_{when}")) for when in ("before", "after")]
-    if None not in depth:
-        change = 100 * (depth[1] / depth[0] - 1) if depth[0] else 0.0
+        points = 100 * (after - before)
+        cards.append(
+            _card("Accuracy", _percent(before), _percent(after), f"{points:+.1f} points", points > 0, note + problems)
+        )
+    before, after = (number(summary.get(f"depth_{when}")) for when in ("before", "after"))
+    if before is not None and after is not None:
+        change = 100 * (after / before - 1) if before else 0.0
         note = f"loops per completion token, at most {max_loops}" if max_loops else "loops per completion token"
-        cards.append(_card("Mean depth", *map(_loops, depth), f"{change:+.0f} %", change < 0, note))
+        cards.append(_card("Mean depth", _loops(before), _loops(after), f"{change:+.0f} %", change < 0, note))
     return f'<div class="grid headline">{"".join(cards)}</div>\n' if cards else ""
 
 
@@ -173,7 +175,9 @@ def _before_after(summary: Row, max_loops: int) -> list[Chart]:
     before, after = number(summary.get("accuracy_before")), number(summary.get("accuracy_after"))
     if before is not None and after is not None:
         charts.append(
-            before_after_chart("Held-out accuracy", before, after, top=1.0, text=percent, intervals=_intervals(summary))
+            before_after_chart(
+                "Held-out accuracy", before, after, top=1.0, text=percent, intervals=_intervals(before, after, summary)
+            )
         )
     before, after = number(summary.get("depth_before")), number(summary.get("depth_after"))
     if before is not None and after is not None:
@@ -231,11 +235,10 @@ def _logp_gap_limit(config: str) -> float | None:
     return float(match[1]) if match else None
 
 
-def _intervals(summary: Row) -> list[tuple[float, float]]:
+def _intervals(before: float, after: float, summary: Row) -> list[tuple[float, float]]:
     """95% intervals of the accuracy before and after; [] if the number of problems is unknown."""
     n = int(number(summary.get("n_heldout")) or 0)
-    shares = [number(summary.get(f"accuracy_{when}")) for when in ("before", "after")]
-    return [wilson_interval(round(share * n), n) for share in shares] if n > 0 else []
+    return [wilson_interval(round(share * n), n) for share in (before, after)] if n > 0 else []
 
 
 def _percent(share: float | None) -> str:

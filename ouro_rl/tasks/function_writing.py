@@ -127,7 +127,8 @@ def _with_mistake(task: Task, rng: random.Random) -> Task:
         return replace(task, operation=_MISTAKES[task.operation])
     term: Term = getattr(task, side)
     other = rng.choice([number for number in _NUMBERS if number != term.number])
-    return replace(task, **{side: replace(term, number=other)})
+    wrong = replace(term, number=other)
+    return replace(task, left=wrong) if side == "left" else replace(task, right=wrong)
 
 
 def main(path: str, count: int = 1000) -> None:

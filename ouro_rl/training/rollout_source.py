@@ -83,7 +83,9 @@ class GroupScoring:
             assert early is None or early == rollout, f"rollout {place} is not the one that was scored"
             if self.results[place // self.size] is None:
                 self.add(place, rollout)
-        return [scored for result in self.results for scored in result.result()]
+        results = [result for result in self.results if result is not None]
+        assert len(results) == len(self.results), "with the last rollout the last group was handed over"
+        return [scored for result in results for scored in result.result()]
 
     def __enter__(self) -> Self:
         return self

@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
@@ -27,7 +28,7 @@ from trl import GRPOTrainer
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Prompt, ScoredRollout
-from ouro_rl.model.modeling_ouro import GATE_PARAMETERS
+from ouro_rl.model.modeling_ouro import GATE_PARAMETERS, OuroForCausalLM
 from ouro_rl.policy.exit_gate import check_depth_policy, decision_entropy, decision_logprobs, tempered
 from ouro_rl.run_dir.rollout_record import rollout_record
 from ouro_rl.run_dir.run_dir import RunDir
@@ -48,6 +49,8 @@ RolloutSource = Callable[[Sequence[Prompt], int], tuple[list[ScoredRollout], dic
 
 class OuroGRPOTrainer(GRPOTrainer):
     """`rollout_source` samples and scores; `publish(weights, version)` sends it new weights after update `version`."""
+
+    model: OuroForCausalLM
 
     def __init__(
         self,
@@ -106,7 +109,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         self._publish_weights()
         shared: list = [None]
         if self.accelerator.is_main_process:
-            shared = [self._sample(indices[:: self.num_generations])]
+            shared = [self._sample(indices[:: self.ouro.trainer.group_size])]
         if self.accelerator.num_processes > 1:
             broadcast_object_list(shared)
         scored: list[ScoredRollout] = shared[0]
@@ -139,6 +142,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         rollouts = [item.rollout for item in scored]
         check_depth_policies(rollouts, self.depth_policy)
         check_filters(rollouts, self.temperature, self.filters)
+        assert self.published_version is not None, "weights are published before anything is sampled"
         metrics = rollout_metrics(scored, self.max_loops, self.published_version)
         if metrics["reward/unscored"] > self.ouro.rewards.max_unscored:
             raise RunError(_unscored_message(scored, metrics["reward/unscored"], self.ouro.rewards.max_unscored))
@@ -148,7 +152,7 @@ class OuroGRPOTrainer(GRPOTrainer):
     def _advantages(self, scored: Sequence[ScoredRollout]) -> tuple[Tensor, Tensor]:
         """Advantages [n] and the gate's returns [n, C, T - 1] of the whole update; also updates the price per loop."""
         rewards = torch.tensor([float("nan") if item.reward is None else item.reward for item in scored])
-        advantages = group_advantages(rewards, self.num_generations, self.ouro.trainer.scale_rewards)
+        advantages = group_advantages(rewards, self.ouro.trainer.group_size, self.ouro.trainer.scale_rewards)
         depths = depth_matrix([item.rollout for item in scored])
         mean_depth = (depths.sum() / (depths > 0).sum()).item()
         price = self.price_rule.price(self.price_dual, mean_depth, self.state.global_step)
@@ -264,8 +268,13 @@ class OuroGRPOTrainer(GRPOTrainer):
         """Append one row to `metrics.jsonl` per update; the final summary of transformers is not part of that file."""
         self._metrics["train"].clear()
         if "loss" in logs and self.accelerator.is_main_process:
+            assert self.published_version is not None, "weights are published before anything is sampled"
             self.step_metrics.set("staleness/mean", self.state.global_step - 1 - self.published_version)
-            row = {"step": self.state.global_step, **self.step_metrics.take(), "lr": logs["learning_rate"]}
+            row: dict[str, Any] = {
+                "step": self.state.global_step,
+                **self.step_metrics.take(),
+                "lr": logs["learning_rate"],
+            }
             row["grad_norm"] = logs.get("grad_norm")
             self.run_dir.append_metrics(row)
             logs.update(row)
@@ -304,7 +313,7 @@ class OuroGRPOTrainer(GRPOTrainer):
             self.price_dual = json.loads((Path(checkpoint) / PRICE_FILE).read_text())["price_dual"]
 
 
-def _no_trl_reward(**_) -> list[None]:
+def _no_trl_reward(**_: Any) -> list[float | None]:
     """TRL requires a reward function at construction; ours are scored during rollouts, by `rewards.scorer`."""
     raise AssertionError("TRL's own scoring must not run: _generate_and_score_completions replaces it")
 

@@ -27,7 +27,7 @@ def called_names(trees: list[ast.Module], setup: list[str], row: Mapping[str, An
     the tests' own helpers: the program must not provide them. Adds imports to `setup` for modules and names of the
     standard library that a test uses without importing them. Raises TestsUnusable."""
     used: set[str] = set()
-    known = set(dir(builtins)).union(*(defined_names(_tree_or_none(source)) for source in setup))
+    known = set(dir(builtins)).union(*map(_names_of_setup, setup))
     modules: set[str] = set()
     for node in (node for tree in trees for node in ast.walk(tree)):
         if isinstance(node, ast.Name):
@@ -59,6 +59,12 @@ def called_names(trees: list[ast.Module], setup: list[str], row: Mapping[str, An
             setup.append(f"from {module} import {name}")
         unknown -= own
     return {name: name for name in sorted(names or unknown or _shadowed_builtin(trees))}
+
+
+def _names_of_setup(source: str) -> set[str]:
+    tree = parse(source)
+    assert tree is not None, "sources that are no Python were refused when they were read"
+    return defined_names(tree)
 
 
 def _tree_or_none(prompt: Any) -> ast.Module | None:

@@ -112,7 +112,12 @@ class _Program:
     def _tell(self, message: dict[str, Any]) -> dict[str, Any]:
         """Send a message. Returns an empty dict, or {"error": ...}."""
         self._nonce = secrets.token_hex(8)
-        return self._guarded(lambda child: child.send({"nonce": self._nonce, **message}, self.budget.deadline) or {})
+
+        def send(child: Child) -> dict[str, Any]:
+            child.send({"nonce": self._nonce, **message}, self.budget.deadline)
+            return {}
+
+        return self._guarded(send)
 
     def _hear(self) -> dict[str, Any]:
         return self._guarded(self._answer)

@@ -83,7 +83,8 @@ class CustomReward:
         if reply.status != "ok":
             detail = f"reward {self._name!r}, {item}: {reply.detail}"
             return Verdict(value=None, status=reply.status, detail=detail, ms=reply.ms)
-        return self._verdict(item, *reply.value, reply.ms)
+        value, problem = reply.value
+        return self._verdict(item, value, problem, reply.ms)
 
     def _verdict(self, item: str, value: float | None, problem: str | None, ms: float) -> Verdict:
         if problem is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import partial
 
 from rewards.math_grader.guards import MAX_CHARS
 from rewards.math_grader.spellings import BASES, LATEX, PLAIN, RUNS, TEXT, UNICODE
@@ -31,6 +32,10 @@ _SCIENTIFIC = re.compile(
 _BASED = re.compile(r"([0-9A-Fa-f]+)_(?:\{\s*(\d{1,2})\s*\}|(\d{1,2}))")
 
 
+def _raised_or_lowered(table: dict[int, int], sign: str, run: re.Match[str]) -> str:
+    return f"{sign}{{{run.group().translate(table)}}}"
+
+
 def normalize(answer: str, *, plain_text: bool = True) -> str:
     """Normalize an answer: remove wrappers and commands for spacing and sizing, and convert Unicode and (if
     `plain_text`) plain text to LaTeX. An answer that is too long to be parsed is only stripped."""
@@ -48,7 +53,7 @@ def normalize(answer: str, *, plain_text: bool = True) -> str:
         text = re.sub(r"""["'\[\]]""", "", text)
     text = text.replace("\\%", "%").replace("$", "")
     for letters, table, sign in RUNS:
-        text = letters.sub(lambda run, table=table, sign=sign: f"{sign}{{{run.group().translate(table)}}}", text)
+        text = letters.sub(partial(_raised_or_lowered, table, sign), text)
     text = text.translate(UNICODE)
     for pattern, replacement in (*LATEX, *BASES, *(PLAIN if plain_text else ())):
         text = pattern.sub(replacement, text)

@@ -20,7 +20,7 @@ _GREEK = {
         strict=True,
     )
 }
-UNICODE = {
+UNICODE: dict[int, int | str] = {
     **_FULL_WIDTH, **_VULGAR, **_GREEK,
     **{ord(character): text for character, text in {
         "\u2212": "-", "\u2013": "-", "\u00d7": "\\times ", "\u00b7": "\\cdot ", "\u22c5": "\\cdot ",

@@ -64,7 +64,7 @@ def contradict(gold: tuple[str, ...] | None, answer: tuple[str, ...] | None) -> 
 
 
 def is_measure(unit: tuple[str, ...] | None) -> bool:
-    return bool(unit) and any(word in _NAMES for word in unit)
+    return unit is not None and any(word in _NAMES for word in unit)
 
 
 def _is_unit(text: str, value: str) -> bool:

@@ -159,4 +159,6 @@ def rounds_to(value: Fraction, printed: str) -> bool:
     found = re.search(r"\.(\d+)", printed)
     places = len(found.group(1)) if found else 0
     scale = 10**places * (100 if printed.rstrip().endswith("%") else 1)
-    return abs(value - number(printed)[0]) * scale <= Fraction(1, 2)
+    parsed = number(printed)
+    assert parsed is not None, f"{printed!r} was read as a number before"
+    return abs(value - parsed[0]) * scale <= Fraction(1, 2)

@@ -140,7 +140,7 @@ class Sandbox:
 
     def __init__(self, command: Command, limits: Limits) -> None:
         """limits: limits of each child; `tasks` is added to the threads that the user already has."""
-        self._command, self._process = command, None
+        self._command = command
         self._limits = {**asdict(limits), "tasks": limits.tasks + command.user_tasks}
         self._numbers = itertools.count()
         self._control: socket.socket | None = None

@@ -125,8 +125,8 @@ def command(rung: str) -> Command:
     as_root = os.geteuid() == 0
     if rung != "bubblewrap":
         devices = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
-        library, listed = _without_packages(tuple(folders))
-        read = [path for path in [*library, *devices, str(_INSIDE)] if os.path.exists(path)]
+        modules, listed = _without_packages(tuple(folders))
+        read = [path for path in [*modules, *devices, str(_INSIDE)] if os.path.exists(path)]
         arguments = [*boot, str(_INSIDE.parent), "{control}", rung, *read, "--", *listed]
         return Command(rung=rung, arguments=tuple(arguments), user_tasks=_tasks(NOBODY if as_root else os.getuid()))
     profile = [shutil.which("bwrap") or "bwrap", *_profile(as_root)]

@@ -59,8 +59,9 @@ def check(kernels: Any, device: torch.device, dtype: torch.dtype, *, heads: int,
         READ - ROWS + torch.arange(1, ROWS + 1, device=device),
     )
     read = torch.arange(READ, device=device) < contexts.unsqueeze(1)
+    heads_first = [part.double().transpose(0, 1) for part in (q, keys, values)]
     wanted = F.scaled_dot_product_attention(
-        *(part.double().transpose(0, 1) for part in (q, keys, values)), attn_mask=read, scale=head_dim**-0.5,
+        heads_first[0], heads_first[1], heads_first[2], attn_mask=read, scale=head_dim**-0.5,
         enable_gqa=heads != kv_heads,
     ).transpose(0, 1)  # fmt: skip
     tiles, apart = kernels.plan_rows(table, lines, contexts), len(lines[OTHERS:])

@@ -71,14 +71,18 @@ def _call(call: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
 
 
 def _open_standard_streams() -> None:
-    sys.stdin = sys.__stdin__ = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = sys.__stdout__ = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = sys.__stderr__ = open(2, "w", encoding="utf-8", errors="replace", closefd=False)
+    sys.stdin = open(0, encoding="utf-8", closefd=False)
+    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
+    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)
+    # Final for everybody but who starts an interpreter, which is what happens here.
+    sys.__stdin__ = sys.stdin  # type: ignore[misc]
+    sys.__stdout__ = sys.stdout  # type: ignore[misc]
+    sys.__stderr__ = sys.stderr  # type: ignore[misc]
 
 
 def _finish() -> None:
     """Do what the interpreter does at exit, since scripts may rely on it."""
-    threading._shutdown()
+    threading._shutdown()  # type: ignore[attr-defined] # private, so not in the stubs
     atexit._run_exitfuncs()
     sys.stdout.flush()
 
