@@ -2,7 +2,7 @@
 # make test         the tests
 # make test-levels  the tests of invariance as on older processors: at each level that this machine has
 # make sandbox      install bubblewrap, in which the reward `code` runs programs (Debian and its kin, as root or with sudo)
-# make lint         style, formatting and import rules
+# make lint         style, formatting, import rules and types
 # make docs         write docs/configuration.md anew, from the config classes
 # make lock         write the exact versions that all of this installs anew: the newest that pyproject.toml allows
 # make test-latest  the quick tests with the newest of everything, whatever the bounds, in .venv-latest; says what is newer
@@ -74,6 +74,7 @@ lint: $(READY_DEV)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 docs: $(READY)
 	$(BIN)/python -m ouro_rl.config.reference > docs/configuration.md
@@ -99,7 +100,7 @@ test-latest:
 	$(LATEST)/bin/python -m ouro_rl.core.lock; exit $$status
 
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .mypy_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './$(LATEST)/*' -prune -exec rm -rf {} +
 
 # pip's own build environment would fetch a setuptools of the day: the locked one is installed first. An installation that was

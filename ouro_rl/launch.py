@@ -7,6 +7,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from datetime import timedelta
+from typing import Any
 
 import torch
 from accelerate import PartialState
@@ -55,15 +56,16 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         pool = cleanup.enter_context(start_pool(config)) if processes.is_main_process else None
         # Replaces Ray's handler. Outside of updates there is nothing to save: stop at once, with the workers.
         signal.signal(signal.SIGTERM, _interrupt)
-        examine, sampler, summary = None, None, {}
-        if processes.is_main_process:
+        examine, sampler = None, None
+        summary: dict[str, Any] = {}
+        if pool is not None:  # the main process
             scorer = cleanup.enter_context(make_scorer(config))
             sampler = GroupSampler(config, sampling_params(config.rollout, tokenizer), pool, scorer, tokenizer)
             examine = make_examiner(config, pool, tokenizer)
             summary = (run_dir.read_summary() or {}) if resume else {}
             say(describe_start(config.rollout.workers))
             print(f"Rollouts by {pool.description()}")
-        if examine and "accuracy_before" not in summary:
+        if pool is not None and examine is not None and "accuracy_before" not in summary:
             pool.publish(model.state_dict(), 0)
             summary |= figures("before", examine("before"))
             run_dir.write_summary(summary)
@@ -81,10 +83,11 @@ def run_training(config: TrainConfig, resume: bool) -> int:
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             done = trainer.state.global_step
             if done < config.trainer.steps:
+                assert stop.received is not None, "nothing but a signal ends the training early"
                 if processes.is_main_process:
                     print_stopped(stop.received, run_dir)
                 return 128 + stop.received
-        if examine:
+        if pool is not None and examine is not None:
             pool.publish(model.state_dict(), done)
             summary |= figures("after", examine("after"))
         processes.wait_for_everyone()
@@ -216,5 +219,5 @@ def sampling_params(rollout: RolloutConfig, tokenizer) -> SamplingParams:
         stop_token_ids=stop_token_ids(tokenizer, rollout.stop_token_ids, "rollout.stop_token_ids"),
         stop_strings=stop_strings_of(tokenizer, rollout.stop_strings),
         depth_policy=rollout.depth_policy(),
-        early_stop=rollout.early_stop and rollout.early_stop.rule(),
+        early_stop=None if rollout.early_stop is None else rollout.early_stop.rule(),
     )

@@ -37,11 +37,11 @@ def start_ray(workers: int, cpus: float, gpus: float) -> bool:
     # Ray's own is 15: on a machine with other work the trainer would wait for workers that hardly run.
     os.environ.setdefault("RAY_worker_niceness", "0")
     address = os.environ.get("RAY_ADDRESS")
-    local = {} if address else {"num_cpus": max(os.cpu_count() or 1, math.ceil(workers * cpus))}
+    local_cpus = None if address else max(os.cpu_count() or 1, math.ceil(workers * cpus))
     # Ray puts the working directory first on the workers' search path.
     environment = {"worker_process_setup_hook": pinning_hook()} if working_directory_clashes() else None
     ray.init(
-        address=address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment, **local
+        address=address, num_cpus=local_cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment,
     )  # fmt: skip
     if not address and ray.cluster_resources().get("GPU", 0) < workers * gpus:
         found = ray.cluster_resources().get("GPU", 0)
@@ -71,7 +71,8 @@ class ActorWorkers:
     ):
         self.owns_ray = start_ray(count, cpus, gpus)
         # Two threads in each actor: one works, one answers how far it is.
-        remote = ray.remote(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)(RolloutWorker)
+        make_actor: Any = ray.remote  # its types know no `max_concurrency`
+        remote = make_actor(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)(RolloutWorker)
         self._start: Callable[[], Any] = lambda: remote.remote(model_config, engine, threads=threads)
         self.actors = [self._start() for _ in range(count)]
         self._wants = f"{count} rollout workers with {cpus:g} CPUs and {gpus:g} GPUs each"

@@ -129,6 +129,7 @@ class ActorPool(RolloutPool):
         places = [[firsts[i] + k for i in hand for k in range(len(requests[i].seeds))] for hand in hands]
 
         def tell(worker: int, part: list[tuple[int, Rollout]]) -> None:
+            assert on_rollout is not None
             for place, rollout in part:
                 on_rollout(places[worker][place], rollout)
 
@@ -178,7 +179,8 @@ def describe_start(workers: int) -> str:
 def deal(sizes: Sequence[int], hands: int) -> list[list[int]]:
     """Distribute items over `hands` so that the sums of their sizes are nearly equal: the largest item first, always to the hand with
     the smallest sum. Returns the indices of each hand's items, ascending."""
-    loads, dealt = [0] * hands, [[] for _ in range(hands)]
+    loads = [0] * hands
+    dealt: list[list[int]] = [[] for _ in range(hands)]
     for item in sorted(range(len(sizes)), key=lambda item: -sizes[item]):
         smallest = loads.index(min(loads))
         loads[smallest] += sizes[item]

@@ -43,8 +43,10 @@ class RolloutWorker:
         device = engine.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        is_content = isinstance(model_config, Mapping)
-        config = OuroConfig(**model_config) if is_content else OuroConfig.from_pretrained(model_config)
+        if isinstance(model_config, Mapping):
+            config = OuroConfig(**model_config)
+        else:
+            config = OuroConfig.from_pretrained(model_config)
         with torch.device("meta"):  # no random weights: they are overwritten anyway
             model = OuroForCausalLM(config)
         model = model.to(getattr(torch, engine.dtype)).to_empty(device=device).eval()

@@ -24,7 +24,7 @@ from ouro_rl.core.sampling_params import ExitRule, TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy.exit_gate import decision_logprobs
 from ouro_rl.training.advantages import gate_returns
-from ouro_rl.training.batch import Batch, collate, depth_matrix, replay_inputs
+from ouro_rl.training.batch import Batch, apply, collate, depth_matrix, replay_inputs
 from ouro_rl.training.losses import gate_loss, token_loss
 from ouro_rl.training.token_logprobs import token_reader
 from rollout_workers.engine.engine import RolloutEngine
@@ -99,7 +99,7 @@ def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
 
 def first_samples(batch: Batch, count: int = 2) -> Batch:
     """Enough of a batch to pack weights and to compile."""
-    return {name: column[:count] for name, column in batch.items()}
+    return apply(batch, lambda tensor: tensor[:count])
 
 
 def bench_replay(sizes: Sizes, say: Say) -> dict[str, Any]:

@@ -175,7 +175,7 @@ class TimedCall:
         with self.call:
             if not self.call.done:
                 raise RunError(f"a call is at {self.call.tokens} of {self.wanted} tokens: it has not ended")
-        return Run(looks=self.looks, peak_bytes=self.call.stats.peak_bytes, rollouts=self.call.rollouts)
+        return Run(looks=self.looks, peak_bytes=self.call.stats.peak_bytes, rollouts=self.call.result())
 
 
 def keep_pace(calls: Sequence[TimedCall], share: float) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def uniforms(seeds: Tensor, positions: Tensor, stream: int) -> Tensor:
+def uniforms(seeds: Tensor, positions: Tensor, stream: int | Tensor) -> Tensor:
     """Uniform random numbers in [0, 1), a pure function of (seed, position, stream): a sample depends only on its seed.
 
     int64 tensors [n] -> fp64 [n]. SplitMix64's finalizer (Steele et al., 2014), applied twice."""

@@ -6,9 +6,9 @@ and split by sample. Depths are padded with `NO_DEPTH`, which is not a valid dep
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NotRequired, TypedDict
+from typing import NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
@@ -46,6 +46,11 @@ class Batch(TypedDict):
     """float32, no dimension: completion tokens of the whole update. The trainer adds it, and `policy_version`."""
     policy_version: NotRequired[Tensor]
     """int64, no dimension."""
+
+
+def apply(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
+    """The batch with every tensor changed in the same way."""
+    return cast("Batch", {name: change(tensor) for name, tensor in cast("dict[str, Tensor]", batch).items()})
 
 
 def collate(rollouts: Sequence[Rollout], advantages: Tensor, returns: Tensor, pad_token_id: int) -> Batch:

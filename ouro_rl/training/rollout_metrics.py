@@ -41,3 +41,15 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     metrics["completion/stopped"] = _mean(rollout.finish_reason == "stop" for rollout in rollouts)
     metrics["completion/given_up"] = _mean(rollout.finish_reason == "abort" for rollout in rollouts)
     return metrics
+
+
+def unscored_message(scored: Sequence[ScoredRollout], share: float, limit: float) -> str:
+    """What failed and how often, where a `share` of the rollouts above the `limit` has no reward."""
+    failed = [(item, name) for item in scored for name, value in item.rewards.items() if value is None]
+    counts = Counter(f"{name}: {item.statuses[name]}" for item, name in failed)
+    why = next((f" ({item.details[name]})" for item, name in failed if name in item.details), "")
+    return (
+        f"{share:.0%} of this step's completions could not be scored (limit {limit:.0%}): "
+        f"{', '.join(f'{count} x {what}' for what, count in sorted(counts.items()))}{why}.\n"
+        "Fix the reward function, or raise rewards.max_unscored"
+    )

@@ -12,8 +12,7 @@ import functools
 import json
 import shutil
 import time
-from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +32,21 @@ from ouro_rl.policy.exit_gate import check_depth_policy, decision_entropy, decis
 from ouro_rl.run_dir.rollout_record import rollout_record
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.advantages import gate_returns, group_advantages
-from ouro_rl.training.batch import Batch, check_depth_policies, check_filters, collate, depth_matrix, replay_inputs
+from ouro_rl.training.batch import (
+    Batch,
+    apply,
+    check_depth_policies,
+    check_filters,
+    collate,
+    depth_matrix,
+    replay_inputs,
+)
 from ouro_rl.training.loop_price import PriceRule
 from ouro_rl.training.losses import gate_loss, token_loss, token_weights
-from ouro_rl.training.rollout_metrics import rollout_metrics
+from ouro_rl.training.rollout_metrics import rollout_metrics, unscored_message
 from ouro_rl.training.step_metrics import StepMetrics
 from ouro_rl.training.token_logprobs import token_reader
-from ouro_rl.training.trl_config import MEAN_SHARE, gap_limit, grpo_config
+from ouro_rl.training.trl_config import MEAN_SHARE, gap_limit, grpo_config, no_trl_reward
 
 PRICE_FILE = "gate_price.json"
 
@@ -48,7 +55,7 @@ RolloutSource = Callable[[Sequence[Prompt], int], tuple[list[ScoredRollout], dic
 
 
 class OuroGRPOTrainer(GRPOTrainer):
-    """`rollout_source` samples and scores; `publish(weights, version)` sends it new weights after update `version`."""
+    """`rollout_source` samples and scores; `publish(weights, version)` sends out weights. None off the main process."""
 
     model: OuroForCausalLM
 
@@ -59,8 +66,8 @@ class OuroGRPOTrainer(GRPOTrainer):
         config: TrainConfig,
         prompts: Sequence[Prompt],
         *,
-        rollout_source: RolloutSource,
-        publish: Callable[[dict[str, Tensor], int], None],
+        rollout_source: RolloutSource | None,
+        publish: Callable[[Mapping[str, Tensor], int], None] | None,
         run_dir: RunDir,
         callbacks=(),
     ):
@@ -72,7 +79,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         check_depth_policy(self.depth_policy, config.rollout.exit_rule.rule(), trained)
         self.max_loops = self.depth_policy.max_loops(trained)
         model.model.compute_dtype, model.model.exact = getattr(torch, config.model.dtype), config.rollout.exact
-        self.published_version: int | None = None
+        self.published_version = -1  # nothing is published yet
         self.price_rule = PriceRule(
             start=config.gate.price,
             warmup=config.gate.price_warmup,
@@ -90,7 +97,7 @@ class OuroGRPOTrainer(GRPOTrainer):
                     parameter.requires_grad_(False)
         super().__init__(
             model=model,
-            reward_funcs=_no_trl_reward,
+            reward_funcs=no_trl_reward,
             args=grpo_config(config, run_dir),
             train_dataset=Dataset.from_dict({"prompt": [""] * len(prompts), "index": list(range(len(prompts)))}),
             processing_class=tokenizer,
@@ -100,7 +107,7 @@ class OuroGRPOTrainer(GRPOTrainer):
 
     # -- rollouts ------------------------------------------------------------------------------------------------------
 
-    def _generate_and_score_completions(self, inputs: list[dict]) -> Batch:
+    def _generate_and_score_completions(self, inputs: list[dict]) -> Batch:  # type: ignore[override] # is a dict of tensors
         """Replaces TRL's generation, scoring and advantages -> the tensors of `collate`.
 
         `inputs` are the dataset rows of this process, each prompt repeated `group_size` times. The main process samples
@@ -122,7 +129,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         tokens = sum(len(item.rollout.completion_ids) for item in scored)
         batch["num_items_in_batch"] = torch.tensor(float(tokens))
         batch["policy_version"] = torch.tensor(self.published_version)
-        return {name: tensor.to(self.accelerator.device) for name, tensor in batch.items()}
+        return apply(batch, lambda tensor: tensor.to(self.accelerator.device))
 
     def _publish_weights(self) -> None:
         version = self.state.global_step
@@ -131,21 +138,22 @@ class OuroGRPOTrainer(GRPOTrainer):
         started = time.monotonic()
         state = self.accelerator.get_state_dict(self.model)
         if self.accelerator.is_main_process:
+            assert self.publish is not None
             self.publish(state, version)
         self.published_version = version
         self.step_metrics.set("time/sync_s", time.monotonic() - started)
 
     def _sample(self, indices: Sequence[int]) -> list[ScoredRollout]:
+        assert self.rollout_source is not None
         scored, timings = self.rollout_source([self.prompts[index] for index in indices], self.state.global_step + 1)
         spent = {name: seconds for name, seconds in timings.items() if name.startswith("time/")}
         self.step_metrics.update(spent)
         rollouts = [item.rollout for item in scored]
         check_depth_policies(rollouts, self.depth_policy)
         check_filters(rollouts, self.temperature, self.filters)
-        assert self.published_version is not None, "weights are published before anything is sampled"
         metrics = rollout_metrics(scored, self.max_loops, self.published_version)
         if metrics["reward/unscored"] > self.ouro.rewards.max_unscored:
-            raise RunError(_unscored_message(scored, metrics["reward/unscored"], self.ouro.rewards.max_unscored))
+            raise RunError(unscored_message(scored, metrics["reward/unscored"], self.ouro.rewards.max_unscored))
         self.step_metrics.new_batch(metrics | {name: timings[name] for name in timings.keys() - spent.keys()})
         return scored
 
@@ -268,7 +276,6 @@ class OuroGRPOTrainer(GRPOTrainer):
         """Append one row to `metrics.jsonl` per update; the final summary of transformers is not part of that file."""
         self._metrics["train"].clear()
         if "loss" in logs and self.accelerator.is_main_process:
-            assert self.published_version is not None, "weights are published before anything is sampled"
             self.step_metrics.set("staleness/mean", self.state.global_step - 1 - self.published_version)
             row: dict[str, Any] = {
                 "step": self.state.global_step,
@@ -311,19 +318,3 @@ class OuroGRPOTrainer(GRPOTrainer):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
             self.price_dual = json.loads((Path(checkpoint) / PRICE_FILE).read_text())["price_dual"]
-
-
-def _no_trl_reward(**_: Any) -> list[float | None]:
-    """TRL requires a reward function at construction; ours are scored during rollouts, by `rewards.scorer`."""
-    raise AssertionError("TRL's own scoring must not run: _generate_and_score_completions replaces it")
-
-
-def _unscored_message(scored: Sequence[ScoredRollout], share: float, limit: float) -> str:
-    failed = [(item, name) for item in scored for name, value in item.rewards.items() if value is None]
-    counts = Counter(f"{name}: {item.statuses[name]}" for item, name in failed)
-    why = next((f" ({item.details[name]})" for item, name in failed if name in item.details), "")
-    return (
-        f"{share:.0%} of this step's completions could not be scored (limit {limit:.0%}): "
-        f"{', '.join(f'{count} x {what}' for what, count in sorted(counts.items()))}{why}.\n"
-        "Fix the reward function, or raise rewards.max_unscored"
-    )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from accelerate import PartialState
 from trl import GRPOConfig
@@ -61,3 +63,8 @@ def grpo_config(config: TrainConfig, run_dir: RunDir) -> GRPOConfig:
         dataloader_pin_memory=on_gpu,
         ddp_find_unused_parameters=False,
     )
+
+
+def no_trl_reward(**_: Any) -> list[float | None]:
+    """TRL requires a reward function at construction; ours are scored during rollouts, by `rewards.scorer`."""
+    raise AssertionError("TRL's own scoring must not run: _generate_and_score_completions replaces it")

@@ -88,7 +88,7 @@ def draw_depths(gate_logits: Tensor) -> Tensor:
 
 
 def train(
-    model, name: str, stage, batches, loss_of, parameters: list[Tensor], warmup: int = 0, weight_decay: float = 0.0
+    model, name: str, stage, batches, loss_of, parameters: Sequence[Tensor], warmup: int = 0, weight_decay: float = 0.0
 ) -> list[dict]:
     """The training loop of all stages. Returns a sparse history of losses (nats per token; per loop if there are
     several)."""

@@ -10,7 +10,7 @@ from ouro_rl.kernels.ops import KernelOps
 from ouro_rl.model.fused_stack import LayerStack
 from ouro_rl.model.layers import in_tiles
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from rollout_workers.engine.attention import Rows, choose_attention
+from rollout_workers.engine.attention import KernelAttention, Rows, choose_attention
 from rollout_workers.engine.kv_cache import KVCache
 
 
@@ -30,10 +30,12 @@ class Forward:
         """Through all layers and the final norm: `states` [n, hidden] of `rows`, which write `pages` [n]. Returns [n, hidden]."""
         hidden = in_tiles(states, self.ops)
         positions = F.pad(rows.positions, (0, len(hidden) - len(pages)))
-        rope = tuple(part.index_select(0, positions) for part in self.angles())
+        cosines, sines = self.angles()
+        rope = (cosines.index_select(0, positions), sines.index_select(0, positions))
         cache = self.cache
         stack = None if self.stack is None else self.stack.current()
         if stack is not None:
+            assert isinstance(self.attention, KernelAttention), "a stack is made of kernels"
             return stack(hidden, rope, pages, self.attention.paged(rows), cache.keys, cache.values)
         attend_rows = self.attention.plan(rows)
 

@@ -95,7 +95,13 @@ class Generation:
             passes += 1
             if on_progress is not None and (ended or passes % PROGRESS_PASSES == 0):
                 on_progress(self.tokens, self.finished)
-        return self.rollouts
+        return self.result()
+
+    def result(self) -> list[Rollout]:
+        """In the order of the requests' samples, once all have ended."""
+        found = [rollout for rollout in self.rollouts if rollout is not None]
+        assert len(found) == len(self.rollouts), "samples are still running"
+        return found
 
     @torch.inference_mode()
     def advance(self) -> int:
@@ -158,6 +164,7 @@ class Generation:
         self.finished += len(slots)
 
     def _rollout(self, sample: Sample, completion: Completion) -> Rollout:
+        assert completion.finish_reason is not None, "it has ended"
         return Rollout(
             prompt_index=sample.request.prompt.index,
             sample_index=sample.index,
@@ -190,6 +197,7 @@ class Generation:
         return ended
 
     def _static_steps(self, slots: Tensor) -> list[int]:
+        assert self.static is not None
         passes, rows, tokens, ended = self.static.run(slots)
         self.tokens += tokens
         self.stats.passes += passes

@@ -31,7 +31,8 @@ NO_PAGE = 0
 
 def page_bytes(config: OuroConfig, dtype: torch.dtype) -> int:
     """Bytes of one page: keys and values of one token at one loop, in all layers."""
-    return 2 * config.num_hidden_layers * config.num_key_value_heads * config.head_dim * dtype.itemsize
+    _, kv_heads, head_dim = config.attention_shape
+    return 2 * config.num_hidden_layers * kv_heads * head_dim * dtype.itemsize
 
 
 class KVCache:
@@ -52,11 +53,12 @@ class KVCache:
     ):
         self.slots, self.max_pages = slots, max_pages
         self.page_bytes = page_bytes(config, dtype)
-        shape = (pages if max_pages is None else max_pages, config.num_key_value_heads, config.head_dim)
+        shape = (pages if max_pages is None else max_pages, *config.attention_shape[1:])
         self.keys, self.values = (
             [self._pool(shape, dtype, device) for _ in range(config.num_hidden_layers)] for _ in range(2)
         )
         self.table = torch.full((slots, 0, 0), NO_PAGE, dtype=torch.int64, device=device)
+        self.counts: Tensor  # as many loops as the table: `reshape` makes both
         self.reshape(0, loops=config.total_ut_steps)
         self.reset()
 

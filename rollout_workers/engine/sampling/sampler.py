@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ouro_rl.core.errors import RunError
+from ouro_rl.core.rollout import FinishReason
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model.layers import in_tiles
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
@@ -160,6 +161,7 @@ class Sampler:
     ) -> tuple[Tensor, Tensor]:
         """Where every token runs all loops: record the depths that are decided now and keep their states. Returns the rows that are
         through (bool [n]) and every row's state at its depth [n, hidden]."""
+        assert self.exit_states is not None, "made where every token runs all loops"
         now = leaving & self.undecided.index_select(0, rows)
         deciding, depths, logprobs, chosen = choose(now, rows, loops, depth_logprobs, states)
         places = self._places(deciding)
@@ -175,6 +177,7 @@ class Sampler:
 
     def _hopeless(self, rows: Tensor, lengths: Tensor) -> list[int]:
         """Slots among `rows` that the early stop gives up, at their new lengths."""
+        assert self.early_stop is not None
         due, record = lengths % self.early_stop.rule.every == 0, self.completions
         slots = [
             slot
@@ -200,7 +203,7 @@ class Sampler:
                 "a rollout worker's log-probs are not finite: the weights have diverged (lower the learning rates)"
             )
         by_token = completion.token_ids[-1] in self.params.stop_token_ids
-        reason = "stop" if by_token or text else "abort" if slot in self.given_up else "length"
+        reason: FinishReason = "stop" if by_token or text else "abort" if slot in self.given_up else "length"
         return replace(completion, finish_reason=reason, stop_string=None if by_token else text)
 
     def _gate(self, states: Tensor) -> tuple[Tensor, Tensor]:

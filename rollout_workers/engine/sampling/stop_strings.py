@@ -75,9 +75,9 @@ def byte_moves(strings: Sequence[bytes]) -> Tensor:
             moves[state, byte] = following
             queue.append(following)
     for state in queue:
-        number = min((ends[s] for s in (state, fallback[state]) if s in ends), default=None)
-        if number is not None:
-            ends[state] = number
+        first = min((ends[s] for s in (state, fallback[state]) if s in ends), default=None)
+        if first is not None:
+            ends[state] = first
     for state, number in ends.items():
         moves[moves == state] = len(tree) + number
     moves[len(tree) :] = torch.arange(len(tree), len(moves), dtype=torch.int16).unsqueeze(1)

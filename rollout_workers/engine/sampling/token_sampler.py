@@ -57,6 +57,7 @@ class TokenDraw:
         log_probs, sizes = token_distribution(logits, temperature, filters, prefixes=prefixes)
         tokens = log_probs.argmax(-1) if temperature == 0 else sample_tokens(log_probs, uniforms)
         if sizes is not None:
+            assert self.support_sizes is not None, "where filters restrict tokens there is a record of it"
             self.support_sizes.view(-1).index_copy_(0, places, sizes)
         if prefixes is not None:
             for prefix, token in zip(prefixes, tokens.tolist(), strict=True):

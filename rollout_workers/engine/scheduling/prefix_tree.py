@@ -35,7 +35,7 @@ class Prefix:
 
 def prefix_tree(prompts: Sequence[tuple[int, ...]]) -> list[Prefix]:
     """For each prompt the node of all its tokens but the last, whose depth is the gate's to decide. O(n log n) comparisons."""
-    leaves: list[Prefix | None] = [None] * len(prompts)
+    leaves: dict[int, Prefix] = {}
     path = [Prefix(parent=None, stop=0)]  # from the root to the last prompt's node
     last: tuple[int, ...] = ()
     for index in sorted(range(len(prompts)), key=prompts.__getitem__):
@@ -46,12 +46,13 @@ def prefix_tree(prompts: Sequence[tuple[int, ...]]) -> list[Prefix]:
             below = path.pop()
         if alike > path[-1].stop:
             node = Prefix(parent=path[-1], stop=alike)
+            assert below is not None, "the last prompt's node is no shorter than what is shared with it"
             below.parent = node
             path.append(node)
         if full > path[-1].stop:
             path.append(Prefix(parent=path[-1], stop=full))
         leaves[index], last = path[-1], prompt
-    return leaves
+    return [leaves[index] for index in range(len(prompts))]
 
 
 def _shared(first: tuple[int, ...], second: tuple[int, ...]) -> int:

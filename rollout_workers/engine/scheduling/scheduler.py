@@ -134,7 +134,7 @@ class Scheduler:
         """Free the pages of the least recently used shared prefix that no slot reads; false when there is none."""
         for slot, prefix in self.prefixes.items():
             if self.cache.references[slot] == 1 and prefix not in spared:
-                self._drop(prefix)
+                self._drop(prefix, slot)
                 return True
         return False
 
@@ -145,12 +145,12 @@ class Scheduler:
         for sample in samples:
             for prefix in sample.prefix.path():
                 if prefix.slot is not None and not prefix.waiting and self.cache.references[prefix.slot] == 1:
-                    self._drop(prefix)
+                    self._drop(prefix, prefix.slot)
 
-    def _drop(self, prefix: Prefix) -> None:
-        self.prefill.drop([prefix.slot])
-        self.free_prefix_slots += self.cache.close([prefix.slot])
-        del self.prefixes[prefix.slot]
+    def _drop(self, prefix: Prefix, slot: int) -> None:
+        self.prefill.drop([slot])
+        self.free_prefix_slots += self.cache.close([slot])
+        del self.prefixes[slot]
         prefix.slot = None
 
     def _find_pages(self, sample: Sample) -> bool:
@@ -173,6 +173,7 @@ class Scheduler:
         cached = self._cached_prefix(sample)
         shared = 0 if cached is None else cached.stop
         if cached is not None:
+            assert cached.slot is not None, "a cached prefix has a slot"
             self.prefixes[cached.slot] = self.prefixes.pop(cached.slot)  # used just now
         path = list(sample.prefix.path()) if self.shares_prefixes else []
         for prefix in reversed(path):
