@@ -1,10 +1,11 @@
-"""`ouro-rl bench cache`: memory of keys and values, as the engine counts the pages that are alive at its peak.
+"""`ouro-rl bench cache`: KV memory, from the engine's count of pages in use at its peak.
 
     kv_bytes_ratio   bytes of the completions' pages at mean depth 2.5 / at depth 4
 
-A completion's positions are those whose depth the gate decides: from the last prompt position on, one a new token. The pages of the
-other prompt positions (all loops each) are left out of it; `with_prompts` and `with_shared_prompts` (groups) have them in.
-The figures do not depend on time: one run each, of 4 samples and of a group of 16, 32 new tokens.
+A completion's positions are those whose depth the gate decides: one per new token, starting at the last prompt
+position. The pages of the other prompt positions, which run all loops, are not in this ratio but in `with_prompts` and
+`with_shared_prompts` (groups). The figures do not depend on time: one run of 4 samples and one of a group of 16, with
+32 new tokens each.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from rollout_workers.engine.engine import RolloutEngine
 
 
 def bench_cache(sizes: Sizes, say: Say) -> dict[str, Any]:
-    """The section `cache` of the JSON, with `ratios` by their top-level names."""
+    """The section `cache` of the JSON; `ratios` by their top-level names."""
     sizes = replace(sizes, tokens=sizes.curve_tokens)
     model = bench_model(sizes)
     full_rule = ExitRule(kind="fixed", value=sizes.loops)
@@ -54,7 +55,7 @@ def bench_cache(sizes: Sizes, say: Say) -> dict[str, Any]:
 
 
 def model_page_bytes(model: OuroForCausalLM) -> int:
-    """Bytes that one token writes at one loop, by the model's shape."""
+    """Bytes that one token writes per loop, from the model's shape."""
     config = model.config
     _, kv_heads, head_dim = config.attention_shape
     return 2 * config.num_hidden_layers * kv_heads * head_dim * model.dtype.itemsize

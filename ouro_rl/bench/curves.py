@@ -1,7 +1,8 @@
-"""`ouro-rl bench curves`: cost as work grows, one plot. Along the trace, few new tokens, one run a point after a warm-up.
+"""`ouro-rl bench curves`: how cost grows with the workload, in one plot. Depths follow the trace; every point has few
+new tokens.
 
-batch     different prompts of 64 tokens, 1 to 256 of them
-context   4 different prompts of 64 to 4096 tokens: the time of a pass against the bytes that it must read is a straight line
+batch     1 to 256 different prompts of 64 tokens
+context   4 different prompts of 64 to 4096 tokens: the time of a pass is linear in the bytes that it must read
 group     1 to 32 samples of one prompt of 256 tokens, which attention reads once
 """
 
@@ -20,7 +21,7 @@ from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.engine.engine import RolloutEngine
 
 REPEATS = 2
-"""Runs of a point: the faster one's window counts."""
+"""Runs per point; the faster one's decode window counts."""
 
 
 def bench_curves(sizes: Sizes, say: Say) -> dict[str, Any]:
@@ -46,7 +47,7 @@ def bench_curves(sizes: Sizes, say: Say) -> dict[str, Any]:
 def point(
     model: OuroForCausalLM, sizes: Sizes, prober: Prober, x: int, say: Say, *, count: int, prompt: int, group: int = 1
 ) -> dict[str, float]:
-    """One place of a curve."""
+    """One point of a curve."""
     seeds = trace_seeds(model, sizes, count, sizes.curve_tokens)
     requests = make_requests(sizes, seeds, prompt=prompt, group=group)
     engine = RolloutEngine(model, EngineConfig(max_batch=count))
@@ -57,10 +58,11 @@ def point(
     machine = reduce(Machine.better, machines)
     best = min(runs, key=lambda run: run.window_seconds)
     say(
-        f"prompt {prompt}, {count} samples in groups of {group}: {best.decode_tokens_per_second:.1f} tokens/s while decoding"
+        f"prompt {prompt}, {count} samples in groups of {group}: "
+        f"{best.decode_tokens_per_second:.1f} tokens/s while decoding"
     )
     costs = window_costs(sizes, best)
-    # A prompt that a group shares has to be read once: what its other samples read of it comes off.
+    # A shared prompt must be read only once per group: subtract what the group's other samples would read.
     again = 2 * 2 * sizes.layers * sizes.hidden * (count - count // group) * (prompt - 1)
     least = [machine.seconds(replace(cost, bytes=cost.bytes - again)) for cost in costs]
     return {
@@ -75,7 +77,7 @@ def point(
 
 
 def straight_line(xs: list[float], ys: list[float]) -> dict[str, float]:
-    """Least squares of seconds over bytes."""
+    """Least-squares fit of seconds over bytes."""
     mean_x, mean_y = sum(xs) / len(xs), sum(ys) / len(ys)
     slope = sum((x - mean_x) * (y - mean_y) for x, y in zip(xs, ys, strict=True)) / sum((x - mean_x) ** 2 for x in xs)
     start = mean_y - slope * mean_x
@@ -115,7 +117,7 @@ def plot(curves: dict[str, Any], path: Path) -> None:
         by_bytes.annotate(
             f"{entry['x']}", (x, 1000 * entry["pass_seconds"]), textcoords="offset points", xytext=(6, -10)
         )
-    by_bytes.set(xlabel="MB that a pass must read", ylabel="ms a pass", title="by context (tokens of the prompt)")
+    by_bytes.set(xlabel="MB that a pass must read", ylabel="ms per pass", title="by context (tokens of the prompt)")
     by_bytes.legend()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)

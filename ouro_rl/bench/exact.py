@@ -1,12 +1,13 @@
-"""What `exact` costs (part of `ouro-rl bench replay`): a row's result may not depend on its company, on both sides.
+"""The cost of `exact` (part of `ouro-rl bench replay`): batch-invariant arithmetic in rollout and replay.
 
-One step of training, as far as it depends on this: two groups of 16 samples of 32 tokens, drawn along the trace, and their replay. The
-replay is timed on one group and counted as often as groups make up the batch.
+The relevant part of a training step: two groups of 16 samples of 32 tokens, sampled along the trace, and their replay.
+The replay is timed on one group and counted once per group of the batch.
 
     exact_cost   (rollout + replay seconds with `model.model.exact` true) / (the same with false) - 1
 
-So rollout and replay weigh what they take. The rollouts run together (see `timing`), the replays take turns. Where the kernels compute each
-row by itself whatever is asked (`one_path`), both sides are one code, and what is left to see is the noise of measuring.
+So rollout and replay are weighted by the time they take. The rollouts run together (see `timing`); the replays take
+turns. If the kernels are batch-invariant in any case (`one_path`), both sides run the same code and the ratio is
+measurement noise.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from rollout_workers.engine.engine import RolloutEngine
 
 GROUPS = 2
 ROUNDS = 2
-"""Of the replays."""
+"""Rounds of the replays."""
 
 
 class Side:
@@ -45,18 +46,19 @@ class Side:
         self.requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=sizes.group)
 
     def warm_up(self, batch: Batch) -> None:
-        """Compile and pack weights."""
+        """Compile kernels and pack weights."""
         warm_up(self.engine, self.requests)
         replay_once(self.trained, first_samples(batch), self.sizes.loops)
 
 
 def is_one_path(model: OuroForCausalLM) -> bool:
-    """Whether rows are computed alike with `exact` and without: by the C kernels, where bf16 products are not oneDNN's."""
+    """Whether the code path is the same with `exact` and without: with the C kernels, unless oneDNN computes bf16
+    products."""
     return isinstance(model.model.row_ops(torch.bfloat16)[0], KernelOps) and not has_bf16_products()
 
 
 def bench_exact(sizes: Sizes, say: Say) -> dict[str, Any]:
-    """The section `exact` of the JSON, with `ratios` by their top-level names."""
+    """The section `exact` of the JSON; `ratios` by their top-level names."""
     sizes = replace(sizes, batch=GROUPS * sizes.group, tokens=sizes.curve_tokens)
     batch = group_batch(sizes)
     sides = {"exact": Side(sizes, True), "plain": Side(sizes, False)}
@@ -68,7 +70,7 @@ def bench_exact(sizes: Sizes, say: Say) -> dict[str, Any]:
     rounds = take_turns(
         {name: partial(replay_once, side.trained, batch, sizes.loops) for name, side in sides.items()}, ROUNDS, say
     )
-    groups = runs["exact"].last.tokens / rounds["exact"][0].tokens  # of replays to one rollout
+    groups = runs["exact"].last.tokens / rounds["exact"][0].tokens  # replays per rollout
     replays = {name: [groups * replayed.seconds for replayed in of] for name, of in rounds.items()}
     steps = {name: run.last.seconds + median(replays[name]) for name, run in runs.items()}
     return {

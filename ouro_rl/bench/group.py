@@ -1,8 +1,8 @@
 """`ouro-rl bench group`: one group of 16 samples of one prompt of 256 tokens, 64 new tokens each, along the trace.
 
-    group_speedup   seconds of the whole call with every sample computing the prompt (`Unshared`) / with the prompt shared
+    group_speedup   seconds of the whole call if every sample computes the prompt (`Unshared`) / with a shared prompt
 
-Sharing computes the prompt once, keeps it once, and lets attention read it once for the group. Both run together (see `timing`).
+With a shared prompt, the group computes, stores and reads the prompt once. Both sides run together (see `timing`).
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from rollout_workers.engine.scheduling.policy import SchedulingPolicy
 
 
 class Unshared(SchedulingPolicy):
-    """Every sample computes and keeps its whole prompt."""
+    """Every sample computes and stores its whole prompt."""
 
     shares_prefixes = False
 
 
 def bench_group(sizes: Sizes, say: Say) -> dict[str, Any]:
-    """The section `group` of the JSON, with `ratios` by their top-level names."""
+    """The section `group` of the JSON; `ratios` by their top-level names."""
     model = bench_model(sizes)
     seeds = trace_seeds(model, sizes, sizes.group, sizes.tokens)
     requests = make_requests(sizes, seeds, prompt=sizes.group_prompt, group=sizes.group)
@@ -60,7 +60,7 @@ def bench_group(sizes: Sizes, say: Say) -> dict[str, Any]:
 
 
 def check_same_tokens(runs: Mapping[str, Run]) -> None:
-    """Raise RunError unless both sides sampled the same depths for as many tokens."""
+    """Raise RunError unless both sides sampled the same numbers of tokens and the same depths."""
     shared, unshared = (
         [(len(rollout.completion_ids), rollout.depths) for rollout in runs[name].rollouts]
         for name in ("shared", "unshared")

@@ -1,4 +1,4 @@
-"""The machine that a benchmark runs on: its processor, and how much of it other guests take."""
+"""The machine that a benchmark runs on: its processor, and the share of CPU time taken by other guests (steal time)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def describe_machine(threads: int, torch_version: str) -> dict[str, Any]:
-    """What ran it: figures of another machine are not to be compared."""
+    """Description of the machine; figures from different machines must not be compared."""
     return {
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
@@ -23,8 +23,8 @@ def describe_machine(threads: int, torch_version: str) -> dict[str, Any]:
 
 
 def cpu_ticks() -> tuple[int, int] | None:
-    """(ticks in which some core worked or wanted to, those of them that the host gave to other guests) since the machine started;
-    None where the system does not say."""
+    """(ticks in which a core was busy or runnable, those of them stolen by the host for other guests) since boot; None
+    if the system does not report them."""
     try:
         _, user, nice, system, _, _, irq, softirq, stolen, *_ = Path("/proc/stat").read_text().split("\n", 1)[0].split()
     except (OSError, ValueError):
@@ -34,7 +34,7 @@ def cpu_ticks() -> tuple[int, int] | None:
 
 
 def stolen_share(before: tuple[int, int] | None, after: tuple[int, int] | None) -> float | None:
-    """Of the time in which a core was wanted between two `cpu_ticks`, what other guests of a shared host had."""
+    """Fraction of busy or runnable core time between two `cpu_ticks` that went to other guests of a shared host."""
     if before is None or after is None or after[0] <= before[0]:
         return None
     return (after[1] - before[1]) / (after[0] - before[0])

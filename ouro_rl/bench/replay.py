@@ -1,12 +1,13 @@
-"""`ouro-rl bench replay`: the trainer's forward and backward over one group, at the depths of a rollout.
+"""`ouro-rl bench replay`: the trainer's forward and backward pass over one group, at the depths of a rollout.
 
-A micro batch as GRPO has it: `group` samples of one prompt of 64 tokens, sampled by the engine, collated and replayed with the
-functions that the trainer's loss is made of, fp32 master weights computing in bf16, both heads' losses. The prompt runs at
-full depth, once for the group. The two sides take turns.
+A micro batch as in GRPO: `group` samples of one prompt of 64 tokens, sampled by the engine, collated and replayed with
+the functions of the trainer's loss: fp32 master weights computing in bf16, token loss and gate loss. The prompt runs at
+full depth, once per group. The two sides take turns.
 
-    replay_time_ratio   seconds of forward + backward at completions of mean depth 2.5 / of depth 4, round by round
+    replay_time_ratio   seconds of forward + backward with completions of mean depth 2.5 / of depth 4, round by round
 
-The rows of all loops alone give `row_ratio`; the head and the embedding do not follow the depth (nor, without C kernels, the attention).
+`row_ratio` is the ratio of rows over all loops. The cost of the LM head and the embedding does not depend on depth
+(nor, without the C kernels, does that of attention).
 """
 
 from __future__ import annotations
@@ -32,20 +33,20 @@ from rollout_workers.engine.engine import RolloutEngine
 ROUNDS = 3
 CLIP = 0.2
 PRICE = 0.01
-"""Of a loop, in the gate's returns: any figure costs the same time."""
+"""Price of a loop in the gate's returns; its value does not affect the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Replayed:
-    """One forward and backward."""
+    """One forward and backward pass."""
 
     forward_seconds: float
     backward_seconds: float
     tokens: int
     loops: int
-    """Rows that all loops ran together, prompt included."""
+    """Rows summed over all loops, including the prompt."""
     gap: float
-    """Largest difference of a token log-prob from the engine's, in nats."""
+    """Largest difference between a token log-prob and the engine's, in nats."""
 
     @property
     def seconds(self) -> float:
@@ -53,14 +54,14 @@ class Replayed:
 
 
 def trainer_model(sizes: Sizes) -> OuroForCausalLM:
-    """The benchmark's weights as a trainer holds them: fp32 masters of a bf16 forward."""
+    """The benchmark's model as in the trainer: fp32 master weights with bf16 forward passes."""
     model = bench_model(sizes).float().train()
     model.model.compute_dtype = torch.bfloat16
     return model
 
 
 def group_batch(sizes: Sizes, rule: ExitRule = BY_GATE) -> Batch:
-    """A group sampled by the engine, collated."""
+    """A group sampled by the engine and collated."""
     model = bench_model(sizes)
     seeds = trace_seeds(model, sizes, sizes.group, sizes.tokens)
     requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=sizes.group)
@@ -71,14 +72,14 @@ def group_batch(sizes: Sizes, rule: ExitRule = BY_GATE) -> Batch:
 
 
 def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
-    """Forward, loss and backward, as in the trainer."""
+    """Forward pass, loss and backward pass, as in the trainer."""
     model.zero_grad(set_to_none=True)
     started = time.perf_counter()
     replayed = replay_inputs(batch, loops)
     mask = batch["completion_mask"].bool()
     output = model(
-        input_ids=replayed.input_ids, depths=replayed.depths, owners=replayed.owners, logits_to_keep=replayed.predicting,
-        use_cache=False, num_loops=loops, read_head=token_reader(batch, 1.0, TokenFilters()),
+        input_ids=replayed.input_ids, depths=replayed.depths, owners=replayed.owners,
+        logits_to_keep=replayed.predicting, use_cache=False, num_loops=loops, read_head=token_reader(batch, 1.0, TokenFilters()),
     )  # fmt: skip
     logprobs, _ = output.reading
     decisions = decision_logprobs(output.gate_logits[:, replayed.predicting], batch["depths"][mask]).T
@@ -98,13 +99,13 @@ def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
 
 
 def first_samples(batch: Batch, count: int = 2) -> Batch:
-    """Enough of a batch to pack weights and to compile."""
+    """A small part of a batch, enough to pack weights and compile kernels."""
     return apply(batch, lambda tensor: tensor[:count])
 
 
 def bench_replay(sizes: Sizes, say: Say) -> dict[str, Any]:
-    """The section `replay` of the JSON, with `ratios` by their top-level names."""
-    say("sampling what is replayed")
+    """The section `replay` of the JSON; `ratios` by their top-level names."""
+    say("sampling the rollouts to replay")
     adaptive, full = group_batch(sizes), group_batch(sizes, ExitRule(kind="fixed", value=sizes.loops))
     model = trainer_model(sizes)
     say("warming up")

@@ -1,4 +1,4 @@
-"""From results to what one reads: the JSON, a table on a terminal, a Markdown page. All three hold the same figures."""
+"""Output of results: the JSON file and the table on the terminal. The Markdown page is made from the JSON."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
 
 SCHEMA = 2
-"""Grows when keys of the JSON change their names or meanings."""
+"""Incremented when keys of the JSON change their names or meanings."""
 RATIOS = "spread"
-"""Key of the JSON under which each ratio's median, least and greatest stand."""
+"""JSON key of the median, minimum and maximum of each ratio."""
 
 
 def assemble(
     name: str, sections: Mapping[str, Mapping[str, Any]], *, machine: Mapping[str, Any], sizes: Mapping[str, Any],
     seconds: float, quick: bool,
 ) -> dict[str, Any]:  # fmt: skip
-    """The JSON: ratios of all sections at the top (medians), their spreads, predictions, and the sections with their raw figures."""
+    """The JSON: the medians of all ratios at the top level, then their spreads, the predictions, and the sections with
+    raw figures."""
     spreads = {key: value for section in sections.values() for key, value in section.get("ratios", {}).items()}
     medians = {key: value["median"] for key, value in spreads.items()}
     measured = {key: medians[key] for key in FIGURES if key in medians}
@@ -50,7 +51,7 @@ def write_json(results: Mapping[str, Any], path: Path) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A file that `write_json` made; raises UserError for any other."""
+    """Read a file that `write_json` wrote; raises UserError for any other file."""
     try:
         results = json.loads(path.read_text())
     except OSError as error:
@@ -58,23 +59,24 @@ def read_json(path: Path) -> dict[str, Any]:
     except ValueError:
         raise UserError(f"{path}: is not JSON; give a file of `ouro-rl bench NAME --json FILE`") from None
     if not isinstance(results, dict) or "benchmark" not in results or "machine" not in results:
-        raise UserError(f"{path}: is not a file of `ouro-rl bench NAME --json FILE`")
+        raise UserError(f"{path}: is not a file of `ouro-rl bench NAME --json FILE`; give one")
     if results.get("schema") != SCHEMA:
         raise UserError(
-            f"{path}: is of another version of the benchmarks; measure again with `ouro-rl bench NAME --json FILE`"
+            f"{path}: is from another version of the benchmarks; measure again with `ouro-rl bench NAME --json FILE`"
         )
     return results
 
 
-# --- the table ---------------------------------------------------------------------------------------------------------
+# --- the table
+# ---------------------------------------------------------------------------------------------------------
 
 
 def table(results: Mapping[str, Any]) -> str:
-    """For a terminal: one line a ratio, then tokens/s."""
+    """Table for a terminal: one line per ratio, then tokens/s."""
     lines = []
     rows = figure_rows(results)
     if rows:
-        rows = [("", "measured", "least..greatest", "predicted", "asked: at least / target / stretch"), *rows]
+        rows = [("", "measured", "min..max", "predicted", "required / target / stretch"), *rows]
         widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
         lines += [
             "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
@@ -85,7 +87,7 @@ def table(results: Mapping[str, Any]) -> str:
 
 
 def figure_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str, str, str]]:
-    """(words, measured, spread, predicted, asked) of each ratio that was measured."""
+    """(words, measured, spread, predicted, required values) of each measured ratio."""
     rows = []
     for key, figure in FIGURES.items():
         if key not in results:
@@ -102,23 +104,21 @@ def figure_rows(results: Mapping[str, Any]) -> list[tuple[str, str, str, str, st
 
 
 def bars(figure: Figure) -> str:
-    """What is asked of a figure."""
+    """The required, target and stretch values of a figure."""
     return " / ".join(show(figure, bar) for bar in (figure.least, figure.target, figure.stretch))
 
 
 def show(figure: Figure, value: float) -> str:
-    """A figure in its unit."""
+    """A value of a figure, formatted with its unit."""
     return f"{100 * value:.1f} %" if figure.percent else f"{value:.2f}x" if figure.larger_is_better else f"{value:.3f}"
 
 
 def speeds(results: Mapping[str, Any]) -> dict[str, str]:
-    """Tokens/s of each contestant of `rollout`, in words."""
+    """Tokens/s of each run of `rollout`, in words."""
     runs = results.get("rollout", {}).get("runs", {})
     return {
-        name: f"{run['decode_tokens_per_second']:8.1f} tokens/s while decoding, {run['tokens_per_second']:8.1f} of the whole call"
+        name: f"{run['decode_tokens_per_second']:8.1f} tokens/s while decoding, "
+        f"{run['tokens_per_second']:8.1f} over the whole call"
         + (f", mean depth {run['mean_depth']:.2f}" if "mean_depth" in run else "")
         for name, run in runs.items()
     }
-
-
-# --- the page ----------------------------------------------------------------------------------------------------------

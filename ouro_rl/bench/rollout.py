@@ -1,25 +1,28 @@
-"""`ouro-rl bench rollout`: tokens/s of the engine, beside everything that it should be compared with.
+"""`ouro-rl bench rollout`: tokens/s of the engine, compared with its baselines.
 
-All runs have the same model, prompts (as many different ones as samples) and number of new tokens. By name:
+All runs have the same model, prompts (a different one for every sample) and number of new tokens. By name:
 
-    adaptive         loop-level continuous batching, depths drawn from the gate along the trace (mean 2.5), batch 64
-    fixed            the same engine, every token 4 loops
-    generate         transformers' generate(), batch 64, greedy, 4 loops, on the same weights: in bf16, or cast to fp32 where a probe says that
-                     this is the faster
-    generate_bf16_small   generate() at batch 16 in bf16, as a user calls it, for the first quarter of the tokens; where bf16 is the faster it is
-                     what `generate` is
+    adaptive         loop-level continuous batching, depths sampled from the gate along the trace (mean 2.5), batch 64
+    fixed            the same engine, 4 loops for every token
+    generate         transformers' generate(), batch 64, greedy, 4 loops, on the same weights: in bf16, or cast to fp32
+                     if a probe finds that faster
+    generate_bf16_small   generate() at batch 16 in bf16, as users call it, for the first quarter of the tokens; if bf16
+                     is the faster dtype, `generate` uses it too
     *_small          at batch 16: `adaptive_small`, `fixed_small`, and
     lockstep_small   synchronous compaction (`Lockstep`), along the trace
-    no_exit_small    the adaptive path (gate asked, depths drawn) with a gate that never says leave
-    gate_small       depths drawn from a gate with random weights: they depend on the states, and the batch drains at the end
+    no_exit_small    the adaptive path (gate evaluated, depths sampled) with a gate that never exits
+    gate_small       depths sampled from a gate with random weights: they depend on the states, and the batch drains
+                     towards the end
 
-The first three run together, and the others (see `timing`). Ratios are of tokens/s while decoding, slice by slice:
+The first three run together, and so do the others (see `timing`). Ratios are of tokens/s while decoding, slice by
+slice:
 
-    adaptive_vs_generate       adaptive / generate; of the whole call, prefill included: `adaptive_vs_generate_whole_call`; and
-                               adaptive_small / generate_bf16_small, both over that quarter: `adaptive_vs_generate_bf16_b16`
+    adaptive_vs_generate       adaptive / generate; over the whole call, including prefill:
+                               `adaptive_vs_generate_whole_call`; adaptive_small / generate_bf16_small, both over that
+                               quarter: `adaptive_vs_generate_bf16_b16`
     continuous_share_of_bound  (adaptive / fixed) / (4 / mean depth)
     continuous_vs_sync_b16     adaptive_small / lockstep_small
-    no_exit_overhead           seconds a loop of no_exit_small / those of fixed_small - 1
+    no_exit_overhead           seconds per loop of no_exit_small / those of fixed_small - 1
     share_of_roofline          seconds of adaptive's decode window at the roofline / as measured; see `roofline`
 """
 
@@ -62,9 +65,9 @@ GATE_SPREAD = 1.0
 """Standard deviation of the random gate's logits."""
 PROBE_SAMPLES, PROBE_TOKENS = 1, 2
 BF16_SHARE = 4
-"""One in so many of the tokens is made by `generate()` in bf16 too, which takes long where bf16 is emulated."""
+"""`generate()` in bf16 makes only 1 / BF16_SHARE of the tokens, because it takes long if bf16 is emulated."""
 SAY_EVERY = 8
-"""Tokens between two lines of progress."""
+"""Tokens between two progress lines."""
 
 
 class Lockstep(SchedulingPolicy):
@@ -78,7 +81,7 @@ class Lockstep(SchedulingPolicy):
 
 
 class Contestants:
-    """The runs, by name. They share a model, but for its gate: each sets its own before its passes."""
+    """The runs, by name. They share a model except for its gate: each run sets its own before every pass."""
 
     def __init__(self, sizes: Sizes):
         self.sizes, self.model = sizes, bench_model(sizes)
@@ -86,9 +89,9 @@ class Contestants:
         self.requests = make_requests(sizes, seeds, prompt=sizes.prompt)
 
     def engine(self, count: int, policy: SchedulingPolicy | None = None) -> RolloutEngine:
-        """With pools that have their size from the start, in memory that was touched: none grow in a timed pass."""
+        """An engine whose KV pools have their final size and touched memory, so that none grows in a timed pass."""
         sizes = self.sizes
-        pages = count * (sizes.prompt + sizes.tokens + SPARE_TOKENS) * sizes.loops  # so that nobody waits
+        pages = count * (sizes.prompt + sizes.tokens + SPARE_TOKENS) * sizes.loops  # so that no sample waits
         gib = pages * page_bytes(self.model.config, torch.bfloat16) / 2**30
         engine = RolloutEngine(self.model, EngineConfig(max_batch=count, kv_memory_gib=gib), policy=policy)
         for pool in (*engine.cache.keys, *engine.cache.values):
@@ -125,20 +128,21 @@ class Contestants:
     def run_beside_generate(
         self, model: OuroForCausalLM, say: Say
     ) -> tuple[dict[str, Run], Generated, list[tuple[float, Machine]]]:
-        """The big runs, each kept at the share of its tokens that `generate()` on `model` has; and what the machine could do at each."""
+        """Run the batch-64 calls at the pace of `generate()` on `model`, each kept at the same fraction of its tokens,
+        and measure the machine's rates at every token."""
         calls, prober, machines = self.big(), Prober(self.sizes), []
 
         def between(made: int) -> None:
             keep_pace(list(calls.values()), made / self.sizes.tokens)
             machines.append((made / self.sizes.tokens, prober.measure()))
             if made % SAY_EVERY == 0:
-                say(f"batch {self.sizes.batch}, beside generate(): {made} of {self.sizes.tokens} tokens")
+                say(f"batch {self.sizes.batch}, with generate(): {made} of {self.sizes.tokens} tokens")
 
         generated = run_generate(model, self.requests, self.sizes.tokens, between)
         return {name: call.result() for name, call in calls.items()}, generated, machines
 
     def run_small(self) -> tuple[dict[str, Run], Generated]:
-        """The small runs, and `generate()` in bf16 beside their first quarter."""
+        """The batch-16 runs, with `generate()` in bf16 alongside their first quarter."""
         calls, sizes = self.small(), self.sizes
 
         def between(made: int) -> None:
@@ -148,7 +152,7 @@ class Contestants:
         return run_together(calls), generated
 
     def probe_generate(self) -> tuple[str, OuroForCausalLM, dict[str, float]]:
-        """The precision in which `generate()` is the faster, the model in it, and what a short call took in each."""
+        """The dtype in which `generate()` is faster, the model in it, and the seconds of a short call in each dtype."""
         models = {"bf16": self.model, "fp32": bench_model(self.sizes).float()}
         seconds = {}
         for name, model in models.items():
@@ -158,7 +162,7 @@ class Contestants:
         return faster, models[faster], seconds
 
     def check_same_work(self, runs: Mapping[str, Run]) -> None:
-        """Raise RunError unless all made the same number of tokens, and those along the trace ran its loops."""
+        """Raise RunError unless all runs made the same number of tokens, and those along the trace ran its loops."""
         sizes = self.sizes
         full = ("fixed", "fixed_small", "no_exit_small")
         for name, run in runs.items():
@@ -171,11 +175,11 @@ class Contestants:
             recorded = sum(sum(rollout.depths) for rollout in run.rollouts)
             tokens, loops = run.last.tokens, run.last.loops
             if tokens != count * sizes.tokens or loops != recorded or wanted not in (None, loops):
-                raise RunError(f"{name} ran {loops} loops for {tokens} tokens: not the work of the others")
+                raise RunError(f"{name} ran {loops} loops for {tokens} tokens: not the same work as the others")
 
 
 def bench_rollout(sizes: Sizes, say: Say) -> dict[str, Any]:
-    """The section `rollout` of the JSON, with `ratios` by their top-level names."""
+    """The section `rollout` of the JSON; `ratios` by their top-level names."""
     contestants = Contestants(sizes)
     say("warming up")
     warm_up(contestants.engine(sizes.small_batch), contestants.requests[: sizes.small_batch])
@@ -206,13 +210,12 @@ def bench_rollout(sizes: Sizes, say: Say) -> dict[str, Any]:
 
 
 def engine_ratios(sizes: Sizes, runs: Mapping[str, Run], machines: Sequence[tuple[float, Machine]]) -> dict[str, dict]:
-    """Spreads by name."""
+    """Spreads of the ratios between engine runs, by name."""
     speeds = {name: run.slice_speeds for name, run in runs.items() if name != "gate_small"}
     bound = sizes.loops / runs["adaptive"].mean_depth
     share = ratios(speeds["adaptive"], [bound * speed for speed in speeds["fixed"]])
-    seconds_ratio = ratios(
-        speeds["fixed_small"], speeds["no_exit_small"]
-    )  # both at the same depth: tokens/s are loops/s
+    # Both run at the same depth, so the ratio of tokens/s is that of loops/s.
+    seconds_ratio = ratios(speeds["fixed_small"], speeds["no_exit_small"])
     adaptive = runs["adaptive"]
     return {
         "continuous_share_of_bound": share,
@@ -225,7 +228,7 @@ def engine_ratios(sizes: Sizes, runs: Mapping[str, Run], machines: Sequence[tupl
 
 
 def generate_ratios(ours: Run, theirs: Generated) -> dict[str, dict]:
-    """While decoding, and of the whole call."""
+    """Spreads of the ratios to `generate()`, while decoding and over the whole call."""
     return {
         "adaptive_vs_generate": ratios(ours.slice_speeds, theirs.slice_speeds),
         "adaptive_vs_generate_whole_call": spread([ours.tokens_per_second / theirs.tokens_per_second]),
@@ -233,7 +236,7 @@ def generate_ratios(ours: Run, theirs: Generated) -> dict[str, dict]:
 
 
 def bf16_ratio(ours: Run, theirs: Generated) -> dict[str, float | int]:
-    """Tokens/s while decoding over the same first tokens."""
+    """Ratio of tokens/s while decoding, over the same first tokens."""
     parts = [part for part in ours.slices if part.shares[1] <= 1 / BF16_SHARE]
     if not parts:
         raise RunError("the first quarter of the tokens is too short to time: the sizes of this run are too small")
@@ -242,7 +245,7 @@ def bf16_ratio(ours: Run, theirs: Generated) -> dict[str, float | int]:
 
 
 def roofline_figures(sizes: Sizes, run: Run, machines: Sequence[tuple[float, Machine]]) -> dict[str, Any]:
-    """What the roofline was worked out from."""
+    """The figures that the roofline is computed from."""
     costs, rooflines = window_costs(sizes, run), slice_rooflines(sizes, run, machines)
     best = reduce(Machine.better, (machine for _, machine in machines))
     return {
@@ -258,7 +261,7 @@ def roofline_figures(sizes: Sizes, run: Run, machines: Sequence[tuple[float, Mac
 
 
 def figures(run: Run | Generated) -> dict[str, Any]:
-    """Raw figures of one contestant."""
+    """Raw figures of one run."""
     found: dict[str, Any] = {
         "tokens_per_second": run.tokens_per_second,
         "decode_tokens_per_second": run.decode_tokens_per_second,

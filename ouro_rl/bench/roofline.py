@@ -1,9 +1,10 @@
-"""The roofline: what a pass must cost on this machine, by whatever code.
+"""The roofline: the least time of a pass on this machine, whatever the code.
 
-A pass reads the looped weights once, the keys and values that its rows attend to, writes those of its rows, reads the head's weights
-when a token leaves; and it multiplies each row by each weight. At best it takes max(bytes / read bandwidth, FLOP / GEMM peak),
-both measured in the same process with the same threads, by every way that is at hand, and *between the passes*, at every token of the
-batch: what the machine could do just then. A slice of the run is held against the best that was measured during it.
+A pass reads the looped weights once and the keys and values that its rows attend to, writes the keys and values of its
+rows, and reads the LM head's weights if a token exits; it multiplies every row by every weight. It takes at least
+max(bytes / read bandwidth, FLOP / GEMM peak). Both rates are measured in the same process with the same threads, by
+several methods, *between the passes*, at every token of the batch, so that they reflect the machine's speed at that
+time. A slice of the run is compared with the best rates measured during it.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from ouro_rl.kernels.processor import has_bf16_products
 
 @dataclass(frozen=True, kw_only=True)
 class Machine:
-    """The best that was measured."""
+    """The best measured rates of the machine."""
 
     bytes_per_second: float
     flop_per_second: float
@@ -33,7 +34,7 @@ class Machine:
     how_multiplied: str
 
     def better(self, other: Machine) -> Machine:
-        """The best of two measurements."""
+        """The better of two measurements, for each rate."""
         reader = max(self, other, key=lambda machine: machine.bytes_per_second)
         multiplier = max(self, other, key=lambda machine: machine.flop_per_second)
         return Machine(
@@ -47,14 +48,14 @@ class Machine:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What one pass cannot do without."""
+    """The least memory traffic and arithmetic of one pass."""
 
     bytes: float
     flop: float
 
 
 class Prober:
-    """Measures read bandwidth of a large buffer, and the rate of large square products."""
+    """Measures the read bandwidth of a large buffer and the rate of large square matrix products."""
 
     def __init__(self, sizes: Sizes):
         self.sizes = sizes
@@ -67,7 +68,7 @@ class Prober:
 
     @torch.inference_mode()
     def measure(self) -> Machine:
-        """One try of each way; the best."""
+        """Try each method once; return the best rates."""
         reading = {name: _seconds(run) for name, run in self.readers.items()}
         multiplying = {name: _seconds(run) for name, run in self.products.items()}
         how_read, how_multiplied = (min(seconds, key=seconds.__getitem__) for seconds in (reading, multiplying))
@@ -78,10 +79,10 @@ class Prober:
 
 
 def _products(size: int) -> dict[str, Callable[[], object]]:
-    """Ways to multiply two matrices of this size: by torch, and as the engine does it. bf16 by torch is tried with instructions for it
-    alone (elsewhere it is emulated, slower than fp32, and takes long)."""
+    """Methods to multiply two matrices of this size: torch's and the engine's. torch's bf16 is tried only on CPUs with
+    instructions for it (elsewhere it is emulated, slower than fp32, and takes long)."""
     runs: dict[str, Callable[[], object]] = {}
-    model = bench_model(QUICK).model  # its operations alone are wanted: they do not depend on its shapes
+    model = bench_model(QUICK).model  # only for its operations, which do not depend on its shapes
     for dtype, name in ((torch.float32, "fp32"), (torch.bfloat16, "bf16")):
         a, b = torch.ones(size, size, dtype=dtype), torch.ones(size, size, dtype=dtype)
         if dtype == torch.float32 or has_bf16_products():
@@ -99,9 +100,10 @@ def _seconds(run: Callable[[], object]) -> float:
 
 
 def pass_cost(sizes: Sizes, contexts: Sequence[int], leaving: int, *, number_bytes: int = 2) -> Cost:
-    """A pass over rows that read `contexts` positions each (their own included), `leaving` of which get a token. Rows share no keys."""
+    """Cost of a pass over rows that read `contexts` positions each (including their own), `leaving` of which produce a
+    token. Rows share no keys."""
     rows, read = len(contexts), sum(contexts)
-    keys = 2 * sizes.layers * sizes.hidden  # numbers of keys and values of one position at one loop
+    keys = 2 * sizes.layers * sizes.hidden  # key and value elements of one position at one loop
     numbers = sizes.loop_parameters + (read + rows) * keys + (sizes.head_parameters if leaving else 0)
     flop = (
         2 * rows * sizes.loop_parameters + 4 * read * sizes.layers * sizes.hidden + 2 * leaving * sizes.head_parameters
@@ -110,26 +112,24 @@ def pass_cost(sizes: Sizes, contexts: Sequence[int], leaving: int, *, number_byt
 
 
 def window_costs(sizes: Sizes, run: Run) -> list[Cost]:
-    """The passes of a run's decode window, worked out from the depths that it recorded. All samples started together, run in every
-    pass and end together (the trace sees to it); raises RunError where the engine's own count says otherwise."""
+    """Costs of the passes in a run's decode window, from the recorded depths. Assumes that all samples start together,
+    run in every pass and end together, as the trace ensures; raises RunError if the engine's counts disagree."""
     schedules = []
     for rollout in run.rollouts:
-        first = len(rollout.prompt_ids)  # what the first predicting position reads: the prompt
+        first = len(rollout.prompt_ids)  # the first predicting position reads the prompt
         loops = [
             (first + place, loop == depth) for place, depth in enumerate(rollout.depths) for loop in range(1, depth + 1)
         ]
         schedules.append(loops[-run.window_passes :])
     if run.window_loops != len(schedules) * run.window_passes or min(map(len, schedules)) < run.window_passes:
-        raise RunError(
-            "the engine's passes are not those that the roofline is worked out for: samples did not run all together"
-        )
+        raise RunError("the engine's passes do not match the roofline's: not all samples ran in every pass")
     passes = zip(*schedules, strict=True)
     return [pass_cost(sizes, [context for context, _ in rows], sum(leaves for _, leaves in rows)) for rows in passes]
 
 
 def slice_rooflines(sizes: Sizes, run: Run, machines: Sequence[tuple[float, Machine]]) -> list[float]:
-    """Seconds that each slice of a run's decode window would take at the roofline. `machines`: what was measured at which
-    share of the tokens; a slice is held against the best of its own, the borders included."""
+    """Seconds that each slice of a run's decode window would take at the roofline. `machines`: (fraction of the tokens,
+    rates measured there); a slice is compared with the best rates within it, including its edges."""
     costs, rooflines = iter(window_costs(sizes, run)), []
     for part in run.slices:
         first, last = part.shares

@@ -1,4 +1,4 @@
-"""What `ouro-rl bench` does once its arguments are right: run benchmarks, print their table, write their JSON."""
+"""Runs benchmarks for `ouro-rl bench`, prints their table and writes their JSON."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SECTIONS = {
     "group": {"group": bench_group},
     "curves": {"curves": bench_curves},
 }
-"""Benchmark -> sections of the JSON and what fills them."""
+"""Benchmark -> sections of the JSON and the functions that produce them."""
 
 
 def run_bench(
     name: str, *, quick: bool = False, json_file: Path | None = None, plot_file: Path | None = None
 ) -> dict[str, Any]:
-    """Run the benchmark `name`. Returns what the JSON holds."""
+    """Run the benchmark `name`. Returns the content of the JSON file."""
     started, ticks = time.perf_counter(), cpu_ticks()
     machine = describe_machine(torch.get_num_threads(), torch.__version__)
     sizes = QUICK if quick else Sizes()
@@ -60,6 +60,6 @@ def _say_of(started: float, key: str, line: str) -> None:
 
 
 def say(started: float, line: str) -> None:
-    """One line of progress."""
+    """Print one line of progress to stderr."""
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
     print(f"[{time.perf_counter() - started:5.0f} s{load}] {line}", file=sys.stderr, flush=True)

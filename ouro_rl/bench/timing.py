@@ -1,13 +1,15 @@
-"""Timed calls, driven a pass at a time so that several can take turns.
+"""Timed calls, driven pass by pass so that several can be interleaved.
 
-The machines that this runs on change their speed by the second. So calls that are compared run together: whoever has the smallest
-share of its tokens makes the next pass (`keep_pace`), and a slow second slows all of them. Time is taken of each pass alone.
+Machines can change their speed by the second. So calls that are compared run together: the one with the smallest
+fraction of its tokens runs the next pass (`keep_pace`), and a slow second slows all of them. Each pass is timed by
+itself.
 
-A call of the engine is timed as a whole, and over its *decode window*: from the end of the last pass that had a prompt in it, to the
-end. The window has no prefill in it, on either side of a comparison, and nothing is subtracted. Tokens/s while decoding are
-loops/s in the window over the trace's mean depth: a token that is half done at the window's start counts for the loops that are left
-of it. The window is cut in `SLICES` slices of equal numbers of tokens; a ratio of two calls is taken slice by slice, where both
-did the same work at the same length, and reported with the least and the greatest of them.
+A call of the engine is timed as a whole and over its *decode window*, which runs from the end of the last prefill pass
+to the end of the call. The window has no prefill on either side of a comparison, and nothing is subtracted. Tokens/s
+while decoding are loops/s in the window divided by the trace's mean depth: a token that is half finished at the start
+of the window counts for its remaining loops. The window is cut into `SLICES` slices with equal numbers of tokens. The
+ratio of two calls is taken slice by slice, where both do the same work at the same length, and reported with its
+minimum and maximum.
 """
 
 from __future__ import annotations
@@ -33,21 +35,21 @@ from rollout_workers.engine.stats import EngineStats
 
 T = TypeVar("T")
 Say = Callable[[str], None]
-"""Progress, one line at a time."""
+"""Reports progress, one line at a time."""
 BY_GATE = ExitRule()
-"""Depths are drawn from the gate."""
+"""Depths are sampled from the gate."""
 WARM_UP_TOKENS = 4
 SLICES = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """The counters after a pass, since the call began."""
+    """The counters after a pass, counted from the start of the call."""
 
     seconds: float
     tokens: int
     loops: int
-    """Run for completion tokens."""
+    """Loops run for completion tokens."""
     prompt_loops: int
     passes: int
 
@@ -60,7 +62,7 @@ class Slice:
     loops: int
     passes: int
     shares: tuple[float, float]
-    """Of the call's tokens: from, to."""
+    """Start and end, as fractions of the call's tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +70,7 @@ class Run:
     """One call of the engine."""
 
     looks: Sequence[Look]
-    """After each pass."""
+    """The counters after each pass."""
     peak_bytes: int
     rollouts: Sequence[Rollout]
 
@@ -78,7 +80,8 @@ class Run:
 
     @property
     def window(self) -> Sequence[Look]:
-        """From the look at which all prompts are through; raises RunError where decoding had less than two passes."""
+        """The looks from the one at which all prompts are computed; raises RunError if decoding took less than two
+        passes."""
         found = [look for look in self.looks if look.prompt_loops == self.last.prompt_loops]
         if len(found) < 3:
             raise RunError(f"{self.last.passes} passes are too few to time: the sizes of this run are too small")
@@ -98,7 +101,7 @@ class Run:
 
     @property
     def slices(self) -> list[Slice]:
-        """The window between equal shares of the call's tokens; a share that passes within the prompts' passes is left out."""
+        """The window cut at equal fractions of the call's tokens; a fraction reached during prefill is left out."""
         edges = [(0.0, self.window[0])]
         for number in range(1, SLICES + 1):
             edge = next(look for look in self.window if look.tokens * SLICES >= number * self.last.tokens)
@@ -117,7 +120,7 @@ class Run:
 
     @property
     def tokens_per_second(self) -> float:
-        """Of the whole call, prompts included."""
+        """Over the whole call, including prefill."""
         return self.last.tokens / self.last.seconds
 
     @property
@@ -132,8 +135,8 @@ class Run:
 
 
 class TimedCall:
-    """One call of the engine that makes `tokens` new tokens of every sample, a pass at a time. `prepare` is called before each pass, not
-    timed: what contestants that share a model set back to their own."""
+    """One call of the engine that makes `tokens` new tokens per sample, pass by pass. `prepare` is called before each
+    pass and not timed: runs that share a model use it to set what is their own."""
 
     def __init__(
         self, engine: RolloutEngine, requests: Sequence[RolloutRequest], tokens: int, rule: ExitRule = BY_GATE,
@@ -151,11 +154,11 @@ class TimedCall:
 
     @property
     def progress(self) -> tuple[float, int]:
-        """The share of its tokens, then passes."""
+        """The fraction of its tokens, then the number of passes."""
         return self.call.tokens / self.wanted, len(self.looks)
 
     def advance(self) -> None:
-        """One pass. Raises RunError where the samples have ended before they had their tokens."""
+        """Run one pass. Raises RunError if the samples ended before they had all their tokens."""
         if self.call.done:
             raise RunError(f"a call ended at {self.call.tokens} of {self.wanted} tokens")
         self.prepare()
@@ -171,7 +174,7 @@ class TimedCall:
         )  # fmt: skip
 
     def result(self) -> Run:
-        """After the last pass."""
+        """The result, after the last pass. Raises RunError if the call has not ended."""
         with self.call:
             if not self.call.done:
                 raise RunError(f"a call is at {self.call.tokens} of {self.wanted} tokens: it has not ended")
@@ -179,28 +182,29 @@ class TimedCall:
 
 
 def keep_pace(calls: Sequence[TimedCall], share: float) -> None:
-    """Advance all to this share of their tokens (with 0: until they have a token), who is furthest behind first."""
+    """Advance all calls to this fraction of their tokens (0: until they have a token), the furthest behind first."""
     while behind := [call for call in calls if call.progress[0] < share or (not share and not call.call.tokens)]:
         min(behind, key=lambda call: call.progress).advance()
 
 
 def run_together(calls: Mapping[str, TimedCall]) -> dict[str, Run]:
-    """All calls to their ends, side by side."""
+    """Run all calls to their ends, interleaved."""
     keep_pace(list(calls.values()), 1.0)
     return {name: call.result() for name, call in calls.items()}
 
 
 def run_engine(engine: RolloutEngine, requests: Sequence[RolloutRequest], tokens: int, rule: ExitRule = BY_GATE) -> Run:
-    """A call by itself."""
+    """Run one call by itself."""
     return run_together({"": TimedCall(engine, requests, tokens, rule)})[""]
 
 
 def warm_up(engine: RolloutEngine, requests: Sequence[RolloutRequest]) -> None:
-    """A few tokens of one prompt, not timed: compiles and packs weights."""
+    """Generate a few tokens of one prompt, not timed, to compile kernels and pack weights."""
     engine.generate([replace(requests[0], seeds=requests[0].seeds[:1])], SamplingParams(max_new_tokens=WARM_UP_TOKENS))
 
 
-# --- transformers' generate() -------------------------------------------------------------------------------------------
+# --- transformers' generate()
+# -------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +213,7 @@ class Generated:
 
     samples: int
     times: Sequence[float]
-    """Seconds since the call began, without those given to others: at each token of the batch."""
+    """Seconds since the start of the call at each token of the batch, excluding the time of interleaved calls."""
 
     @property
     def tokens(self) -> int:
@@ -221,7 +225,7 @@ class Generated:
 
     @property
     def window_seconds(self) -> float:
-        """From the first token of every sample to the last."""
+        """From the first token of the batch to the last."""
         return self.times[-1] - self.times[0]
 
     @property
@@ -234,13 +238,13 @@ class Generated:
 
     @property
     def slice_speeds(self) -> list[float]:
-        """Tokens/s while decoding, between equal shares of the tokens."""
+        """Tokens/s while decoding, between equal fractions of the tokens."""
         edges = sorted({0, *(-(-number * len(self.times) // SLICES) - 1 for number in range(1, SLICES + 1))})
         return [self.samples * (b - a) / (self.times[b] - self.times[a]) for a, b in pairwise(edges)]
 
 
 class TokenClock(BaseStreamer):
-    """When `generate()` had each token of the batch; and others run in between, their time not counted."""
+    """Records when `generate()` has each token of the batch, and runs `between` after it, whose time is not counted."""
 
     def __init__(self, between: Callable[[int], None]):
         self.between = between
@@ -266,8 +270,8 @@ def run_generate(
     model: OuroForCausalLM, requests: Sequence[RolloutRequest], tokens: int,
     between: Callable[[int], None] = lambda tokens: None,
 ) -> Generated:  # fmt: skip
-    """Greedy (the least that it can do for a token), all samples as one batch without padding, at all of the model's loops. `between`
-    is called before the first token and after each, with their number."""
+    """Run `generate()` greedily (the least work per token), with all samples in one batch without padding and all of
+    the model's loops. `between` is called before the first token and after each, with the number of tokens so far."""
     prompts = torch.tensor([request.prompt.token_ids for request in requests for _ in request.seeds])
     settings = GenerationConfig(
         max_new_tokens=tokens, min_new_tokens=tokens, do_sample=False, eos_token_id=None, pad_token_id=0
@@ -281,11 +285,13 @@ def run_generate(
     return Generated(samples=len(prompts), times=clock.times)
 
 
-# --- figures -----------------------------------------------------------------------------------------------------------
+# --- figures
+# -----------------------------------------------------------------------------------------------------------
 
 
 def take_turns(runners: Mapping[str, Callable[[], T]], rounds: int, say: Say) -> dict[str, list[T]]:
-    """Each runner once a round, forwards and backwards in turn: name -> one result a round. For what cannot run a pass at a time."""
+    """Run each runner once per round, in alternating order: name -> one result per round. For work that cannot be
+    interleaved pass by pass."""
     results: dict[str, list[T]] = {name: [] for name in runners}
     for number in range(rounds):
         for name in list(runners) if number % 2 == 0 else reversed(list(runners)):
@@ -296,7 +302,7 @@ def take_turns(runners: Mapping[str, Callable[[], T]], rounds: int, say: Say) ->
 
 
 def spread(values: Sequence[float]) -> dict[str, float | int]:
-    """Median, least and greatest of one figure, and how many there were."""
+    """Median, minimum, maximum and count of the values."""
     return {"median": statistics.median(values), "least": min(values), "greatest": max(values), "count": len(values)}
 
 

@@ -1,10 +1,11 @@
-"""What is run: a random model of Ouro's form, prompts, and a trace of depths.
+"""The workload: a random model of Ouro's architecture, prompts, and a trace of depths.
 
-The trace. The gate's weight is zero and its bias one number b, so lambda = sigmoid(b) for every token at every loop: a token's
-depth then depends on its sample's seed and its place alone, whatever the engine, the precision or the company. b is chosen for
-E[d] = `mean_depth`, and only those seeds are taken whose depths add up to exactly `mean_depth * tokens`. So all samples need the
-same number of loops: the batch stays full to the last pass, and what is timed is the steady state that a long queue gives. (The
-run `gate_small` of the benchmark `rollout` has neither: its depths come from a random gate, and its batch drains towards the end.)
+The trace: the gate's weight is zero and its bias is a constant b, so lambda = sigmoid(b) for every token at every loop.
+A token's depth then depends only on its sample's seed and its position, whatever the engine, the precision or the rest
+of the batch. b is chosen for E[d] = `mean_depth`, and only seeds whose depths add up to exactly `mean_depth * tokens`
+are used. So all samples need the same number of loops, the batch stays full until the last pass, and what is timed is
+the steady state of a long queue. (Neither holds for the run `gate_small` of the benchmark `rollout`: its depths come
+from a random gate, and its batch drains towards the end.)
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from ouro_rl.policy.counter_rng import DEPTH_STREAM, uniforms
 from ouro_rl.policy.exit_gate import log_quantile, log_stay
 
 NEVER = -30.0
-"""A gate bias at which no token leaves early: lambda is 1e-13."""
+"""A gate bias at which no token exits early: lambda is 1e-13."""
 CANDIDATES = 4096
-"""Seeds that are looked at together."""
+"""Seeds that are examined at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Shapes of a run. The defaults are the benchmark's own; `QUICK` is for trying it out."""
+    """Shapes of a run. The defaults are those of the benchmark; `QUICK` is for trying it out."""
 
     hidden: int = 768
     layers: int = 12
@@ -49,20 +50,20 @@ class Sizes:
     group: int = 16
     group_prompt: int = 256
     cache_batch: int = 4
-    """Of the memory's benchmark, when samples do not share a prompt: bytes a sample do not depend on it."""
+    """Samples without a shared prompt in the benchmark `cache`; the bytes per sample do not depend on it."""
     curve_tokens: int = 32
     batches: tuple[int, ...] = (1, 4, 16, 64, 128, 256)
     contexts: tuple[int, ...] = (64, 256, 1024, 4096)
     context_batch: int = 4
     groups: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     read_bytes: int = 256 << 20
-    """Of the buffer that measures reading: far more than any cache holds."""
+    """Size of the buffer for measuring read bandwidth; far larger than any cache."""
     gemm_size: int = 1024
-    """Of the square products that measure multiplying."""
+    """Size of the square matrices for measuring the GEMM rate."""
 
     @property
     def loop_parameters(self) -> int:
-        """Numbers in the matrices of the looped layers: each is multiplied once a row and loop."""
+        """Parameters in the matrices of the looped layers; each is multiplied once per row and loop."""
         return self.layers * (4 * self.hidden**2 + 3 * self.hidden * self.intermediate)
 
     @property
@@ -71,14 +72,14 @@ class Sizes:
 
 
 QUICK = Sizes(
-    hidden=64, layers=2, intermediate=128, heads=2, vocabulary=256, prompt=8, tokens=16, batch=8, small_batch=4, group=4,
-    group_prompt=32, cache_batch=2, curve_tokens=16, batches=(1, 4, 8), contexts=(16, 64), context_batch=2, groups=(1, 2, 4),
-    read_bytes=8 << 20, gemm_size=128,
+    hidden=64, layers=2, intermediate=128, heads=2, vocabulary=256, prompt=8, tokens=16, batch=8, small_batch=4,
+    group=4, group_prompt=32, cache_batch=2, curve_tokens=16, batches=(1, 4, 8), contexts=(16, 64), context_batch=2,
+    groups=(1, 2, 4), read_bytes=8 << 20, gemm_size=128,
 )  # fmt: skip
 
 
 def bench_model(sizes: Sizes, dtype: torch.dtype = torch.bfloat16) -> OuroForCausalLM:
-    """Random weights, always the same ones; no gradients wanted."""
+    """A model with random weights, always the same ones, for inference."""
     torch.manual_seed(0)
     config = OuroConfig(
         vocab_size=sizes.vocabulary, hidden_size=sizes.hidden, intermediate_size=sizes.intermediate,
@@ -91,7 +92,8 @@ def bench_model(sizes: Sizes, dtype: torch.dtype = torch.bfloat16) -> OuroForCau
 
 
 def set_gate(gate: nn.Linear, bias: float, *, spread: float = 0.0) -> None:
-    """Give an exit gate this bias and random weights whose logits have about this standard deviation (states have mean square 1)."""
+    """Give an exit gate this bias and random weights whose logits have about this standard deviation (states have mean
+    square 1)."""
     with torch.no_grad():
         noise = torch.randn(gate.weight.shape, generator=torch.Generator().manual_seed(1))
         gate.weight.copy_(noise * spread / math.sqrt(gate.in_features))
@@ -99,7 +101,8 @@ def set_gate(gate: nn.Linear, bias: float, *, spread: float = 0.0) -> None:
 
 
 def trace_bias(sizes: Sizes) -> float:
-    """The bias at which a gate without weights has E[d] = sum over t < T of (1 - lambda)^t = `mean_depth`; by bisection."""
+    """The bias at which a gate with zero weights has E[d] = sum over t < T of (1 - lambda)^t = `mean_depth`, by
+    bisection."""
     low, high = -40.0, 40.0
     for _ in range(60):
         bias = (low + high) / 2
@@ -110,7 +113,7 @@ def trace_bias(sizes: Sizes) -> float:
 
 
 def trace_depths(seeds: Tensor, tokens: int, bias: float, loops: int) -> Tensor:
-    """The depths that seeds [n] give under a gate of this bias and no weights: [n, tokens]."""
+    """The depths [n, tokens] of seeds [n] under a gate with this bias and zero weights."""
     places = torch.arange(tokens).repeat(len(seeds))
     draws = log_quantile(uniforms(seeds.repeat_interleave(tokens), places, DEPTH_STREAM))
     log_survival = log_stay(torch.full((loops - 1, 1), bias)).cumsum(0)
@@ -130,8 +133,8 @@ def trace_seeds(model: OuroForCausalLM, sizes: Sizes, count: int, tokens: int) -
 
 
 def make_requests(sizes: Sizes, seeds: Sequence[int], *, prompt: int, group: int = 1) -> list[RolloutRequest]:
-    """Random prompts of `prompt` tokens, each with the next `group` of the seeds. No two begin with the same token, so that
-    nothing is shared but within a group."""
+    """Random prompts of `prompt` tokens, each with the next `group` seeds. No two start with the same token, so that
+    prefixes are shared only within a group."""
     generator = torch.Generator().manual_seed(2)
     requests: list[RolloutRequest] = []
     for index in range(0, len(seeds), group):
@@ -142,7 +145,7 @@ def make_requests(sizes: Sizes, seeds: Sequence[int], *, prompt: int, group: int
 
 
 def as_dict(sizes: Sizes) -> dict[str, object]:
-    """As the JSON has it: lists for tuples."""
+    """The sizes as stored in the JSON: lists instead of tuples."""
     return {
         name: list(value) if isinstance(value, tuple) else value for name, value in dataclasses.asdict(sizes).items()
     }

@@ -1,6 +1,7 @@
-"""The benchmarks at tiny sizes: what they compare does the same work, their figures follow from what was run, and the JSON has its keys.
+"""The benchmarks at tiny sizes: both sides do the same work, figures follow from what was run, and the JSON has its
+keys.
 
-Nothing here asks how fast anything is."""
+No test depends on speed."""
 
 from __future__ import annotations
 
@@ -41,15 +42,15 @@ from ouro_rl.core.sampling_params import ExitRule
 from rollout_workers.engine.engine import RolloutEngine
 
 TINY = dataclasses.replace(
-    QUICK, batch=4, small_batch=2, group=2, tokens=8, group_prompt=16, curve_tokens=8, batches=(1, 2), contexts=(8, 16, 32),
-    groups=(1, 2), read_bytes=1 << 20, gemm_size=64,
+    QUICK, batch=4, small_batch=2, group=2, tokens=8, group_prompt=16, curve_tokens=8, batches=(1, 2),
+    contexts=(8, 16, 32), groups=(1, 2), read_bytes=1 << 20, gemm_size=64,
 )  # fmt: skip
 MACHINE = Machine(bytes_per_second=1e9, flop_per_second=1e12, how_read="", how_multiplied="")
 
 
 @pytest.fixture(scope="module")
 def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
-    """`bench all` at tiny sizes: what it returns, and the file that it wrote."""
+    """`bench all` at tiny sizes: its result and the file it wrote."""
     file = tmp_path_factory.mktemp("bench") / "all.json"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ouro_rl.bench.run.QUICK", TINY)
@@ -58,16 +59,17 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
 
 @pytest.fixture(scope="module")
 def tiny_run():
-    """The trace at a batch of 4, by an engine."""
+    """A run of the trace by an engine, at batch size 4."""
     model = bench_model(TINY)
     requests = make_requests(TINY, trace_seeds(model, TINY, 4, TINY.tokens), prompt=TINY.prompt)
     return run_engine(RolloutEngine(model, EngineConfig(max_batch=4)), requests, TINY.tokens)
 
 
-# --- the trace ---------------------------------------------------------------------------------------------------------
+# --- the trace
+# ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_gate_without_weights_has_the_mean_depth_that_is_wanted():
+def test_a_gate_with_zero_weights_has_the_requested_mean_depth():
     depths = trace_depths(torch.arange(4000), 8, trace_bias(QUICK), QUICK.loops).double()
     assert abs(depths.mean() - 2.5) < 4 * depths.std() / len(depths.flatten()) ** 0.5
     assert set(depths.unique().tolist()) == {1, 2, 3, 4}
@@ -83,16 +85,17 @@ def test_the_engine_runs_the_trace(tiny_run):
     assert tiny_run.last.prompt_loops == 4 * 7 * 4
 
 
-def test_prompts_share_nothing_but_within_a_group():
+def test_prompts_are_shared_only_within_a_group():
     requests = make_requests(TINY, range(6), prompt=8, group=2)
     assert len({request.prompt.token_ids[0] for request in requests}) == 3
     assert [request.seeds for request in requests] == [(0, 1), (2, 3), (4, 5)]
 
 
-# --- clock -------------------------------------------------------------------------------------------------------------
+# --- clock
+# -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_window_holds_decoding_alone(tiny_run):
+def test_the_window_has_only_decoding(tiny_run):
     assert 0 < tiny_run.window_seconds < tiny_run.last.seconds
     assert 0 < tiny_run.window_passes < tiny_run.last.passes
     assert tiny_run.window_loops == 4 * tiny_run.window_passes
@@ -114,7 +117,7 @@ def timed_call(rule: ExitRule, tokens: int = 8, **settings) -> TimedCall:
 
 
 def test_calls_that_run_together_keep_pace():
-    """Whoever is behind goes next: no call is ever a token of the batch ahead of where it has to be."""
+    """The call furthest behind runs next: no call is ever a whole token of the batch ahead of the requested pace."""
     calls = [timed_call(ExitRule(kind="fixed", value=depth)) for depth in (1, 4)]
     for made in range(9):
         keep_pace(calls, made / 8)
@@ -124,7 +127,7 @@ def test_calls_that_run_together_keep_pace():
 
 
 def test_each_call_is_timed_alone_and_prepared_before_each_pass(monkeypatch: pytest.MonkeyPatch):
-    """A clock that only passes tick: by 1 s in one call, 10 s in the other."""
+    """A clock that only advances in passes: by 1 s in one call, 10 s in the other."""
     now, step = [0.0], [0.0]
     calls = {
         name: timed_call(ExitRule(kind="fixed", value=2), prepare=lambda seconds=seconds: step.__setitem__(0, seconds))
@@ -185,7 +188,8 @@ def test_rounds_take_turns_forwards_and_backwards():
     assert [len(rounds) for rounds in results.values()] == [3, 3]
 
 
-# --- the roofline ------------------------------------------------------------------------------------------------------
+# --- the roofline
+# ------------------------------------------------------------------------------------------------------
 
 
 def test_cost_of_a_pass_by_hand():
@@ -218,7 +222,7 @@ def test_roofline_of_a_window(tiny_run):
     assert sum(rooflines) == pytest.approx(sum(cost.bytes for cost in costs) / 1e9)
 
 
-def test_a_slice_is_held_against_what_the_machine_could_do_then(tiny_run):
+def test_a_slice_is_compared_with_the_rates_measured_during_it(tiny_run):
     quick = dataclasses.replace(MACHINE, bytes_per_second=4e9)
     slow, mixed = (
         slice_rooflines(TINY, tiny_run, [(n / 16, quick if n == 15 and faster else MACHINE) for n in range(17)])
@@ -227,7 +231,7 @@ def test_a_slice_is_held_against_what_the_machine_could_do_then(tiny_run):
     assert mixed == [*slow[:-1], pytest.approx(slow[-1] / 4)]
 
 
-def test_what_the_machine_can_do():
+def test_measured_rates_of_the_machine():
     machine = Prober(TINY).measure()
     assert machine.bytes_per_second > 0 and machine.flop_per_second > 0 and "64^3" in machine.how_multiplied
 
@@ -240,10 +244,11 @@ def test_a_run_whose_samples_wait_has_no_roofline():
         window_costs(TINY, run)
 
 
-# --- the same work -----------------------------------------------------------------------------------------------------
+# --- the same work
+# -----------------------------------------------------------------------------------------------------
 
 
-def test_a_contestant_that_does_less_is_found():
+def test_a_run_that_does_less_work_is_an_error():
     contestants = Contestants(TINY)
 
     def run(**settings):
@@ -256,9 +261,10 @@ def test_a_contestant_that_does_less_is_found():
         contestants.check_same_work({"adaptive": run(tokens=7)})
 
 
-def test_everyone_does_the_same_work(everything):
+def test_all_runs_do_the_same_work(everything):
     runs = everything[0]["rollout"]["runs"]
-    assert {name: (run["tokens"], run["loops"]) for name, run in runs.items() if "loops" in run and name != "gate_small"} == {
+    traced = {name: run for name, run in runs.items() if "loops" in run and name != "gate_small"}
+    assert {name: (run["tokens"], run["loops"]) for name, run in traced.items()} == {
         "adaptive": (32, 80), "fixed": (32, 128), "adaptive_small": (16, 40), "lockstep_small": (16, 40),
         "fixed_small": (16, 64), "no_exit_small": (16, 64),
     }  # fmt: skip
@@ -293,7 +299,8 @@ def test_sharing_computes_a_prompt_once(everything):
     assert runs["unshared"]["peak_bytes"] > runs["shared"]["peak_bytes"]
 
 
-# --- JSON, table, page -------------------------------------------------------------------------------------------------
+# --- JSON, table, page
+# -------------------------------------------------------------------------------------------------
 
 
 def test_the_json_has_its_keys(everything):
@@ -336,7 +343,7 @@ def test_ratios_follow_from_the_raw_figures(everything):
     assert results["exact_cost"] == pytest.approx(exact / plain - 1)
 
 
-def test_the_table_and_the_page_say_what_the_json_says(everything):
+def test_the_table_and_the_page_show_the_figures_of_the_json(everything):
     results, file = everything
     printed, written = table(results), page([file])
     for row in figure_rows(results):
@@ -380,7 +387,7 @@ def test_curves_and_their_plot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     read = [point["pass_bytes"] for point in points["context"]]
     assert read[0] < read[1] < read[2]
     assert (tmp_path / "c.png").read_bytes().startswith(b"\x89PNG")
-    assert "Cost as work grows" in page([tmp_path / "c.json"])
+    assert "Cost by workload" in page([tmp_path / "c.json"])
     plot(results["curves"], tmp_path / "again.png")
 
 
@@ -391,14 +398,15 @@ def test_straight_line():
     assert line["r_squared"] == pytest.approx(1.0)
 
 
-def test_time_that_other_guests_had():
+def test_steal_time():
     assert stolen_share((100, 10), (300, 60)) == 0.25
     assert stolen_share((100, 10), (100, 10)) is None and stolen_share(None, (1, 0)) is None
     ticks = cpu_ticks()
     assert ticks is None or 0 <= ticks[1] <= ticks[0]
 
 
-# --- command line ------------------------------------------------------------------------------------------------------
+# --- command line
+# ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -408,19 +416,19 @@ def test_time_that_other_guests_had():
         (["zzz"], "there are rollout, replay, cache, group, all"),
         (["page"], "give the JSON files"),
         (["page", "nowhere.json"], "nowhere.json: No such file"),
-        (["cache", "--json", "nowhere/x.json"], "make it first"),
+        (["cache", "--json", "nowhere/x.json"], "create it first"),
         (["cache", "--json", "."], "is a folder"),
-        (["cache", "group"], "one name at a time"),
+        (["cache", "group"], "give one name"),
         (["cache", "--plot", "x.png"], "has no plot"),
     ],
 )
-def test_mistakes_are_told(arguments, told, capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_mistakes_are_reported(arguments, told, capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["bench", *arguments]) == 2
     assert told in capsys.readouterr().err
 
 
-def test_a_mistake_needs_no_torch():
+def test_a_mistake_is_reported_without_importing_torch():
     program = (
         "import sys; from ouro_rl.cli.main import main; assert main(['bench', 'x']) == 2; print('torch' in sys.modules)"
     )
