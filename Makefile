@@ -1,31 +1,32 @@
 # make quickstart   set up .venv and run the main job (4 minutes on 2 cores)
-# make test         the tests
-# make test-levels  the tests of invariance as on older processors: at each level that this machine has
-# make sandbox      install bubblewrap, in which the reward `code` runs programs (Debian and its kin, as root or with sudo)
-# make lint         style, formatting, import rules and types
-# make docs         write docs/configuration.md anew, from the config classes
-# make lock         write the exact versions that all of this installs anew: the newest that pyproject.toml allows
-# make test-latest  the quick tests with the newest of everything, whatever the bounds, in .venv-latest; says what is newer
+# make test         run the tests
+# make test-levels  run the batch-invariance tests at every CPU level that this machine supports
+# make sandbox      install bubblewrap, in which the `code` reward runs programs (Debian-like; as root or with sudo)
+# make lint         check style, formatting, import rules and types
+# make docs         regenerate docs/configuration.md from the config classes
+# make lock         update the lock file to the newest versions that pyproject.toml allows
+# make test-latest  run the quick tests in .venv-latest with the newest versions; lists differences
 # make clean        remove caches and build leftovers (never .venv or runs/)
 #
-# All that is needed is Python >= 3.11 and make. `make quickstart PYTHON=/path/to/python3.12` chooses the interpreter.
+# Requires only Python >= 3.11 and make. `make quickstart PYTHON=/path/to/python3.12` chooses the interpreter.
 
 VENV := .venv
 BIN := $(VENV)/bin
-# Written last, so .venv is whole exactly when they are there. They hold the folder that they were made in: a virtual
-# environment does not survive being moved.
+# Written last, so .venv is complete if and only if they exist. They contain the folder they were made in, because a
+# virtual environment cannot be moved.
 READY := $(VENV)/.ready
 READY_DEV := $(VENV)/.ready-dev
 NEW_ENOUGH := -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))'
 CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
-# Constraints, not requirements: what nobody asks for, such as the CUDA companions of a CPU build of torch, is not installed.
+# Constraints, not requirements: packages that nothing requires, such as CUDA libraries with a CPU build of torch,
+# are not installed.
 LOCK := ouro_rl/requirements.lock
 UV := uv==0.13.9
-# By its public version, which builds for a CPU and for CUDA share. `make test-latest TORCH=torch` takes the newest one.
+# The public version, shared by CPU and CUDA builds. `make test-latest TORCH=torch` takes the newest one.
 TORCH := torch==2.13.0
 LATEST := .venv-latest
-# Those that notice a library's new ways, before two updates of the main job: a few minutes.
+# The tests that notice changes in libraries; they run before two updates of the main job and take a few minutes.
 QUICK := tests/ouro_rl/core/test_lock.py tests/ouro_rl/training/test_trl_seams.py tests/ouro_rl/model tests/ouro_rl/data \
 	tests/ouro_rl/config/test_loader.py tests/rewards/math_grader/test_grading.py
 
@@ -35,12 +36,12 @@ for candidate in $(CANDIDATES); do \
 done; \
 if [ -z "$$python" ]; then \
 	echo "No Python >= 3.11 with venv among: $(CANDIDATES)." >&2; \
-	echo "Install one (on Debian: python3 python3-venv), or give it: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
+	echo "Install one (on Debian: python3 python3-venv), or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python3" >&2; \
 	exit 1; \
 fi
 endef
 
-# A .venv that was moved, or whose interpreter is gone, counts as unfinished.
+# A .venv that was moved or whose interpreter is missing counts as incomplete.
 $(shell [ "$$(cat $(READY) 2>/dev/null)" = "$(CURDIR)" ] && $(BIN)/python -c '' 2>/dev/null || rm -f $(READY) $(READY_DEV))
 
 .PHONY: help quickstart test test-levels test-latest sandbox lint docs lock clean
@@ -52,18 +53,18 @@ quickstart: $(READY)
 	@echo "Report: $(CURDIR)/$$(ls -t runs/quickstart*/report.html | head -n 1)"
 
 test: $(READY_DEV)
-	$(BIN)/python -m pytest -n 2 --dist loadfile  # two processes: many tests wait, and a file's tests share what they start
+	$(BIN)/python -m pytest -n 2 --dist loadfile  # two processes, since many tests wait; tests of a file share fixtures
 
 test-levels: $(READY_DEV)
 	$(BIN)/python -m pytest -m slow tests/ouro_rl/kernels/test_levels.py
 
 sandbox:
-	@if command -v bwrap >/dev/null; then echo "Already there: $$(bwrap --version)"; exit 0; fi; \
+	@if command -v bwrap >/dev/null; then echo "Already installed: $$(bwrap --version)"; exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "Install bubblewrap with your package manager (dnf, pacman, zypper ... install bubblewrap)." >&2; exit 1; \
 	fi; \
 	if [ "$$(id -u)" = 0 ]; then root=; elif command -v sudo >/dev/null; then root=sudo; else \
-		echo "Ask whoever is root here for: apt-get install bubblewrap" >&2; exit 1; \
+		echo "Ask an administrator to run: apt-get install bubblewrap" >&2; exit 1; \
 	fi; \
 	export DEBIAN_FRONTEND=noninteractive; \
 	$$root apt-get install --yes --no-install-recommends bubblewrap || \
@@ -89,7 +90,7 @@ lock:
 		cat "$$tools/lock.txt"; } > $(LOCK)
 	@echo "$(LOCK): $$(grep -c == $(LOCK)) versions"
 
-# Not our upper bounds, but everybody else's: pip takes the newest that fit together.
+# Ignores our upper bounds but not those of other packages: pip takes the newest versions that are compatible.
 test-latest:
 	@$(choose_python); $$python -m venv --clear $(LATEST)
 	$(LATEST)/bin/python .ci/requirements.py newest '$(TORCH)' > $(LATEST)/requirements.txt
@@ -103,12 +104,12 @@ clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis .import_linter_cache .mypy_cache
 	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './$(LATEST)/*' -prune -exec rm -rf {} +
 
-# pip's own build environment would fetch a setuptools of the day: the locked one is installed first. An installation that was
-# interrupted may look whole to pip, so everything unfinished starts from an empty folder.
+# pip's build environment would fetch the newest setuptools, so the locked one is installed first. An interrupted
+# installation may look complete to pip, so an incomplete .venv is recreated from scratch.
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --constraint $(LOCK)
 $(READY): pyproject.toml $(LOCK)
 	@if [ -e $(READY) ]; then \
-		echo "pyproject.toml or $(LOCK) has changed: $(VENV) follows."; \
+		echo "pyproject.toml or $(LOCK) has changed: updating $(VENV)."; \
 	else \
 		$(choose_python); \
 		echo "Setting up $(VENV) with $$($$python --version): this takes some minutes, once."; \

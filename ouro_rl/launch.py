@@ -83,7 +83,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             done = trainer.state.global_step
             if done < config.trainer.steps:
-                assert stop.received is not None, "nothing but a signal ends the training early"
+                assert stop.received is not None, "only a signal ends training early"
                 if processes.is_main_process:
                     print_stopped(stop.received, run_dir)
                 return 128 + stop.received
@@ -99,7 +99,8 @@ def run_training(config: TrainConfig, resume: bool) -> int:
 
 
 def load_model_and_prompts(config: TrainConfig) -> tuple[OuroForCausalLM, PreTrainedTokenizerBase, list[Prompt]]:
-    """The policy in fp32, its tokenizer, and the prompts to train on. UserError when these do not fill a step."""
+    """The policy in fp32, its tokenizer, and the training prompts. Raises UserError if there are too few prompts for
+    a step."""
     say(f"Loading the model {config.model.path}")
     model, tokenizer = load_policy(config.model.path, torch.float32)
     say(f"Reading the prompts from {config.data.source}")
@@ -113,7 +114,7 @@ def load_model_and_prompts(config: TrainConfig) -> tuple[OuroForCausalLM, PreTra
 
 
 def print_stopped(number: int, run_dir: RunDir) -> None:
-    """Which signal stopped the run, and how to resume it."""
+    """Print which signal stopped the run and how to resume it."""
     print(
         f"Stopped by {signal.Signals(number).name}; {run_dir.latest_checkpoint()} is complete. "
         f"Resume with --resume run.dir={run_dir.path}"

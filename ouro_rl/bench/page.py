@@ -51,8 +51,8 @@ DEFINITIONS = """\
 
 **How it is measured.** On a shared host speed changes by the second. So calls that are compared run together: the one
 that is furthest behind in tokens runs the next pass, and each pass is timed by itself, so a slow second slows all
-sides. Ratios are taken over eighths of the completions, in which both sides do the same work at the same length; the table has
-their median, minimum and maximum. Replays take turns as a whole."""
+sides. Ratios are taken over eighths of the completions, in which both sides do the same work at the same length; the
+table has their median, minimum and maximum. Replays take turns as a whole."""
 
 
 def markdown(results: Mapping[str, Any], machines: Sequence[str]) -> str:
@@ -61,8 +61,7 @@ def markdown(results: Mapping[str, Any], machines: Sequence[str]) -> str:
         "# Performance",
         "Random weights, 97.5 M parameters in Ouro's architecture (hidden 768, 12 layers, intermediate 2048, 12 heads, "
         "vocabulary 8192, 4 loops), bf16, prompt 64, 64 new tokens, batch 64. The figures come from one run of the "
-        "first "
-        "command, the curves from one run of the second:",
+        "first command, the curves from one run of the second:",
         "```bash\nouro-rl bench all --json all.json        # under 10 minutes on 2 cores\n"
         "ouro-rl bench curves --json curves.json --plot docs/performance.png\n"
         "ouro-rl bench page all.json curves.json > docs/performance.md\n```",
@@ -98,8 +97,7 @@ def machine_line(results: Mapping[str, Any]) -> str:
         f"`{results['benchmark']}`: measured on {machine['cpu']}, {machine['cores']} cores, {machine['threads']} "
         f"threads; bf16 instructions: {bf16}; "
         f"torch {machine['torch']}, Python {machine['python']}; load before: {machine['load_before']}; "
-        f"{results['when']}; "
-        f"{results['seconds'] / 60:.1f} minutes{stolen}."
+        f"{results['when']}; {results['seconds'] / 60:.1f} minutes{stolen}."
     )
 
 
@@ -145,11 +143,9 @@ def generate_line(rollout: Mapping[str, Any], bf16: float) -> str:
     whole = runs["adaptive"]["tokens_per_second"] / runs["generate"]["tokens_per_second"]
     return (
         f"`generate()` ran in {generate['precision']} (a probe of {generate['probe_samples']} samples took {probe}). "
-        "Over "
-        f"the whole call, including prefill, the adaptive engine is {whole:.2f} times as fast. Against `generate()` in "
-        f"bf16, the dtype of these weights, both at batch 16 over the first quarter of the tokens, it is {bf16:.1f} "
-        "times "
-        f"as fast. The engine's kernels: {rollout['engine']}."
+        f"Over the whole call, including prefill, the adaptive engine is {whole:.2f} times as fast. Against "
+        "`generate()` in bf16, the dtype of these weights, both at batch 16 over the first quarter of the tokens, it "
+        f"is {bf16:.1f} times as fast. The engine's kernels: {rollout['engine']}."
     )
 
 
@@ -159,9 +155,8 @@ def roofline_line(rollout: Mapping[str, Any]) -> str:
         f"The roofline: reading {_of(roofline['read_bytes_per_second'])} GB/s ({roofline['read_by']}), multiplying "
         f"{_of(roofline['gemm_flop_per_second'])} GFLOP/s ({roofline['gemm_by']}), median and min..max during the run. "
         "A pass of the adaptive run at batch 64 must read and write "
-        f"{roofline['mean_pass_bytes'] / 1e6:.0f} MB and compute {roofline['mean_pass_flop'] / 1e9:.1f} GFLOP, which "
-        "gives "
-        f"{roofline['tokens_per_second']:.0f} tokens/s."
+        f"{roofline['mean_pass_bytes'] / 1e6:.0f} MB and compute {roofline['mean_pass_flop'] / 1e9:.1f} GFLOP, "
+        f"which gives {roofline['tokens_per_second']:.0f} tokens/s."
     )
 
 
@@ -180,19 +175,17 @@ def memory_and_replay(results: Mapping[str, Any]) -> list[str]:
             "## Replay\n\n"
             f"Forward + backward of a group: {sides['mean_depth']['seconds']['median']:.2f} s at mean depth 2.5, "
             f"{sides['full_depth']['seconds']['median']:.2f} s at 4; rows alone would give {replay['row_ratio']:.3f}. "
-            "Largest log-prob gap "
-            f"between engine and replay: {sides['mean_depth']['largest_logprob_gap']:.1e} nats. `exact` costs "
-            f"{100 * exact['rollout_cost']['median']:.1f} % of the rollout and "
-            f"{100 * exact['replay_cost']['median']:.1f} % of the replay "
-            f"({path})."
+            f"Largest log-prob gap between engine and replay: {sides['mean_depth']['largest_logprob_gap']:.1e} nats. "
+            f"`exact` costs {100 * exact['rollout_cost']['median']:.1f}% of the rollout and "
+            f"{100 * exact['replay_cost']['median']:.1f}% of the replay ({path})."
         )
     if "cache" in results:
         cache = results["cache"]
         parts.append(
             "## Memory\n\n"
-            "KV bytes at mean depth 2.5 against full, prompts (always at full depth) counted too: "
-            f"{cache['with_prompts']:.3f} alone, "
-            f"{cache['with_shared_prompts']:.3f} in a group of 16. A page is {cache['page_bytes']:,} bytes."
+            "KV bytes at mean depth 2.5 against full depth, including prompts (always at full depth): "
+            f"{cache['with_prompts']:.3f} for single samples, {cache['with_shared_prompts']:.3f} in a group of 16. "
+            f"A page has {cache['page_bytes']:,} bytes."
         )
     return parts
 

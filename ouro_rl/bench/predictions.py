@@ -32,24 +32,21 @@ FIGURES = {
         words="adaptive engine against generate(), tokens/s while decoding",
         least=4.0, target=6.0, stretch=10.0, predicted=6.0,
         why="A prototype with packed weights and a paged attention kernel, but unfused element-wise work (35 % of its "
-        "time), "
-        "was 4.2 times as fast; fused layers should be worth 1.4.",
+        "time), was 4.2 times as fast; fused layers should be worth 1.4.",
     ),
     "continuous_share_of_bound": Figure(
         words="continuous against own fixed 4, share of 4 / mean depth",
         least=0.92, target=0.97, stretch=0.99, predicted=0.96, percent=True,
         why="A loop costs the same on both sides. Adaptive, 25.6 tokens leave in every pass and not 64 in every "
-        "fourth, so the head (12.6 MB, "
-        "0.6 ms of some 50) is read four times as often and multiplies 1.6 times as many rows a pass: 1 % each; "
-        "drawing tokens "
-        "in every pass costs as much again.",
+        "fourth, so the head (12.6 MB, 0.6 ms of some 50) is read four times as often and multiplies 1.6 times as "
+        "many rows a pass: 1 % each; drawing tokens in every pass costs as much again.",
     ),
     "continuous_vs_sync_b16": Figure(
         words="continuous against synchronous compaction, batch 16",
         least=1.15, target=1.3, stretch=1.4, predicted=1.4,
         why="At 16 rows and fewer a pass reads W whatever its rows: a token costs 4 W + 2.5 K = 822 MB when all wait "
-        "for the deepest, "
-        "2.5 (W + K) = 567 MB when nobody does (K = 57 MB at context 96): 1.45, less some fixed cost of leaving.",
+        "for the deepest, 2.5 (W + K) = 567 MB when nobody does (K = 57 MB at context 96): 1.45, less some fixed "
+        "cost of leaving.",
     ),
     "no_exit_overhead": Figure(
         words="slower than plain fixed 4 when no token exits",
@@ -66,22 +63,19 @@ FIGURES = {
         words="group of 16, prompt 256, 64 new tokens, against unshared",
         least=1.5, target=2.0, stretch=2.9, predicted=2.4,
         why="Unshared, 16,320 prompt rows (2.8 TFLOP, 4 s when wide) and 160 passes of 25 ms; shared, 1,020 rows and "
-        "160 passes of 19 ms that "
-        "read the prompt once: 8 s against 3.3.",
+        "160 passes of 19 ms that read the prompt once: 8 s against 3.3.",
     ),
     "replay_time_ratio": Figure(
         words="replay: trainer's forward + backward at mean depth 2.5 against 4",
         least=0.75, target=0.68, stretch=0.64, predicted=0.70,
         why="Rows of all loops, with the prompt once at full depth: (252 + 2,560) / (252 + 4,096) = 0.647; head, "
-        "embedding and the gradients' "
-        "sums do not follow the depth, nor does the backward's dense attention.",
+        "embedding and the gradients' sums do not follow the depth, nor does the backward's dense attention.",
     ),
     "exact_cost": Figure(
         words="cost of exact, rollout and replay together",
         least=0.15, target=0.05, stretch=0.0, predicted=0.08, percent=True,
         why="A rollout of 64 rows fills its tiles; the replay's forward, a third of its time, multiplies in tiles of "
-        "64 rows at half "
-        "the rate of wide products.",
+        "64 rows at half the rate of wide products.",
     ),
     "kv_bytes_ratio": Figure(
         words="KV bytes at mean depth 2.5 against full",

@@ -79,7 +79,8 @@ def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
     mask = batch["completion_mask"].bool()
     output = model(
         input_ids=replayed.input_ids, depths=replayed.depths, owners=replayed.owners,
-        logits_to_keep=replayed.predicting, use_cache=False, num_loops=loops, read_head=token_reader(batch, 1.0, TokenFilters()),
+        logits_to_keep=replayed.predicting, use_cache=False, num_loops=loops,
+        read_head=token_reader(batch, 1.0, TokenFilters()),
     )  # fmt: skip
     logprobs, _ = output.reading
     decisions = decision_logprobs(output.gate_logits[:, replayed.predicting], batch["depths"][mask]).T

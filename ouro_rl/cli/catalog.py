@@ -14,7 +14,7 @@ from ouro_rl.core.paths import path_option
 from ouro_rl.preflight.files import BENCHMARKS
 
 EXIT_RULES = {
-    "sample": "every token's depth is drawn from the gate",
+    "sample": "every token's depth is sampled from the gate",
     "threshold": "a token exits at the first loop with a cumulative exit probability of at least `value` (Q-exit)",
     "fixed": "every token runs `value` loops",
 }

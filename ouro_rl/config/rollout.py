@@ -17,7 +17,7 @@ Rule = Annotated[KVRule, Field(strict=False)]
 
 class ExitRuleConfig(Section):
     kind: Literal["sample", "threshold", "fixed"] = "sample"
-    """`sample` draws the depth from the gate; `threshold` is the paper's Q-exit; `fixed` runs `value` loops."""
+    """`sample` samples the depth from the gate; `threshold` is the paper's Q-exit; `fixed` runs `value` loops."""
     value: float | None = Field(default=None, gt=0)
     """Threshold in (0, 1], or number of loops; not set for `sample`."""
 

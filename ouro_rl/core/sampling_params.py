@@ -17,7 +17,7 @@ MOST_LOOPS = 64
 
 @dataclass(frozen=True, kw_only=True)
 class ExitRule:
-    """How a token's depth is chosen: `sample` (drawn from the exit distribution), `threshold` (the first loop whose
+    """How a token's depth is chosen: `sample` (sampled from the exit distribution), `threshold` (the first loop whose
     cumulative exit probability reaches `value`: the paper's Q-exit, arXiv 2510.25741), `fixed` (`value` loops)."""
 
     kind: Literal["sample", "threshold", "fixed"] = "sample"

@@ -240,7 +240,7 @@ def test_a_run_whose_samples_wait_has_no_roofline():
     model = bench_model(TINY)
     requests = make_requests(TINY, trace_seeds(model, TINY, 4, 16), prompt=TINY.prompt)
     run = run_engine(RolloutEngine(model, EngineConfig(max_batch=4), policy=Lockstep()), requests, 16)
-    with pytest.raises(RunError, match="all together"):
+    with pytest.raises(RunError, match="not all samples ran in every pass"):
         window_costs(TINY, run)
 
 
