@@ -131,9 +131,12 @@ def make_examiner(config: TrainConfig, pool, tokenizer):
     if config.eval.source is None:
         return None
     prompts = load_benchmark(
-        config.eval.source, tokenizer=tokenizer, limit=config.eval.limit, operations=config.eval.operations,
+        config.eval.source,
+        tokenizer=tokenizer,
+        limit=config.eval.limit,
+        operations=config.eval.operations,
         chat=ChatFormat.of(config.data),
-    )  # fmt: skip
+    )
     prompts = keep_gradable(prompts, f"eval.source {config.eval.source}", workers=config.rewards.workers)
     asked, rollout = config.eval, sampling_params(config.rollout, tokenizer)
     params = replace(
@@ -156,9 +159,12 @@ def make_examiner(config: TrainConfig, pool, tokenizer):
 def figures(when: str, row: EvalRow) -> dict:
     """An evaluation under the keys of `summary.json`."""
     return {
-        f"accuracy_{when}": row.accuracy, f"depth_{when}": row.mean_depth, f"length_{when}": row.mean_length,
-        "n_heldout": row.n, f"eval_{when}": asdict(row),
-    }  # fmt: skip
+        f"accuracy_{when}": row.accuracy,
+        f"depth_{when}": row.mean_depth,
+        f"length_{when}": row.mean_length,
+        "n_heldout": row.n,
+        f"eval_{when}": asdict(row),
+    }
 
 
 def closing_figures(run_dir: RunDir, minutes: float) -> dict:

@@ -78,10 +78,14 @@ def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
     replayed = replay_inputs(batch, loops)
     mask = batch["completion_mask"].bool()
     output = model(
-        input_ids=replayed.input_ids, depths=replayed.depths, owners=replayed.owners,
-        logits_to_keep=replayed.predicting, use_cache=False, num_loops=loops,
+        input_ids=replayed.input_ids,
+        depths=replayed.depths,
+        owners=replayed.owners,
+        logits_to_keep=replayed.predicting,
+        use_cache=False,
+        num_loops=loops,
         read_head=token_reader(batch, 1.0, TokenFilters()),
-    )  # fmt: skip
+    )
     logprobs, _ = output.reading
     decisions = decision_logprobs(output.gate_logits[:, replayed.predicting], batch["depths"][mask]).T
     advantages = batch["advantages"].repeat_interleave(mask.sum(1))
@@ -93,10 +97,12 @@ def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
     ended = time.perf_counter()
     places = torch.arange(replayed.owners.numel()).view_as(replayed.owners)
     return Replayed(
-        forward_seconds=between - started, backward_seconds=ended - between, tokens=int(mask.sum()),
+        forward_seconds=between - started,
+        backward_seconds=ended - between,
+        tokens=int(mask.sum()),
         loops=int(replayed.depths[replayed.owners == places].sum()),
         gap=(logprobs.detach() - batch["sampler_logprobs"][mask]).abs().max().item(),
-    )  # fmt: skip
+    )
 
 
 def first_samples(batch: Batch, count: int = 2) -> Batch:

@@ -38,9 +38,11 @@ class Machine:
         reader = max(self, other, key=lambda machine: machine.bytes_per_second)
         multiplier = max(self, other, key=lambda machine: machine.flop_per_second)
         return Machine(
-            bytes_per_second=reader.bytes_per_second, how_read=reader.how_read,
-            flop_per_second=multiplier.flop_per_second, how_multiplied=multiplier.how_multiplied,
-        )  # fmt: skip
+            bytes_per_second=reader.bytes_per_second,
+            how_read=reader.how_read,
+            flop_per_second=multiplier.flop_per_second,
+            how_multiplied=multiplier.how_multiplied,
+        )
 
     def seconds(self, cost: Cost) -> float:
         return max(cost.bytes / self.bytes_per_second, cost.flop / self.flop_per_second)
@@ -61,8 +63,9 @@ class Prober:
         self.sizes = sizes
         buffer = torch.ones(sizes.read_bytes // 4)
         self.readers: dict[str, Callable[[], object]] = {
-            "torch.sum, fp32": buffer.sum, "torch.mv, fp32": partial(torch.mv, buffer.view(-1, 1024), torch.ones(1024)),
-        }  # fmt: skip
+            "torch.sum, fp32": buffer.sum,
+            "torch.mv, fp32": partial(torch.mv, buffer.view(-1, 1024), torch.ones(1024)),
+        }
         self.products = _products(sizes.gemm_size)
         self.measure()  # warms up
 
@@ -73,9 +76,11 @@ class Prober:
         multiplying = {name: _seconds(run) for name, run in self.products.items()}
         how_read, how_multiplied = (min(seconds, key=seconds.__getitem__) for seconds in (reading, multiplying))
         return Machine(
-            bytes_per_second=self.sizes.read_bytes / reading[how_read], how_read=how_read,
-            flop_per_second=2 * self.sizes.gemm_size**3 / multiplying[how_multiplied], how_multiplied=how_multiplied,
-        )  # fmt: skip
+            bytes_per_second=self.sizes.read_bytes / reading[how_read],
+            how_read=how_read,
+            flop_per_second=2 * self.sizes.gemm_size**3 / multiplying[how_multiplied],
+            how_multiplied=how_multiplied,
+        )
 
 
 def _products(size: int) -> dict[str, Callable[[], object]]:

@@ -82,10 +82,16 @@ def bench_model(sizes: Sizes, dtype: torch.dtype = torch.bfloat16) -> OuroForCau
     """A model with random weights, always the same ones, for inference."""
     torch.manual_seed(0)
     config = OuroConfig(
-        vocab_size=sizes.vocabulary, hidden_size=sizes.hidden, intermediate_size=sizes.intermediate,
-        num_hidden_layers=sizes.layers, num_attention_heads=sizes.heads, total_ut_steps=sizes.loops,
-        max_position_embeddings=2 * max(sizes.contexts) + 1024, bos_token_id=None, eos_token_id=None,
-    )  # fmt: skip
+        vocab_size=sizes.vocabulary,
+        hidden_size=sizes.hidden,
+        intermediate_size=sizes.intermediate,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        total_ut_steps=sizes.loops,
+        max_position_embeddings=2 * max(sizes.contexts) + 1024,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
     model = OuroForCausalLM(config).to(dtype).eval()  # type: ignore[arg-type] # transformers' decorator hides the signature
     set_gate(model.model.early_exit_gate, trace_bias(sizes))
     return model

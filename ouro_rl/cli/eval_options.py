@@ -34,9 +34,13 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
         help="keep only tokens with this fraction of the top token's probability",
     )
     command.add_argument(
-        "--logit-processor", type=user_function, action="append", default=[], metavar="NAME",
+        "--logit-processor",
+        type=user_function,
+        action="append",
+        default=[],
+        metavar="NAME",
         help="module.path:function or file.py:function; may be repeated",
-    )  # fmt: skip
+    )
     command.add_argument(
         "--stop",
         action="append",
@@ -63,9 +67,11 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
 
 def filters_of(arguments: argparse.Namespace) -> TokenFilters:
     return TokenFilters(
-        top_k=arguments.top_k, top_p=arguments.top_p, min_p=arguments.min_p,
+        top_k=arguments.top_k,
+        top_p=arguments.top_p,
+        min_p=arguments.min_p,
         logit_processors=tuple(arguments.logit_processor),
-    )  # fmt: skip
+    )
 
 
 def stops_of(arguments: argparse.Namespace) -> tuple[str, ...]:

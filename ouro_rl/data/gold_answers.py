@@ -36,6 +36,9 @@ def keep_gradable(
     more = [f"  and {len(listed) - MOST_LISTED} more"] if len(listed) > MOST_LISTED else []
     logger.warning(
         "%s: left out %d of %d prompts, whose gold answers do not grade as equal to themselves:\n%s",
-        where, len(bad), len(prompts), "\n".join(listed[:MOST_LISTED] + more),
-    )  # fmt: skip
+        where,
+        len(bad),
+        len(prompts),
+        "\n".join(listed[:MOST_LISTED] + more),
+    )
     return [prompt for i, prompt in enumerate(prompts) if i not in bad]

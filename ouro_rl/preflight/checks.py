@@ -76,9 +76,12 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
         pool.publish(model.state_dict(), 0)
         prints = pool.fingerprints()
         yield Finding(
-            name="weights", passed=len(set(prints)) == 1, detail=f"the same on {len(prints)} rollout engine(s)"
-            if len(set(prints)) == 1 else f"differ between rollout engines: {prints}",
-        )  # fmt: skip
+            name="weights",
+            passed=len(set(prints)) == 1,
+            detail=f"the same on {len(prints)} rollout engine(s)"
+            if len(set(prints)) == 1
+            else f"differ between rollout engines: {prints}",
+        )
         small = config_of_idle_step(config)
         sampler = GroupSampler(small, sampling_params(small.rollout, tokenizer), pool, scorer, tokenizer)
         yield from idle_step(small, model, tokenizer, prompts, sampler, pool.publish, gap_limit(config))
@@ -153,15 +156,18 @@ def idle_step(
         trainer.train()
         (row,) = run_dir.read_metrics()
     yield Finding(
-        name="log-prob gap", passed=row["logp_gap/max"] <= limit,
+        name="log-prob gap",
+        passed=row["logp_gap/max"] <= limit,
         detail=f"max {row['logp_gap/max']:.2g}, mean {row['logp_gap/mean']:.2g} (limit {limit:g})",
-    )  # fmt: skip
+    )
     yield Finding(
-        name="rewards", passed=row["reward/unscored"] <= config.rewards.max_unscored,
+        name="rewards",
+        passed=row["reward/unscored"] <= config.rewards.max_unscored,
         detail=f"mean {row['reward/mean']:.3f}, unscored {row['reward/unscored']:.0%}",
-    )  # fmt: skip
+    )
     moved = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
     yield Finding(
-        name="step at learning rate 0", passed=not moved,
+        name="step at learning rate 0",
+        passed=not moved,
         detail="changes nothing" if not moved else f"changes {len(moved)} tensors, {moved[0]} first",
-    )  # fmt: skip
+    )
