@@ -5,6 +5,7 @@ import torch or transformers until they are used, so that the command line repor
 second.
 """
 
+import sys
 from typing import Any
 
 import wrapt
@@ -25,7 +26,13 @@ def _register_config(module: Any) -> None:
 
 @wrapt.when_imported("transformers.models.auto.modeling_auto")
 def _register_models(module: Any) -> None:
-    import ouro_rl.model.modeling_ouro  # noqa: F401 (registers on import)
+    # Part of the model may be what is importing transformers, and is not complete then: `modeling_ouro` registers once it is.
+    if not any(name.startswith("ouro_rl.") and _is_initializing(part) for name, part in list(sys.modules.items())):
+        import ouro_rl.model.modeling_ouro  # noqa: F401 (registers on import)
+
+
+def _is_initializing(module: Any) -> bool:
+    return getattr(getattr(module, "__spec__", None), "_initializing", False)
 
 
 def __getattr__(name: str) -> Any:

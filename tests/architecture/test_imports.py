@@ -36,3 +36,16 @@ def test_importing_the_package_is_enough_for_the_auto_classes(random_checkpoint:
     program = f"import ouro_rl; from transformers import AutoModelForCausalLM; print(type({load}).__name__)"
     done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "OuroForCausalLM"
+
+
+@pytest.mark.parametrize(
+    "first", ["ouro_rl.model.layers", "ouro_rl.model.transformers_seams", "ouro_rl.kernels.select"]
+)
+def test_any_part_of_the_model_can_be_imported_first(first: str) -> None:
+    """Importing transformers from within it must not come back to it before it is complete."""
+    program = f"import {first}, ouro_rl.model.modeling_ouro; from transformers import AutoModelForCausalLM as auto; "
+    program += (
+        "from ouro_rl.model.configuration_ouro import OuroConfig; print(auto._model_mapping[OuroConfig].__name__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "OuroForCausalLM"
