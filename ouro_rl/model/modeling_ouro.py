@@ -130,10 +130,7 @@ class OuroModel(OuroPreTrainedModel):
         `depths` [B, S], at most `num_loops` each, are replayed under `kv_rule`; `owners` [B, S] marks shared prefixes
         (see `replay`). The cache can be passed, and is returned, as `cache` or as `past_key_values`. Raises ValueError
         for arguments that exclude each other."""
-        if (input_ids is None) == (inputs_embeds is None):
-            raise ValueError("give exactly one of input_ids and inputs_embeds")
-        embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
-        embeds = embeds.to(self.compute_dtype or embeds.dtype)
+        embeds = self._embed(input_ids, inputs_embeds)
         loops = self.config.total_ut_steps if num_loops is None else num_loops
         cache = given_cache(cache, past_key_values)
         if depths is not None:
@@ -173,6 +170,13 @@ class OuroModel(OuroPreTrainedModel):
             gate_logits=torch.stack(gates),
             **named(cache if use_cache else None),
         )
+
+    def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
+        """[B, S, hidden] in the precision of the forward."""
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give exactly one of input_ids and inputs_embeds")
+        embeds = self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
+        return embeds.to(self.compute_dtype or embeds.dtype)
 
     def _replay(
         self,
