@@ -1,1 +1,1 @@
-"""The operations of a layer on rows: which code computes them, and its gradients."""
+"""A layer's operations on rows: the kernels that compute them, and their gradients."""

@@ -1,4 +1,4 @@
-"""Gradients of what the row kernels compute."""
+"""Autograd functions for the row kernels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ouro_rl.kernels.processor import has_bf16_products
 
 
 def gradient_product(a: Tensor, b: Tensor) -> Tensor:
-    """a @ b in the precision of a, by fp32 where bf16 would be emulated."""
+    """a @ b in the precision of a; computed in fp32 on CPUs that only emulate bf16."""
     if a.dtype == torch.bfloat16 and a.device.type == "cpu" and not has_bf16_products():
         return (a.float() @ b.float()).to(a.dtype)
     return a @ b.to(a.dtype)

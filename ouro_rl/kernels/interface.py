@@ -1,7 +1,7 @@
-"""What kernels for single rows offer, whoever computes them: `ouro_rl.kernels.cpu.select` on the CPU, `ouro_rl.kernels.gpu.select` on CUDA devices.
+"""The interface of the row kernels, which `ouro_rl.kernels.cpu` and `ouro_rl.kernels.gpu` implement.
 
-All compute every row by itself: a row's result is the same to the bit whatever its company, and a rollout worker (any batch) and the
-trainer's replay (another batch) get the same bits from the same inputs on the same kind of device. Sums are in fp32.
+All kernels are batch-invariant: a row's result is bitwise the same in any batch. So a rollout worker and the trainer's
+replay, which batch differently, get the same bits from the same inputs on the same kind of device. Sums are in fp32.
 """
 
 from __future__ import annotations
@@ -14,18 +14,18 @@ import torch
 from torch import Tensor
 
 SWITCH = "OURO_RL_KERNELS"
-"""Environment variable: `torch` keeps to plain torch."""
+"""Environment variable; `torch` disables the kernels and uses plain torch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Product:
-    """x [n, K] -> [n, N] by matrices of which it may keep copies."""
+    """A matrix product x [n, K] -> [n, N], which may keep copies of its weights."""
 
     multiply: Callable[[Tensor], Tensor]
     copy: Tensor | None = None
-    """What it reads in place of the matrices, if that is to be overwritten where it lies: a CUDA graph knows its address."""
+    """The copy of the weights that it reads, if any. Updated in place, since CUDA graphs contain its address."""
     packed: Any = None
-    """What a stack of these kernels reads in place of the matrices; None where no stack can have this product in it."""
+    """The packed weights that a fused stack reads; None if this product cannot be part of a stack."""
 
     def __call__(self, x: Tensor) -> Tensor:
         return self.multiply(x)
@@ -33,7 +33,7 @@ class Product:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerWeights:
-    """Of one layer: the products by its matrices, and its norms' weights in the order in which a row meets them."""
+    """The products and the norm weights of one layer, norms in the order of the forward pass."""
 
     qkv: Product
     out: Product
@@ -44,7 +44,7 @@ class LayerWeights:
 
 
 class Stack(Protocol):
-    """All layers and the norm behind them, in one call that gives the bits of the single ones."""
+    """All layers and the final norm in one call, bitwise equal to separate calls."""
 
     def __call__(
         self,
@@ -55,41 +55,47 @@ class Stack(Protocol):
         keys: Sequence[Tensor],
         values: Sequence[Tensor],
     ) -> Tensor:
-        """states [n, hidden] -> [n, hidden]. Row r is turned by the angles cos and sin [n, dim / 2], writes page pages[r] of each layer's
-        keys and values [pages, kv heads, dim], and then reads what `plan_rows` has said of it."""
+        """states [n, hidden] -> [n, hidden].
+
+        `rope`: cos and sin [n, dim / 2]. Row r writes page pages[r] of each layer's `keys` and `values` [pages, kv
+        heads, dim], then attends as planned by `plan_rows` (`rows`)."""
 
 
 class RowKernels(Protocol):
     asks_the_host: bool
-    """Whether `plan_rows` looks at numbers of the device even where all rows are apart: then no CUDA graph can have it in it."""
+    """Whether `plan_rows` always reads tensor values on the host; if so, it cannot be captured in a CUDA graph."""
 
     def product(self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None) -> Product:
-        """By these matrices [N_i, K], one below the other, in this precision. `old`: what this gave for the same ones before they
-        changed. With `exact` no row of a product depends on its company."""
+        """The product by the matrices [N_i, K], concatenated along N, in this precision.
+
+        `old`: the product returned for the same matrices before they changed. `exact`: batch-invariant."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
-        """x [..., width] / rms * weight [width]; the weight of any precision is rounded to that of x first, and in half precision the
-        normed row is rounded before it is weighted, as the published model does."""
+        """x [..., width] / rms * weight [width].
+
+        The weight is first rounded to the precision of x; in half precision the normed row is rounded before the
+        multiplication by the weight, as in the published model."""
 
     def rms_norm_gradient(self, grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """Gradients of x and of the weight (fp32 [width]) from that of what `rms_norm` gave."""
+        """Gradients of x and of the weight (fp32 [width]) from the gradient of `rms_norm`'s output."""
 
     def rotate(self, x: Tensor, cosines: Tensor, sines: Tensor, *, back: bool = False) -> Tensor:
-        """Rotary embedding of x [rows, heads, dim]; angles fp32 [rows, dim / 2]. `back`: by their negatives."""
+        """Rotary embedding of x [rows, heads, dim]; cos and sin fp32 [rows, dim / 2]. `back`: the inverse rotation."""
 
     def silu_mul(self, gate: Tensor, up: Tensor) -> Tensor:
-        """silu(gate) * up, [rows, width] both."""
+        """silu(gate) * up, all [rows, width]."""
 
     def silu_mul_gradient(self, grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of gate and up from that of what `silu_mul` gave."""
+        """Gradients of gate and up from the gradient of `silu_mul`'s output."""
 
     def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor, *, apart: int = 0) -> Any:
-        """What an attention over n rows has in common in all layers: row r reads the first contexts[r] of the pages that
-        table[lines[r]] names. `table` int64 [..., width], whose leading axes together are the lines; `lines` and `contexts` int64 [n].
-        The first `apart` rows are known to be the only ones of their lines."""
+        """Plan an attention over n rows, for all layers: row r reads the first contexts[r] pages of table[lines[r]].
+
+        `table`: block table int64 [..., width], indexed by `lines` over its flattened leading axes; `lines` and
+        `contexts` int64 [n]. Each of the first `apart` rows is known to be the only one of its block-table row."""
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, rows: Any, scaling: float) -> Tensor:
-        """Row r of q [n or more, heads, dim] over its pages of keys and values [pages, kv heads, dim]. Rows beyond n give zeros."""
+        """Attention of q [n or more, heads, dim] over keys and values [pages, kv heads, dim]; others give zeros."""
 
     def stack(
         self,
@@ -101,11 +107,13 @@ class RowKernels(Protocol):
         heads: int,
         scaling: float,
     ) -> Stack | None:
-        """These layers of `heads` query heads, and the norm behind them, on rows of this precision. None where there is no such thing,
-        or not with these products."""
+        """A fused stack of these layers (`heads` query heads) and the final norm, for rows of this precision.
+
+        None if the kernels have no fused stack, or none with these products."""
 
     def attend_gradient(
         self, grad: Tensor, q: Tensor, keys: Tensor, values: Tensor, rows: Any, scaling: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q [n, heads, dim], keys and values [pages, kv heads, dim] from that of what `attend` gave. What rows of several
-        lines say of one page is added up, always in the same order."""
+        """Gradients of q [n, heads, dim], keys and values [pages, kv heads, dim] from that of `attend`'s output.
+
+        Contributions of several block-table rows to one page are summed in a fixed order."""

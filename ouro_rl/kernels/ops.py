@@ -1,7 +1,7 @@
-"""The operations of a layer on rows: in plain torch, or by kernels for single rows (`ouro_rl.kernels.interface`).
+"""A layer's operations on rows: in plain torch, or by the row kernels (`ouro_rl.kernels.interface`).
 
-`KernelOps` computes each row by itself, so that a rollout worker (any batch) and the trainer's replay (another batch) get the same
-bits from the same inputs; products apart, its gradients are kernels too. `TorchOps` is what every device has.
+`KernelOps` is batch-invariant, so that a rollout worker and the trainer's replay, which batch differently, get the same
+bits from the same inputs; its gradients are kernels too, except those of products. `TorchOps` works on every device.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ouro_rl.kernels.autograd import _Linear, _RMSNorm, _Rotate, _SiluMul
 from ouro_rl.kernels.interface import Product, RowKernels
-from ouro_rl.kernels.weight_cache import _count_step, _Kept
+from ouro_rl.kernels.weight_cache import CachedProduct, count_step
 
 Rope = tuple[Tensor, Tensor]
-"""What `Ops.rope` gives: two tensors by row, for `Ops.rotate`."""
+"""The result of `Ops.rope`: two tensors with one entry per row, for `Ops.rotate`."""
 
 
 class Ops(Protocol):
     tile: int
-    """Rows that must be filled to a multiple for a row not to depend on its company; 1 where it never does."""
+    """Rows must be padded to a multiple of this for batch-invariant results; 1 if no padding is needed."""
 
     def linear(self, x: Tensor, *modules: nn.Linear) -> tuple[Tensor, ...]:
-        """x [..., K] through matrices that read the same rows."""
+        """x [..., K] through several linear layers with the same input."""
 
     def product(self, x: Tensor, weight: Tensor) -> Tensor:
         """x [n, K] by one matrix [N, K], in the precision of x."""
@@ -39,18 +39,18 @@ class Ops(Protocol):
         """act(gate) * up."""
 
     def rope(self, positions: Tensor, theta: float, dim: int, dtype: torch.dtype) -> Rope:
-        """Angles of heads of `dim` numbers by position, for `rotate`."""
+        """RoPE angles by position for heads of size `dim`, for `rotate`."""
 
     def rotate(self, x: Tensor, rope: Rope) -> Tensor:
         """Rotary embedding of x [..., heads, dim]."""
 
     def refresh(self) -> list[Tensor]:
-        """Bring copies of weights up to date where they lie, for a CUDA graph reads them there and asks nobody. Returns the copies."""
+        """Update copies of weights in place, since CUDA graphs read them at a fixed address. Returns the copies."""
 
 
 class TorchOps:
     tile = 16
-    """fp32 MKL has other code below 16 rows, and for the remainder of a matrix-vector product."""
+    """fp32 MKL takes another code path below 16 rows, and for the remainder of a matrix-vector product."""
 
     def __init__(self, activation: Callable[[Tensor], Tensor] = F.silu):
         self.activation = activation
@@ -86,21 +86,21 @@ class TorchOps:
 
 
 def rope_angles(positions: Tensor, theta: float, dim: int) -> Tensor:
-    """Positions [...] -> fp32 [..., dim / 2], the same in every loop."""
+    """RoPE angles: positions [...] -> fp32 [..., dim / 2], the same in every loop."""
     exponents = torch.arange(0, dim, 2, dtype=torch.float32, device=positions.device) / dim
     return positions[..., None].float() * (1.0 / theta**exponents)
 
 
 class KernelOps:
-    """For rows [n, ...] on the device of the kernels. Weights are packed once for each of their versions.
+    """Operations by kernels, for rows [n, ...] on their device. Weights are packed once per version.
 
-    `exact`: no row of a product depends on its company; what else the kernels compute is so in any case."""
+    `exact`: products are batch-invariant; all other operations always are."""
 
     tile = 1
 
     def __init__(self, kernels: RowKernels, *, exact: bool):
         self.kernels, self.exact = kernels, exact
-        self._kept: dict[tuple, _Kept] = {}
+        self._kept: dict[tuple, CachedProduct] = {}
 
     def linear(self, x: Tensor, *modules: nn.Linear) -> tuple[Tensor, ...]:
         out = self._multiply(x, *(module.weight for module in modules))
@@ -114,11 +114,11 @@ class KernelOps:
         return _Linear.apply(x, product, *weights) if torch.is_grad_enabled() else product(x)
 
     def product_of(self, dtype: torch.dtype, *weights: Tensor) -> Product:
-        """By these matrices [N, K], one below the other, at their last version."""
+        """The product by these matrices [N_i, K], concatenated along N, at their current version."""
         key = dtype, *map(id, weights)
         kept = self._kept.get(key)
         if kept is None or not kept.is_of(weights):
-            kept = self._kept[key] = _Kept(weights)
+            kept = self._kept[key] = CachedProduct(weights)
             kept.forget_with(self._kept, key, weights)
         return kept.product(self.kernels, weights, dtype, self.exact)
 
@@ -149,4 +149,4 @@ class KernelOps:
 TORCH_OPS = TorchOps()
 
 
-register_optimizer_step_post_hook(_count_step)
+register_optimizer_step_post_hook(count_step)

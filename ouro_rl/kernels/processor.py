@@ -1,4 +1,4 @@
-"""The processor's level: which of its instructions the C kernels may use, and whether oneDNN's bf16 products are instructions."""
+"""The CPU's instruction-set level: what the C kernels may use, and whether oneDNN's bf16 products are native."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from ouro_rl.core.errors import UserError
 
 LEVEL = "OURO_RL_CPU"
-"""Environment variable: a level of `LEVELS`, or `native` (the default), all that this processor has."""
+"""Environment variable: a level of `LEVELS`, or `native` (the default), everything that this CPU supports."""
 ONEDNN_LEVEL = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
-"""oneDNN's own, under its name and its old one."""
+"""oneDNN's environment variable for the same purpose: its current and its old name."""
 ONEDNN_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
-"""Its levels at which bf16 products are emulated."""
+"""oneDNN levels at which bf16 products are emulated."""
 NATIVE = "native"
 LEVELS = {"baseline": "x86-64", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
-"""As the compilers name them, from the lowest to the highest."""
+"""Our names and the compilers' names of the levels, lowest first."""
 _NEEDS = {
     "baseline": "",
     "avx2": "avx2 bmi1 bmi2 f16c fma movbe",
@@ -31,7 +31,7 @@ def is_x86() -> bool:
 
 @functools.cache
 def cpu_flags() -> str:
-    """What the CPU can do, as Linux lists it."""
+    """The CPU feature flags, as listed by Linux."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -40,22 +40,22 @@ def cpu_flags() -> str:
 
 
 def levels() -> list[str]:
-    """Those that this machine has, from the lowest to the highest; none where the processor is not an x86-64."""
+    """The levels that this CPU supports, lowest first; empty if it is not x86-64."""
     flags = set(cpu_flags().split())
     return [level for level in LEVELS if flags.issuperset(_NEEDS[level].split())] if is_x86() else []
 
 
 def level() -> str:
-    """The one that is asked for: of `LEVELS`, or `native`."""
+    """The requested level: one of `LEVELS`, or `native`. Raises UserError if this CPU does not support it."""
     asked = os.environ.get(LEVEL) or NATIVE
     if asked != NATIVE and asked not in levels():
-        known = "no level" if asked in LEVELS else "unknown"
-        raise UserError(f"{LEVEL}={asked}: {known} of this machine; it has {', '.join([*levels(), NATIVE])}")
+        known = "not supported by this CPU" if asked in LEVELS else "unknown level"
+        raise UserError(f"{LEVEL}={asked}: {known}; choose one of {', '.join([*levels(), NATIVE])}")
     return asked
 
 
 def has_bf16_products() -> bool:
-    """Whether oneDNN's bf16 products are instructions here; elsewhere they are emulated, at a fifth of fp32's speed."""
+    """Whether oneDNN has native bf16 products here; otherwise it emulates them, at a fifth of the speed of fp32."""
     allowed = next(filter(None, map(os.environ.get, ONEDNN_LEVEL)), "ALL").upper()
     if level() != NATIVE or allowed in ONEDNN_WITHOUT_BF16:
         return False

@@ -1,4 +1,4 @@
-"""Which code computes a model's rows: kernels for its device, or plain torch, and why."""
+"""Selects what computes a model's rows: kernels for its device, or plain torch, with the reason."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ from ouro_rl.kernels.ops import TORCH_OPS, KernelOps, Ops, TorchOps
 
 
 def torch_ops(config: PreTrainedConfig) -> TorchOps:
-    """Plain torch, with the activation of this config."""
+    """Plain torch operations with the activation of this config."""
     return TORCH_OPS if config.hidden_act == "silu" else TorchOps(ACT2FN[config.hidden_act])
 
 
 def choose_ops(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, *, exact: bool) -> tuple[Ops, str]:
-    """How rows [n, hidden] of a model of this config are computed on this device in this precision, and one line that says why.
-    `exact`: no row may depend on its company (see `KernelOps`)."""
+    """The operations for rows [n, hidden] of a model on this device in this precision, and a one-line reason.
+
+    `exact`: batch-invariant products (see `KernelOps`)."""
     plain = torch_ops(config)
     if config.hidden_act != "silu":
         return plain, f"plain torch (no kernel for the activation {config.hidden_act})"

@@ -1,4 +1,4 @@
-"""Packed copies of weights, and how to tell that a weight has changed."""
+"""Packed copies of weights, and detection of changed weights."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 from ouro_rl.kernels.interface import Product, RowKernels
 
 
-class _Kept:
-    """The product by some weights, as of a version of them. Does not keep them alive, and knows another tensor that got their place."""
+class CachedProduct:
+    """The product for some weights at their current version. Holds weak references, so a reused address is detected."""
 
     def __init__(self, weights: Sequence[Tensor]):
         self.weights = [weakref.ref(weight) for weight in weights]
@@ -22,8 +22,8 @@ class _Kept:
     def is_of(self, weights: Sequence[Tensor]) -> bool:
         return refer_to(self.weights, weights)
 
-    def forget_with(self, kept: dict[tuple, _Kept], key: tuple, weights: Sequence[Tensor]) -> None:
-        """Leave `kept` with the first of its weights that goes."""
+    def forget_with(self, kept: dict[tuple, CachedProduct], key: tuple, weights: Sequence[Tensor]) -> None:
+        """Remove this entry from `kept` when the first of its weights is freed."""
 
         def forget(_: object) -> None:
             if kept.get(key) is self:
@@ -40,19 +40,19 @@ class _Kept:
 
 
 optimizer_steps = 0
-"""Of all optimizers of this process: fused ones change weights without a new `_version`."""
+"""Steps of all optimizers in this process: fused ones change weights without a new `_version`."""
 
 
 def version_of(weights: Sequence[Tensor]) -> tuple:
-    """Another one when any of these tensors has changed, or moved."""
+    """A key that changes when any of these tensors is modified or moved."""
     return optimizer_steps, *((weight._version, weight.data_ptr()) for weight in weights)
 
 
 def refer_to(references: Sequence[weakref.ref], tensors: Sequence[Tensor]) -> bool:
-    """Whether these are references to these very tensors."""
+    """Whether `references` refer to exactly these tensors."""
     return all(reference() is tensor for reference, tensor in zip(references, tensors, strict=True))
 
 
-def _count_step(*_: object) -> None:
+def count_step(*_: object) -> None:
     global optimizer_steps
     optimizer_steps += 1

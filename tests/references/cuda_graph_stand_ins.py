@@ -1,4 +1,4 @@
-"""Stand-ins for what a GPU does with a static pass: attention without a look at the lengths, and a graph that repeats operations."""
+"""Stand-ins for static passes on a GPU: attention that does not read lengths, and a graph that repeats operations."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from rollout_workers.engine.sampling.completion import CompletionTensors
 
 
 class WholeLines:
-    """Attention as static as the Triton kernel's, in plain torch: every row reads its whole line of the table, masked."""
+    """Static attention like the Triton kernel's, in plain torch: every row reads its whole block-table row, masked."""
 
     asks_the_host = False
 
@@ -31,16 +31,20 @@ class WholeLines:
                 pool.index_select(0, pages.flatten()).view(*pages.shape, *pool.shape[1:]) for pool in (keys, values)
             )
             mixed = F.scaled_dot_product_attention(
-                q[: len(pages)].unsqueeze(2), k.transpose(1, 2), v.transpose(1, 2), attn_mask=read[:, None, None],
-                scale=scaling, enable_gqa=True,
-            )  # fmt: skip
+                q[: len(pages)].unsqueeze(2),
+                k.transpose(1, 2),
+                v.transpose(1, 2),
+                attn_mask=read[:, None, None],
+                scale=scaling,
+                enable_gqa=True,
+            )
             return F.pad(mixed.squeeze(2), (0, 0, 0, 0, 0, len(q) - len(pages)))
 
         return attend
 
 
 class PlainKernels:
-    """Kernels in plain torch that keep copies of weights as those of a GPU do. For passes whose attention is `WholeLines`."""
+    """Kernels in plain torch that keep copies of weights, as the GPU kernels do. Used with `WholeLines`."""
 
     asks_the_host = False
 
@@ -62,8 +66,9 @@ class PlainKernels:
 
 
 class RecordedPass:
-    """A CUDA graph's stand-in: keeps the operations of one run with the tensors that they took, and repeats just these. What Python
-    computed by looking at a tensor (a length, a number of rows) is repeated as it was, wrong from then on."""
+    """A stand-in for a CUDA graph: records the operations of one run with their tensors, and replays exactly these.
+
+    Values that Python computed from a tensor (a length, a number of rows) stay as recorded, and so become wrong."""
 
     made = 0
     replays = 0
@@ -107,8 +112,9 @@ class _Recorder(TorchDispatchMode):
 
 
 def move_to_meta(thing):
-    """Every tensor in the attributes of an object, and in lists of theirs, without its numbers: who asks for one of them fails, and so does
-    who brings a number from the host."""
+    """Move every tensor in the attributes of an object, and in their lists, to the meta device.
+
+    Code that reads a tensor's values, or copies values from the host, then fails."""
     for name, value in vars(thing).items():
         if isinstance(value, torch.Tensor):
             setattr(thing, name, value.to("meta"))

@@ -1,4 +1,5 @@
-"""Depths, their log-probability and their entropy from the whole exit distribution: what the decisions of the product must add up to."""
+"""Depths, their log-probability and their entropy from the whole exit distribution: what the decisions of the product
+must add up to."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from ouro_rl.policy.exit_gate import decision_logprobs, exit_log_pdf, log_quanti
 def depth_logprobs(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -> Tensor:
     """log p(d) of the recorded depths. `gate_logits` [T, ...], `depths` [...] in min_depth..T -> [...].
 
-    Positions with `NO_DEPTH` give 0. Gate logits beyond a token's depth are never read (they may be anything finite)."""
+    Positions with `NO_DEPTH` give 0. Gate logits beyond a token's depth are never read (they may be anything
+    finite)."""
     return decision_logprobs(gate_logits, depths, min_depth).sum(0)
 
 

@@ -1,8 +1,8 @@
 """The slow, obvious computation: one sequence, token by token, loop by loop, straight from the mathematics.
 
-Keys and values are Python lists by [layer][position][loop - 1]; which of them a row reads is asked of the KV rule, one token at a
-time. Decisions are taken with plain floats. Shares nothing with `rollout_workers` or the replay but the rule's definition.
-"""
+Keys and values are Python lists by [layer][position][loop - 1]; which of them a row reads is asked of the KV rule, one
+token at a time. Decisions are taken with plain floats. Shares nothing with `rollout_workers` or the replay but the
+rule's definition."""
 
 from __future__ import annotations
 
@@ -40,7 +40,8 @@ class Sequence:
         self.depths = []
 
     def run(self, token, leaves=lambda loop, gates: False):
-        """The next token, until `leaves(loop, gate logits so far)` or the last loop: (state at its depth, depth, gate logits)."""
+        """The next token, until `leaves(loop, gate logits so far)` or the last loop: (state at its depth, depth, gate
+        logits)."""
         position = len(self.depths)
         self.depths.append(self.max_loops)  # while it runs it reads itself
         hidden, gates, state, depth = self.model.model.embed_tokens(torch.tensor(token)), [], None, None

@@ -1,6 +1,6 @@
-"""What tests/ouro_rl/kernels/test_gpu_kernels.py runs in processes of their own: `python -m tests.references.triton_cases CASE ...`.
+"""Cases that tests/ouro_rl/kernels/test_gpu_kernels.py runs: `python -m tests.references.triton_cases CASE ...`.
 
-Triton decides when it is imported whether kernels are interpreted (on the CPU, by numpy) or compiled.
+Triton decides on import whether kernels are interpreted (on the CPU, by numpy) or compiled.
 """
 
 import sys
@@ -14,7 +14,7 @@ from ouro_rl.kernels.gpu.attention import BLOCK
 from ouro_rl.kernels.gpu.kernels import TritonKernels
 
 TOLERANCE = {torch.float32: 2e-6, torch.float16: 2e-3, torch.bfloat16: 2**-7}
-"""Of the results, whose rounding to 8 or 11 bits is most of it."""
+"""Tolerance of results; mostly their rounding to 8 or 11 bits."""
 DTYPES = list(TOLERANCE)
 SHAPES = [(torch.float32, 2, 2, 8), (torch.float32, 6, 2, 24), (torch.bfloat16, 2, 1, 64), (torch.float16, 3, 1, 16)]
 """Precision, heads, kv heads, dim."""
@@ -37,9 +37,9 @@ def products():
             if rows == 0:
                 continue
             near(out, x.double() @ weights.double().T, dtype)
-            for start, stop in [(0, 1), (rows // 2, rows), (rows - 1, rows), (1, 14)]:  # other company, other places
+            for start, stop in [(0, 1), (rows // 2, rows), (rows - 1, rows), (1, 14)]:  # other batches, other positions
                 assert torch.equal(linear.linear(x[start:stop], weights), out[start:stop]), (dtype, rows)
-            if dtype != torch.float32:  # in large tiles, if there were many rows
+            if dtype != torch.float32:  # in large tiles, which are for many rows
                 with mock.patch.object(linear, "WIDE_FROM", 0):
                     near(linear.linear(x, weights, wide=True), x.double() @ weights.double().T, dtype)
             shuffled = torch.randperm(rows)
@@ -47,7 +47,7 @@ def products():
 
 
 def rows_in(dtype, kernels, theirs):
-    """Values and gradients against fp64; rounded where the C kernels round."""
+    """Values and gradients against fp64; rounding at the same points as in the C kernels."""
     torch.manual_seed(0)
     x, weight = (torch.randn(37, 96) * 3).to(dtype), torch.rand(96)
     heads, angles = torch.randn(37, 200).to(dtype)[:, 8:].unflatten(1, (3, 64)), torch.randn(37, 32)
@@ -58,14 +58,17 @@ def rows_in(dtype, kernels, theirs):
     slopes = torch.autograd.grad(wanted, leaves, [grad.double() for grad in grads])
 
     def all_of(some, by):
-        """Everything of these rows."""
+        """All results for these rows."""
         cosines, sines = angles[some].cos(), angles[some].sin()
         turned = by.rotate(heads[some], cosines, sines)
         return [
-            by.rms_norm(x[some], weight, 1e-6), by.silu_mul(gate[some], up[some]), turned,
-            by.rotate(turned, cosines, sines, back=True), *by.silu_mul_gradient(grads[1][some], gate[some], up[some]),
+            by.rms_norm(x[some], weight, 1e-6),
+            by.silu_mul(gate[some], up[some]),
+            turned,
+            by.rotate(turned, cosines, sines, back=True),
+            *by.silu_mul_gradient(grads[1][some], gate[some], up[some]),
             *by.rms_norm_gradient(grads[0][some], x[some], weight, 1e-6),
-        ]  # fmt: skip
+        ]
 
     whole = all_of(slice(None), kernels)
     normed, mixed, turned, back, into_gate, into_up, into_x, into_weight = whole
@@ -80,12 +83,12 @@ def rows_in(dtype, kernels, theirs):
     near(into_weight, slopes[1], torch.float32)
     for few in (slice(5, 6), slice(17, 37)):
         for part, full in zip(all_of(few, kernels)[:-1], whole[:-1], strict=True):
-            assert torch.equal(part, full[few]), "a row depends on its company"
+            assert torch.equal(part, full[few]), "not batch-invariant"
     if theirs is not None and dtype != torch.float16:
         for ours, other in zip(whole, all_of(slice(None), theirs), strict=True):
             near(ours, other.double(), ours.dtype)
-            if ours.dtype == torch.bfloat16:  # sums that differ in a last bit rarely round to the other side
-                assert (ours != other).float().mean() <= 0.005, "rounded elsewhere than in C"
+            if ours.dtype == torch.bfloat16:  # sums that differ in the last bit rarely round differently
+                assert (ours != other).float().mean() <= 0.005, "rounded at other points than in C"
 
 
 def rows():
@@ -94,13 +97,13 @@ def rows():
     for dtype in DTYPES:
         rows_in(dtype, TritonKernels(sharing=1), cpu_kernels.load()[0])
     ends = torch.tensor([[-3e38, -torch.inf, -100.0, -88.0, -0.0, 0.0, 1e-30, 88.0, 100.0, 3e38]])
-    expected = F.silu(ends).nan_to_num(0.0)  # torch's own is no number at -inf
+    expected = F.silu(ends).nan_to_num(0.0)  # torch gives NaN at -inf
     torch.testing.assert_close(rowwise.silu_mul(ends, torch.ones_like(ends)), expected, atol=1e-6, rtol=1e-6)
     assert rowwise.silu_mul(ends * torch.nan, torch.ones_like(ends)).isnan().all()
 
 
 def paged(q, keys, values, table, lines, contexts, scaling):
-    """Row after row in fp64, or with gradients as the inputs have them."""
+    """Reference attention, row by row, in fp64 or with gradients if the inputs have them."""
     sharing, mixed = q.shape[1] // keys.shape[1], []
     for row, (line, context) in enumerate(zip(lines.tolist(), contexts.tolist(), strict=True)):
         k, v = (pool[table[line, :context]].repeat_interleave(sharing, 1) for pool in (keys, values))
@@ -110,13 +113,13 @@ def paged(q, keys, values, table, lines, contexts, scaling):
 
 
 def attend():
-    """Alone and in tiles, contexts at and across the blocks' edges, grouped heads, dims that are no power of two."""
+    """Alone and in tiles, contexts at and across block boundaries, grouped heads, dims that are not powers of two."""
     torch.manual_seed(0)
     for dtype, heads, kv_heads, dim in SHAPES:
         keys, values = (torch.randn(300, kv_heads, dim).to(dtype) for _ in range(2))
-        keys[0] = values[0] = torch.nan  # entries behind a line's contexts name the null page: they are not read
+        keys[0] = values[0] = torch.nan  # entries past a context name the null page, which is not read
         table = torch.randint(1, 300, (6, 3 * BLOCK))
-        prompt = torch.arange(BLOCK - 12, BLOCK + 9)  # one line's consecutive rows, over an edge
+        prompt = torch.arange(BLOCK - 12, BLOCK + 9)  # consecutive rows of one block-table row, across a block boundary
         lines = torch.cat([torch.tensor([5, 0, 3, 3, 1]), torch.full_like(prompt, 4), torch.tensor([2, 2])])
         contexts = torch.cat([torch.tensor([1, BLOCK, BLOCK + 1, 3 * BLOCK, 130]), prompt, torch.tensor([3, 150])])
         table[5, 1:] = table[0, BLOCK:] = table[1, 130:] = table[4, BLOCK + 8 :] = table[2, 150:] = 0
@@ -126,11 +129,11 @@ def attend():
         mixed = kernels.attend(q, keys, values, tiled, scaling)
         wide = [x.double() for x in (q[:count], keys, values)]
         near(mixed[:count], paged(*wide, table, lines, contexts, scaling), dtype)
-        assert not mixed[count:].any(), "rows beyond those that are planned give zeros"
+        assert not mixed[count:].any(), "rows that are not planned must give zeros"
         apart = kernels.plan_rows(table, lines, contexts, apart=count)
         assert len(apart.starts) == count + 1 > len(tiled.starts)
         assert torch.equal(kernels.attend(q, keys, values, apart, scaling), mixed), (
-            "alone a row is not what it is in a tile"
+            "a row alone differs from itself in a tile"
         )
         some = kernels.plan_rows(table, lines, contexts, apart=7)
         assert len(tiled.starts) < len(some.starts) < count + 1
@@ -145,8 +148,8 @@ def attend():
         )
 
 
-def lonely_plan():
-    """A pass of samples alone asks the device nothing: it can be planned on tensors without numbers."""
+def plan_of_samples():
+    """Planning a pass of samples only does not read the device: it works on meta tensors."""
     lines = torch.zeros(9, dtype=torch.int64, device="meta")
     plan = TritonKernels(sharing=1).plan_rows(lines.view(3, 3), lines, lines, apart=9)
     assert plan.starts.shape == (10,)
@@ -155,10 +158,10 @@ def lonely_plan():
     except Exception as error:
         assert "meta" in str(error)
     else:
-        raise AssertionError("grouping rows asks for their number")
+        raise AssertionError("grouping rows must read their number")
 
 
-KERNELS = {"products": products, "rows": rows, "attend": attend, "lonely_plan": lonely_plan}
+KERNELS = {"products": products, "rows": rows, "attend": attend, "plan_of_samples": plan_of_samples}
 
 if __name__ == "__main__":
     for case in sys.argv[1:]:

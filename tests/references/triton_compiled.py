@@ -1,4 +1,4 @@
-"""Cases of tests/references/triton_cases.py that compile for a GPU which need not be there: launches are caught and compiled as they are."""
+"""Cases of tests/references/triton_cases.py that compile without a GPU: launches are intercepted and only compiled."""
 
 import subprocess
 import tempfile
@@ -13,9 +13,9 @@ from ouro_rl.kernels.gpu import linear
 from ouro_rl.kernels.gpu.kernels import TritonKernels
 
 HIDDEN, HEADS, DIM, INTERMEDIATE, VOCABULARY = 2048, 16, 128, 5632, 49152
-"""Of Ouro-1.4B."""
+"""The shapes of Ouro-1.4B."""
 SHARED = 227 << 10
-"""Bytes that a program may have on compute capability 9.0."""
+"""Shared memory per program on compute capability 9.0, in bytes."""
 
 _run = JITFunction.run
 
@@ -32,7 +32,7 @@ class _NoDevice:
 
 
 def catch_launches():
-    """From here on a launch compiles for its arguments and does no more. Returns the list of (name, compiled kernel)."""
+    """From now on, launches only compile for their arguments. Returns the list of (name, compiled kernel)."""
     triton.runtime.driver.set_active(_NoDevice())
     made = []
 
@@ -44,7 +44,7 @@ def catch_launches():
 
 
 def resources(cubin):
-    """What the kernel of a binary uses; a register that is spilled is stack."""
+    """The resources that a binary's kernel uses; spilled registers count as stack."""
     tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(cubin)
@@ -55,7 +55,7 @@ def resources(cubin):
 
 
 def layer(rows, dtype, tiles):
-    """Everything that a layer and its gradients launch for so many rows; `tiles`: rows of one line, else each of its own."""
+    """All launches of a layer and its gradients; `tiles`: all rows have the same block-table row, else each its own."""
     kernels = TritonKernels(sharing=1)
 
     def product(outputs, inputs, kind=dtype):
@@ -83,15 +83,22 @@ def layer(rows, dtype, tiles):
 
 
 def compiled():
-    """Every kernel at the shapes of Ouro-1.4B, to machine code; products in half precision by the tensor cores of Hopper."""
+    """Machine code of every kernel at the shapes of Ouro-1.4B; half-precision products use Hopper's tensor cores."""
     made = catch_launches()
     TritonKernels(sharing=1).product([torch.empty(64, 48)], torch.float32, exact=True)(torch.empty(5, 48))
-    assert "wgmma" not in made[0][1].asm["ptx"], "fp32 is not rounded to fewer bits"
+    assert "wgmma" not in made[0][1].asm["ptx"], "fp32 must not be rounded to fewer bits"
     layer(70, torch.bfloat16, tiles=True)
     names = {name for name, _ in made}
     assert names == {
-        "_linear", "_dot_rows", "_rms_norm", "_rms_norm_gradient", "_rotate", "_silu_mul", "_silu_mul_gradient", "_attend_tile"
-    }, names  # fmt: skip
+        "_linear",
+        "_dot_rows",
+        "_rms_norm",
+        "_rms_norm_gradient",
+        "_rotate",
+        "_silu_mul",
+        "_silu_mul_gradient",
+        "_attend_tile",
+    }, names
     for name, kernel in made:
         assert kernel.metadata.shared <= SHARED, name
         used = resources(kernel.asm["cubin"])
@@ -104,7 +111,7 @@ def compiled():
     ((_, wide),) = made
     assert wide.metadata.shared <= SHARED and "wgmma" in wide.asm["ptx"]
     assert "STACK:0 " in (used := resources(wide.asm["cubin"])) and "LOCAL:0 " in used
-    # Heads that share keys, of a size that is no power of two; and attention in fp32, which needs the most shared memory.
+    # Grouped heads of a size that is not a power of two; and attention in fp32, which needs the most shared memory.
     grouped = TritonKernels(sharing=3)
     for dtype, heads, dim in [(torch.float16, 6, 80), (torch.float32, 6, 128)]:
         q, pool, lines = (
@@ -117,8 +124,9 @@ def compiled():
 
 
 def one_binary():
-    """The same machine code for one row, for a full tile and for more, for a narrow and for a wide table: what no interpreter shows.
-    Triton makes another kernel of a number that is 1, or a multiple of 16, unless it is told not to."""
+    """The same machine code for one row, a full tile and more, and for a narrow and a wide block table.
+
+    The interpreter cannot show this. By default Triton specializes for integers that are 1 or multiples of 16."""
     made = catch_launches()
     calls = []
     for rows, tiles in [(1, False), (64, True), (70, True)]:

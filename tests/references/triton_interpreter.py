@@ -1,4 +1,4 @@
-"""Triton's interpreter, put right for bf16. In 3.9 products take the bits of a number for the number, and rounding cuts off."""
+"""Fixes Triton's interpreter for bf16: in 3.9, products use the bits of a number as its value, and it truncates."""
 
 import numpy as np
 import triton.language as tl
@@ -18,7 +18,7 @@ def _widened(operand):
 
 
 def _convert_float(numbers, of, to, rounding):
-    """fp32 -> bf16 to the nearest, ties to even, as every GPU does it."""
+    """fp32 -> bf16, rounding to nearest even, as on every GPU."""
     if of != tl.float32 or to != tl.bfloat16:
         return _convert(numbers, of, to, rounding)
     numbers = np.ascontiguousarray(numbers, dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Cases of tests/references/triton_cases.py with a whole small model, all of whose rows go through interpreted kernels."""
+"""Cases of tests/references/triton_cases.py with a whole small model, computed by interpreted kernels."""
 
 import contextlib
 import functools
@@ -11,7 +11,7 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, SamplingParams
 from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.kernels.gpu import attention, linear
-from ouro_rl.kernels.gpu import self_test as trial_module
+from ouro_rl.kernels.gpu import self_test as self_test_module
 from ouro_rl.kernels.gpu.kernels import TritonKernels
 from ouro_rl.kernels.gpu.self_test import MANY, check, widen
 from rollout_workers.engine.attention import KernelAttention
@@ -26,9 +26,9 @@ HEADS = {"heads": 2, "kv_heads": 1}
 
 @contextlib.contextmanager
 def triton_everywhere():
-    """Models choose the Triton kernels for CPU tensors."""
+    """Makes models use the Triton kernels for CPU tensors."""
     chosen = mock.patch.object(cpu_kernels, "choose", lambda *_, **__: (TritonKernels(sharing=2), "interpreted"))
-    with chosen, mock.patch.object(attention, "BLOCK", 16):  # so that short contexts have several
+    with chosen, mock.patch.object(attention, "BLOCK", 16):  # so that short contexts have several blocks
         yield
 
 
@@ -36,25 +36,25 @@ def small(seed=3, dtype=torch.float32):
     return calm_model(seed, layers=1, loops=2, **HEADS).to(dtype)
 
 
-def trial():
-    """The trial at the start of a run passes, and is able to fail."""
+def self_test():
+    """The self-test at the start of a run passes, and can fail."""
     kernels = TritonKernels(sharing=2)
     check(kernels, torch.device("cpu"), torch.bfloat16, heads=2, kv_heads=1, head_dim=24)
     assert MANY >= linear.WIDE_FROM
-    adding_alike = linear.linear
-    with mock.patch.object(trial_module, "MANY", 70):  # the interpreter takes long
-        with mock.patch.object(linear, "linear", lambda x, weights, wide: adding_alike(x, weights)):
+    same_order = linear.linear
+    with mock.patch.object(self_test_module, "MANY", 70):  # the interpreter is slow
+        with mock.patch.object(linear, "linear", lambda x, weights, wide: same_order(x, weights)):
             assert widen(kernels, torch.device("cpu"), torch.bfloat16) == "" and kernels.wide
         with mock.patch.object(
-            linear, "linear", lambda x, weights, wide: adding_alike(x, weights) * (1.01 if wide else 1)
+            linear, "linear", lambda x, weights, wide: same_order(x, weights) * (1.01 if wide else 1)
         ):
             assert "another order" in widen(kernels, torch.device("cpu"), torch.bfloat16) and not kernels.wide
     for name, what in [("rms_norm", "norm"), ("attend", "attention")]:
         broken = TritonKernels(sharing=2)
         right = getattr(broken, name)
         for wrong, why in [
-            (lambda *a, right=right: right(*a) * 1.3, "results are wrong"),
-            (lambda *a, right=right: right(*a) * (1 + 1e-6 * len(a[0])), "a row depends on its company"),
+            (lambda *a, right=right: right(*a) * 1.3, "wrong results"),
+            (lambda *a, right=right: right(*a) * (1 + 1e-6 * len(a[0])), "not batch-invariant"),
         ]:
             setattr(broken, name, wrong)
             try:
@@ -66,7 +66,7 @@ def trial():
 
 
 def exact():
-    """The trainer's replay gives the workers' log-probs to the bit, in fp32 and bf16, from ordinary and from static passes."""
+    """The trainer's replay is bitwise equal to the workers' log-probs, in fp32 and bf16, ordinary and static passes."""
     for dtype, static, rule in [
         (torch.float32, False, KVRule.LAST_EXITED),
         (torch.bfloat16, True, KVRule.LAST_EXITED),
@@ -91,7 +91,7 @@ def exact():
 
 
 def training():
-    """Values and gradients of a replay, owners and padding included, are those of the CPU."""
+    """Values and gradients of a replay, including shared prefixes and padding, agree with those of the CPU."""
     ids = torch.randint(0, 41, (3, 7), generator=torch.Generator().manual_seed(0))
     depths = torch.randint(1, 3, (3, 7), generator=torch.Generator().manual_seed(1))
     depths[0, :2], ids[2, :3], depths[:, 2:3] = NO_DEPTH, ids[1, :3], 2

@@ -1,7 +1,7 @@
-"""Compiles the C files of this folder into one shared library, at first use, and keeps it in the user's cache folder, or among the
-temporary files.
+"""Compiles the C files of this folder into a shared library at first use, and caches it.
 
-Without a compiler, or where anything else is odd, `library` says why and plain torch is used: that costs speed, never function.
+The cache is in the user's cache folder, or else in the temporary folder. Without a compiler, or if anything else fails,
+`library` says why and plain torch is used: slower, but otherwise equivalent.
 """
 
 from __future__ import annotations
@@ -28,22 +28,22 @@ from ouro_rl.kernels.processor import LEVELS, NATIVE, cpu_flags, is_x86, level, 
 FOLDER = Path(__file__).parent
 FLAGS = ("-O3", "-fPIC", "-std=gnu11", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math")
 BRANCHES = "-Wa,-mbranches-within-32B-boundaries"
-"""On Intel's processors of 2015 to 2020 products are a tenth slower when the jump of their loop happens to lie across such a
-boundary, for what lies there is not kept decoded."""
+"""On Intel CPUs of 2015 to 2020, products are 10 % slower if the jump of their loop crosses a 32-byte boundary, since
+such code is not kept in the decoded-instruction cache."""
 _OLD_S = 24 * 3600.0
-"""No compiler runs that long."""
+"""Folders of unfinished builds are removed after this time; no compiler runs that long."""
 
 
 @functools.cache
 def library() -> tuple[ctypes.CDLL | None, str]:
-    """(the library or None, one line that says what runs and why)."""
+    """(the library or None, a one-line reason)."""
     if os.environ.get(SWITCH) == "torch":
         return None, f"plain torch ({SWITCH}=torch)"
     asked, compiler = level(), find_compiler()
     if compiler is None:
-        return None, "plain torch (no C compiler found: cc, gcc or clang would make rollouts several times faster)"
+        return None, "plain torch (no C compiler found: install cc, gcc or clang for rollouts several times as fast)"
     try:
-        with contextlib.ExitStack() as temporary:  # a library that is loaded needs its file no more
+        with contextlib.ExitStack() as temporary:  # a loaded library no longer needs its file
             found = ctypes.CDLL(str(_build(compiler, temporary)))
     except (OSError, subprocess.SubprocessError) as error:
         return None, f"plain torch (the C kernels could not be built: {_reason(error)})"
@@ -52,7 +52,7 @@ def library() -> tuple[ctypes.CDLL | None, str]:
 
 
 def find_compiler() -> str | None:
-    """Path of the C compiler that is used."""
+    """Path of the C compiler, or None."""
     return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 
 
@@ -62,8 +62,10 @@ def _reason(error: Exception) -> str:
 
 
 def _build(compiler: str, temporary: contextlib.ExitStack) -> Path:
-    """The shared library for these sources and this kind of CPU; built under another name and moved, so that many may try.
-    Where it cannot be kept, it ends with `temporary`: now, since a worker that is killed would never come to remove it."""
+    """The shared library for these sources and this kind of CPU, built if necessary.
+
+    It is built under another name and renamed, so that several processes can try at once. If it cannot be cached, it is
+    removed with `temporary`, right after loading: a worker that is killed later could not remove it."""
     flags = flags_for(level())
     sources = sorted(FOLDER.glob("*.c"))
     text = b"".join(path.read_bytes() for path in [*sources, *sorted(FOLDER.glob("*.h"))])
@@ -71,7 +73,7 @@ def _build(compiler: str, temporary: contextlib.ExitStack) -> Path:
     file = f"kernels-{name}.so"
     homes = cache_folders()
     for home in homes:
-        if os.path.exists(home / file) and _is_safe(home):  # filled before: it need not be for us to write in
+        if os.path.exists(home / file) and _is_safe(home):  # already built: the folder may be read-only
             return home / file
     cache = next((home for home in homes if _can_be_written(home) and _is_safe(home)), None)
     if cache is None:
@@ -90,12 +92,12 @@ def _build(compiler: str, temporary: contextlib.ExitStack) -> Path:
 
 
 def flags_for(asked: str) -> tuple[str, ...]:
-    """Of the compiler, for a level of `processor.LEVELS` or `native`. ARM's vectors need none."""
+    """Compiler flags for a level of `processor.LEVELS` or `native`. ARM's vectors need no extra flags."""
     return (*FLAGS, f"-march={LEVELS.get(asked, asked)}", BRANCHES) if is_x86() else FLAGS
 
 
 def cache_folders() -> list[Path]:
-    """Where the library may be kept, the best first: all processes of this user look there."""
+    """Folders that can hold the library, in order of preference; all processes of this user look there."""
     folders = []
     with contextlib.suppress(RuntimeError):  # no home folder
         folders.append(Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ouro-rl")
@@ -105,7 +107,7 @@ def cache_folders() -> list[Path]:
 
 
 def _is_safe(folder: Path) -> bool:
-    """Among the temporary files anybody can make a folder: it must be this user's own, and nobody else may write in it."""
+    """A folder below the temporary folder, which is open to all, must be this user's and writable by no one else."""
     if folder.parent != Path(tempfile.gettempdir()):
         return True
     found, others = folder.lstat(), stat.S_IWGRP | stat.S_IWOTH
@@ -123,24 +125,24 @@ def _can_be_written(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[bool]:
-    """Several workers start at once: one compiles, the others wait for it. Where files cannot be locked (False), each compiles."""
+    """A lock, so that one of several workers compiles while others wait. Yields False if files cannot be locked."""
     with open(path, "a") as file:
         locked = False
         with contextlib.suppress(ImportError, OSError):
             import fcntl
 
-            fcntl.flock(file, fcntl.LOCK_EX)  # until it is closed
+            fcntl.flock(file, fcntl.LOCK_EX)  # released when the file is closed
             locked = True
         yield locked
 
 
 def _workplace() -> str:
-    """How the names of folders begin in which this machine compiles. A lock may not reach others that share the home folder."""
+    """Prefix of this machine's build folders. Locks may not work across machines that share the home folder."""
     return f"building-{platform.node()}-"
 
 
 def _remove_leftovers(cache: Path) -> None:
-    """Folders of compilers that were killed at work: this machine's, since nobody else here compiles now, and all old ones."""
+    """Remove folders of killed builds: this machine's (no other runs, since we hold the lock) and all old ones."""
     for folder in [*cache.glob("building-*"), *cache.glob("tmp*")]:
         with contextlib.suppress(OSError):
             if folder.name.startswith(_workplace()) or time.time() - folder.stat().st_mtime > _OLD_S:
@@ -148,8 +150,9 @@ def _remove_leftovers(cache: Path) -> None:
 
 
 def _compile(compiler: str, flags: tuple[str, ...], sources: list[Path], folder: Path) -> None:
-    say("Compiling the C kernels, once for this machine")
-    # Threads come from OpenMP, torch's own (the process has loaded it by then); not every compiler has its headers, or such an assembler.
+    say("Compiling the C kernels (once per machine)")
+    # Threads come from OpenMP, from torch's own library, which is already loaded. Not every compiler has its headers,
+    # and not every assembler knows the flag.
     plain = tuple(flag for flag in flags if not flag.startswith("-Wa"))
     attempts = ((*flags, "-fopenmp"), (*plain, "-fopenmp"), (*plain, "-Wno-unknown-pragmas"))
     for attempt in attempts:

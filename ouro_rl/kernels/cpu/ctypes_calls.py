@@ -1,4 +1,4 @@
-"""How the functions of the C library are told about tensors."""
+"""Passing tensors to the functions of the C library."""
 
 from __future__ import annotations
 
@@ -10,26 +10,40 @@ import torch
 from torch import Tensor
 
 WORK_PER_THREAD = 1 << 15
-"""Numbers read; less is not worth another thread."""
+"""Numbers read per thread; less work than this is not worth another thread."""
 TYPES = {"p": ctypes.c_void_p, "i": ctypes.c_int64, "n": ctypes.c_int, "f": ctypes.c_float}
 
 
 def structure(**fields: str) -> Any:
-    """The fields of a C structure, by the letters of `TYPES`."""
+    """The fields of a C structure, with types as letters of `TYPES`."""
     return [(name, TYPES[kind]) for name, kind in fields.items()]
 
 
 class Attention(ctypes.Structure):
-    """`Attention` of stages.h."""
+    """`Attention` in stages.h."""
 
     _fields_ = structure(
-        out="p", q="p", keys="p", values="p", table="p", lines="p", contexts="p", order="p", starts="p", shared="p",
-        count="i", width="i", heads="i", kv_heads="i", dim="i", scaling="f",
-    )  # fmt: skip
+        out="p",
+        q="p",
+        keys="p",
+        values="p",
+        table="p",
+        lines="p",
+        contexts="p",
+        order="p",
+        starts="p",
+        shared="p",
+        count="i",
+        width="i",
+        heads="i",
+        kv_heads="i",
+        dim="i",
+        scaling="f",
+    )
 
 
 class Layer(ctypes.Structure):
-    """`Layer` of layer_stack.c."""
+    """`Layer` in layer_stack.c."""
 
     _fields_ = structure(
         qkv="p", out="p", gate_up="p", down="p", norm_1="p", norm_2="p", norm_3="p", norm_4="p", keys="p", values="p"
@@ -38,28 +52,28 @@ class Layer(ctypes.Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class PagedRows:
-    """Which pages the rows of an attention read: row r the first contexts[r] of table[lines[r]]; see `Kernels.plan_rows`."""
+    """The result of `plan_rows`: row r attends to the first contexts[r] pages of table[lines[r]]."""
 
     table: Tensor
-    """int64 [..., width]: its leading axes together are the lines."""
+    """Block table, int64 [..., width]; `lines` indexes its flattened leading axes."""
     lines: Tensor
     contexts: Tensor
-    """int64 [n]; at least 1."""
+    """int64 [n], at least 1."""
     order: Tensor
     starts: Tensor
     shared: Tensor
     count: int
-    """Blocks of rows that begin with the same pages: order[starts[b]:starts[b + 1]] share shared[b] pages."""
+    """Number of blocks: rows order[starts[b]:starts[b + 1]] of block b share their first shared[b] pages."""
     pages_read: int
 
     def attention(self, heads: int, kv_heads: int, dim: int, scaling: float) -> Attention:
-        """An attention of these rows, whose tensors are still to be named."""
+        """The C structure for these rows; the caller sets `out`, `q`, `keys` and `values`."""
         tensors = pointers(self.table, self.lines, self.contexts, self.order, self.starts, self.shared)
         return Attention(0, 0, 0, 0, *tensors, self.count, self.table.shape[-1], heads, kv_heads, dim, scaling)
 
 
 def declare(function: Any, arguments: str, result: Any = ctypes.c_int) -> Any:
-    """The function, with its arguments' types by the letters of `TYPES`."""
+    """Declare a function's argument types (letters of `TYPES`) and result type; returns it."""
     function.argtypes, function.restype = [TYPES[kind] for kind in arguments], result
     return function
 
@@ -75,17 +89,17 @@ def is_half(x: Tensor) -> bool:
 
 
 def threads_for(work: int) -> int:
-    """How many threads should read so many numbers."""
+    """Number of threads for reading `work` numbers."""
     return max(1, min(torch.get_num_threads(), work // WORK_PER_THREAD))
 
 
 def numbers_of_product(rows: int, weights: int) -> int:
-    """As many numbers as are read in the time of a product by so many weights: each is read once, and 16 rows take as long as that."""
+    """The work of a product, in numbers read: each weight is read once, and computing 16 rows takes as long as that."""
     return weights * (16 + rows) // 16
 
 
 def made(out: Tensor, failed: int) -> Tensor:
-    """`out`, unless the function that was to fill it failed."""
+    """`out`. Raises MemoryError if the function that fills it failed."""
     if failed:
-        raise MemoryError("no memory for the scratch space of a C kernel")
+        raise MemoryError("no memory for the scratch space of a C kernel; lower the batch size")
     return out

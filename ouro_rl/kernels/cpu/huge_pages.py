@@ -1,4 +1,4 @@
-"""Memory that is read here and there: in large pages, so that the processor finds it without walking tables."""
+"""Huge pages for memory that is read at scattered addresses: fewer TLB misses."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ import torch
 from torch import Tensor
 
 LARGE = 2 << 20
-"""Bytes of a large page where Linux has them without being set up for it."""
+"""Size in bytes of the huge pages that Linux provides without configuration."""
 _MADV_HUGEPAGE = 14
 
 
 def in_large_pages(memory: Tensor) -> Tensor:
-    """Advise the system to back this new tensor's memory by large pages, where there are any: attention over scattered pages of keys is a
-    fifth faster. It is advice: nothing depends on whether it is taken. Returns `memory`."""
+    """Advise the kernel to back this new tensor's memory with huge pages; returns `memory`.
+
+    Attention over scattered KV pages is 20 % faster with them. Nothing depends on whether the advice is taken."""
     advise = _madvise()
     if advise is None or memory.device != torch.device("cpu"):
         return memory

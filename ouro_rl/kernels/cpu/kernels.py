@@ -1,7 +1,7 @@
-"""Calls of the C kernels on torch tensors: no autograd here, and no choice of what to run.
+"""Calls of the C kernels on torch tensors, without autograd or selection.
 
-All are for the CPU, in fp32 or bf16, and compute every row by itself: a row's result is the same to the bit whatever its company and
-however many threads run. Sums are in fp32.
+All are for the CPU, in fp32 or bf16, and batch-invariant: a row's result is bitwise the same in any batch and for any
+number of threads. Sums are in fp32.
 """
 
 from __future__ import annotations
@@ -30,13 +30,15 @@ from ouro_rl.kernels.interface import LayerWeights, Product
 from ouro_rl.kernels.processor import has_bf16_products
 
 NORM_PART = 64
-"""Rows whose gradients of the norm's weight `rowwise.c` adds up before they are handed out."""
+"""`rowwise.c` returns one partial gradient of the norm's weight per this many rows."""
 ONEDNN_TILE = 64
-"""Rows of a product by oneDNN when rows must not depend on their company: its results change with the number of rows."""
+"""Rows per oneDNN product for batch-invariant results: its results depend on the number of rows."""
 
 
 def onednn_product(weights: Tensor, tile: int | None) -> Callable[[Tensor], Tensor]:
-    """x [n, K] -> [n, N] by oneDNN on packed bf16 weights [N, K]; in tiles of one height, filled with zeros, or all rows at once."""
+    """x [n, K] -> [n, N] by oneDNN on packed bf16 weights [N, K].
+
+    In tiles of `tile` rows, padded with zeros (batch-invariant), or all rows at once if None."""
     packed = torch.ops.mkldnn._reorder_linear_weight(weights, tile or ONEDNN_TILE)
 
     def product(x: Tensor) -> Tensor:
@@ -50,13 +52,13 @@ def onednn_product(weights: Tensor, tile: int | None) -> Callable[[Tensor], Tens
 
 
 def rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
-    """A norm's weight in the precision of the rows, as torch's module has it, but stored in fp32, as the kernel reads it."""
+    """A norm's weight rounded to the precision of the rows, as in torch, but stored in fp32, as the kernel reads it."""
     weight = weight.detach()
     return weight if weight.dtype == dtype == torch.float32 else weight.to(dtype).float()
 
 
 class Kernels:
-    """The functions of the library, as `ouro_rl.kernels.interface.RowKernels` has them."""
+    """The C library's functions as `ouro_rl.kernels.interface.RowKernels`."""
 
     asks_the_host = True
 
@@ -75,8 +77,10 @@ class Kernels:
     def product(
         self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None = None
     ) -> Product:
-        """x [n, K] -> [n, N] by these matrices, packed anew. bf16 goes through oneDNN where the CPU has instructions for it (AMX,
-        AVX512-BF16), in tiles of one height if `exact`; else through `linear`, which is exact in any case."""
+        """x [n, K] -> [n, N] by these matrices, which are packed again.
+
+        bf16 uses oneDNN if the CPU has instructions for it (AMX, AVX512-BF16), in tiles of a fixed height if `exact`.
+        Everything else uses `linear`, which is always batch-invariant."""
         with torch.no_grad():
             matrix = torch.cat([weight.detach().to(dtype) for weight in weights])
         if dtype == torch.bfloat16 and has_bf16_products():
@@ -85,7 +89,7 @@ class Kernels:
         return Product(multiply=lambda x: self.linear(x, packed), packed=packed)
 
     def linear(self, x: Tensor, weights: PackedWeights) -> Tensor:
-        """x [M, K] -> [M, N]; an element is the sum over k in order."""
+        """x [M, K] -> [M, N]; each element is a sum over k in order."""
         x = x.contiguous()
         rows, outputs, inputs = len(x), weights.outputs, weights.inputs
         out = x.new_empty(rows, outputs)
@@ -113,7 +117,7 @@ class Kernels:
         return out
 
     def rms_norm_gradient(self, grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-        """Gradients of x and of the weight (fp32 [width]) from that of what `rms_norm` gave."""
+        """Gradients of x and of the weight (fp32 [width]) from the gradient of `rms_norm`'s output."""
         grad, x, weight = grad.contiguous(), x.contiguous(), rounded(weight, x.dtype)
         grad_x, width = torch.empty_like(x), x.shape[-1]
         rows = x.numel() // width
@@ -124,7 +128,7 @@ class Kernels:
         return grad_x, grad_weight.sum(0)
 
     def rotate(self, x: Tensor, cosines: Tensor, sines: Tensor, *, back: bool = False) -> Tensor:
-        """Rotary embedding of x [rows, heads, dim] (heads dense, rows at any stride); angles fp32 [rows, dim / 2]."""
+        """Rotary embedding of x [rows, heads, dim] (heads dense, any row stride); cos and sin fp32 [rows, dim / 2]."""
         rows, heads, dim = x.shape
         if x.stride()[1:] != (dim, 1):
             x = x.contiguous()
@@ -136,7 +140,7 @@ class Kernels:
         return out
 
     def silu_mul(self, gate: Tensor, up: Tensor) -> Tensor:
-        """silu(gate) * up, [rows, width] both (rows at any stride)."""
+        """silu(gate) * up, all [rows, width] (inputs with any row stride)."""
         if gate.stride() != up.stride() or gate.stride(1) != 1:
             gate, up = gate.contiguous(), up.contiguous()
         rows, width = gate.shape
@@ -155,7 +159,7 @@ class Kernels:
         return out
 
     def silu_mul_gradient(self, grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradients of gate and up from that of what `silu_mul` gave."""
+        """Gradients of gate and up from the gradient of `silu_mul`'s output."""
         if gate.stride() != up.stride() or gate.stride(1) != 1:
             gate, up = gate.contiguous(), up.contiguous()
         grad = grad.contiguous()
@@ -169,10 +173,9 @@ class Kernels:
         return grad_gate, grad_up
 
     def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor, *, apart: int = 0) -> PagedRows:
-        """What an attention over these rows has in common in all layers. See `PagedRows`. Rows of different lines share pages too, so
-        it does not matter which are `apart`."""
+        """See `RowKernels`. `apart` is not used: rows of different block-table rows can share pages, too."""
         width = table.shape[-1]
-        # Rows that begin with the same page are likely to go on alike.
+        # Rows that begin with the same page probably have a longer shared prefix.
         firsts = table.view(-1, width)[:, 0].index_select(0, lines)
         order = torch.argsort(firsts, stable=True)
         starts, shared = torch.empty(len(lines) + 1, dtype=torch.int64), torch.empty(len(lines), dtype=torch.int64)
@@ -180,12 +183,18 @@ class Kernels:
         assert all(tensor.is_contiguous() and tensor.dtype == torch.int64 for tensor in tensors)
         count = self._blocks(*(tensor.data_ptr() for tensor in tensors), len(lines), width)
         return PagedRows(
-            table=table, lines=lines, contexts=contexts, order=order, starts=starts, shared=shared, count=count,
+            table=table,
+            lines=lines,
+            contexts=contexts,
+            order=order,
+            starts=starts,
+            shared=shared,
+            count=count,
             pages_read=int(contexts.sum()),
-        )  # fmt: skip
+        )
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, rows: PagedRows, scaling: float) -> Tensor:
-        """Row r of q [n or more, heads, dim] over its pages of keys and values [pages, kv heads, dim]. Rows beyond n give zeros."""
+        """Attention of q [n or more, heads, dim] over keys and values [pages, kv heads, dim]; others give zeros."""
         q = q.contiguous()
         mixed = torch.empty_like(q)
         mixed[len(rows.lines) :] = 0
@@ -195,7 +204,7 @@ class Kernels:
     def attend_gradient(
         self, grad: Tensor, q: Tensor, keys: Tensor, values: Tensor, rows: PagedRows, scaling: float
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of q [n, heads, dim], keys and values [pages, kv heads, dim] from that of what `attend` gave."""
+        """Gradients of q [n, heads, dim], keys and values [pages, kv heads, dim] from the gradient of the output."""
         q, grad = q.contiguous(), grad.contiguous()
         assert grad.dtype == q.dtype and len(q) == len(rows.lines)
         grad_q = torch.empty_like(q)
@@ -214,7 +223,7 @@ class Kernels:
         heads: int,
         scaling: float,
     ) -> NativeStack | None:
-        """None with oneDNN's products, which the library cannot call."""
+        """See `RowKernels`. None with oneDNN's products, which the C library cannot call."""
         if any(layer.qkv.packed is None for layer in layers):
             return None
         layers = [replace(layer, norms=tuple(rounded(weight, dtype) for weight in layer.norms)) for layer in layers]
@@ -224,7 +233,7 @@ class Kernels:
 def attention(
     out: Tensor, q: Tensor, keys: Tensor, values: Tensor, rows: PagedRows, scaling: float
 ) -> tuple[Any, bool, int]:
-    """What both attentions are told at the end."""
+    """The last arguments of both attention functions."""
     _, heads, dim = q.shape
     assert q.dtype == keys.dtype
     call = rows.attention(heads, keys.shape[1], dim, scaling)

@@ -1,4 +1,4 @@
-"""All layers of a model in one call of the C library."""
+"""All layers of a model in one call to the C library."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class NativeStack:
-    """`ouro_rl.kernels.interface.Stack` by layer_stack.c. The norms' weights are rounded, and in fp32: see `kernels.rounded`."""
+    """`ouro_rl.kernels.interface.Stack` by layer_stack.c. Norm weights are fp32, see `kernels.rounded`."""
 
     def __init__(
         self,
@@ -40,7 +40,7 @@ class NativeStack:
         matrices = packed_of(layers[0])
         self.middle = matrices[-1].inputs
         self.numbers = sum(matrix.inputs * matrix.outputs for matrix in matrices) // len(matrices)
-        """Of a matrix, on average."""
+        """Mean number of weights per matrix."""
 
     def __call__(
         self,
@@ -58,14 +58,21 @@ class NativeStack:
         for layer, key_pool, value_pool in zip(self.layers, keys, values, strict=True):
             layer.keys, layer.values = pointers(key_pool, value_pool)
         failed = self.function(
-            states.data_ptr(), self.layers, len(self.layers), *pointers(self.norm, pages, *rope),
+            states.data_ptr(),
+            self.layers,
+            len(self.layers),
+            *pointers(self.norm, pages, *rope),
             ctypes.byref(rows.attention(self.heads, kv_heads, dim, self.scaling)),
-            n, hidden, self.middle, self.eps, is_half(states),
+            n,
+            hidden,
+            self.middle,
+            self.eps,
+            is_half(states),
             threads_for(max(numbers_of_product(n, self.numbers), rows.pages_read * self.heads * dim)),
-        )  # fmt: skip
+        )
         return made(states, failed)
 
 
 def packed_of(weights: LayerWeights) -> list[PackedWeights]:
-    """The matrices of a layer, in the order in which a row meets them."""
+    """The packed matrices of a layer, in the order of the forward pass."""
     return [product.packed for product in (weights.qkv, weights.out, weights.gate_up, weights.down)]

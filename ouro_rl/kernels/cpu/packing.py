@@ -1,4 +1,4 @@
-"""Matrices in the order in which the C products read them."""
+"""Weight matrices packed in the order in which the C products read them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from torch import Tensor
 
 PANEL = 32
 """Columns that `linear.c` computes together."""
-
-
 LANES = 16
-"""Columns of bf16 that lie side by side in a panel."""
+"""Half of a panel: bf16 column c is stored next to column c + LANES."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackedWeights:
-    """A matrix [N, K] in the order in which `linear` reads it."""
+    """A packed matrix [N, K]."""
 
     panels: Tensor
-    """fp32 [ceil(N / 32), K, 32]; bf16 [ceil(N / 32), K, 16, 2]: columns c and c + 16 side by side."""
+    """fp32 [ceil(N / 32), K, 32]; bf16 [ceil(N / 32), K, 16, 2]: columns c and c + 16 are adjacent."""
     outputs: int
 
     @property
@@ -30,7 +28,7 @@ class PackedWeights:
 
 
 def pack(weights: Tensor) -> PackedWeights:
-    """[N, K], fp32 or bf16."""
+    """Pack weights [N, K], fp32 or bf16."""
     outputs, inputs = weights.shape
     filled = F.pad(weights.detach(), (0, 0, 0, -outputs % PANEL))
     panels = filled.view(-1, PANEL, inputs).transpose(1, 2)

@@ -1,4 +1,4 @@
-"""C kernels for the CPU, shared by the rollout workers and the trainer's replay: the same code on both sides gives the same bits."""
+"""Loads the C kernels for the CPU, which rollout workers and the trainer's replay share: same code, same bits."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ __all__ = ["SWITCH", "Kernels", "choose", "has_bf16_products", "load", "onednn_p
 
 @functools.cache
 def load() -> tuple[Kernels | None, str]:
-    """(the kernels or None, one line that says what runs and why)."""
+    """(the kernels or None, a one-line reason)."""
     found, description = library()
     if found is None:
         return None, description
     try:
         return Kernels(found), description
     except AttributeError as error:
-        return None, f"plain torch (the C kernels are not whole: {error})"
+        return None, f"plain torch (the C kernels are incomplete: {error})"
 
 
 def choose(device: torch.device, dtype: torch.dtype) -> tuple[Kernels | None, str]:
-    """As `load`, for tensors of this device and type."""
+    """Like `load`, for tensors of this device and precision."""
     kernels, description = load()
     if kernels is None:
         return None, description

@@ -1,7 +1,7 @@
-"""The gradients of `attention.py`, in plain torch and fp32: line by line of the page table, weights computed again.
+"""The gradients of `attention.py`, in plain torch and fp32, per block-table row; attention weights are recomputed.
 
-Lines of similar length go together, as many as a bound on memory allows. What lines say of a page that they share is added up by sorting
-(`index_put_` with `accumulate`), not by atomic additions: the same gradients at every run.
+Block-table rows of similar length are batched, as many as a memory bound allows. Contributions to a shared page are
+summed by sorting (`index_put_` with `accumulate`), not with atomic additions, so gradients are the same in every run.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ import torch
 from torch import Tensor
 
 CHUNK_NUMBERS = 1 << 24
-"""Most weights (row, head, entry) that are alive at once, some four times over: 64 MiB each."""
+"""Most attention weights (row, head, entry) alive at once: 64 MiB per tensor, of which there are about four."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """Lines that are computed together, padded to as many rows and as many entries."""
+    """A batch of block-table rows ("lines"), padded to R rows and C entries each."""
 
     rows: Tensor
-    """int64 [lines, R]: 0 where there is none."""
+    """int64 [lines, R]: the rows of each line; 0 at padding."""
     pages: Tensor
-    """int64 [lines, C]."""
+    """int64 [lines, C]: the pages of each line."""
     contexts: Tensor
-    """int64 [lines, R]: 0 where there is no row."""
+    """int64 [lines, R]: how many entries each row reads; 0 at padding."""
     read: Tensor
-    """int64 [m]: which of the lines * C entries some row reads."""
+    """int64 [m]: which of the lines * C entries are read by some row."""
     present: Tensor
-    """int64 [n]: which of the lines * R rows there are."""
+    """int64 [n]: which of the lines * R rows are not padding."""
 
 
 def lay_out_parts(table: Tensor, lines: Tensor, contexts: Tensor) -> list[Part]:
-    """All rows, whatever their order: line by line, in order of length. Asks the device for the lengths."""
+    """Group rows, which can be in any order, by line, and lines by length. Reads the lengths on the host."""
     if len(lines) == 0:
         return []
     names, line, counts = lines.unique(return_inverse=True, return_counts=True)
@@ -52,18 +52,22 @@ def lay_out_parts(table: Tensor, lines: Tensor, contexts: Tensor) -> list[Part]:
         read = torch.arange(entries, device=lines.device) < longest[members].unsqueeze(1)
         parts.append(
             Part(
-                rows=chosen, pages=table.view(-1, table.shape[-1])[names[members], :entries],
-                contexts=torch.where(present, contexts[chosen], 0), read=read.flatten().nonzero().squeeze(1),
+                rows=chosen,
+                pages=table.view(-1, table.shape[-1])[names[members], :entries],
+                contexts=torch.where(present, contexts[chosen], 0),
+                read=read.flatten().nonzero().squeeze(1),
                 present=present.flatten().nonzero().squeeze(1),
             )
-        )  # fmt: skip
+        )
         start = stop
     return parts
 
 
 def _cut(counts: Sequence[int], longest: Sequence[int]) -> list[int]:
-    """Where parts end, so that none has more than `CHUNK_NUMBERS` pairs of a row and an entry of one head (or it is a single line), and
-    none more than twice the entries that its lines have."""
+    """Where parts end, given each line's number of rows and its longest context, in ascending order of the latter.
+
+    A part has at most `CHUNK_NUMBERS` (row, entry) pairs per head, unless it is a single line, and padding at most
+    doubles the entries of its lines."""
     stops, start, rows = [], 0, 0
     for i, (count, entries) in enumerate(zip(counts, longest, strict=True)):
         rows = max(rows, count)
@@ -99,7 +103,7 @@ def attend_gradient(
             unread = torch.arange(entries, device=q.device) >= part.contexts.unsqueeze(2)
             unread = unread.repeat_interleave(sharing, 1).unsqueeze(1)
             scores = (asked @ key.mT).mul_(scaling).masked_fill_(unread, -torch.inf)
-            weights = scores.softmax(-1).masked_fill(unread, 0.0)  # a row that is not there would be no number
+            weights = scores.softmax(-1).masked_fill(unread, 0.0)  # padding would be NaN
             through = slope @ value.mT
             through = weights * (through - (through * weights).sum(-1, keepdim=True)) * scaling
 

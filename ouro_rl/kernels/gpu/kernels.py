@@ -1,6 +1,6 @@
-"""The Triton kernels as `ouro_rl.kernels.interface.RowKernels` has them. Importing this needs `triton`.
+"""The Triton kernels as `ouro_rl.kernels.interface.RowKernels`. Importing this module requires `triton`.
 
-On CUDA tensors in fp32, fp16 or bf16; on any tensors where Triton interprets. `plan_rows`, `attend` and `attend_gradient` go together.
+For CUDA tensors in fp32, fp16 or bf16, or for any tensors in Triton's interpreter.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from ouro_rl.kernels.interface import Product
 
 
 class TritonKernels:
-    """For models in which `sharing` heads read one key-value head."""
+    """Kernels for models in which `sharing` query heads share one KV head."""
 
     asks_the_host = False
 
     def __init__(self, sharing: int):
         self.sharing = sharing
         self.wide = False
-        """Whether exact products of many rows take large tiles: see `self_test.widen`."""
+        """Whether batch-invariant products of many rows use large tiles; see `self_test.widen`."""
 
     def product(
         self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None = None
     ) -> Product:
-        """In tiles of fixed sizes if `exact`, else by torch (cuBLAS)."""
+        """See `RowKernels`. In tiles of fixed sizes if `exact`, otherwise by torch (cuBLAS)."""
         return product_by(partial(linear.linear, wide=self.wide) if exact else F.linear, weights, dtype, old)
 
     rms_norm = staticmethod(rowwise.rms_norm)
@@ -41,13 +41,13 @@ class TritonKernels:
     silu_mul_gradient = staticmethod(rowwise.silu_mul_gradient)
 
     def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor, *, apart: int = 0) -> attention.PagedTiles:
-        """Consecutive rows of one line go together, but for the first `apart`."""
+        """See `RowKernels`. Consecutive rows of one block-table row share tiles, except for the first `apart` rows."""
         return attention.tile_rows(table, lines, contexts, self.sharing, apart)
 
     attend = staticmethod(attention.attend)
 
     def stack(self, *_: Any, **__: Any) -> None:
-        """None: a CUDA graph makes one launch of a pass."""
+        """None: a CUDA graph already makes a forward pass a single launch."""
 
     def attend_gradient(
         self, grad: Tensor, q: Tensor, keys: Tensor, values: Tensor, rows: attention.PagedTiles, scaling: float

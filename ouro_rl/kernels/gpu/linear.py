@@ -1,7 +1,7 @@
-"""Matrix products in tiles of fixed sizes, as a Triton kernel. Importing this needs `triton`.
+"""Batch-invariant matrix products in tiles of fixed sizes, as a Triton kernel. Importing this module requires `triton`.
 
-A number of the result is the sum over k from the first to the last, in the same steps, whatever the number of rows and wherever in a
-tile its row lies. Libraries choose other kernels for other numbers of rows, and add in another order.
+Each element is a sum over k in order, in the same steps for any number of rows and any position of its row in a tile.
+Libraries, in contrast, choose different kernels for different numbers of rows, which sum in different orders.
 """
 
 from __future__ import annotations
@@ -15,24 +15,32 @@ from ouro_rl.kernels.gpu.launch import launch, ready
 
 HALF = {"ROWS": 64, "COLUMNS": 32, "DEPTH": 128, "num_warps": 4, "num_stages": 4}
 FULL = {"ROWS": 64, "COLUMNS": 32, "DEPTH": 32, "num_warps": 4, "num_stages": 3}
-"""Tiles in half precision and in fp32. Low and narrow: decoding has few rows, and every reader of a part of the weights helps to read
-them faster."""
+"""Tiles in half precision and in fp32. Small ones: decoding has few rows, and more programs read the weights faster."""
 WIDE = {"ROWS": 128, "COLUMNS": 128, "DEPTH": 128, "num_warps": 8, "num_stages": 3}
-"""Tiles in half precision for many rows, which read each number from the L2 cache less often. The steps over k are those of `HALF`; that a
-device's instructions for the one and the other add alike is for `self_test` to find out."""
+"""Tiles in half precision for many rows, which read each number from the L2 cache less often. The steps over k are
+those of `HALF`; `self_test` checks that the device's instructions for both sum in the same order."""
 WIDE_FROM = 512
-"""Rows."""
+"""Number of rows from which `WIDE` tiles are used."""
 FEW = 4
-"""Outputs for which tiles would be empty for the most part: the exit gate has one."""
+"""Products with at most this many outputs use `_dot_rows`: tiles would be mostly empty. The exit gate has one
+output."""
 TILES_TOGETHER = 16
-"""Tiles of rows that go through the weights side by side, so that both come from the L2 cache."""
+"""Tiles of rows that are scheduled together for each panel of weights, so that both come from the L2 cache."""
 
 
 @triton.jit(do_not_specialize=["rows"])
 def _linear(
-    out, x, weights, rows, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr, ROWS: tl.constexpr, COLUMNS: tl.constexpr,
-    DEPTH: tl.constexpr, TOGETHER: tl.constexpr,
-):  # fmt: skip
+    out,
+    x,
+    weights,
+    rows,
+    OUTPUTS: tl.constexpr,
+    INPUTS: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    DEPTH: tl.constexpr,
+    TOGETHER: tl.constexpr,
+):
     """`x` [rows, INPUTS], `weights` [OUTPUTS, INPUTS], `out` [rows, OUTPUTS], all dense."""
     panels: tl.constexpr = (OUTPUTS + COLUMNS - 1) // COLUMNS
     program = tl.program_id(0)
@@ -59,7 +67,7 @@ def _linear(
 
 @triton.jit
 def _dot_rows(out, x, weights, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr, FILLED: tl.constexpr):
-    """As `_linear`, a number of the result for each program. FILLED is INPUTS up to the next power of two."""
+    """Like `_linear`, with one program per element. FILLED: INPUTS rounded up to a power of two."""
     row, output, column = tl.program_id(0).to(tl.int64), tl.program_id(1), tl.arange(0, FILLED)
     within = column < INPUTS
     a = tl.load(x + row * INPUTS + column, mask=within, other=0.0).to(tl.float32)
@@ -68,8 +76,9 @@ def _dot_rows(out, x, weights, OUTPUTS: tl.constexpr, INPUTS: tl.constexpr, FILL
 
 
 def linear(x: Tensor, weights: Tensor, *, wide: bool = False) -> Tensor:
-    """x [M, K] times weights [N, K] (dense) transposed -> [M, N], all of one precision; sums in fp32. `wide`: many rows go in larger
-    tiles."""
+    """x [M, K] times weights [N, K] (dense) transposed -> [M, N], all in one precision; sums in fp32.
+
+    `wide`: use larger tiles for many rows."""
     assert x.dtype == weights.dtype and weights.is_contiguous()
     x = ready(x)
     (rows, inputs), outputs = x.shape, len(weights)

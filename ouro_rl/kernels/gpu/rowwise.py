@@ -1,7 +1,7 @@
-"""What happens to rows between the products: norms, rotation, the MLP's activation, and their gradients. Importing this needs `triton`.
+"""Row operations between the products: norms, RoPE, activation, and their gradients. Importing this requires `triton`.
 
-The sums, the roundings and their places are those of `ouro_rl/kernels/cpu/rowwise.c`. A row is worked on by one program, and what a program is
-compiled for does not tell how many rows there are (nor a stride, which of one row may be anything): no row depends on another.
+Sums and roundings are those of `ouro_rl/kernels/cpu/rowwise.c`. One program computes one row, and kernels are not
+specialized for the number of rows (nor for strides, which are arbitrary for a single row): rows are batch-invariant.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ from torch import Tensor
 from ouro_rl.kernels.gpu.launch import launch, ready
 
 NORM_PART = 16
-"""Rows whose gradients of the norm's weight one program adds up."""
+"""Rows whose gradients of the norm's weight are summed by one program."""
 COLUMNS = 1024
-"""Of the activation, by one program."""
+"""Columns of the activation per program."""
 
 
 @triton.jit
 def _rms_norm(out, x, weight, eps, WIDTH: tl.constexpr, FILLED: tl.constexpr):
-    """FILLED is WIDTH up to the next power of two, which Triton's ranges must be; so below."""
+    """FILLED, here and below: WIDTH rounded up to a power of two, as Triton's ranges require."""
     row, column = tl.program_id(0).to(tl.int64), tl.arange(0, FILLED)
     within = column < WIDTH
     half = out.dtype.element_ty
     value = tl.load(x + row * WIDTH + column, mask=within, other=0.0).to(tl.float32)
     by = tl.load(weight + column, mask=within, other=0.0).to(half).to(tl.float32)
     scale = tl.rsqrt(tl.sum(value * value, axis=0) / WIDTH + eps)
-    normed = (value * scale).to(half).to(tl.float32)  # rounded here and at the end, as the published model does
+    normed = (value * scale).to(half).to(tl.float32)  # rounded here and at the end, as in the published model
     tl.store(out + row * WIDTH + column, (normed * by).to(half), mask=within)
 
 
@@ -36,7 +36,8 @@ def _rms_norm(out, x, weight, eps, WIDTH: tl.constexpr, FILLED: tl.constexpr):
 def _rms_norm_gradient(
     grad_x, grad_weight, grad, x, weight, rows, eps, WIDTH: tl.constexpr, FILLED: tl.constexpr, PART: tl.constexpr
 ):
-    """Program p is for rows p * PART to (p + 1) * PART, whose share of the weight's gradient is line p of `grad_weight`, in fp32."""
+    """Program p handles rows p * PART to (p + 1) * PART; their share of the weight's gradient is grad_weight[p], in
+    fp32."""
     part, column = tl.program_id(0).to(tl.int64), tl.arange(0, FILLED)
     inside = column < WIDTH
     half = grad_x.dtype.element_ty
@@ -56,10 +57,18 @@ def _rms_norm_gradient(
 
 @triton.jit(do_not_specialize=["stride"])
 def _rotate(
-    out, x, cosines, sines, stride,
-    BACK: tl.constexpr, HEADS: tl.constexpr, HEADS_FILLED: tl.constexpr, HALF: tl.constexpr, HALF_FILLED: tl.constexpr,
-):  # fmt: skip
-    """`x` has `stride` heads from row to row, `out` is dense; HALF is half a head."""
+    out,
+    x,
+    cosines,
+    sines,
+    stride,
+    BACK: tl.constexpr,
+    HEADS: tl.constexpr,
+    HEADS_FILLED: tl.constexpr,
+    HALF: tl.constexpr,
+    HALF_FILLED: tl.constexpr,
+):
+    """`x` has a row stride of `stride` heads, `out` is dense; HALF is half a head."""
     row = tl.program_id(0).to(tl.int64)
     head, column = tl.arange(0, HEADS_FILLED)[:, None], tl.arange(0, HALF_FILLED)[None, :]
     within = (head < HEADS) & (column < HALF)
@@ -78,18 +87,18 @@ def _rotate(
 
 @triton.jit(do_not_specialize=["stride"])
 def _silu_mul(out, gate, up, stride, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
-    """`gate` and `up` have `stride` times WIDTH numbers from row to row, `out` is dense."""
+    """`gate` and `up` have a row stride of `stride` * WIDTH, `out` is dense."""
     row, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     within = column < WIDTH
     x = tl.load(gate + row * stride * WIDTH + column, mask=within, other=0.0).to(tl.float32)
-    x = tl.where(x < -87.0, -87.0, x)  # where it is 0 already: no infinity over infinity
+    x = tl.where(x < -87.0, -87.0, x)  # the result is already 0 there; avoids inf / inf
     by = tl.load(up + row * stride * WIDTH + column, mask=within, other=0.0).to(tl.float32)
     tl.store(out + row * WIDTH + column, (x / (tl.exp(-x) + 1.0) * by).to(out.dtype.element_ty), mask=within)
 
 
 @triton.jit(do_not_specialize=["stride"])
 def _silu_mul_gradient(grad_gate, grad_up, grad, gate, up, stride, WIDTH: tl.constexpr, COLUMNS: tl.constexpr):
-    """`gate` and `up` as in `_silu_mul`, the others dense."""
+    """`gate` and `up` as in `_silu_mul`; all others are dense."""
     row, column = tl.program_id(0).to(tl.int64), tl.program_id(1) * COLUMNS + tl.arange(0, COLUMNS)
     within = column < WIDTH
     half = grad_gate.dtype.element_ty
@@ -104,7 +113,7 @@ def _silu_mul_gradient(grad_gate, grad_up, grad, gate, up, stride, WIDTH: tl.con
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
-    """See `RowKernels`; so below."""
+    """See `RowKernels`, also for the functions below."""
     x, width = ready(x), x.shape[-1]
     out = x.new_empty(x.shape)
     sizes = {"WIDTH": width, "FILLED": triton.next_power_of_2(width)}
@@ -118,9 +127,19 @@ def rms_norm_gradient(grad: Tensor, x: Tensor, weight: Tensor, eps: float) -> tu
     grad_x, parts = x.new_empty(x.shape), triton.cdiv(rows, NORM_PART)
     grad_weight = x.new_empty(parts, width, dtype=torch.float32)
     launch(
-        _rms_norm_gradient, (parts,), grad_x, grad_weight, grad, x, ready(weight.detach()), rows, eps,
-        WIDTH=width, FILLED=triton.next_power_of_2(width), PART=NORM_PART,
-    )  # fmt: skip
+        _rms_norm_gradient,
+        (parts,),
+        grad_x,
+        grad_weight,
+        grad,
+        x,
+        ready(weight.detach()),
+        rows,
+        eps,
+        WIDTH=width,
+        FILLED=triton.next_power_of_2(width),
+        PART=NORM_PART,
+    )
     return grad_x, grad_weight.sum(0)
 
 
@@ -131,9 +150,19 @@ def rotate(x: Tensor, cosines: Tensor, sines: Tensor, *, back: bool = False) -> 
     x = ready(x, dense=False)
     out = x.new_empty(x.shape)
     launch(
-        _rotate, (rows,), out, x, ready(cosines), ready(sines), x.stride(0) // dim, BACK=back, HEADS=heads,
-        HEADS_FILLED=triton.next_power_of_2(heads), HALF=dim // 2, HALF_FILLED=triton.next_power_of_2(dim // 2),
-    )  # fmt: skip
+        _rotate,
+        (rows,),
+        out,
+        x,
+        ready(cosines),
+        ready(sines),
+        x.stride(0) // dim,
+        BACK=back,
+        HEADS=heads,
+        HEADS_FILLED=triton.next_power_of_2(heads),
+        HALF=dim // 2,
+        HALF_FILLED=triton.next_power_of_2(dim // 2),
+    )
     return out
 
 
@@ -150,14 +179,22 @@ def silu_mul_gradient(grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, T
     rows, width = grad.shape
     grad_gate, grad_up = grad.new_empty(grad.shape), grad.new_empty(grad.shape)
     launch(
-        _silu_mul_gradient, _columns(rows, width), grad_gate, grad_up, grad, gate, up,
-        gate.stride(0) // width, WIDTH=width, COLUMNS=COLUMNS,
-    )  # fmt: skip
+        _silu_mul_gradient,
+        _columns(rows, width),
+        grad_gate,
+        grad_up,
+        grad,
+        gate,
+        up,
+        gate.stride(0) // width,
+        WIDTH=width,
+        COLUMNS=COLUMNS,
+    )
     return grad_gate, grad_up
 
 
 def _alike(gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """With the same stride from row to row, so many times the width, and numbers side by side."""
+    """Both with the same row stride, a multiple of the width, and contiguous columns; copied if necessary."""
     if gate.stride() != up.stride() or gate.stride(1) != 1 or gate.stride(0) % gate.shape[1]:
         gate, up = gate.contiguous(), up.contiguous()
     return ready(gate, dense=False), ready(up, dense=False)

@@ -1,8 +1,7 @@
-"""A small run of the kernels before a model relies on them: a compiler or a driver that does not fit shows here.
+"""A self-test of the kernels before a model relies on them: finds an unsuitable compiler or driver.
 
-Compared is with plain torch in fp64 on the same device; and each row, to the bit, with itself in other company and elsewhere. Gradients are
-only looked at for numbers: `tests/gpu/test_gpu.py` compares them.
-"""
+Results are compared with plain torch in fp64 on the same device, and each row bitwise with itself in another batch and
+at another position. Gradients are only checked for being finite; `tests/gpu/test_gpu.py` compares their values."""
 
 from __future__ import annotations
 
@@ -14,19 +13,19 @@ from torch import Tensor
 
 ROWS = 40
 OTHERS = 7
-"""Rows that are left out the second time: the others lie elsewhere then, in a tile too."""
+"""Rows that are left out in the second run, so that the others move to other positions in their tiles."""
 READ = 100
-"""Entries of the one line that is attended to."""
+"""Entries of the block-table row that is attended to."""
 WIDTH = 96
 MANY = 1024
-"""Rows that go in large tiles."""
+"""Number of rows that uses large tiles."""
 INPUTS = (1000, 1024)
-"""Widths of products: one with a rest behind the last whole step, one without. They are kernels of their own."""
+"""Input widths of products: one that is not a multiple of the step over k, and one that is: two kernels."""
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 1e-2, torch.bfloat16: 5e-2}
 
 
 def check(kernels: Any, device: torch.device, dtype: torch.dtype, *, heads: int, kv_heads: int, head_dim: int) -> None:
-    """Raises what Triton raises, or RuntimeError where results are wrong."""
+    """Run the self-test. Raises RuntimeError for wrong results, and whatever Triton raises."""
     generator = torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> Tensor:
@@ -34,7 +33,7 @@ def check(kernels: Any, device: torch.device, dtype: torch.dtype, *, heads: int,
 
     x, weights, norm = random(ROWS, WIDTH), random(3 * WIDTH, WIDTH), random(WIDTH)
     whole, wide = random(ROWS, INPUTS[-1]), random(12, INPUTS[-1])
-    for kind in {dtype, torch.float32}:  # the gate is read in fp32
+    for kind in {dtype, torch.float32}:  # the gate is computed in fp32
         for rows, matrix in ((x, weights), (x, weights[:1]), (whole, wide), (whole, wide[:1])):
             rows, matrix = rows.to(kind), matrix.to(kind)
             product = kernels.product([matrix], kind, exact=True, old=None)
@@ -61,9 +60,13 @@ def check(kernels: Any, device: torch.device, dtype: torch.dtype, *, heads: int,
     read = torch.arange(READ, device=device) < contexts.unsqueeze(1)
     heads_first = [part.double().transpose(0, 1) for part in (q, keys, values)]
     wanted = F.scaled_dot_product_attention(
-        heads_first[0], heads_first[1], heads_first[2], attn_mask=read, scale=head_dim**-0.5,
+        heads_first[0],
+        heads_first[1],
+        heads_first[2],
+        attn_mask=read,
+        scale=head_dim**-0.5,
         enable_gqa=heads != kv_heads,
-    ).transpose(0, 1)  # fmt: skip
+    ).transpose(0, 1)
     tiles, apart = kernels.plan_rows(table, lines, contexts), len(lines[OTHERS:])
     alone = kernels.plan_rows(table, lines[OTHERS:], contexts[OTHERS:], apart=apart)
     together, alone = (
@@ -73,15 +76,17 @@ def check(kernels: Any, device: torch.device, dtype: torch.dtype, *, heads: int,
 
     slopes = kernels.rms_norm_gradient(x, x, norm, 1e-6), kernels.silu_mul_gradient(x, x, x)
     if not all(slope.isfinite().all() for pair in slopes for slope in pair):
-        raise RuntimeError("the gradients are no numbers")
+        raise RuntimeError("the gradients are not finite")
 
 
 def widen(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
-    """Let exact products of many rows take large tiles, if they give the bits of small ones here. Returns what is to be said if not."""
+    """Enable large tiles for batch-invariant products of many rows if they are bitwise equal to small ones here.
+
+    Returns a note for the user if they are not, otherwise an empty string."""
     if dtype == torch.float32:
-        return ""  # has no large ones
+        return ""  # fp32 has no large tiles
     generator = torch.Generator().manual_seed(1)
-    # Sums that cancel: another order of adding shows.
+    # Random signs make sums cancel, so that another order of summation changes the result.
     why = ""
     for inputs in INPUTS:
         x, weights = (torch.randn(size, inputs, generator=generator).to(device, dtype) for size in (MANY, 200))
@@ -90,8 +95,8 @@ def widen(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
         kernels.wide = True
         try:
             if not torch.equal(kernels.product([weights], dtype, exact=True)(x), small):
-                why = "larger ones add in another order here"
-        except Exception as error:  # a device with less shared memory, say
+                why = "large ones sum in another order on this device"
+        except Exception as error:  # for example a device with less shared memory
             why = type(error).__name__
     if not why:
         return ""
@@ -100,8 +105,8 @@ def widen(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
 
 
 def _agree(what: str, dtype: torch.dtype, got: Tensor, expected: Tensor, fewer: Tensor) -> None:
-    """`got` [ROWS, ...] is `expected`, and what came out without its first rows is the same to the bit."""
-    if not (got.double() - expected).abs().max() <= TOLERANCE[dtype] * expected.abs().max():  # nor if it is no number
-        raise RuntimeError(f"the kernel's results are wrong ({what})")
+    """Raise RuntimeError unless `got` [ROWS, ...] is close to `expected`, and got[OTHERS:] bitwise equal to `fewer`."""
+    if not (got.double() - expected).abs().max() <= TOLERANCE[dtype] * expected.abs().max():  # also fails for NaN
+        raise RuntimeError(f"wrong results ({what})")
     if not torch.equal(got[OTHERS:], fewer):
-        raise RuntimeError(f"a row depends on its company ({what})")
+        raise RuntimeError(f"not batch-invariant ({what})")

@@ -1,4 +1,4 @@
-"""Weights as a GPU's products read them: as they lie, or in a copy that stays where it is."""
+"""Weights as a GPU's products read them: the tensor itself, or a copy at a fixed address."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from ouro_rl.kernels.interface import Product
 def product_by(
     multiply: Callable[[Tensor, Tensor], Tensor], weights: Sequence[Tensor], dtype: torch.dtype, old: Product | None
 ) -> Product:
-    """`multiply` (x [n, K], matrix [N, K]) by the matrices [N_i, K], one below the other, in this precision.
+    """`multiply` (x [n, K], matrix [N, K]) by the matrices [N_i, K], concatenated along N, in this precision.
 
-    One matrix of this precision is read where it lies. Anything else is a copy, which costs memory and is written over when the
-    weights have changed: a CUDA graph that was captured with `old` reads the new ones then."""
+    A single matrix of this precision is read in place. Anything else is copied, which costs memory; the copy of `old`
+    is overwritten when the weights have changed, so that a CUDA graph captured with `old` reads the new weights."""
     first = weights[0].detach()
     if len(weights) == 1 and first.dtype == dtype and first.is_contiguous():
         return Product(multiply=lambda x: multiply(x, first))
@@ -32,5 +32,5 @@ def _room(weights: Sequence[Tensor], dtype: torch.dtype, old: Product | None) ->
     room = None if old is None else old.copy
     if room is not None and (room.shape, room.device) == (shape, device):
         return room
-    with torch.inference_mode(False):  # else nobody could write to it outside of inference
+    with torch.inference_mode(False):  # an inference tensor could not be written outside of inference mode
         return torch.empty(shape, dtype=dtype, device=device)

@@ -1,4 +1,4 @@
-"""Where the C kernels are compiled and kept, and that nothing is left behind."""
+"""Where the C kernels are compiled and cached, and that nothing is left behind."""
 
 import contextlib
 import ctypes
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(KERNELS is None, reason=WHY)
 
 @pytest.fixture
 def built(monkeypatch, tmp_path):
-    """Nothing is compiled, and what is kept lies below tmp_path: in home/ouro-rl, or else in temporary/ouro-rl-<user>."""
+    """Replaces compilation, and puts the cache below tmp_path: in home/ouro-rl, or else in temporary/ouro-rl-<user>."""
     made = []
 
     def compile(*arguments):
@@ -90,7 +90,7 @@ def test_nothing_is_loaded_from_a_folder_that_others_can_write(whose, monkeypatc
 
 
 def test_a_library_that_cannot_be_kept_leaves_nothing_behind(tmp_path):
-    """Nothing to be removed at exit either: workers are killed."""
+    """Nor does anything need to be removed at exit: workers are killed."""
     (tmp_path / "home").write_text("no folder")
     (tmp_path / "tmp").mkdir()
     anybodys = tmp_path / "tmp" / f"ouro-rl-{os.getuid()}"
@@ -122,14 +122,14 @@ def test_leftovers_of_killed_compilers_are_removed(monkeypatch, tmp_path, built)
     with monkeypatch.context() as unlocked, contextlib.ExitStack() as temporary:
         unlocked.setattr("fcntl.flock", lambda *_: exec("raise OSError"))
         build._build("cc", temporary).unlink()
-        assert len([*cache.glob("building-*")]) == 3, "who cannot lock does not know who is at work"
+        assert len([*cache.glob("building-*")]) == 3, "without a lock it is unknown whether another build is running"
     path = build._build("cc", contextlib.ExitStack())
     assert sorted(one.name for one in cache.iterdir()) == ["building", "building-elsewhere-at-work", path.name]
 
 
-@pytest.mark.skipif("avx512" not in levels(), reason="this CPU runs the other code in all tests")
+@pytest.mark.skipif("avx512" not in levels(), reason="this CPU runs the code without AVX-512 in all tests")
 def test_the_code_for_cpus_without_avx512_gives_the_same_bits(monkeypatch, tmp_path):
-    """Other vectors, other blocks of rows, the same sums. Built by a compiler whose assembler knows less."""
+    """Other vectors and blocks of rows, but the same sums. Built by a compiler whose assembler knows fewer flags."""
     compiler = tmp_path / "cc"
     compiler.write_text(f'#!/bin/sh\ncase "$*" in *-Wa,*) exit 1;; esac\nexec {build.find_compiler()} "$@"\n')
     compiler.chmod(0o755)

@@ -1,5 +1,6 @@
-"""The C kernels by clang, and for ARM: tests/references/kernels_driver.c checks them without Python. This machine's own compiler is tried by
-test_levels.py."""
+"""The C kernels built by clang, and for ARM: tests/references/kernels_driver.c checks them without Python.
+
+test_levels.py tests the build by this machine's default compiler."""
 
 import shutil
 import subprocess
@@ -16,7 +17,7 @@ ARM = ("aarch64-linux-gnu-gcc", "qemu-aarch64")
 
 
 def faults_of(command: list[str], tmp_path: Path, runner: list[str]) -> str:
-    """What the driver says. Without OpenMP, which a Mac's compiler does not have either."""
+    """The output of the driver, built without OpenMP, which a Mac's compiler does not have either."""
     sources = [DRIVER, *sorted(FOLDER.glob("*.c"))]
     program = tmp_path / "driver"
     subprocess.run([*command, "-Wno-unknown-pragmas", f"-I{FOLDER}", *sources, "-o", program, "-lm"], check=True)

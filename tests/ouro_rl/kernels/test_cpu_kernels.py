@@ -1,4 +1,4 @@
-"""The C kernels against plain torch in fp64, and each row against itself in other company, to the bit."""
+"""The C kernels against plain torch in fp64, and each row bitwise against itself in other batches."""
 
 import copy
 import math
@@ -28,7 +28,7 @@ DTYPES = [torch.float32, torch.bfloat16]
 
 
 def near(got: torch.Tensor, expected: torch.Tensor, dtype: torch.dtype) -> None:
-    """To the rounding of the precision (twice over, for what is rounded in between)."""
+    """Equal within the rounding of the precision (twice, for intermediate rounding)."""
     scale = expected.abs().max().item()
     assert (got.double() - expected).abs().max().item() <= scale * (2e-6 if dtype == torch.float32 else 2**-7)
 
@@ -111,9 +111,8 @@ def test_silu_at_the_ends():
 def test_attention_over_pages(dtype, dim, heads, kv_heads, threads):
     """Rows that share pages (a prompt's samples, a prompt's positions) and rows that do not."""
     torch.manual_seed(dim)
-    config = OuroConfig(
-        hidden_size=heads * dim, head_dim=dim, num_attention_heads=heads, num_key_value_heads=kv_heads, num_hidden_layers=1
-    )  # fmt: skip
+    shape = {"num_attention_heads": heads, "num_key_value_heads": kv_heads}
+    config = OuroConfig(hidden_size=heads * dim, head_dim=dim, num_hidden_layers=1, **shape)
     cache = KVCache(config, slots=8, dtype=dtype, device=torch.device("cpu"), pages=4096)
     cache.reshape(320, loops=4, rule=cache.rule)
     table = torch.randint(1, 4096, cache.table.shape)
@@ -135,11 +134,14 @@ def test_attention_over_pages(dtype, dim, heads, kv_heads, threads):
     assert not got[160:].any()
     for row in (0, 4, 5, 6, 7, 77, 159):
         one = Rows(
-            slots=slots[row : row + 1], loops=rows.loops[row : row + 1], positions=rows.positions[row : row + 1],
-            contexts=contexts[row : row + 1], samples=1,
-        )  # fmt: skip
+            slots=slots[row : row + 1],
+            loops=rows.loops[row : row + 1],
+            positions=rows.positions[row : row + 1],
+            contexts=contexts[row : row + 1],
+            samples=1,
+        )
         alone = KernelAttention(cache, KERNELS).plan(one)(q[row : row + 1], keys, values, dim**-0.5)
-        assert torch.equal(alone[0], got[row]), "a row depends on its company"
+        assert torch.equal(alone[0], got[row]), "not batch-invariant"
     threads(3)
     assert torch.equal(KernelAttention(cache, KERNELS).plan(rows)(q, keys, values, dim**-0.5), got)
 
@@ -166,7 +168,7 @@ def test_attention_gradients(dtype, dim, heads, kv_heads, threads):
         mixed.append(torch.einsum("hj,jhd->hd", weights, v))
     expected = torch.autograd.grad(torch.stack(mixed), leaves, grad.double())
     rows = KERNELS.plan_rows(table, lines, contexts)
-    assert rows.count < 30, "no rows went together: the test would miss the way that they go"
+    assert rows.count < 30, "no rows share a block: the test would miss that code path"
     got = KERNELS.attend_gradient(grad, q, keys, values, rows, dim**-0.5)
     for ours, theirs in zip(got, expected, strict=True):
         near(ours, theirs, dtype)
@@ -176,8 +178,8 @@ def test_attention_gradients(dtype, dim, heads, kv_heads, threads):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_a_head_of_any_size_reads_nothing_beside_it(dtype):
-    """What lies there may be no number at all."""
+def test_a_head_of_any_size_reads_nothing_next_to_it(dtype):
+    """The memory there may hold NaN."""
     q, keys, values, grad = (torch.randn(n, 3, 22).to(dtype) for n in (7, 30, 30, 7))
     for tensor in (q, keys, values, grad):
         tensor[:, 1:] = math.nan
@@ -187,9 +189,9 @@ def test_a_head_of_any_size_reads_nothing_beside_it(dtype):
         assert tensor[:, 0].isfinite().all() and tensor[:, 1].isnan().any()
 
 
-@pytest.mark.skipif(not cpu_kernels.has_bf16_products(), reason="no bf16 instructions here: nothing goes this way")
-def test_onednn_products_in_tiles_do_not_depend_on_company():
-    """The way of CPUs with bf16 instructions."""
+@pytest.mark.skipif(not cpu_kernels.has_bf16_products(), reason="no bf16 instructions here: oneDNN is not used")
+def test_onednn_products_in_tiles_are_batch_invariant():
+    """The products of CPUs with bf16 instructions."""
     torch.manual_seed(0)
     x, weight = torch.randn(150, 96).bfloat16(), torch.randn(40, 96).bfloat16()
     with torch.inference_mode():
@@ -203,15 +205,13 @@ def test_onednn_products_in_tiles_do_not_depend_on_company():
 
 def small(dtype: torch.dtype = torch.float32) -> OuroForCausalLM:
     torch.manual_seed(1)
-    config = OuroConfig(
-        hidden_size=64, intermediate_size=96, head_dim=32, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=2,
-        vocab_size=41, total_ut_steps=3,
-    )  # fmt: skip
+    sizes = dict(hidden_size=64, intermediate_size=96, head_dim=32, vocab_size=41, total_ut_steps=3)
+    config = OuroConfig(**sizes, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=2)
     return OuroForCausalLM(config).to(dtype)
 
 
 def test_operations_by_kernels_have_the_gradients_of_torch():
-    """Layer by layer operation, values and gradients of inputs and weights, fp32."""
+    """Each operation of a layer: values, and gradients of inputs and weights, in fp32."""
     model = small()
     layer, ops = model.model.layers[0], KernelOps(KERNELS, exact=True)
     torch.manual_seed(0)
@@ -251,7 +251,7 @@ def test_weights_are_packed_again_when_they_change():
 
 
 def test_weights_are_packed_again_after_a_fused_optimizer():
-    """It changes them without a new `_version`."""
+    """Fused optimizers change weights without a new `_version`."""
     model, x = small(), torch.randn(5, 64)
     ops, head = KernelOps(KERNELS, exact=True), model.lm_head
     before = ops.product(x, head.weight)
@@ -262,8 +262,8 @@ def test_weights_are_packed_again_after_a_fused_optimizer():
     torch.testing.assert_close(after, F.linear(x, head.weight))
 
 
-def test_packed_weights_go_with_their_weights():
-    """And a tensor that gets a dead one's number is not taken for it."""
+def test_packed_weights_are_freed_with_their_weights():
+    """And a tensor that reuses a freed tensor's id is not mistaken for it."""
     ops, x = KernelOps(KERNELS, exact=True), torch.randn(5, 64)
     with torch.no_grad():
         for _ in range(5):
@@ -288,7 +288,7 @@ def test_a_model_that_has_packed_weights_can_be_copied():
 
 
 def test_gradient_of_the_activation_is_rounded_once():
-    """bf16: of silu as near to fp64 as torch's own."""
+    """In bf16, the gradient of silu is as close to fp64 as torch's own."""
     torch.manual_seed(0)
     ops = KernelOps(KERNELS, exact=True)
     gate, up, grad = (torch.randn(64, 96) * 3 for _ in range(3))
@@ -313,6 +313,6 @@ def test_without_a_compiler_plain_torch_is_used(monkeypatch):
             assert "no C compiler" in engine.forward.description
             plain = engine.generate(requests, params)
     finally:
-        library.cache_clear(), cpu_kernels.load.cache_clear()  # the next to ask sees this machine as it is
+        library.cache_clear(), cpu_kernels.load.cache_clear()  # later tests select the kernels again
     again = RolloutEngine(calm_model(12, hidden=64), EngineConfig(max_batch=4)).generate(requests, params)
     assert_same(plain, again, rounding(model))

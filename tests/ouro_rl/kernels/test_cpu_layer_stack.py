@@ -1,4 +1,4 @@
-"""All layers in one call of the C library, against the single calls, to the bit, and against the slow sequential sampler."""
+"""All layers in one call of the C library: bitwise against separate calls, and against the slow sequential sampler."""
 
 import weakref
 from dataclasses import replace
@@ -37,7 +37,7 @@ PARAMS = SamplingParams(max_new_tokens=9, temperature=1.0, exit_rule=ExitRule(ki
 
 
 def model_of(seed: int, shape: dict[str, int]) -> OuroForCausalLM:
-    """No two norms have the same weights."""
+    """A random model in which no two norms have the same weights."""
     model = calm_model(seed, **shape)
     with torch.no_grad():
         for module in model.modules():
@@ -47,8 +47,9 @@ def model_of(seed: int, shape: dict[str, int]) -> OuroForCausalLM:
 
 
 def both_ways(monkeypatch) -> list[int]:
-    """From now on every pass is computed by the stack and by single calls: states, keys and values must be equal. Returns a list that
-    gets the number of rows of each pass."""
+    """Computes every pass by the stack and by separate calls: states, keys and values must be equal.
+
+    Returns a list that receives the number of rows of each pass."""
     seen = []
 
     def call(self: Forward, rows, pages, states):
@@ -72,8 +73,8 @@ def both_ways(monkeypatch) -> list[int]:
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("rule", KVRule, ids=str)
-def test_gives_the_bits_of_the_single_calls(dtype, shape, rule, monkeypatch, threads):
-    """Decode, prompts in chunks and all at once, one thread and more than there are cores."""
+def test_is_bitwise_equal_to_separate_calls(dtype, shape, rule, monkeypatch, threads):
+    """Decoding, chunked and unchunked prefill, one thread and more threads than cores."""
     model = model_of(3, shape).to(dtype)
     params = replace(PARAMS, depth_policy=DepthPolicy(kv_rule=rule))
     seen = both_ways(monkeypatch)
@@ -97,12 +98,19 @@ def test_agrees_with_the_sequential_sampler(shape):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("static", [False, True])
 def test_heads_that_are_wider_than_the_rows_and_many_rows(dtype, static, monkeypatch):
-    """More rows than a product takes at once; static passes, in which idle rows share a page."""
+    """More rows than a product handles at once; static passes, in which dummy slots share a page."""
     torch.manual_seed(0)
     config = OuroConfig(
-        hidden_size=64, intermediate_size=4096, head_dim=128, num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=2,
-        vocab_size=41, total_ut_steps=3, initializer_range=0.1,
-    )  # fmt: skip
+        hidden_size=64,
+        intermediate_size=4096,
+        head_dim=128,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        num_hidden_layers=2,
+        vocab_size=41,
+        total_ut_steps=3,
+        initializer_range=0.1,
+    )
     seen = both_ways(monkeypatch)
     engine = RolloutEngine(OuroForCausalLM(config).to(dtype).eval(), EngineConfig(max_batch=11, static_passes=static))
     engine.generate(make_requests([150, 9], group=6), PARAMS)
@@ -111,7 +119,7 @@ def test_heads_that_are_wider_than_the_rows_and_many_rows(dtype, static, monkeyp
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_follows_the_weights(dtype):
-    """Changed in place, by an optimizer that leaves no version, moved, or replaced; norms too, of which bf16 has copies."""
+    """Weights (norms, too, of which bf16 has copies) changed in place, by a fused optimizer, moved or replaced."""
     model, requests = model_of(1, SHAPES[1]).to(dtype), make_requests([6, 3], group=4)
     engine = RolloutEngine(model, EngineConfig(max_batch=8))
     layer, stack = model.model.layers[1], engine.forward.stack
@@ -141,11 +149,11 @@ def test_follows_the_weights(dtype):
     old, gone = stack.current(), weakref.ref(layer.mlp.up_proj.weight)
     layer.mlp.up_proj.weight = torch.nn.Parameter(
         layer.mlp.up_proj.weight.data
-    )  # in the same memory, of the same version
+    )  # at the same address, with the same version
     assert gone() is None and stack.current() is not old
 
 
-def test_takes_threads_for_long_contexts(monkeypatch):
+def test_uses_threads_for_long_contexts(monkeypatch):
     """A few rows of a narrow model read many pages."""
     model = model_of(1, SHAPES[1])
     engine, asked = RolloutEngine(model, EngineConfig(max_batch=1)), []

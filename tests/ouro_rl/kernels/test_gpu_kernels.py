@@ -1,4 +1,4 @@
-"""The Triton kernels without a GPU: interpreted against fp64 and the C kernels, in a whole model, and compiled for a GPU."""
+"""The Triton kernels without a GPU: interpreted (against fp64 and the C kernels, and in a whole model) and compiled."""
 
 import importlib.util
 import os
@@ -20,33 +20,37 @@ from tests.references.places import REPOSITORY
 
 needs_triton = pytest.mark.skipif(
     importlib.util.find_spec("triton") is None,
-    reason="triton is not installed (pip install triton, on Linux): the GPU's kernels are NOT tested here",
+    reason="triton is not installed (on Linux: pip install triton): the GPU kernels are NOT tested here",
 )
 
 
 def run_cases(names, **environment):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.references.triton_cases", *names.split()], cwd=REPOSITORY, capture_output=True,
-        text=True, env={**os.environ, "OMP_NUM_THREADS": "1", **environment}, check=False,
-    )  # fmt: skip
+        [sys.executable, "-m", "tests.references.triton_cases", *names.split()],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
 
 
 @needs_triton
-@pytest.mark.parametrize("cases", ["products rows attend lonely_plan", "trial exact training"])
+@pytest.mark.parametrize("cases", ["products rows attend plan_of_samples", "self_test exact training"])
 def test_interpreted(cases):
-    """See the functions of these names in tests/references/triton_cases.py and tests/references/triton_models.py."""
+    """Runs the functions of these names in tests/references/triton_cases.py and tests/references/triton_models.py."""
     run_cases(cases, TRITON_INTERPRET="1")
 
 
 @needs_triton
 def test_compiled_for_a_gpu(tmp_path):
-    """To machine code of compute capability 9.0 (H100, H200): see tests/references/triton_compiled.py."""
+    """Machine code for compute capability 9.0 (H100, H200); see tests/references/triton_compiled.py."""
     run_cases("compiled one_binary", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
 
 
-def test_the_choice_says_what_runs(monkeypatch):
-    """On a CUDA device whose kernels cannot be had, or do not work: plain torch, and why."""
+def test_selection_gives_its_reason(monkeypatch):
+    """On a CUDA device whose kernels are unavailable or do not work: plain torch, and why."""
     monkeypatch.delenv("OURO_RL_KERNELS", raising=False)
     sizes = {"heads": 4, "kv_heads": 2, "head_dim": 32}
 
@@ -71,13 +75,13 @@ def test_the_choice_says_what_runs(monkeypatch):
     monkeypatch.setitem(sys.modules, "ouro_rl.kernels.gpu.kernels", SimpleNamespace(TritonKernels=Broken))
     assert chosen() == (None, "plain torch (no Triton: RuntimeError: Failed to find C compiler)")
     monkeypatch.setattr(Broken, "product", lambda *_, **__: lambda x: x.new_zeros(len(x), 288))
-    assert chosen() == (None, "plain torch (no Triton: RuntimeError: the kernel's results are wrong (product))")
+    assert chosen() == (None, "plain torch (no Triton: RuntimeError: wrong results (product))")
     monkeypatch.setenv("OURO_RL_KERNELS", "torch")
     assert chosen() == (None, "plain torch (OURO_RL_KERNELS=torch)")
 
 
-def test_a_model_takes_the_kernels_of_its_device(monkeypatch):
-    """Attention goes with them: with plain torch it asks the host for lengths."""
+def test_a_model_uses_the_kernels_of_its_device(monkeypatch):
+    """And the attention that belongs to them: in plain torch it reads lengths on the host."""
     config = OuroConfig(
         hidden_size=32,
         intermediate_size=48,
@@ -89,7 +93,9 @@ def test_a_model_takes_the_kernels_of_its_device(monkeypatch):
     fake, cache = SimpleNamespace(asks_the_host=False), SimpleNamespace(keys=[torch.empty(1, 2, 8)])
     given = {}
     model = OuroForCausalLM(config).model
-    assert model.row_ops(torch.float32)[0] is model.row_ops(torch.float32)[0], "packed weights are kept in it"
+    assert model.row_ops(torch.float32)[0] is model.row_ops(torch.float32)[0], (
+        "it keeps packed weights, so it must be the same object"
+    )
 
     def choose(device, dtype, **sizes):
         given.update(sizes)
@@ -109,7 +115,7 @@ def test_a_model_takes_the_kernels_of_its_device(monkeypatch):
 @pytest.mark.parametrize("chunk", [1 << 24, 700, 1])
 @pytest.mark.parametrize("heads, kv_heads", [(4, 2), (3, 3), (2, 1)])
 def test_gradients_of_attention(heads, kv_heads, chunk, monkeypatch):
-    """Against autograd in fp64, in any number of parts: lines that share pages, rows in any order, rows that read nothing."""
+    """Against autograd in fp64, in any number of parts: shared pages, rows in any order, rows that read no pages."""
     monkeypatch.setattr(attention_gradient, "CHUNK_NUMBERS", chunk)
     torch.manual_seed(heads)
     table, scaling = torch.randint(0, 60, (7, 90)), 0.3

@@ -1,6 +1,6 @@
-"""Tests of invariance at each level of the processor: what it has beyond that is hidden from torch, oneDNN, MKL and the C kernels.
+"""Batch invariance at each instruction-set level: higher ones are disabled in torch, oneDNN, MKL and the C kernels.
 
-`make test-levels` runs all of `WHOLE` at every level that this machine has; the ordinary suite runs `SHORT` at the lower ones.
+`make test-levels` runs `WHOLE` at every level of this machine; the ordinary suite runs `SHORT` at all but the highest.
 """
 
 import os
@@ -46,18 +46,16 @@ def check_at(level: str, tests: list[str], timeout: float) -> None:
     environment = {**os.environ, **ENVIRONMENTS[level], LEVEL: level}
     environment.pop(cpu_kernels.SWITCH, None)
     command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", *tests]
-    done = subprocess.run(
-        command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout
-    )  # fmt: skip
+    done = subprocess.run(command, env=environment, cwd=REPOSITORY, capture_output=True, text=True, timeout=timeout)
     assert done.returncode == 0, f"{level}:\n{done.stdout[-6000:]}{done.stderr[-2000:]}"
 
 
 @pytest.mark.parametrize("level", levels()[:-1])
-def test_invariance_at_lower_levels(level):
+def test_batch_invariance_at_lower_levels(level):
     check_at(level, SHORT, timeout=900)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("level", levels())
-def test_all_of_invariance_at_every_level(level):
+def test_all_of_batch_invariance_at_every_level(level):
     check_at(level, WHOLE, timeout=7200)
