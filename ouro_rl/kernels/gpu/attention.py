@@ -65,23 +65,10 @@ def tile_rows(table: Tensor, lines: Tensor, contexts: Tensor, sharing: int, apar
 
 @triton.jit(do_not_specialize=["width"])
 def _attend_tile(
-    mixed,
-    q,
-    keys,
-    values,
-    table,
-    lines,
-    contexts,
-    starts,
-    width,
-    scaling,
-    HEADS: tl.constexpr,
-    SHARING: tl.constexpr,
-    DIM: tl.constexpr,
-    DIM_FILLED: tl.constexpr,
-    HEIGHT: tl.constexpr,
+    mixed, q, keys, values, table, lines, contexts, starts, width, scaling,
+    HEADS: tl.constexpr, SHARING: tl.constexpr, DIM: tl.constexpr, DIM_FILLED: tl.constexpr, HEIGHT: tl.constexpr,
     BLOCK: tl.constexpr,
-):
+):  # fmt: skip
     """`mixed` and `q` [rows, HEADS, DIM], `keys` and `values` [pages, HEADS / SHARING, DIM], `table` [lines, width];
     dense.
 
