@@ -1,5 +1,6 @@
-// The C kernels without Python, for compilers and processors that are not this machine's own: each against a slow loop, and every row alone
-// against itself in company, to the bit. Built with the files of ouro_rl/native; prints what is wrong, and exits with the number of faults.
+// Tests the C kernels without Python, for other compilers and CPUs: each kernel against a slow loop, and every row
+// bitwise against itself in a batch. Built with the files of ouro_rl/kernels/cpu; prints what is wrong and exits with
+// the number of faults.
 #include <math.h>
 #include <stdio.h>
 #include "stages.h"
@@ -26,7 +27,7 @@ static float any(void) {
     return (state >> 8) / 8388608.0f - 1.0f;
 }
 
-// Numbers as the kernels keep them, and what they are worth.
+// Numbers as the kernels store them, and their values.
 static void draw(void *x, int64_t count, int half) {
     for (int64_t i = 0; i < count; i++) {
         float value = any();
@@ -91,7 +92,7 @@ static void single_rows(int rows, int width, int half) {
     }
 }
 
-// 6 rows of 3 heads that read one key-value head; five of them share the first 20 of 37 pages.
+// 6 rows of 3 heads that share one KV head; five of them share the first 20 of 37 pages.
 static void attention(int dim, int half) {
     enum { ROWS = 6, HEADS = 3, PAGES = 60, LINE = 37 };
     static float q[MOST], keys[MOST], values[MOST], out[MOST], alone[MOST];

@@ -1,14 +1,16 @@
-// Row-wise attention over paged keys and values. A row reads the pages that its line of the table names, in that order.
+// Row-wise attention over paged keys and values. A row reads the pages in its row of the block table, in order.
 #include "paged.h"
 
-#define CHUNK 16  // pages that all heads go through, each asking for its part of the next ones: a page lies in one piece, and comes whole
+// Pages that are processed for all heads before the next ones; each head prefetches its part. The parts of a page are
+// contiguous in memory, so the whole page is loaded at once.
+#define CHUNK 16
 
 INLINE const void *part(const void *pool, int64_t at, const int half) {
     return half ? (const void *)((const uint16_t *)pool + at) : (const void *)((const float *)pool + at);
 }
 
-// All heads of the rows order[0 .. rows), which share their first `shared` pages. `work`: for each head a line of scores a row, then
-// their queries, then what is mixed.
+// All heads of the rows order[0 .. rows), which share their first `shared` pages. `work` holds for each head the scores
+// of each row, then the queries, then the outputs.
 INLINE void attend_block(const Attention *call, const int64_t *order, int64_t shared, int64_t following, const int dim,
                          const int rows, float *work, const int half) {
     const int heads = call->heads, share = call->heads / call->kv_heads;
@@ -64,15 +66,15 @@ INLINE void attend_block(const Attention *call, const int64_t *order, int64_t sh
     static __attribute__((noinline)) void NAME(const Attention *call, const int64_t *order, int64_t shared, int64_t following, int dim, \
                                                int rows, float *work) { \
         const int half = HALF; \
-        /* Usual sizes compile to straight vector code. */ \
+        /* Common sizes compile to straight-line vector code. */ \
         CASE(32, 1) CASE(32, 4) CASE(64, 1) CASE(64, 4) CASE(128, 1) CASE(128, 4) \
         attend_block(call, order, shared, following, dim, rows, work, half); \
     }
 BLOCKS(block_full, 0)
 BLOCKS(block_half, 1)
 
-// Blocks of neighbours in `order` [n] that begin with the same pages: the first of each block to starts (and n behind the last), how
-// many pages its rows share to `shared`. Returns how many blocks there are.
+// Finds blocks of neighbors in `order` [n] with a shared prefix of pages. Writes the first index of each block to
+// `starts` (followed by n) and the number of shared pages to `shared`. Returns the number of blocks.
 CALL int64_t blocks(int64_t *starts, int64_t *shared, const int64_t *order, const int64_t *table, const int64_t *lines,
                     const int64_t *contexts, int64_t n, int64_t width) {
     int64_t count = 0;
@@ -85,10 +87,10 @@ CALL int64_t blocks(int64_t *starts, int64_t *shared, const int64_t *order, cons
             int64_t same = 0;
             if (other == first) same = most;
             else while (same < most && other[same] == first[same]) same++;
-            if (2 * same < common) break;  // what the block has in common would shrink too much
+            if (2 * same < common) break;  // the shared prefix would shrink too much
             common = same;
         }
-        if (rows < TOGETHER) rows = 1;  // other sizes would have to be compiled, for little
+        if (rows < TOGETHER) rows = 1;  // other sizes would need compiled variants, with little benefit
         starts[count] = i, shared[count++] = rows == 1 ? 0 : common;
         i += rows;
     }
@@ -103,7 +105,8 @@ int attend_rows(const Attention *call, int half) {
 #ifdef _OPENMP
     all = omp_get_num_threads();
 #endif
-    // Neighbours go to one thread, which asks for the next one's pages in time, where there are enough for all threads.
+    // If there are enough blocks for all threads, neighbors go to the same thread, which prefetches the next one's
+    // pages.
 #pragma omp for schedule(dynamic, count >= 8 * all ? 4 : 1) nowait
     for (int64_t b = 0; b < count; b++)
         if (work)

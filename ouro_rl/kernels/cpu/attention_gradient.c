@@ -1,10 +1,11 @@
-// The gradients of `attention.c`: of queries row by row, of keys and values by adding up what the rows that read them say. One
-// thread has all rows of a key-value head, so the order of the sums does not depend on the number of threads.
+// The gradients of `attention.c`: of queries row by row, of keys and values as sums over the rows that read them. One
+// thread handles all rows of a KV head, so the order of the sums does not depend on the number of threads.
 #include "paged.h"
 
-#define AHEAD 8  // pages between asking for one and using it
+#define AHEAD 8  // prefetch distance in pages
 
-// dk [dim] of each of the pages[start .. stop) += slopes times queries, dv += weights times the gradients of the rows' outputs.
+// dk [dim] of each of the pages[start .. stop) += slopes times queries, dv += weights times the gradients of the rows'
+// outputs.
 INLINE void spread(float *dk, float *dv, const float *slopes, const float *weights, int64_t width, const float *queries,
                    const float *grads, const int64_t *pages, int64_t start, int64_t stop, int64_t size, const int dim,
                    const int rows) {
@@ -20,8 +21,8 @@ INLINE void spread(float *dk, float *dv, const float *slopes, const float *weigh
         });
 }
 
-// One head of the rows order[0 .. rows), which share their first `shared` pages. `work` has two lines a row, then room for their queries,
-// gradients and what is mixed.
+// One head of the rows order[0 .. rows), which share their first `shared` pages. `work` holds two score rows per row,
+// then the queries, the output gradients and the query gradients.
 INLINE void head(void *dq, float *dk, float *dv, const void *dout, const void *q, const void *keys, const void *values,
                  const int64_t *table, const int64_t *lines, const int64_t *contexts, const int64_t *order, int64_t shared,
                  int64_t size, int64_t width, int64_t step, int64_t at, const int dim, const int rows, float scaling, float *work,
@@ -84,8 +85,8 @@ INLINE void head(void *dq, float *dk, float *dv, const void *dout, const void *q
 HEADS(head_full, 0)
 HEADS(head_half, 1)
 
-// As `attend`, of which this is the gradient: to call->out that of the queries; dout is like it, dk and dv fp32 [pages, kv heads, dim],
-// to be added to.
+// The gradient of `attend`, with the same arguments. Writes the gradient of the queries to call->out, and adds those of
+// keys and values to dk and dv, fp32 [pages, kv heads, dim]. dout: the gradient of the output, like call->out.
 CALL int attend_gradient(float *dk, float *dv, const void *dout, const Attention *call, int half, int threads) {
     const int dim = call->dim, heads = call->heads, kv_heads = call->kv_heads, share = heads / kv_heads;
     int failed = 0;

@@ -1,5 +1,5 @@
-// Vectors as wide as the processor's registers, in fp32, read from and written to fp32 or bf16 memory.
-// Everything here is a fixed sequence of operations on one row: a row's result does not depend on its company.
+// fp32 vectors of the CPU's register width, loaded from and stored to fp32 or bf16 memory.
+// Every function is a fixed sequence of operations on one row, so results are batch-invariant.
 #pragma once
 #include <stdint.h>
 #include <stdlib.h>
@@ -11,7 +11,7 @@
 #include <immintrin.h>
 #endif
 
-// Numbers in a vector. Wider ones than the registers would go through memory.
+// Numbers per vector. Vectors wider than the registers would go through memory.
 #if defined __AVX512F__
 #define WIDTH 16
 #elif defined __AVX2__
@@ -19,9 +19,9 @@
 #else
 #define WIDTH 4
 #endif
-#define LANES 16  // partial sums that a sum over a row is made of, whatever the registers: all widths add up in one order
+#define LANES 16  // partial sums of a sum over a row, for any register width: all widths sum in the same order
 #define PIECES (LANES / WIDTH)
-// Sums that stay in registers while something else is read.
+// Sums that stay in registers while other data is loaded.
 #if defined __AVX512F__ || defined __aarch64__
 #define SUMS 16
 #else
@@ -38,13 +38,13 @@ typedef uint16_t halves __attribute__((vector_size(2 * WIDTH), aligned(2), may_a
 INLINE lanes as_lanes(words x) { union { words w; lanes f; } same = {x}; return same.f; }
 INLINE words as_words(lanes x) { union { lanes f; words w; } same = {x}; return same.w; }
 
-// Words of 16 bits and of 32. GCC takes a vector apart for what is one instruction or two.
+// Conversions between 16-bit and 32-bit words. GCC would split vectors for what takes one or two instructions.
 #if WIDTH == 16
 INLINE halves narrowed(words x) { return (halves)_mm512_cvtepi32_epi16((__m512i)x); }
 INLINE words spread_out(halves x) { return (words)_mm512_cvtepu16_epi32((__m256i)x); }
 #elif WIDTH == 8
 INLINE halves narrowed(words x) {
-    const __m256i twice = _mm256_packus_epi32((__m256i)x, (__m256i)x);  // both halves of the register by themselves
+    const __m256i twice = _mm256_packus_epi32((__m256i)x, (__m256i)x);  // works on each half of the register separately
     return (halves)_mm256_castsi256_si128(_mm256_permute4x64_epi64(twice, 0x08));
 }
 INLINE words spread_out(halves x) { return (words)_mm256_cvtepu16_epi32((__m128i)x); }
@@ -53,7 +53,7 @@ INLINE halves narrowed(words x) { return __builtin_convertvector(x, halves); }
 INLINE words spread_out(halves x) { return __builtin_convertvector(x, words); }
 #endif
 
-// fp32 -> bf16, to the nearest, ties to even.
+// fp32 -> bf16, rounding to nearest even.
 INLINE halves rounded(lanes x) {
     words bits = as_words(x);
     return narrowed((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
@@ -61,7 +61,7 @@ INLINE halves rounded(lanes x) {
 
 INLINE lanes widened(halves x) { return as_lanes(spread_out(x) << 16); }
 
-// Element `at` and those behind it, `n` of them (at most WIDTH) and zeros. `half`: the memory holds bf16.
+// `n` elements (at most WIDTH) from index `at` on, padded with zeros. `half`: the memory holds bf16.
 INLINE lanes load(const void *from, int64_t at, const int n, const int half) {
     const void *first = half ? (const void *)((const uint16_t *)from + at) : (const void *)((const float *)from + at);
     if (n == WIDTH) return half ? widened(*(const halves *)first) : *(const lanes *)first;
@@ -80,12 +80,12 @@ INLINE void store(void *to, int64_t at, lanes x, const int n, const int half) {
     else *(lanes *)first = x;
 }
 
-// A vector of fp32 memory, whole.
+// A full vector of fp32 memory.
 INLINE lanes vector(const float *from, int64_t at) { return *(const lanes *)(from + at); }
 INLINE void put(float *to, int64_t at, lanes x) { *(lanes *)(to + at) = x; }
 
-// The code for each vector of a row of COUNT numbers: it begins at `i`, has `n` numbers (WIDTH but for the last), and is piece `c` of
-// the LANES that it is part of.
+// Runs the code for each vector of a row of COUNT numbers: `i` is its first index, `n` its length (WIDTH except for the
+// last one), and `c` its index among the vectors of a group of LANES numbers.
 #define VECTORS(COUNT, ...) \
     do { \
         const int64_t count_ = (COUNT), whole_ = count_ / LANES * LANES; \
@@ -102,7 +102,7 @@ INLINE void put(float *to, int64_t at, lanes x) { *(lanes *)(to + at) = x; }
         } \
     } while (0)
 
-// What `store` and `load` would make of it.
+// The value after `store` and `load`.
 INLINE lanes kept(lanes x, const int half) { return half ? widened(rounded(x)) : x; }
 
 #ifdef __clang__
@@ -110,7 +110,7 @@ INLINE lanes kept(lanes x, const int half) { return half ? widened(rounded(x)) :
 #else
 #define SHUFFLE(A, B, ...) __builtin_shuffle(A, B, (integers){__VA_ARGS__})
 #endif
-// Indices of a shuffle; and a step for pieces of each size that a vector can be cut into.
+// Indices of a shuffle, and one step for each size of pieces that a vector can be split into.
 #define EACH_4(F, I, W) F(I, W), F(I + 1, W), F(I + 2, W), F(I + 3, W)
 #if WIDTH == 16
 #define EACH(F, W) EACH_4(F, 0, W), EACH_4(F, 4, W), EACH_4(F, 8, W), EACH_4(F, 12, W)
@@ -122,7 +122,7 @@ INLINE lanes kept(lanes x, const int half) { return half ? widened(rounded(x)) :
 #define EACH(F, W) EACH_4(F, 0, W)
 #define STEPS(STEP) STEP(2) STEP(1)
 #endif
-// Two vectors are cut into pieces of W: the even pieces of both in turn, and the odd ones.
+// Two vectors are split into pieces of W numbers: the even pieces of both, interleaved, and the odd ones.
 #define EVEN_PIECES(A, B, W) SHUFFLE(A, B, EACH(EVEN_PIECE, W))
 #define ODD_PIECES(A, B, W) SHUFFLE(A, B, EACH(ODD_PIECE, W))
 #define EVEN_PIECE(I, W) ((I) & (W) ? (I) - (W) + WIDTH : (I))
@@ -139,7 +139,7 @@ INLINE void transpose(lanes *v) {
     STEPS(TURN)
 }
 
-// LANES partial sums -> WIDTH: by halves, as `sum_of` goes on with them, and `sums_of`.
+// LANES partial sums -> WIDTH, adding halves in the same order as `sum_of` and `sums_of` continue.
 INLINE lanes folded(const lanes *sums) {
 #if PIECES == 1
     return sums[0];
@@ -157,7 +157,7 @@ INLINE float sum_of(const lanes *sums) {
     return x[0];
 }
 
-// The sums of WIDTH vectors' elements.
+// The horizontal sums of WIDTH vectors.
 INLINE lanes sums_of(lanes *v) {
 #define FOLD(W) \
     for (int i = 0; i < W; i++) v[i] = EVEN_PIECES(v[i], v[i + W], W) + ODD_PIECES(v[i], v[i + W], W);
@@ -168,11 +168,11 @@ INLINE lanes sums_of(lanes *v) {
 INLINE lanes chosen(integers where, lanes x, lanes y) {
     return as_lanes((as_words(x) & (words)where) | (as_words(y) & ~(words)where));
 }
-// What is not a number stays so in x.
+// NaN in x is propagated.
 INLINE lanes lesser(lanes x, lanes y) { return chosen(x > y, y, x); }
 INLINE lanes greater(lanes x, lanes y) { return chosen(x < y, y, x); }
 
-// exp(x) to 1e-7 relative for -87 <= x <= 88; beyond that its value at the border. Cephes' polynomial.
+// exp(x) with a relative error of 1e-7 for -87 <= x <= 88, clamped outside. Polynomial from Cephes.
 INLINE lanes exponential(lanes x) {
     const lanes none = {0};
     x = lesser(greater(x, none - 87.0f), none + 88.0f);
@@ -189,7 +189,7 @@ INLINE lanes exponential(lanes x) {
     return p * as_lanes((words)(n + 127) << 23);
 }
 
-// Scratch memory of the calling thread, kept between calls. Null when there is none left.
+// Scratch memory of the calling thread, kept between calls. NULL if the allocation fails.
 INLINE void *scratch(size_t bytes) {
     static _Thread_local void *memory;
     static _Thread_local size_t size;

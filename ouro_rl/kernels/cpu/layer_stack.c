@@ -1,14 +1,15 @@
-// All layers of the model on some rows, by one team of threads: what single calls of the stages give, without what lies between them.
+// All layers of the model by one team of threads: the same results as separate calls of the stages, without their
+// overhead.
 #include "stages.h"
 
 typedef struct {
-    const void *qkv, *out, *gate_up, *down;  // weights, packed
-    const float *norms[4];                   // before the attention and after it, before the MLP and after it
-    void *keys, *values;                     // pools
+    const void *qkv, *out, *gate_up, *down;  // packed weights
+    const float *norms[4];                   // before and after the attention, before and after the MLP
+    void *keys, *values;                     // KV pools
 } Layer;
 
-// states [rows, hidden] through `count` layers and the norm `last`, in place. Row r writes page pages[r] of each layer; `attention` says
-// what it reads. Returns 0, or 1 without memory.
+// Runs states [rows, hidden] through `count` layers and the final norm `last`, in place. Row r writes page pages[r] of
+// each layer; `attention` says what it reads. Returns 0, or 1 if out of memory.
 CALL int stack(void *states, const Layer *layers, int64_t count, const float *last, const int64_t *pages, const float *cosines,
                const float *sines, const Attention *attention, int64_t rows, int64_t hidden, int64_t middle, float eps, int half,
                int threads) {
@@ -35,13 +36,13 @@ CALL int stack(void *states, const Layer *layers, int64_t count, const float *la
             multiply(left, right, layer->qkv, work, rows, qkv, hidden, half, half);
             rotate_rows(q, 0, left, cosines, sines, rows, heads, dim, qkv, 1, half);
             rotate_rows(layer->keys, pages, k, cosines, sines, rows, kv_heads, dim, qkv, 1, half);
-            put_rows(layer->values, pages, v, rows, all_kv, qkv, half);  // rows with one page all write the same
+            put_rows(layer->values, pages, v, rows, all_kv, qkv, half);  // rows of one page write the same values
             reads.keys = layer->keys, reads.values = layer->values;
 #pragma omp barrier
             failed |= attend_rows(&reads, half);
 #pragma omp barrier
             multiply(right, mixed, layer->out, work, rows, hidden, all_q, half, half);
-            // A thread has the same rows in all three: it need not wait for the others.
+            // Each thread has the same rows in all three calls, so no barrier is needed.
             norm_rows(right, right, layer->norms[1], rows, hidden, eps, half);
             add_rows(states, right, rows, hidden, half);
             norm_rows(right, states, layer->norms[2], rows, hidden, eps, half);

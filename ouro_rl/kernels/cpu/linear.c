@@ -1,31 +1,32 @@
 // x [M, K] times weights [N, K] transposed -> [M, N]; products and sums in fp32, memory in fp32 or bf16.
-// An element is the sum over k = 0..K-1 in that order, whatever M and N are and however many threads run.
+// Each element is the sum over k = 0..K-1 in order, for any M, N and number of threads.
 #include "stages.h"
 
-#define PANEL (2 * LANES)  // columns that are computed together
+#define PANEL (2 * LANES)  // columns computed together
 #define ACROSS (PANEL / WIDTH)
-// Rows that are computed together.
+// Rows computed together.
 #if WIDTH == 16
-#define BLOCK 14  // 28 sums, 2 weights and a factor fit the 32 registers
+#define BLOCK 14  // 28 sums, 2 weights and a factor fit in the 32 registers
 #else
-#define BLOCK 3  // with 8 numbers in each of 16 registers, 12 sums and 4 weights fit
+#define BLOCK 3  // 12 sums and 4 weights fit in 16 registers of 8 numbers
 #endif
-#define CACHED (1 << 20)  // bytes of x in fp32 that are gone through at once: what stays in the second-level cache
-#define SOON 8            // steps of k between asking the second-level cache for weights and using them; rows are asked for at twice that
-#define AHEAD 48          // the same of memory, where there is one block alone
+#define CACHED (1 << 20)  // bytes of x in fp32 that are processed at once: they stay in the L2 cache
+#define SOON 8            // L2 prefetch distance of weights, in steps of k; twice that for rows
+#define AHEAD 48          // memory prefetch distance for a single block, in steps of k
 
-// One block of rows, interleaved, by one panel of weights.
+// The product of one interleaved block of rows and one panel of weights.
 typedef struct {
     void *out;          // [rows][columns], `stride` elements apart
     const float *rows;  // [K][BLOCK]
-    const void *panel;  // fp32 [K][PANEL]; bf16 [K][LANES] words, each with column c below and column c + LANES above
-    float *room;        // [K][PANEL]: for a panel of bf16 in fp32
-    const char *next;   // what will be wanted of memory, `step` bytes of it by each step of k
+    const void *panel;  // fp32 [K][PANEL]; bf16 [K][LANES] words: column c in the low half, c + LANES in the high half
+    float *room;        // [K][PANEL]: space for a bf16 panel converted to fp32
+    const char *next;   // what to prefetch from memory, `step` bytes per step of k
     int64_t step, K, stride;
     int half_out, columns;
 } Tile;
 
-// `unpacked`, unless it is null, gets the panel in fp32: with AVX-512 that is two of 30 operations less for the blocks that follow.
+// If `unpacked` is not NULL, it receives the panel in fp32: with AVX-512 this saves the following blocks two of 30
+// operations.
 INLINE void tile(const Tile *t, const int rows, const int half, float *unpacked) {
     const float *a = t->rows;
     const void *panel = t->panel, *next = t->next;
@@ -63,7 +64,7 @@ INLINE void tile(const Tile *t, const int rows, const int half, float *unpacked)
         }
 }
 
-// The compiler keeps the sums in registers when it knows how many there are.
+// The compiler keeps the sums in registers only if their number is a constant.
 #define ROWS(R) \
     case R: tile(t, R, half, unpacked); break;
 #define TILES(NAME, HALF, UNPACKED) \
@@ -82,14 +83,14 @@ TILES(tile_full, 0, NULL)
 TILES(tile_half, 1, NULL)
 TILES(tile_half_first, 1, t->room)
 
-// `rows` rows of x, in fp32 and interleaved: to [K][BLOCK], and what may be behind it.
+// Converts `rows` rows of x to fp32 and interleaves them: to [K][BLOCK], plus some padding that is overwritten.
 static void interleave(float *to, const void *x, int64_t first, int64_t rows, int64_t K, int half) {
     int64_t k = 0;
     for (; BLOCK > WIDTH / 2 && k + WIDTH <= K; k += WIDTH) {
         lanes v[WIDTH] = {0};
         for (int r = 0; r < rows; r++) v[r] = half ? load(x, (first + r) * K + k, WIDTH, 1) : load(x, (first + r) * K + k, WIDTH, 0);
         transpose(v);
-        for (int i = 0; i < WIDTH; i++) put(to, (k + i) * BLOCK, v[i]);  // the next one overwrites what is too much
+        for (int i = 0; i < WIDTH; i++) put(to, (k + i) * BLOCK, v[i]);  // the next iteration overwrites the excess
     }
     for (; k < K; k++)
         for (int64_t r = 0; r < rows; r++) {
@@ -99,7 +100,7 @@ static void interleave(float *to, const void *x, int64_t first, int64_t rows, in
         }
 }
 
-// Parts of about the same height that x is gone through in.
+// The number of parts, of about the same height, in which x is processed.
 static int64_t parts_of(int64_t M, int64_t K) {
     const int64_t most = CACHED / (4 * K) < 4 * BLOCK ? 4 * BLOCK : CACHED / (4 * K);
     return (M + most - 1) / most;
@@ -120,7 +121,7 @@ void multiply(void *out, const void *x, const void *weights, float *work, int64_
 #endif
     float *room = work + me * K * PANEL, *blocked = work + all * K * PANEL;
     for (int64_t part = 0; part < parts; part++) {
-        // Blocks of about the same height, too: a low one would read all the weights for a few rows.
+        // Blocks have about the same height, too: a small one would read all the weights for a few rows.
         const int64_t start = M * part / parts, rows = M * (part + 1) / parts - start, blocks = (rows + BLOCK - 1) / BLOCK;
         const int unpacks = half && blocks > 2;
         for (int64_t b = blocks * me / all; b < blocks * (me + 1) / all; b++) {
@@ -134,7 +135,8 @@ void multiply(void *out, const void *x, const void *weights, float *work, int64_
             for (int64_t b = 0; b < blocks; b++) {
                 const int64_t first = rows * b / blocks;
                 const int again = unpacks && b;
-                // The next panel comes from memory while all blocks of this one are computed, and not when its first one is.
+                // The next panel is prefetched from memory evenly over all blocks of this one, not during its own first
+                // block.
                 const Tile t = {
                     .out = (char *)out + ((start + first) * N + p * PANEL) * size,
                     .rows = blocked + b * block_size(K),
@@ -154,7 +156,7 @@ void multiply(void *out, const void *x, const void *weights, float *work, int64_
     }
 }
 
-// Returns 0, or 1 without memory.
+// Returns 0, or 1 if out of memory.
 CALL int linear(void *out, const void *x, const void *weights, int64_t M, int64_t N, int64_t K, int half, int half_rows,
                 int threads) {
     float *work = scratch(sizeof(float) * multiply_work(M, K, threads));

@@ -1,11 +1,11 @@
-// The parts of an attention over paged keys and values: blocks of rows that begin with the same pages go through those together.
-// A score, a weight and a mixed value are the same sequence of operations in a block and alone.
+// The parts of an attention over paged keys and values. Blocks of rows with a shared prefix process its pages together.
+// Scores, weights and outputs are computed by the same sequence of operations in a block and alone.
 #pragma once
 #include "stages.h"
 
-#define TOGETHER 4     // most rows of a block
-// What a walk over the pages of a line asks memory for: those that lie `ahead` of the one in hand, and when the line's `last` are through,
-// the first `count` of those of `pool` that `pages` names.
+#define TOGETHER 4     // maximum rows per block
+// What a pass over a row's pages prefetches: the page that is `ahead` of the current one, and past the row's `last`
+// page the first `count` of `pages` in `pool`.
 typedef struct {
     int64_t ahead, last;
     const void *pool;
@@ -13,7 +13,7 @@ typedef struct {
     int64_t count;
 } Wanted;
 
-// Ask for the part of `dim` numbers that lies ahead of page `at`.
+// Prefetches `dim` numbers of the page that is ahead of page `at`.
 INLINE void ask(const void *pool, const int64_t *pages, int64_t at, const Wanted wanted, int64_t size, const int dim, const int half) {
     at += wanted.ahead;
     if (at >= wanted.last) {
@@ -24,10 +24,10 @@ INLINE void ask(const void *pool, const int64_t *pages, int64_t at, const Wanted
     for (int byte = 0; byte < dim * (half ? 2 : 4); byte += 64) __builtin_prefetch(from + byte);
 }
 
-// A head of `dim` numbers in scratch memory: zeros behind it, so that vectors of it are whole.
+// The size of a head of `dim` numbers in scratch memory, padded with zeros to full vectors.
 INLINE int64_t padded(int64_t dim) { return (dim + LANES - 1) / LANES * LANES; }
 
-// A line of scores by page, in whole vectors; `score` writes such from anywhere.
+// The size of a row of scores, one per page, in full vectors; `score` writes full vectors from any index on.
 INLINE int64_t line_of(int64_t width) { return padded(width) + LANES; }
 
 // `to` [padded(dim)] = the head x [dim] from `at` on, times `factor`.
@@ -35,8 +35,8 @@ INLINE void fill(float *to, const void *x, int64_t at, float factor, const int d
     VECTORS(dim, put(to, i, load(x, at + i, n, half) * factor););
 }
 
-// Scores of `rows` queries [rows][padded(dim)] with the keys in pages[start .. stop); `scores` has a line of `width` a row. They are
-// written by whole vectors: some behind `stop` hold anything.
+// Scores of `rows` queries [rows][padded(dim)] with the keys in pages[start .. stop), to `scores` [rows][width]. They
+// are written in full vectors: some values past `stop` are arbitrary.
 INLINE void score(float *scores, int64_t width, const float *queries, const void *keys, const int64_t *pages, int64_t start,
                   int64_t stop, const Wanted wanted, int64_t size, const int dim, const int rows, const int half) {
     for (int64_t j = start; j < stop; j += WIDTH) {
@@ -57,12 +57,12 @@ INLINE void score(float *scores, int64_t width, const float *queries, const void
     }
 }
 
-// x[from .. ] up to a whole number of vectors = value.
+// Sets x[from .. ] to `value` up to a multiple of LANES.
 INLINE void pad(float *x, int64_t from, float value) {
     for (int64_t j = from; j % LANES; j++) x[j] = value;
 }
 
-// Scores of one row -> weights that sum to 1; those behind `context` become 0.
+// Softmax of one row of scores, in place; weights past `context` become 0.
 INLINE void weigh(float *scores, int64_t context) {
     lanes highest = {0}, total[PIECES] = {0};
     highest -= 3.0e38f;
@@ -78,7 +78,8 @@ INLINE void weigh(float *scores, int64_t context) {
     for (int64_t j = 0; j < context; j += WIDTH) put(scores, j, vector(scores, j) * scale);
 }
 
-// mixed [rows][padded(dim)] += weights of the pages[start .. stop) times their values, as many vectors at a time as stay in registers.
+// mixed [rows][padded(dim)] += weights of pages[start .. stop) times their values, as many vectors at a time as fit in
+// registers.
 INLINE void mix(float *mixed, const float *weights, int64_t width, const void *values, const int64_t *pages, int64_t start,
                 int64_t stop, const Wanted wanted, int64_t size, const int dim, const int rows, const int half) {
     const int parts = (dim + WIDTH - 1) / WIDTH, most = SUMS / rows;

@@ -1,7 +1,8 @@
-// What happens to rows between the products: norms, rotation, the MLP's activation. `half`: the rows are bf16; sums are in fp32.
+// Row operations between the products: norms, RoPE, activation. `half`: rows are bf16; sums are in fp32.
 #include "stages.h"
 
-// x / rms(x) * weight for one row. In bf16 the normed row is rounded before it is weighted and after, as the published model does.
+// x / rms(x) * weight for one row. In bf16 the normed row is rounded before and after the weight, as in the published
+// model.
 INLINE void norm_row(void *out, const void *x, const float *weight, int64_t row, int64_t width, float eps, const int half) {
     lanes squares[PIECES] = {0};
     VECTORS(width, {
@@ -76,7 +77,7 @@ CALL void rotate(void *out, const void *x, const float *cosines, const float *si
 
 INLINE void activate_row(void *out, const void *gate, const void *up, int64_t row, int64_t width, int64_t stride, const int half) {
     VECTORS(width, {
-        const lanes x = greater(load(gate, row * stride + i, n, half), (lanes){0} - 87.0f);  // where it is 0 already
+        const lanes x = greater(load(gate, row * stride + i, n, half), (lanes){0} - 87.0f);  // 0 there
         store(out, row * width + i, x / (exponential(-x) + 1.0f) * load(up, row * stride + i, n, half), n, half);
     });
 }
@@ -93,7 +94,7 @@ CALL void silu_mul(void *out, const void *gate, const void *up, int64_t rows, in
     activate_rows(out, gate, up, rows, width, stride, half);
 }
 
-// Gradients of the norm: dx of each row; dw [ceil(rows / PART), width] in fp32, one line for every PART rows (to be added up).
+// Gradients of the norm: dx of each row, and dw [ceil(rows / PART), width] in fp32, one partial sum per PART rows.
 #define PART 64
 INLINE void normed_gradient(void *dx, float *dw, const void *grad, const void *x, const float *weight, int64_t rows,
                             int64_t width, float eps, const int half, int threads) {
@@ -125,7 +126,7 @@ CALL void rms_norm_gradient(void *dx, float *dw, const void *grad, const void *x
     else normed_gradient(dx, dw, grad, x, weight, rows, width, eps, 0, threads);
 }
 
-// Gradients of `silu_mul`, dense; gate and up as there.
+// Gradients of `silu_mul`, dense; gate and up as in `silu_mul`.
 INLINE void activated_gradient(void *dgate, void *dup, const void *grad, const void *gate, const void *up, int64_t rows,
                                int64_t width, int64_t stride, const int half, int threads) {
 #pragma omp parallel for num_threads(threads)
