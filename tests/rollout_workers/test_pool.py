@@ -114,7 +114,7 @@ def test_rollouts_are_told_of_while_others_run(model, expected, actors, monkeypa
 
 def test_actors_do_not_give_way_to_other_processes(actors):
     """Ray's own workers do: on a busy machine the trainer would wait for them."""
-    niceness = ray.get([actor.__ray_call__.remote(lambda _: os.nice(0)) for actor in actors.remote.actors])
+    niceness = ray.get([actor.__ray_call__.remote(lambda _: os.nice(0)) for actor in actors.actors.actors])
     assert niceness == [os.nice(0)] * 2
 
 
