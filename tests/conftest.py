@@ -1,4 +1,4 @@
-"""Fixtures that several test files share."""
+"""Fixtures shared by several test files."""
 
 from __future__ import annotations
 
@@ -9,19 +9,20 @@ import pytest
 
 from ouro_rl.core.lock import describe_differences
 
-# Before torch is imported, for this process and those that tests start: models this small gain nothing by more threads, and
-# threads that wait for each other take a busy machine many times as long. Tests of several threads ask for them.
+# Set before torch is imported, for this process and its subprocesses: models this small do not benefit from more
+# threads, and threads that wait for each other are many times slower on a busy machine. Tests of several threads
+# request them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_report_header() -> str:
-    """A failure may be a library's: the first line to read is whether it is the one that was tested."""
+    """Prints the libraries' versions first, since a failure may be due to an untested version."""
     return f"packages: {describe_differences()}"
 
 
 @pytest.fixture(scope="session")
 def random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A whole checkpoint with random weights: 2 layers of 32, 4 loops, the tiny tokenizer. Copy it before changing it."""
+    """A complete random checkpoint: 2 layers of width 32, 4 loops, the tiny tokenizer. Copy it before changing it."""
     import torch
 
     from ouro_rl.model.configuration_ouro import OuroConfig
@@ -52,12 +53,12 @@ def plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test runs without the C kernels."""
     from ouro_rl.kernels.cpu import select as cpu_kernels
 
-    monkeypatch.setattr(cpu_kernels, "load", lambda: (None, "plain torch (asked for by a test)"))
+    monkeypatch.setattr(cpu_kernels, "load", lambda: (None, "plain torch (requested by a test)"))
 
 
 @pytest.fixture(params=["kernels", "torch"])
 def compute(request: pytest.FixtureRequest) -> str:
-    """The test runs by the C kernels, where there are any, and in plain torch."""
+    """The test runs with the C kernels, if available, and in plain torch."""
     if request.param == "torch":
         request.getfixturevalue("plain_torch")
     return request.param

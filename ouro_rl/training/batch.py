@@ -19,15 +19,16 @@ from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, TokenFilters
 
 
 class Batch(TypedDict):
-    """n samples as padded tensors: P prompt tokens, C completion tokens, T loops. A plain dict, because TRL shuffles and splits it by
-    its keys along the first dimension; what has no dimension goes to every part as it is."""
+    """n samples as padded tensors: P prompt tokens, C completion tokens, T loops.
+
+    A plain dict, because TRL shuffles and splits every entry along its first dimension; scalars are copied to every part."""
 
     prompt_ids: Tensor
     """int64 [n, P], padded on the left."""
     prompt_mask: Tensor
     """int64 [n, P], 0 at padding."""
     completion_ids: Tensor
-    """int64 [n, C], padded on the right, as all that follows."""
+    """int64 [n, C], padded on the right, like all following ones."""
     completion_mask: Tensor
     """int64 [n, C], 0 at padding."""
     depths: Tensor

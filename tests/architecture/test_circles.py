@@ -1,5 +1,6 @@
-"""No two files and no two folders import each other. `ouro_rl` itself is left out: it is the front door (`import ouro_rl`,
-`python -m ouro_rl`) and holds the floor that the others stand on."""
+"""There are no import cycles between files or between folders.
+
+`ouro_rl` itself is excluded: it is the entry point (`import ouro_rl`, `python -m ouro_rl`) and the base of all."""
 
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
@@ -12,7 +13,7 @@ PACKAGES = ("ouro_rl", "rewards", "rollout_workers")
 
 @pytest.fixture(scope="module")
 def imports() -> dict[str, set[str]]:
-    """Who imports whom, file by file."""
+    """The imports of each file."""
     graph = grimp.build_graph(*PACKAGES, cache_dir=None)
     front_doors = {"ouro_rl", "ouro_rl.__main__"}
     modules = graph.modules - front_doors
@@ -20,7 +21,7 @@ def imports() -> dict[str, set[str]]:
 
 
 def circle(imports: dict[str, set[str]]) -> list[str] | None:
-    """One circle of imports, or None."""
+    """One import cycle, or None."""
     try:
         TopologicalSorter(imports).prepare()
     except CycleError as error:
@@ -29,7 +30,7 @@ def circle(imports: dict[str, set[str]]) -> list[str] | None:
 
 
 def folders(imports: dict[str, set[str]], depth: int) -> dict[str, set[str]]:
-    """Who imports whom, folder by folder: names of `depth` parts, of files that lie at least so deep."""
+    """The imports of each folder: names of `depth` parts, for files that are at least that deep."""
     found = defaultdict(set)
     for module, imported in imports.items():
         found[_folder(module, depth)] |= {_folder(name, depth) for name in imported}
@@ -40,7 +41,7 @@ def _folder(module: str, depth: int) -> str:
     return ".".join(module.split(".")[:depth])
 
 
-def test_the_search_finds_a_circle():
+def test_the_search_finds_a_cycle():
     assert set(circle({"a.x": {"b.y"}, "b.y": {"c.z"}, "c.z": {"a.x"}})) == {"a.x", "b.y", "c.z"}
     assert set(circle(folders({"a.x": {"b.y"}, "b.w": {"a.v"}}, 1))) == {"a", "b"}
 

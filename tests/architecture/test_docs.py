@@ -1,4 +1,4 @@
-"""The documents name what there is: folders, layers, files, links; the README stays short; generated pages are current."""
+"""The documents are up to date: folders, layers, files, links, generated pages; and the README stays short."""
 
 import re
 import tomllib
@@ -23,24 +23,24 @@ TOP_FOLDERS = (*PACKAGES, "configs", "docs")
 
 
 def links_of(text: str) -> list[str]:
-    """Targets of the links and images that lead into the repository."""
+    """Targets of links and images within the repository."""
     return [target for target in re.findall(r"\]\(([^)\s]+)\)", text) if not re.match(r"[a-z]+:", target)]
 
 
 def anchors_of(text: str) -> set[str]:
-    """What GitHub calls the headings of a page in links."""
+    """GitHub's link anchors of a page's headings."""
     headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def paths_of(text: str) -> set[str]:
-    """Files and folders of the repository in backticks, without those that hold a placeholder."""
+    """Files and folders of the repository in backticks, except those with a placeholder."""
     words = re.findall(r"`([^`\n]+)`", text)
     return {word for word in words if re.fullmatch(rf"(?:{'|'.join(TOP_FOLDERS)})/[\w./\-]*", word)}
 
 
 def broken(document: Path) -> list[str]:
-    """Links of a document that lead nowhere."""
+    """Broken links of a document."""
     found = []
     for target in links_of(document.read_text(encoding="utf-8")):
         name, _, anchor = target.partition("#")
@@ -57,17 +57,17 @@ def test_the_search_finds_broken_links(tmp_path):
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_links_lead_somewhere(document):
+def test_links_are_not_broken(document):
     assert broken(REPOSITORY / document) == []
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_paths_are_there(document):
+def test_paths_exist(document):
     named = paths_of((REPOSITORY / document).read_text(encoding="utf-8"))
     assert {path for path in named if not (REPOSITORY / path).exists()} == set()
 
 
-def test_every_folder_has_its_line():
+def test_every_folder_is_described():
     rows = re.findall(r"^\| `((?:[a-z_]+/)+)` \|", ARCHITECTURE.read_text(encoding="utf-8"), re.MULTILINE)
     folders = {
         f"{file.parent.relative_to(REPOSITORY)}/"
@@ -106,12 +106,12 @@ def test_the_configuration_page_has_every_key(config):
 
 
 def modules_of(text: str) -> set[str]:
-    """Dotted names in backticks that begin with one of the packages whose names are not sections of a config too."""
+    """Dotted names in backticks that begin with a package whose name is not also a config section."""
     return set(re.findall(r"`((?:ouro_rl|rollout_workers)(?:\.\w+)+)`", text))
 
 
 def is_there(name: str) -> bool:
-    """Whether a dotted name is a folder, a module, or something that is written in one."""
+    """Whether a dotted name is a folder, a module, or a name in a module."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         place = REPOSITORY.joinpath(*parts[:length])
@@ -130,7 +130,7 @@ def test_the_search_finds_names():
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_what_the_code_cites_is_there(package):
+def test_names_cited_in_the_code_exist(package):
     gone = set()
     for file in (REPOSITORY / package).rglob("*"):
         if file.suffix in {".py", ".c", ".h"} and file != Path(__file__):

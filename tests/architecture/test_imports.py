@@ -1,4 +1,4 @@
-"""Who imports whom (pyproject.toml), and what stays unimported until it is needed."""
+"""Import contracts (pyproject.toml), and heavy modules that are only imported when needed."""
 
 from __future__ import annotations
 

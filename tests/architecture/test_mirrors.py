@@ -1,4 +1,4 @@
-"""Every module of more than a few lines has a test file of its own name, or a line in tests/README.md that says where it is tested."""
+"""Every module of more than a few lines has a test file of its name, or a line in tests/README.md that names one."""
 
 import re
 from pathlib import Path
@@ -10,7 +10,7 @@ LINES = 60
 
 
 def own_test(module: Path) -> Path:
-    """Where the tests of `module` (relative to the repository) are when they have its name."""
+    """The test file with the name of `module` (relative to the repository)."""
     return Path("tests") / module.parent / f"test_{module.stem}.py"
 
 
@@ -44,7 +44,7 @@ def test_the_search_finds_modules(tmp_path):
 
 def test_every_module_is_tested_somewhere():
     missing = modules_without_own_test(REPOSITORY) - {module for module, _ in listed()}
-    assert not missing, "give them a test file of their own name, or a line in tests/README.md"
+    assert not missing, "add a test file of the same name, or a line in tests/README.md"
 
 
 def test_the_list_is_current():

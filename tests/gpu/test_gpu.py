@@ -1,5 +1,6 @@
-"""Kernels, engine and replay on a CUDA device: `pytest -m gpu -s`. What can be tested without one is in test_gpu_kernels.py and
-test_static_passes.py."""
+"""Kernels, engine and replay on a CUDA device: `pytest -m gpu -s`.
+
+test_gpu_kernels.py and test_static_passes.py test what does not need one."""
 
 import gc
 import math
@@ -30,15 +31,20 @@ DEVICE = "cuda"
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(
-        not torch.cuda.is_available(), reason="no CUDA device: the engine's speed on one is NOT tested here"
+        not torch.cuda.is_available(), reason="no CUDA device: the GPU kernels and engine are NOT tested here"
     ),
 ]
 OURO_1_4B = {
-    "vocab_size": 49152, "hidden_size": 2048, "intermediate_size": 5632, "num_hidden_layers": 24,
-    "num_attention_heads": 16, "num_key_value_heads": 16, "total_ut_steps": 4,
-}  # fmt: skip
-LIMIT = {4.0: 8_572, 2.5: 13_488}
-"""Tokens/s of an H200 at batch 64 and context 512 by mean depth: bytes of weights and of keys and values over 4.8 TB/s."""
+    "vocab_size": 49152,
+    "hidden_size": 2048,
+    "intermediate_size": 5632,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "num_key_value_heads": 16,
+    "total_ut_steps": 4,
+}
+ROOFLINE = {4.0: 8_572, 2.5: 13_488}
+"""Roofline of an H200 at batch 64 and context 512, in tokens/s by mean depth: weight and KV bytes at 4.8 TB/s."""
 
 
 def gpu_model(seed=0, dtype=torch.float32, **shape):
@@ -46,7 +52,7 @@ def gpu_model(seed=0, dtype=torch.float32, **shape):
 
 
 def test_triton_kernels_work_here():
-    """They were chosen, so they compiled and passed their trial; and fp32 agrees with the CPU over prompts and samples of many lengths."""
+    """They are selected, so they compiled and passed their self-test; fp32 agrees with the CPU for many lengths."""
     model, requests = gpu_model(), make_requests([1, 63, 64, 65, 130])
     engine = RolloutEngine(model, EngineConfig(max_batch=32))
     assert isinstance(engine.forward.attention, KernelAttention), engine.description
@@ -57,7 +63,7 @@ def test_triton_kernels_work_here():
 
 
 def plain(model, requests, params):
-    """The same on the CPU."""
+    """The same rollouts on the CPU."""
     there = OuroForCausalLM(model.config).to(next(model.parameters()).dtype).eval()
     load_state(there, model.state_dict())
     return RolloutEngine(there, EngineConfig(max_batch=32)).generate(requests, params)
@@ -66,7 +72,7 @@ def plain(model, requests, params):
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_graphs_give_what_their_passes_give(dtype, exact):
-    """To the bit: a graph repeats the same kernels. Over two calls, with other weights in the second, and no capture refused."""
+    """Bitwise: a graph replays the same kernels. Over two calls, the second with other weights, and all are captured."""
     model, requests = gpu_model(1, dtype), make_requests([1, 9, 70, 33, 5, 20])
     model.model.exact = exact
     params = SamplingParams(max_new_tokens=40, stop_token_ids=(3,))
@@ -84,7 +90,7 @@ def test_graphs_give_what_their_passes_give(dtype, exact):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_static_passes_give_what_ordinary_ones_give(dtype):
-    """To the bit: rows do not depend on how many there are, in a bucket or in a pass that was compacted."""
+    """Bitwise: rows are batch-invariant, in buckets and in compacted passes."""
     model, requests = gpu_model(2, dtype), make_requests([1, 9, 70, 33, 5, 20], group=6)
     params = SamplingParams(max_new_tokens=24, stop_token_ids=(3,))
     static = RolloutEngine(model, EngineConfig(max_batch=13)).generate(requests, params)
@@ -92,7 +98,7 @@ def test_static_passes_give_what_ordinary_ones_give(dtype):
 
 
 def replayed(model, rollouts):
-    """The trainer's log-probs less those of sampling: of tokens and of depths, all rollouts in one padded batch."""
+    """The trainer's log-probs minus those of sampling, for tokens and depths, with all rollouts in one padded batch."""
     lengths = [len(rollout.prompt_ids) + len(rollout.completion_ids) for rollout in rollouts]
     ids = torch.zeros(len(rollouts), max(lengths), dtype=torch.int64)
     depths, predicting = torch.full_like(ids, NO_DEPTH), torch.zeros_like(ids, dtype=torch.bool)
@@ -117,7 +123,7 @@ def replayed(model, rollouts):
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_worker_and_trainer_agree_on_every_log_prob(dtype, exact):
-    """To the bit with `exact`, from graphs as from prompts; else the mean difference in bf16 is at most 0.01."""
+    """Bitwise with `exact`, in graphs and in prefill; otherwise the mean difference in bf16 is at most 0.01."""
     model, requests = gpu_model(3, dtype, layers=4), make_requests([5, 40, 100, 17])
     model.model.exact = exact
     rollouts = RolloutEngine(model, EngineConfig(max_batch=32)).generate(requests, SamplingParams(max_new_tokens=48))
@@ -126,7 +132,7 @@ def test_worker_and_trainer_agree_on_every_log_prob(dtype, exact):
         print(f"\n{dtype}, exact {exact}, {name}: mean {gap.mean():.2e}, largest {gap.max():.2e}")
     if exact:
         assert not tokens.any()
-        assert depths.max() <= 1e-5  # up to three logarithms, added in another order
+        assert depths.max() <= 1e-5  # up to three logarithms, summed in another order
     assert tokens.mean() <= 0.01 and depths.mean() <= 0.01
 
 
@@ -143,7 +149,7 @@ def test_gradients_are_those_of_the_cpu_and_the_same_twice():
 
 
 def milliseconds(function, runs=20):
-    """Of one call, the device kept busy."""
+    """Milliseconds per call, with the device kept busy."""
     for _ in range(3):
         function()
     start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
@@ -157,7 +163,7 @@ def milliseconds(function, runs=20):
 
 @torch.inference_mode()
 def test_what_exact_products_cost():
-    """Printed: tiles of one size against cuBLAS, at the matrices of Ouro-1.4B in bf16, from few rows to those of a replay."""
+    """Prints batch-invariant tiles against cuBLAS: Ouro-1.4B's matrices in bf16, from decoding to replay."""
     kernels, why = gpu_kernels.choose(torch.device(DEVICE), torch.bfloat16, heads=16, kv_heads=16, head_dim=128)
     assert kernels is not None, why
     print("\noutputs x inputs, rows: exact ms, cuBLAS ms, exact GB/s of weights, exact TFLOP/s")
@@ -176,7 +182,7 @@ def test_what_exact_products_cost():
 
 
 def decode_rate(engine, requests, params, long=160, short=32):
-    """Tokens/s of decoding alone: what the tokens beyond `short` took. Once before, to capture."""
+    """Tokens/s of decoding, from the time of the tokens beyond `short`; after a first run that captures the graphs."""
     seconds = {}
     for tokens in (long, short):
         asked = replace(params, max_new_tokens=tokens)
@@ -199,7 +205,7 @@ def random_requests(prompts, length, vocab):
 
 
 def random_ouro(shape):
-    """bf16, a gate that leaves after each loop with a chance that `set_mean_depth` gives."""
+    """A bf16 model whose gate exits after each loop with a probability set by `set_mean_depth`."""
     with torch.device(DEVICE):
         model = OuroForCausalLM(OuroConfig(**shape)).to(torch.bfloat16).eval()
     with torch.no_grad():
@@ -208,17 +214,17 @@ def random_ouro(shape):
 
 
 def set_mean_depth(model, stay):
-    """Every token goes on with chance `stay` after loops 1 to 3: mean depth 1 + s + s^2 + s^3."""
+    """Every token continues with probability s = `stay` after loops 1 to 3: mean depth 1 + s + s^2 + s^3."""
     with torch.no_grad():
         model.model.early_exit_gate.bias.fill_(math.log((1 - stay) / stay))
 
 
 @pytest.mark.parametrize("exact", [True, False])
 def test_tokens_per_second_at_the_shapes_of_ouro_1_4b(exact):
-    """Printed; asserted is only that loops that are not run are time that is not spent."""
+    """Prints the rates; only asserts that skipped loops save time."""
     if torch.cuda.get_device_properties(0).total_memory < 60 * 2**30:
-        pytest.skip("64 sequences of 640 tokens at 4 loops take 32 GiB of keys and values: needs a larger device")
-    gc.collect()  # what the test before had, graphs and all
+        pytest.skip("64 sequences of 640 tokens at 4 loops need 32 GiB of KV cache: use a larger device")
+    gc.collect()  # free the previous test's memory, including graphs
     torch.cuda.empty_cache()
     model = random_ouro(OURO_1_4B)
     model.model.exact = exact
@@ -231,7 +237,7 @@ def test_tokens_per_second_at_the_shapes_of_ouro_1_4b(exact):
         set_mean_depth(model, stay)
         rule = ExitRule(kind="fixed", value=4) if wanted == 4 else ExitRule()
         rates[wanted], depth = decode_rate(engine, requests, SamplingParams(max_new_tokens=1, exit_rule=rule))
-        share = f", {rates[wanted] / LIMIT[wanted]:.0%} of an H200's limit" if wanted in LIMIT else ""
+        share = f", {rates[wanted] / ROOFLINE[wanted]:.0%} of an H200's roofline" if wanted in ROOFLINE else ""
         print(
             f"mean depth {depth:.2f}: {rates[wanted]:,.0f} tokens/s, {rates[wanted] / rates[4.0]:.2f} x fixed 4{share}"
         )

@@ -1,4 +1,4 @@
-"""The code example: its tasks are what they say, its data set is what the generator writes, and it trains."""
+"""The code example: its tasks are correct, its data set is what the generator writes, and it trains."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ from tests.references.patience import HANG_S
 from tests.references.places import REPOSITORY
 
 
-def test_programs_compute_what_their_tasks_say():
+def test_programs_compute_what_their_tasks_describe():
     rng = random.Random(0)
     assert len({task.text for task in all_tasks()}) == len(all_tasks()) > 1000
     for task in rng.sample(all_tasks(), 100):
@@ -44,7 +44,7 @@ def test_the_data_set_is_what_the_generator_writes(tmp_path):
     assert (tmp_path / "train.jsonl").read_text() == (REPOSITORY / "configs/code_tasks/train.jsonl").read_text()
 
 
-def test_the_reward_pays_right_programs_and_no_careless_ones():
+def test_the_reward_accepts_correct_programs_and_rejects_careless_ones():
     if reason := ladder.unavailable("bubblewrap") and ladder.unavailable("landlock"):
         pytest.skip(f"NOT TESTED, no sandbox: {reason}")
     rng = random.Random(1)
@@ -53,7 +53,7 @@ def test_the_reward_pays_right_programs_and_no_careless_ones():
     careless = [demonstration(task, 1.0, rng) for task in chosen]
     code = CodeReward(all_or_nothing=True)
     assert code([task.program for task in chosen], tests=tests) == [1.0] * 30
-    assert sum(code(careless, tests=tests)) <= 1  # a mistake may not show at five points
+    assert sum(code(careless, tests=tests)) <= 1  # five test points may not reveal a mistake
     code.close()
 
 

@@ -1,4 +1,4 @@
-"""Training under other KV rules and depth bounds: what was sampled is what is replayed, from config to report."""
+"""Training under other KV rules and depth bounds: the replay matches the samples, from config to report."""
 
 import json
 
@@ -17,9 +17,15 @@ from tests.integration.test_training import checkpoint, config_of, metrics_of  #
 )
 def test_a_run_replays_what_it_sampled(checkpoint, tmp_path, rule, least, most):  # noqa: F811
     config = config_of(
-        checkpoint, tmp_path / "run", rollout__kv_rule=rule, rollout__min_depth=least, rollout__max_depth=most,
-        gate__target_depth=None, trainer__steps=2, rollout__early_stop={"every": 4, "min_mean_logprob": -4.6},
-    )  # fmt: skip
+        checkpoint,
+        tmp_path / "run",
+        rollout__kv_rule=rule,
+        rollout__min_depth=least,
+        rollout__max_depth=most,
+        gate__target_depth=None,
+        trainer__steps=2,
+        rollout__early_stop={"every": 4, "min_mean_logprob": -4.6},
+    )
     assert run_training(config, resume=False) == 0
     rows = metrics_of(tmp_path / "run")
     loops = range(1, (most or 3) + 1)
@@ -44,7 +50,7 @@ def test_a_source_that_samples_under_another_policy_stops_the_run(checkpoint, tm
         run_training(config_of(checkpoint, tmp_path / "run"), resume=False)
 
 
-def test_bounds_that_the_model_cannot_meet_are_told_before_anything_is_sampled(checkpoint, tmp_path):  # noqa: F811
+def test_bounds_that_the_model_cannot_meet_are_refused_before_sampling(checkpoint, tmp_path):  # noqa: F811
     config = config_of(checkpoint, tmp_path / "run", rollout__min_depth=4, gate__target_depth=None, eval__source=None)
     with pytest.raises(UserError, match=r"min_depth 4 .* which is 3 \(the model's total_ut_steps\)"):
         run_training(config, resume=False)

@@ -1,4 +1,4 @@
-"""The data of the math example is what its generator makes, split as the arithmetic is, and can be graded against."""
+"""The math example's data is what its generator writes, split like the arithmetic data, and can be graded."""
 
 import importlib.util
 import json
@@ -18,7 +18,7 @@ def load(name: str):
     return module
 
 
-def test_the_files_are_what_the_generator_makes():
+def test_the_files_are_what_the_generator_writes():
     for name, text in load("generate").files().items():
         assert (CONFIGS / "math_tasks" / name).read_text(encoding="utf-8") == text
         rows = [json.loads(line) for line in text.splitlines()]

@@ -1,4 +1,4 @@
-"""Filters, processors, stop strings and gate temperature through the whole chain: engine, batch, replay, reader."""
+"""Filters, processors, stop strings and gate temperature through engine, batch, replay and reader."""
 
 from dataclasses import replace
 
@@ -24,9 +24,13 @@ from tests.rollout_workers.engine.test_engine import VOCAB, calm_model, make_req
 from tests.rollout_workers.engine.test_engine_memory import gib_for, most_pages
 
 FILTERS = {
-    "none": TokenFilters(), "top-k": TokenFilters(top_k=6), "top-p": TokenFilters(top_p=0.8), "min-p": TokenFilters(min_p=0.2),
-    "top-k top-p": TokenFilters(top_k=12, top_p=0.7), "all": TokenFilters(top_k=20, top_p=0.9, min_p=0.05),
-}  # fmt: skip
+    "none": TokenFilters(),
+    "top-k": TokenFilters(top_k=6),
+    "top-p": TokenFilters(top_p=0.8),
+    "min-p": TokenFilters(min_p=0.2),
+    "top-k top-p": TokenFilters(top_k=12, top_p=0.7),
+    "all": TokenFilters(top_k=20, top_p=0.9, min_p=0.05),
+}
 PIECES = tuple(bytes([97 + i % 26]) * (1 + i // 26) for i in range(VOCAB))
 STOP = StopStrings(strings=("ab", "qq"), pieces=PIECES)
 PROCESSOR = """
@@ -45,7 +49,7 @@ def processor(tmp_path):
 
 
 def replayed(model, rollouts, params):
-    """What the trainer computes: log-probs of tokens and depths, all completion tokens in a row."""
+    """What the trainer computes: log-probs of tokens and depths, for all completion tokens concatenated."""
     count = len(rollouts)
     max_loops = model.config.total_ut_steps
     lengths = max(len(rollout.completion_ids) for rollout in rollouts)
@@ -53,9 +57,13 @@ def replayed(model, rollouts, params):
     inputs, mask = replay_inputs(batch, max_loops), batch["completion_mask"].bool()
     with torch.no_grad():
         output = model(
-            input_ids=inputs.input_ids, depths=inputs.depths, owners=inputs.owners, logits_to_keep=inputs.predicting,
-            use_cache=False, read_head=token_reader(batch, params.temperature, params.filters),
-        )  # fmt: skip
+            input_ids=inputs.input_ids,
+            depths=inputs.depths,
+            owners=inputs.owners,
+            logits_to_keep=inputs.predicting,
+            use_cache=False,
+            read_head=token_reader(batch, params.temperature, params.filters),
+        )
     gates = tempered(output.gate_logits[:, inputs.predicting], params.depth_policy.gate_temperature)
     depth_logprobs = decision_logprobs(gates, batch["depths"][mask]).sum(0)
     return output.reading[0], depth_logprobs, batch["sampler_logprobs"][mask], batch["depth_logprobs"][mask]
@@ -64,14 +72,18 @@ def replayed(model, rollouts, params):
 @pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
 @pytest.mark.parametrize("temperature, gate_temperature", [(1.0, 0.5), (0.7, 2.5)])
 def test_worker_and_trainer_agree_on_every_log_prob(filters, temperature, gate_temperature, processor):
-    """With the C kernels both sides agree to the bit, with plain torch within rounding."""
+    """Bitwise with the C kernels, within rounding in plain torch."""
     model = calm_model(1, hidden=64)
     exact = model.model.row_ops(torch.float32)[0].tile == 1
     for processors, rows in (((), 3), (processor, 8)):
         params = SamplingParams(
-            max_new_tokens=20, temperature=temperature, filters=replace(filters, logit_processors=processors),
-            depth_policy=DepthPolicy(gate_temperature=gate_temperature), stop_token_ids=(3,), stop_strings=STOP,
-        )  # fmt: skip
+            max_new_tokens=20,
+            temperature=temperature,
+            filters=replace(filters, logit_processors=processors),
+            depth_policy=DepthPolicy(gate_temperature=gate_temperature),
+            stop_token_ids=(3,),
+            stop_strings=STOP,
+        )
         rollouts = RolloutEngine(model, EngineConfig(max_batch=rows)).generate(make_requests([1, 9, 33, 5]), params)
         tokens, depths, sampled, sampled_depths = replayed(model, rollouts, params)
         assert tokens.isfinite().all()
@@ -88,7 +100,7 @@ def test_worker_and_trainer_agree_on_every_log_prob(filters, temperature, gate_t
             if processors:
                 ids = rollout.prompt_ids + rollout.completion_ids
                 assert all(ids[i] not in ids[max(0, i - 2) : i] for i in range(len(rollout.prompt_ids), len(ids)))
-    if filters.restrict or temperature != 1:  # the comparison is able to fail
+    if filters.restrict or temperature != 1:  # the comparison can fail
         other = replace(params, filters=TokenFilters(logit_processors=params.filters.logit_processors), temperature=1.0)
         assert (replayed(model, rollouts, other)[0] - sampled).abs().max() > 0.01
     if gate_temperature != 1:
@@ -98,7 +110,7 @@ def test_worker_and_trainer_agree_on_every_log_prob(filters, temperature, gate_t
 
 @pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
 def test_bf16_gaps_are_small_and_never_infinite(filters):
-    """Workers in bf16, replay in fp32: far more than rounding differs, and still no recorded token is impossible."""
+    """Workers in bf16, replay in fp32: differences far beyond rounding, but no recorded token has probability 0."""
     model, rough = calm_model(2, hidden=64), calm_model(2, hidden=64).bfloat16()
     params = SamplingParams(max_new_tokens=24, temperature=0.9, filters=filters)
     rollouts = RolloutEngine(rough, EngineConfig(max_batch=16)).generate(make_requests([3, 9, 14], group=6), params)
@@ -110,15 +122,18 @@ def test_bf16_gaps_are_small_and_never_infinite(filters):
     assert gaps[0].mean() <= 0.01 and gaps[1].mean() <= 0.1
 
 
-def test_a_sample_is_its_own_with_everything_on(processor, monkeypatch):
-    """Alone, in company, in another order, and put back and resumed under a memory limit."""
+def test_samples_are_batch_invariant_with_all_options(processor, monkeypatch):
+    """Alone, in a batch, in another order, and with preemption under a memory limit."""
     monkeypatch.setattr(scheduler, "SPARE_TOKENS", 0)
     model = calm_model(3, hidden=64)
     params = SamplingParams(
-        max_new_tokens=40, temperature=0.8, stop_token_ids=(3,), stop_strings=STOP,
+        max_new_tokens=40,
+        temperature=0.8,
+        stop_token_ids=(3,),
+        stop_strings=STOP,
         filters=TokenFilters(top_k=15, top_p=0.9, min_p=0.02, logit_processors=processor),
         depth_policy=DepthPolicy(gate_temperature=1.5),
-    )  # fmt: skip
+    )
     requests = make_requests([3, 9, 1, 5, 17], group=3)
     together = RolloutEngine(model, EngineConfig(max_batch=64)).generate(requests, params)
     assert {"stop", "length"} == {r.finish_reason for r in together} and any(r.stop_string for r in together)
@@ -131,8 +146,9 @@ def test_a_sample_is_its_own_with_everything_on(processor, monkeypatch):
     backwards = [r for start in range(len(backwards) - 3, -1, -3) for r in backwards[start : start + 3]]
     alone = [
         RolloutEngine(model, EngineConfig(max_batch=1)).generate([replace(request, seeds=(seed,))], params)[0]
-        for request in requests for seed in request.seeds
-    ]  # fmt: skip
+        for request in requests
+        for seed in request.seeds
+    ]
     for others in (in_parts, backwards, alone):
         for ours, theirs in zip(together, others, strict=True):
             for name in ("completion_ids", "depths", "finish_reason", "stop_string", "support_sizes"):
@@ -185,15 +201,15 @@ def test_rollouts_of_another_policy_are_refused():
         check_filters(rollouts, 0.9, params.filters)
 
 
-def test_the_gates_temperature_moves_depths_not_the_order():
+def test_the_gate_temperature_changes_depths_but_not_their_order():
     gates = torch.tensor([2.0, -1.0, 0.5]).view(3, 1)
     sharp, flat = (exit_log_pdf(tempered(gates, t)).exp().squeeze(1) for t in (0.1, 100.0))
     assert sharp[0] > 0.999 and flat.tolist() == pytest.approx([0.5, 0.25, 0.25], abs=0.01)
     assert torch.equal(tempered(gates, 1.0), gates)
 
 
-def test_draws_need_no_company():
-    """The draw itself: row by row and together, in fp64, on a large vocabulary."""
+def test_draws_are_batch_invariant():
+    """Sampling alone: row by row and as a batch, in fp64, with a large vocabulary."""
     logits = torch.randn(33, 20_000, generator=torch.Generator().manual_seed(0)) * 3
     numbers = uniforms(torch.arange(33), torch.arange(33), 0)
     for filters in FILTERS.values():
@@ -204,7 +220,7 @@ def test_draws_need_no_company():
             assert sample_tokens(alone, numbers[row : row + 1]).item() == together[row].item()
 
 
-def test_what_rollouts_are_asked_for_comes_from_the_config():
+def test_sampling_params_come_from_the_config():
     tokenizer = make_tokenizer()
     rollout = RolloutConfig(
         temperature=0.5,

@@ -1,4 +1,4 @@
-"""The whole chain in process, on a model of a few thousand parameters: config to report, resuming, stopping, limits."""
+"""Training in one process, on a model of a few thousand parameters: config to report, resuming, stopping, limits."""
 
 import json
 import math
@@ -26,14 +26,23 @@ from tests.references.patience import HANG_S, comes_true
 from tests.references.tiny_models import random_model
 
 STEP_METRICS = {
-    "step", "reward/mean", "reward/math", "reward/unscored", "depth/mean", "depth/p1", "depth/p2", "depth/p3", "logp_gap/max",
-    "logp_gap/mean", "gate/entropy", "gate/penalty", "groups/zero_variance", "loss/token", "loss/gate", "staleness/mean",
-    "tokens/s", "time/rollout_s", "time/reward_s", "time/train_s", "time/sync_s",
+    "step", "reward/mean", "reward/math", "reward/unscored", "depth/mean", "depth/p1", "depth/p2", "depth/p3",
+    "logp_gap/max", "logp_gap/mean", "gate/entropy", "gate/penalty", "groups/zero_variance", "loss/token",
+    "loss/gate", "staleness/mean", "tokens/s", "time/rollout_s", "time/reward_s", "time/train_s", "time/sync_s",
 }  # fmt: skip
 ROLLOUT_FIELDS = {
-    "step", "policy_version", "prompt_ids", "completion_ids", "depths", "token_logprobs", "depth_logprobs", "temperature",
-    "completion", "rewards", "advantage",
-}  # fmt: skip
+    "step",
+    "policy_version",
+    "prompt_ids",
+    "completion_ids",
+    "depths",
+    "token_logprobs",
+    "depth_logprobs",
+    "temperature",
+    "completion",
+    "rewards",
+    "advantage",
+}
 
 REWARD = '''
 def digits(prompts, completions, **columns):
@@ -149,7 +158,7 @@ def test_a_resumed_run_is_the_run_that_was_not_interrupted(finished, checkpoint,
     folder = tmp_path / "resumed"
     run_training(config_of(checkpoint, folder, trainer__steps=2), resume=False)
     with (folder / "metrics.jsonl").open("a") as file:
-        file.write('{"step": 3, "reward/me')  # what a kill leaves behind
+        file.write('{"step": 3, "reward/me')  # what a killed process leaves behind
     assert run_training(config_of(checkpoint, folder), resume=True) == 0
     for ours, whole in zip(metrics_of(folder), metrics_of(finished), strict=True):
         assert deterministic(ours) == pytest.approx(deterministic(whole), rel=1e-6, abs=1e-9)
@@ -217,10 +226,17 @@ def less_of_the_last(logits, token_ids):
 def filtered(checkpoint, tmp_path):
     (tmp_path / "mine.py").write_text(PROCESSOR)
     return config_of(
-        checkpoint, tmp_path / "run", rollout__temperature=0.9, rollout__top_k=60, rollout__top_p=0.9, rollout__min_p=0.01,
-        rollout__gate_temperature=1.5, rollout__stop_strings=["7", "q\u00e9"], rollout__stop_token_ids=[40],
+        checkpoint,
+        tmp_path / "run",
+        rollout__temperature=0.9,
+        rollout__top_k=60,
+        rollout__top_p=0.9,
+        rollout__min_p=0.01,
+        rollout__gate_temperature=1.5,
+        rollout__stop_strings=["7", "q\u00e9"],
+        rollout__stop_token_ids=[40],
         rollout__logit_processors=[f"{tmp_path}/mine.py:less_of_the_last"],
-    )  # fmt: skip
+    )
 
 
 def test_what_shapes_the_samples_shapes_the_loss(filtered):
@@ -236,12 +252,12 @@ def test_what_shapes_the_samples_shapes_the_loss(filtered):
 
 
 def test_the_preflight_covers_the_filters(filtered, capsys):
-    assert run_check(filtered) in (0, 1)  # a random model need not pass what does not concern us here
+    assert run_check(filtered) in (0, 1)  # a random model may fail other checks
     (line,) = [line for line in capsys.readouterr().out.splitlines() if "log-prob gap" in line]
     assert line.startswith("ok") and float(line.split("max ")[1].split(",")[0]) <= 1e-5
 
 
-def test_the_preflight_finds_a_processor_that_is_no_function_of_its_row(filtered, capsys):
+def test_the_preflight_finds_a_processor_that_is_not_a_function_of_its_row(filtered, capsys):
     path = Path(filtered.rollout.logit_processors[0].rpartition(":")[0])
     path.write_text("import torch\n\ndef noise(logits, token_ids):\n    return logits + torch.randn_like(logits)\n")
     rollout = filtered.rollout.model_copy(update={"logit_processors": (f"{path}:noise",)})
@@ -251,7 +267,7 @@ def test_the_preflight_finds_a_processor_that_is_no_function_of_its_row(filtered
 
 
 def test_a_gap_above_the_limit_stops_the_run(checkpoint, tmp_path, monkeypatch):
-    """The gap itself is 0 with the C kernels: the workers' records are changed by ten times the limit."""
+    """With the C kernels the gap is 0, so the workers' records are changed by ten times the limit."""
     config = config_of(checkpoint, tmp_path / "run", trainer__logp_gap_limit=1e-3, eval__source=None)
 
     def collate_changed(*arguments):
@@ -287,11 +303,11 @@ def test_a_reward_that_breaks_later_leaves_an_intact_checkpoint(checkpoint, tmp_
 def test_fewer_prompts_than_a_step_needs(checkpoint, tmp_path):
     with pytest.raises(UserError, match="prompts_per_step"):
         run_training(config_of(checkpoint, tmp_path / "run", data__limit=3), resume=False)
-    assert not (tmp_path / "run").exists()  # so that the next try gets the folder that it asks for
+    assert not (tmp_path / "run").exists()  # so that the next attempt can use this folder
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_a_checkpoint_to_go_on_from(checkpoint, tmp_path, number):
+def test_a_signal_leaves_a_checkpoint_that_can_be_resumed(checkpoint, tmp_path, number):
     folder = tmp_path / "run"
     config = config_of(checkpoint, folder, trainer__steps=500, trainer__checkpoint_every=500, eval__source=None)
     path = tmp_path / "config.yaml"
@@ -311,7 +327,7 @@ def test_a_signal_leaves_a_checkpoint_to_go_on_from(checkpoint, tmp_path, number
 
 @pytest.mark.slow
 def test_two_processes_train_the_same_policy_as_one(finished, checkpoint, tmp_path):
-    """Data parallel on CPU: the first process samples for both, each takes half, and the update is the same."""
+    """Data parallel on the CPU: the first process samples for both, each trains on half, and the update is the same."""
     folder = tmp_path / "two"
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config_of(checkpoint, folder).model_dump(mode="json")))
@@ -337,7 +353,7 @@ def test_two_processes_train_the_same_policy_as_one(finished, checkpoint, tmp_pa
 
 
 def test_any_number_of_workers_samples_the_same(finished, checkpoint, tmp_path):
-    """Ray actors in place of the process's own worker: the same tokens and depths at every step."""
+    """Ray actors instead of the in-process worker: the same tokens and depths at every step."""
     folder = tmp_path / "ray"
     run_training(config_of(checkpoint, folder, rollout__workers=2, eval__source=None), resume=False)
     for step in (1, 2, 3):

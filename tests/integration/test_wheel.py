@@ -1,4 +1,4 @@
-"""The wheel: what it holds, and that a packaged config is found by it from an empty folder, without the repository."""
+"""The wheel: its contents, and that it finds a packaged config from an empty folder, without the repository."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEFT_BEHIND = ("__pycache__", "*.pyc")
 
 
 def build(kind: str, folder: Path, source: Path) -> Path:
-    """What setuptools' backend makes of the project in `source`; as pip calls it, without a network."""
+    """Build the project in `source` with setuptools' backend, as pip does, without a network."""
     program = f"from setuptools import build_meta; build_meta.build_{kind}({str(folder)!r})"
     subprocess.run([sys.executable, "-c", program], cwd=source, check=True, capture_output=True)
     (built,) = folder.iterdir()
@@ -30,7 +30,7 @@ def build(kind: str, folder: Path, source: Path) -> Path:
 
 
 def copy_of_the_project(folder: Path) -> Path:
-    """Only what the repository holds, so that nothing an earlier build left behind gets in; with a cache of bytecode, which must not."""
+    """A copy of the repository's files only, plus a bytecode cache, which the wheel must not contain."""
     for name in SOURCES:
         path = REPOSITORY / name
         if path.is_dir():
@@ -49,7 +49,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel's files, as an installation lays them out."""
+    """The wheel's files, as installed."""
     folder = tmp_path_factory.mktemp("gelöst und leer")
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder)
@@ -57,7 +57,7 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def project_files() -> set[str]:
-    """Every file that belongs into an installation, by its path there."""
+    """Every file that belongs to an installation, by its installed path."""
     packages = {
         path.relative_to(REPOSITORY).as_posix(): path for name in PACKAGES for path in (REPOSITORY / name).rglob("*")
     }
@@ -68,7 +68,7 @@ def project_files() -> set[str]:
     return {name for name in files if "__pycache__" not in name}
 
 
-def test_it_holds_every_file_of_packages_and_configs_and_no_other(wheel):
+def test_it_contains_exactly_the_files_of_packages_and_configs(wheel):
     with zipfile.ZipFile(wheel) as archive:
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert inside == project_files()

@@ -1,4 +1,4 @@
-"""Programs that want to be paid without solving `triple(x) -> 3 * x`. Each fooled some public harness."""
+"""Programs that try to be rewarded without solving `triple(x) -> 3 * x`. Each has fooled a public harness."""
 
 LYING = """
 class Lie{base}:
@@ -123,7 +123,8 @@ def triple(x):
     "reading the tests": """
 import glob, os
 def triple(x):
-    for path in ("/proc/self/cmdline", "/proc/self/environ", "/proc/1/mem", *glob.glob("/tmp/*"), *glob.glob("/opt/*/*/*"),
+    for path in ("/proc/self/cmdline", "/proc/self/environ", "/proc/1/mem", *glob.glob("/tmp/*"),
+                 *glob.glob("/opt/*/*/*"),
                  *glob.glob("*")):
         try:
             text = open(path).read()
@@ -152,11 +153,11 @@ def triple(x): return Bomb()
 """,
 }
 
-SCRIPT_CHEATS = {  # want to be paid for printing three times the number on standard input
+SCRIPT_CHEATS = {  # try to be rewarded for printing three times the number on stdin
     "exit": "import os; os._exit(0)",
     "right but killed": "import os; print(3 * int(input()), flush=True); os._exit(0)",
     "right but failed": "import sys; print(3 * int(input())); sys.exit(1)",
     "pass marker": "print('PASSED')",
-    "forged end": "import os, json, struct\nb = b'{\"ok\": null}'\nos.write(3, struct.pack('>I', len(b)) + b)\nos._exit(0)",
+    "forged end": "import os, struct\nb = b'{\"ok\": null}'\nos.write(3, struct.pack('>I', len(b)) + b)\nos._exit(0)",
     "nothing": "",
 }

@@ -1,5 +1,4 @@
-"""Depths, their log-probability and their entropy from the whole exit distribution: what the decisions of the product
-must add up to."""
+"""Depths, their log-probability and entropy from the whole exit distribution; per-loop decisions must match these."""
 
 from __future__ import annotations
 
@@ -24,9 +23,9 @@ def gate_entropy(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
 
 
 def threshold_depths(gate_logits: Tensor, threshold: float, min_depth: int = 1) -> Tensor:
-    """The paper's Q-exit: the first loop whose cumulated exit probability is >= `threshold`. [T, ...] -> depths [...].
+    """The paper's Q-exit: the first loop whose cumulative exit probability is >= `threshold`. [T, ...] -> depths [...].
 
-    Compares log S_t <= log(1 - q), so that q = 1 never leaves early, at any precision."""
+    Compares log S_t <= log(1 - q), so that q = 1 never exits early, at any precision."""
     max_loops = gate_logits.shape[0]
     log_survival = log_stay(gate_logits[min_depth - 1 : -1]).cumsum(0)
     reached = log_survival <= log_quantile(torch.tensor(threshold))

@@ -1,4 +1,4 @@
-"""The math grader in one process: what `MathReward` does with a pool of workers, without deadline and cache."""
+"""The math grader in one process: like `MathReward`, but without worker pool, deadline and cache."""
 
 from __future__ import annotations
 

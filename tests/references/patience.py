@@ -1,4 +1,4 @@
-"""Waiting and measuring on a machine that may be busy with other things: no test fails for want of a processor."""
+"""Waiting and measuring on a machine that may be busy: no test fails for lack of CPU time."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 HANG_S = 300.0
-"""Seconds that nothing takes, however busy the machine is: what is not there by then hangs."""
+"""Seconds. Nothing takes this long, even on a busy machine: what has not finished by then hangs."""
 _LOOK_S = 0.02
 
 
 def comes_true(condition: Callable[[], object]) -> bool:
-    """Whether a condition comes true; waits for it."""
+    """Wait for a condition; returns whether it came true in time."""
     end = time.monotonic() + HANG_S
     while not condition():
         if time.monotonic() >= end:
@@ -23,14 +23,14 @@ def comes_true(condition: Callable[[], object]) -> bool:
 
 
 class Spent:
-    """Seconds of processor time, set when the block is left."""
+    """Seconds of CPU time, set on leaving the block."""
 
     seconds: float
 
 
 @contextmanager
 def processor_time() -> Iterator[Spent]:
-    """What is spent in the block by this process, and by those of its children that end in it."""
+    """CPU time spent in the block by this process and by its children that end in the block."""
     spent, before = Spent(), _used()
     yield spent
     spent.seconds = _used() - before

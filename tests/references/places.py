@@ -1,8 +1,8 @@
-"""Where tests find what is not a module."""
+"""Paths that tests need."""
 
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 CONFIGS = REPOSITORY / "configs"
 SHARED = REPOSITORY.parent / "shared"
-"""Reference data beside the repository; tests that need it are skipped where it is absent."""
+"""Reference data next to the repository; tests that need it are skipped if it is absent."""

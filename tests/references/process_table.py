@@ -1,11 +1,11 @@
-"""Which processes there are (Linux)."""
+"""The process table (Linux)."""
 
 import os
 from pathlib import Path
 
 
 def processes() -> set[int]:
-    """Every process below this one."""
+    """All descendants of this process."""
     parents = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:

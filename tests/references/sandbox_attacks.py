@@ -1,5 +1,5 @@
-"""Programs that try to get out of a sandbox, or to break it. Each defines `attack(folder)`, which returns what it got:
-anything true is a success of the attack. `folder` is one of the host's, with a secret in it."""
+"""Programs that try to escape from a sandbox or to break it. Each defines `attack(folder)`, which returns what it got: a
+true value means that the attack succeeded. `folder` is a folder of the host with a secret in it."""
 
 ATTACKS = {
     "network": """
@@ -51,9 +51,9 @@ def attack(folder):
     def spawn():
         if os.fork() == 0:
             os._exit(0)
-    actions = [spawn, lambda: subprocess.Popen([sys.executable, "-c", ""]), lambda: os.posix_spawn("/bin/sh", ["sh"], {}),
-               lambda: os.execv("/bin/sh", ["sh"]), lambda: os.system("true") and 1 / 0,
-               lambda: multiprocessing.Process(target=int).start()]
+    actions = [spawn, lambda: subprocess.Popen([sys.executable, "-c", ""]),
+               lambda: os.posix_spawn("/bin/sh", ["sh"], {}), lambda: os.execv("/bin/sh", ["sh"]),
+               lambda: os.system("true") and 1 / 0, lambda: multiprocessing.Process(target=int).start()]
     for number, action in enumerate(actions):
         try:
             action(); got.append(number)
@@ -145,9 +145,9 @@ def attack(folder):
 import os, glob
 def attack(folder):
     got = [value for name, value in os.environ.items() if "SECRET" in name or "HOME" in name]
-    for path in (folder + "/secret", os.path.expanduser("~root/.bashrc"), os.path.expanduser("~/.bashrc"), "/etc/passwd",
-                 "/etc/shadow", "/proc/self/environ", "/proc/1/environ", "/proc/self/maps", "/proc/self/fd/0", "/sys/kernel",
-                 "/etc/hostname", "/root/.ssh", "/home", "/var/log", "/boot", folder):
+    for path in (folder + "/secret", os.path.expanduser("~root/.bashrc"), os.path.expanduser("~/.bashrc"),
+                 "/etc/passwd", "/etc/shadow", "/proc/self/environ", "/proc/1/environ", "/proc/self/maps",
+                 "/proc/self/fd/0", "/sys/kernel", "/etc/hostname", "/root/.ssh", "/home", "/var/log", "/boot", folder):
         try:
             got.append(os.listdir(path) if os.path.isdir(path) else open(path, "rb").read(100))
         except OSError:
@@ -158,7 +158,8 @@ def attack(folder):
 import os, sys
 def attack(folder):
     got = []
-    for path in (folder, "/usr/lib", "/", "/opt", "/opt/ouro/inside", "/etc", "/var/tmp", "/dev", os.path.dirname(os.__file__),
+    for path in (folder, "/usr/lib", "/", "/opt", "/opt/ouro/inside", "/etc", "/var/tmp", "/dev",
+                 os.path.dirname(os.__file__),
                  os.path.dirname(sys.executable), "/home", "/root"):
         for action in (lambda: open(path + "/ouro_file", "w"), lambda: os.mkdir(path + "/ouro_folder"),
                        lambda: os.symlink("/x", path + "/ouro_link"), lambda: os.chmod(path, 0o777),
@@ -168,7 +169,8 @@ def attack(folder):
             except OSError:
                 pass
     for path in (os.__file__, folder + "/secret", sys.executable):
-        for action in (lambda: open(path, "a"), lambda: os.truncate(path, 0), lambda: os.unlink(path), lambda: os.utime(path),
+        for action in (lambda: open(path, "a"), lambda: os.truncate(path, 0), lambda: os.unlink(path),
+                       lambda: os.utime(path),
                        lambda: os.rename(path, path + "x"), lambda: os.chmod(path, 0), lambda: os.chown(path, 1, 1)):
             try:
                 action(); got.append(path)
@@ -234,8 +236,10 @@ def attack(folder):
     if 0 in (os.getuid(), os.geteuid(), os.getgid()): got.append("root")
     data = (ctypes.c_uint32 * 6)()
     if libc.syscall(125, (ctypes.c_uint32 * 2)(0x20080522, 0), data) == 0 and any(data): got.append("capabilities")
-    for number, arguments in ((425, (1, 0)), (321, (0, 0, 0)), (298, (0, 0, 0, 0, 0)), (250, (0, 0, 0, 0)), (304, (0, 0, 0)),
-                              (323, (0,)), (246, (0, 0, 0, 0)), (169, (0, 0, 0, 0)), (175, (0, 0, 0)), (101, (0, 0, 0, 0))):
+    for number, arguments in ((425, (1, 0)), (321, (0, 0, 0)), (298, (0, 0, 0, 0, 0)),
+                              (250, (0, 0, 0, 0)), (304, (0, 0, 0)),
+                              (323, (0,)), (246, (0, 0, 0, 0)), (169, (0, 0, 0, 0)), (175, (0, 0, 0)),
+                              (101, (0, 0, 0, 0))):
         if libc.syscall(number, *arguments) >= 0: got.append(number)
         if ctypes.get_errno() != 1: got.append((number, ctypes.get_errno()))
     import resource
@@ -259,7 +263,7 @@ def attack(folder):
 """,
 }
 
-ENDINGS = {  # functions after which nothing of the program may be left, whatever it tried
+ENDINGS = {  # programs after which no process may be left
     "sleep": "import time\ndef attack(folder):\n    time.sleep(1000)\n",
     "busy": "def attack(folder):\n    while True: pass\n",
     "ignored signals": """
@@ -276,7 +280,12 @@ def attack(folder):
         except BaseException:
             pass
 """,
-    "stopped": "import os, signal\ndef attack(folder):\n    os.kill(os.getpid(), signal.SIGSTOP)\n    while True: pass\n",
+    "stopped": """
+import os, signal
+def attack(folder):
+    os.kill(os.getpid(), signal.SIGSTOP)
+    while True: pass
+""",
     "daemon": """
 import os, time
 def attack(folder):

@@ -1,8 +1,8 @@
-"""The slow, obvious computation: one sequence, token by token, loop by loop, straight from the mathematics.
+"""The slow, obvious reference: one sequence, token by token and loop by loop, directly from the mathematics.
 
-Keys and values are Python lists by [layer][position][loop - 1]; which of them a row reads is asked of the KV rule, one
-token at a time. Decisions are taken with plain floats. Shares nothing with `rollout_workers` or the replay but the
-rule's definition."""
+Keys and values are Python lists indexed [layer][position][loop - 1]; the KV rule says which of them a row reads, one token
+at a time. Decisions use plain floats. It shares only the definition of the rule with `rollout_workers` and the replay.
+"""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ def draw(seed, index, stream):
 
 
 def turn(x, position, theta):
-    """RoPE of [heads, dim]: pairs (i, i + dim / 2) turned by position * theta^(-2 i / dim)."""
+    """RoPE of [heads, dim]: pairs (i, i + dim / 2) rotated by position * theta^(-2 i / dim)."""
     half = x.shape[-1] // 2
     exponents = torch.arange(half, dtype=torch.float32) * 2 / x.shape[-1]
-    angle = position * (1 / theta**exponents)  # in fp32, as the model: an angle's rounding is no matter of this test
+    angle = position * (1 / theta**exponents)  # in fp32, like the model: rounding of angles is not tested here
     cos, sin = angle.cos().to(x.dtype), angle.sin().to(x.dtype)
     first, second = x[:, :half], x[:, half:]
     return torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
 
 
 class Sequence:
-    """One sequence: what each of its tokens wrote, and how deep it went."""
+    """One sequence: the keys, values and depth of each token."""
 
     def __init__(self, model, rule=KVRule.LAST_EXITED, max_loops=None):
         self.model, self.config, self.rule = model, model.config, rule
@@ -40,10 +40,9 @@ class Sequence:
         self.depths = []
 
     def run(self, token, leaves=lambda loop, gates: False):
-        """The next token, until `leaves(loop, gate logits so far)` or the last loop: (state at its depth, depth, gate
-        logits)."""
+        """Run the next token until `leaves(loop, gate logits)` or the last loop -> (state, depth, gate logits)."""
         position = len(self.depths)
-        self.depths.append(self.max_loops)  # while it runs it reads itself
+        self.depths.append(self.max_loops)  # a running token attends to itself
         hidden, gates, state, depth = self.model.model.embed_tokens(torch.tensor(token)), [], None, None
         for loop in range(1, self.max_loops + 1):
             if depth is not None and loop > self.rule.loops_run(depth, self.max_loops):
@@ -67,7 +66,7 @@ class Sequence:
             memory[position].append((k, v))
             versions = [self.rule.version_read(loop, depth) for depth in self.depths]
             read = [memory[j][version - 1] for j, version in enumerate(versions) if version is not None]
-            # Several query heads share one head of keys and values: repeat those.
+            # Several query heads share one KV head: repeat it.
             share = q.shape[0] // k.shape[0]
             keys, values = (torch.stack(part).repeat_interleave(share, dim=1) for part in zip(*read, strict=True))
             weights = (torch.einsum("hd,jhd->hj", q, keys) / math.sqrt(dim)).softmax(-1)
@@ -78,7 +77,7 @@ class Sequence:
 
 
 def one_by_one(model, ids, depths, rule=KVRule.LAST_EXITED, max_loops=None):
-    """What a replay of `ids` at `depths` has to give: states [S, hidden] and each token's list of gate logits."""
+    """The expected replay of `ids` at `depths`: states [S, hidden] and each token's list of gate logits."""
     sequence = Sequence(model, rule, max_loops)
     ran = [
         sequence.run(token, lambda loop, _, depth=depth: loop == depth)
@@ -89,7 +88,8 @@ def one_by_one(model, ids, depths, rule=KVRule.LAST_EXITED, max_loops=None):
 
 
 def survivals(gates, policy: DepthPolicy):
-    """Chance of running on after each of these loops, none of them the last: below the least depth nobody leaves."""
+    """Probability of continuing past each of these loops (1 below the minimum depth); the last loop is not among
+    them."""
     survival, all_ = 1.0, []
     for loop, gate in enumerate(gates, start=1):
         if loop >= policy.min_depth:
@@ -164,7 +164,7 @@ def sequential_rollout(model, request, index, params, policy_version=0):
 
 
 def sequential_rollouts(model, requests, params):
-    """What `RolloutEngine.generate` has to give."""
+    """The expected result of `RolloutEngine.generate`."""
     return [
         sequential_rollout(model, request, index, params) for request in requests for index in range(len(request.seeds))
     ]

@@ -7,31 +7,31 @@ from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 
 FP32_UNIT = 2.0**-24
-"""Rounding of one operation, relative to what it gives."""
+"""Relative rounding error of one fp32 operation."""
 
 
 def rounding(model: OuroForCausalLM) -> float:
-    """What two ways of computing this model's log-probs in fp32 may differ by: every sum rounds once a term, and passes
-    that on from layer to layer and from loop to loop. States, logits and gates are of the order of 1."""
+    """Tolerance between two ways of computing this model's log-probs in fp32.
+
+    Every sum rounds once per term, and errors propagate through layers and loops. All values are of order 1."""
     config = model.config
     terms = max(config.hidden_size, config.intermediate_size)
     return FP32_UNIT * terms * (config.num_hidden_layers * config.total_ut_steps + 1)
 
 
 def near(got: torch.Tensor, expected: torch.Tensor, model: OuroForCausalLM) -> bool:
-    """Whether these are what one and the same computation may give, relative to the largest number in them."""
+    """Whether both can be results of the same computation, relative to the largest number."""
     scale = max(1.0, expected.abs().max().item())
     return (got - expected).abs().max().item() <= scale * rounding(model)
 
 
 def in_company(model: OuroForCausalLM) -> float:
-    """What a sample's log-probs may differ by in other company: nothing with the C kernels, the rounding of plain torch
-    elsewhere."""
+    """Tolerance of a sample's log-probs between batches: 0 with the C kernels, plain torch's rounding otherwise."""
     return 0.0 if cpu_kernels.load()[0] is not None else rounding(model)
 
 
 def random_model(seed=0, *, layers=2, heads=4, kv_heads=None, loops=4, hidden=32, vocab=41, gate_scale=8.0):
-    """A model whose gate is strong enough for depths to vary."""
+    """A random model whose gate logits are large enough for depths to vary."""
     torch.manual_seed(seed)
     config = OuroConfig(
         vocab_size=vocab,

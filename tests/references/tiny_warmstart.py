@@ -7,7 +7,7 @@ from ouro_rl.config.warmstart import WarmstartConfig
 
 
 def config_of(output: Path | str, *, one: int = 0, two: int = 0, settling: int = 0, **sections: Any) -> WarmstartConfig:
-    """`one`, `two`, `settling`: updates of each stage. Three loops, and a stage I batch of eight."""
+    """Config with `one`, `two` and `settling` updates of the stages, three loops, and a stage I batch of eight."""
     return WarmstartConfig.model_validate(
         {
             "model": {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 1, "total_ut_steps": 3},
