@@ -21,7 +21,7 @@ from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, TokenFilters
 class Batch(TypedDict):
     """n samples as padded tensors: P prompt tokens, C completion tokens, T loops.
 
-    A plain dict, because TRL shuffles and splits every entry along its first dimension; scalars are copied to every part."""
+    A plain dict, because TRL shuffles and splits every entry along its first dimension; scalars go to all parts."""
 
     prompt_ids: Tensor
     """int64 [n, P], padded on the left."""

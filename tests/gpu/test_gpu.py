@@ -72,7 +72,7 @@ def plain(model, requests, params):
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_graphs_give_what_their_passes_give(dtype, exact):
-    """Bitwise: a graph replays the same kernels. Over two calls, the second with other weights, and all are captured."""
+    """Bitwise: a graph replays the same kernels. Over two calls, the second with other weights; all are captured."""
     model, requests = gpu_model(1, dtype), make_requests([1, 9, 70, 33, 5, 20])
     model.model.exact = exact
     params = SamplingParams(max_new_tokens=40, stop_token_ids=(3,))

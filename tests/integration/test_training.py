@@ -31,18 +31,9 @@ STEP_METRICS = {
     "loss/gate", "staleness/mean", "tokens/s", "time/rollout_s", "time/reward_s", "time/train_s", "time/sync_s",
 }  # fmt: skip
 ROLLOUT_FIELDS = {
-    "step",
-    "policy_version",
-    "prompt_ids",
-    "completion_ids",
-    "depths",
-    "token_logprobs",
-    "depth_logprobs",
-    "temperature",
-    "completion",
-    "rewards",
-    "advantage",
-}
+    "step", "policy_version", "prompt_ids", "completion_ids", "depths", "token_logprobs", "depth_logprobs",
+    "temperature", "completion", "rewards", "advantage",
+}  # fmt: skip
 
 REWARD = '''
 def digits(prompts, completions, **columns):

@@ -1,5 +1,5 @@
-"""Programs that try to escape from a sandbox or to break it. Each defines `attack(folder)`, which returns what it got: a
-true value means that the attack succeeded. `folder` is a folder of the host with a secret in it."""
+"""Programs that try to escape from a sandbox or to break it. Each defines `attack(folder)`, which returns what it got:
+a true value means that the attack succeeded. `folder` is a folder of the host with a secret in it."""
 
 ATTACKS = {
     "network": """
