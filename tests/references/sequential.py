@@ -1,7 +1,8 @@
 """The slow, obvious reference: one sequence, token by token and loop by loop, directly from the mathematics.
 
 Keys and values are Python lists indexed [layer][position][loop - 1]; the KV rule says which of them a row reads, one
-token at a time. Decisions use plain floats. It shares only the definition of the rule with `rollout_workers` and the replay.
+token at a time. Decisions use plain floats. Only the definition of the rule is shared with `rollout_workers` and the
+replay.
 """
 
 from __future__ import annotations
