@@ -2,7 +2,8 @@
 
 Importing this package registers `OuroConfig` and `OuroForCausalLM` with the Auto classes of transformers, but does not
 import torch or transformers until they are used, so that the command line reports a wrong argument in well under a
-second.
+second. It also sets how OpenMP's threads wait (`OMP_WAIT_POLICY`, `GOMP_SPINCOUNT`), unless the environment says so:
+see `ouro_rl.core.thread_waits`.
 """
 
 import sys

@@ -34,6 +34,6 @@ def check_name(name: str) -> None:
     """Raise UserError, with the closest name, if there is no benchmark `name`."""
     known = [*BENCHMARKS, PAGE]
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
         raise UserError(f"bench {name}: no benchmark of this name; {hint}")

@@ -6,10 +6,11 @@ import argparse
 
 from ouro_rl.cli.argument_types import count, list_of, share, whole
 from ouro_rl.cli.eval_options import add_sampling_options, filters_of, stops_of
+from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.paths import check_writable, expand, path_option
 from ouro_rl.core.progress import say
-from ouro_rl.core.sampling_params import DepthPolicy
+from ouro_rl.core.sampling_params import MOST_LOOPS, DepthPolicy
 from ouro_rl.model.checkpoint_files import check_model
 from ouro_rl.preflight.files import check_benchmark, check_workers
 
@@ -53,6 +54,8 @@ def add_eval_arguments(command: argparse.ArgumentParser) -> None:
 def evaluate(arguments: argparse.Namespace) -> int:
     check_model(arguments.model, key="--model")
     check_benchmark(arguments.benchmark, arguments.data, key="--benchmark")
+    if too_deep := [depth for depth in arguments.depth if depth > MOST_LOOPS]:
+        raise UserError(f"--depth {too_deep[0]}: more than {MOST_LOOPS} loops; give a smaller one")
     check_writable(arguments.out, "--out")
     check_workers(arguments.workers, 1, key="--workers")
     say("Importing torch and transformers")

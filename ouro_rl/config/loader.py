@@ -19,8 +19,10 @@ from pydantic_core import ErrorDetails
 
 from ouro_rl.config.aliases import meaning
 from ouro_rl.config.packaged_configs import find_config, packaged_configs
+from ouro_rl.config.section import Section
 from ouro_rl.config.sizes import derived_sizes
-from ouro_rl.config.train import Section, TrainConfig
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.config.yaml12 import parse_yaml, to_yaml
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import Key, Kind, kind_of, locate, put, texts_in
@@ -224,6 +226,9 @@ def _nearest(cls: type[Section], key: Key, deepest: Key) -> str:
     name = _dotted(part for part in key if isinstance(part, str))
     if cls is TrainConfig and (here := meaning(_dotted(deepest))):
         return f"; here it is {here}" if here in known else f"; {here}"
+    other, command = (WarmstartConfig, "warmstart") if cls is TrainConfig else (TrainConfig, "train")
+    if "." in name and name in known_keys(other):
+        return f"; it is a key of configs for `ouro-rl {command}`"
     near = [path for path in known if path.rpartition(".")[2] == key[-1]]
     if not near:
         others = [path for path in known if not name.startswith(f"{path}.")]

@@ -114,6 +114,8 @@ def check_benchmark(name: str, data_file: Path | None, *, key: str) -> None:
     elif name.endswith(".jsonl"):
         first_row(Path(name), f"{key} {name}")
     if name not in BENCHMARKS and not name.endswith(".jsonl"):
-        raise UserError(f"{key} {name}: unknown benchmark; there are {' and '.join(BENCHMARKS)}, or give a .jsonl file")
+        raise UserError(
+            f"{key} {name}: unknown benchmark; there are {' and '.join(BENCHMARKS)}, or give {key} a .jsonl file"
+        )
     if name == "math500" and data_file is None:
         check_on_hub(MATH500, "data set", key)

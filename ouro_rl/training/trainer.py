@@ -71,7 +71,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         run_dir: RunDir,
         callbacks=(),
     ):
-        self.ouro, self.run_dir = config, run_dir
+        self.train_config, self.run_dir = config, run_dir
         self.rollout_source, self.publish = rollout_source, publish
         self.prompts = prompts
         trained = model.config.total_ut_steps
@@ -116,7 +116,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         self._publish_weights()
         shared: list = [None]
         if self.accelerator.is_main_process:
-            shared = [self._sample(indices[:: self.ouro.trainer.group_size])]
+            shared = [self._sample(indices[:: self.train_config.trainer.group_size])]
         if self.accelerator.num_processes > 1:
             broadcast_object_list(shared)
         scored: list[ScoredRollout] = shared[0]
@@ -152,15 +152,16 @@ class OuroGRPOTrainer(GRPOTrainer):
         check_depth_policies(rollouts, self.depth_policy)
         check_filters(rollouts, self.temperature, self.filters)
         metrics = rollout_metrics(scored, self.max_loops, self.published_version)
-        if metrics["reward/unscored"] > self.ouro.rewards.max_unscored:
-            raise RunError(unscored_message(scored, metrics["reward/unscored"], self.ouro.rewards.max_unscored))
+        if metrics["reward/unscored"] > self.train_config.rewards.max_unscored:
+            raise RunError(unscored_message(scored, metrics["reward/unscored"], self.train_config.rewards.max_unscored))
         self.step_metrics.new_batch(metrics | {name: timings[name] for name in timings.keys() - spent.keys()})
         return scored
 
     def _advantages(self, scored: Sequence[ScoredRollout]) -> tuple[Tensor, Tensor]:
         """Advantages [n] and the gate's returns [n, C, T - 1] of the whole update; also updates the price per loop."""
         rewards = torch.tensor([float("nan") if item.reward is None else item.reward for item in scored])
-        advantages = group_advantages(rewards, self.ouro.trainer.group_size, self.ouro.trainer.scale_rewards)
+        trainer = self.train_config.trainer
+        advantages = group_advantages(rewards, trainer.group_size, trainer.scale_rewards)
         depths = depth_matrix([item.rollout for item in scored])
         mean_depth = (depths.sum() / (depths > 0).sum()).item()
         price = self.price_rule.price(self.price_dual, mean_depth, self.state.global_step)
@@ -183,7 +184,7 @@ class OuroGRPOTrainer(GRPOTrainer):
 
     def _compute_loss(self, model, inputs: Batch) -> Tensor:
         """Replaces TRL's loss: replay at the recorded depths, then the clipped losses of both heads."""
-        gate, trainer = self.ouro.gate, self.ouro.trainer
+        gate, trainer = self.train_config.gate, self.train_config.trainer
         replayed = replay_inputs(inputs, self.max_loops)
         mask = inputs["completion_mask"].bool()
         output = model(
@@ -201,12 +202,11 @@ class OuroGRPOTrainer(GRPOTrainer):
         depths = inputs["depths"][mask]
         min_depth = self.depth_policy.min_depth
         decisions = decision_logprobs(gate_logits, depths, min_depth).T
-
         lengths = mask.sum(1)
         weights = token_weights(
             lengths,
             trainer.loss_type,
-            max_new_tokens=self.ouro.rollout.max_new_tokens,
+            max_new_tokens=self.train_config.rollout.max_new_tokens,
             tokens_in_update=inputs["num_items_in_batch"].item() / self.accelerator.num_processes,
         )
         if trainer.loss_type != "dapo":
@@ -245,7 +245,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         self.step_metrics.largest("logp_gap/max", worst)
         mean = self.accelerator.gather(gaps.mean()).mean().item()
         self.step_metrics.mean("logp_gap/mean", mean, gaps.shape[1])
-        limit = gap_limit(self.ouro)
+        limit = gap_limit(self.train_config)
         if not (worst <= limit and mean <= MEAN_SHARE * limit):
             raise RunError(
                 f"step {self.state.global_step}: worker and trainer disagree by {worst:.3g} nats on a log-prob "
@@ -266,7 +266,7 @@ class OuroGRPOTrainer(GRPOTrainer):
             groups = [
                 {"params": matrices, "weight_decay": self.args.weight_decay},
                 {"params": vectors, "weight_decay": 0.0},
-                {"params": gate, "weight_decay": 0.0, "lr": self.ouro.gate.lr},
+                {"params": gate, "weight_decay": 0.0, "lr": self.train_config.gate.lr},
             ]
             optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = optimizer_class([group for group in groups if group["params"]], **settings)
@@ -312,7 +312,7 @@ class OuroGRPOTrainer(GRPOTrainer):
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             folder.replace(final)
-            self.run_dir.drop_old_checkpoints(self.ouro.trainer.keep_checkpoints)
+            self.run_dir.drop_old_checkpoints(self.train_config.trainer.keep_checkpoints)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

@@ -5,9 +5,9 @@
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 
+import grimp
 import pytest
 
-grimp = pytest.importorskip("grimp")
 PACKAGES = ("ouro_rl", "rewards", "rollout_workers")
 
 

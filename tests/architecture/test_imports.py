@@ -14,7 +14,6 @@ HEAVY = ("torch", "transformers", "trl", "ray", "datasets", "sympy", "matplotlib
 
 
 def test_import_contracts() -> None:
-    pytest.importorskip("importlinter")
     program = "import sys; from importlinter.cli import lint_imports_command; sys.exit(lint_imports_command())"
     done = subprocess.run(
         [sys.executable, "-c", program, "--no-cache"], cwd=REPOSITORY, capture_output=True, text=True, check=False

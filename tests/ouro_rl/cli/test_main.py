@@ -160,6 +160,10 @@ MISTAKES = {
         ["eval", "--model", "good", "--benchmark", "arithmetic", "--depth", "0", "--out", "o"],
         ["--depth", "'0'"],
     ),
+    "eval too deep": (
+        ["eval", "--model", "good", "--benchmark", "arithmetic", "--depth", "2,99", "--out", "o"],
+        ["--depth 99", "more than 64 loops"],
+    ),
     "eval threshold": (
         ["eval", "--model", "good", "--benchmark", "arithmetic", "--exit-threshold", "0.5,2", "--out", "o"],
         ["--exit-threshold", "'2'"],

@@ -113,6 +113,7 @@ def test_a_run_can_be_repeated_from_its_own_config(minimal: Path) -> None:
         ("trainer.target_depth=3", ["unknown key trainer.target_depth", "did you mean gate.target_depth?"]),
         ("trainer.steps.more=4", ["trainer.steps must be a whole number"]),
         ("rewards.functions=[{nam: math}]", ["rewards.functions.0.nam", "did you mean rewards.functions.name?"]),
+        ("corpus.careful=0.5", ["it is a key of configs for `ouro-rl warmstart`"]),
         ("lr=1e-5", ["unknown key lr", "trainer.lr (of everything but the exit gate) or gate.lr"]),
         ("num_generations=8", ["unknown key num_generations; here it is trainer.group_size"]),
         ("actor_rollout_ref.rollout.n=8", ["here it is trainer.group_size"]),
