@@ -227,7 +227,7 @@ def _nearest(cls: type[Section], key: Key, deepest: Key) -> str:
     if cls is TrainConfig and (here := meaning(_dotted(deepest))):
         return f"; here it is {here}" if here in known else f"; {here}"
     other, command = (WarmstartConfig, "warmstart") if cls is TrainConfig else (TrainConfig, "train")
-    if "." in name and name in known_keys(other):
+    if "." in (meant := _dotted(deepest)) and meant in known_keys(other):
         return f"; it is a key of configs for `ouro-rl {command}`"
     near = [path for path in known if path.rpartition(".")[2] == key[-1]]
     if not near:
