@@ -1,16 +1,17 @@
 """Keys and values by (token, loop), in pages; the loop index is data, not structure.
 
-A page holds what one token wrote at one loop, in every layer (same page number, one pool a layer). `table[slot, loop - 1, position]` names the
-page to read for that position at that loop. A row that runs loop t writes a new page and enters it for loop t *and every deeper
-loop*; running a further loop overwrites the deeper entries. So a token that leaves at depth d is read at loop min(t, d) by all
-that follow (the last-exited rule) without a copy, and the pool's use follows the mean depth. Where every token runs all loops
-(the rule `full`) the same entries are those of each loop.
+A page holds what one token wrote at one loop, in every layer (same page number, one pool per layer).
+`table[slot, loop - 1, position]` names the page to read for that position at that loop. A row that runs loop t writes a
+new page and enters it for loop t *and every deeper loop*; running a further loop overwrites the deeper entries. So all
+later tokens read a token that exits at depth d at loop min(t, d) (the last-exited rule) without a copy, and memory use
+follows the mean depth. Under the rule `full` every token runs all loops, so each loop has its own entries.
 
-Under the rule `skip` a block-table row (slot, loop) is a list of the tokens that ran that loop, in order: a token appends its page to
-that row alone, and `counts[slot, loop - 1]` says how many there are. Prompts run all loops, so every block-table row begins with the prompt.
+Under the rule `skip` a block-table row (slot, loop) lists the tokens that ran that loop, in order: a token appends its
+page to that row alone, and `counts[slot, loop - 1]` is the number of entries. Prompts run all loops, so every
+block-table row begins with the prompt.
 
-A slot is one sequence of the table: a sample, or a shared prefix whose pages other slots read. A shared prefix may itself start with a
-shorter one: such a chain is a path in the tree of prefixes.
+A slot is one sequence of the table: a sample, or a shared prefix whose pages other slots read. A shared prefix may
+itself start with a shorter one: such a chain is a path in the prefix tree.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ouro_rl.kernels.cpu.huge_pages import in_large_pages
 from ouro_rl.model.configuration_ouro import OuroConfig
 
 NO_PAGE = 0
-"""Entry of positions without keys. The page is real and holds zeros, so that padded reads need no care; nobody owns it."""
+"""Entry of positions without keys. The page exists and holds zeros, so padded reads are safe; no slot owns it."""
 
 
 def page_bytes(config: OuroConfig, dtype: torch.dtype) -> int:
@@ -36,10 +37,11 @@ def page_bytes(config: OuroConfig, dtype: torch.dtype) -> int:
 
 
 class KVCache:
-    """Page pools, the page table and who owns what.
+    """Page pools, the block table and page ownership.
 
-    With `max_pages` the pools have that size from the start, so that nothing passes it, not even while they would grow; the system
-    commits memory as pages are first written (on a GPU, at once). Without, they double when they are full."""
+    With `max_pages` the pools have that size from the start, so memory never exceeds it, not even while growing; the
+    operating system commits memory as pages are first written (on a GPU: immediately). Without it, the pools double
+    when they are full."""
 
     def __init__(
         self,
@@ -63,13 +65,15 @@ class KVCache:
         self.reset()
 
     def _pool(self, shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-        """Not cleared beyond the null page: a page is read only after it was written."""
+        """One layer's keys or values. Only the null page is cleared: any other page is written before it is read.
+
+        Raises `UserError` when memory does not suffice."""
         try:
             pool = in_large_pages(torch.empty(shape, dtype=dtype, device=device))
         except RuntimeError as error:  # torch.OutOfMemoryError is one
             size = shape[0] * self.page_bytes / 2**30
             raise UserError(
-                f"{size:.2f} GiB of keys and values cannot be had on {device}: lower rollout.kv_memory_gib"
+                f"cannot allocate {size:.2f} GiB for keys and values on {device}: lower rollout.kv_memory_gib"
             ) from error
         pool[NO_PAGE] = 0
         return pool
@@ -87,7 +91,7 @@ class KVCache:
 
     @property
     def pages(self) -> int:
-        """Pages in each pool, `NO_PAGE` among them."""
+        """Pages in each pool, including `NO_PAGE`."""
         return len(self.keys[0])
 
     @property
@@ -97,12 +101,12 @@ class KVCache:
 
     @property
     def available(self) -> int | float:
-        """Pages that can still be allotted: infinite without a limit."""
+        """Pages that can still be allocated: infinite without a limit."""
         return float("inf") if self.max_pages is None else self.free_count
 
     @property
     def loops(self) -> int:
-        """Most loops of a token."""
+        """Maximum loops per token."""
         return self.table.shape[1]
 
     def reserve(self, positions: int) -> None:
@@ -112,7 +116,7 @@ class KVCache:
             self.table = torch.nn.functional.pad(self.table, (0, missing), value=NO_PAGE)
 
     def reshape(self, positions: int, *, loops: int, rule: KVRule = KVRule.LAST_EXITED) -> None:
-        """Prepare an empty cache for tokens of up to `loops` loops, read by `rule`, and sequences of `positions` tokens."""
+        """Prepare an empty cache for sequences of `positions` tokens of up to `loops` loops each, read by `rule`."""
         self.rule, self.peak = rule, 0  # of the call that begins
         if loops != self.loops:
             assert not self.table.any(), "the cache is in use"
@@ -123,7 +127,8 @@ class KVCache:
         self.reserve(positions)
 
     def open(self, slot: int, *, prefix: int | None = None, shared: int = 0) -> None:
-        """Begin a sequence. Its first `shared` positions are those of the slot `prefix`, which stays until the last slot that reads it closes."""
+        """Begin a sequence. Its first `shared` positions are those of the slot `prefix`, which stays open until the
+        last slot that reads it is closed."""
         assert slot not in self.references, f"slot {slot} is taken"
         self.references[slot] = 1
         self.prefix_slot[slot], self.first_owned[slot] = prefix, shared
@@ -133,8 +138,9 @@ class KVCache:
             self.counts[slot] = shared
 
     def fill(self, slot: int, start: int, stop: int, depths: Tensor | None = None) -> None:
-        """Allot the pages of positions start..stop-1 at once: of all loops (a prompt runs at full depth), or of the first `depths`
-        [stop - start] of each (a completion that is computed again). Pages of a loop lie side by side, as they are read."""
+        """Allocate the pages of positions start..stop-1 together: for all loops (a prompt runs at full depth), or for
+        the first `depths` [stop - start] loops of each (a recomputed completion). The pages of one loop are contiguous,
+        in the order in which they are read."""
         count = stop - start
         if depths is None or self.rule.runs_all_loops:
             self.table[slot, :, start:stop] = self._allot(self.loops * count).view(self.loops, count)
@@ -144,7 +150,7 @@ class KVCache:
         runs = loops <= depths
         pages = torch.full(runs.shape, NO_PAGE, dtype=torch.int64, device=runs.device)
         pages[runs] = self._allot(int(depths.sum()))
-        if self.rule.leaves_gaps:  # what ran a loop goes to the end of its block-table row, in order
+        if self.rule.leaves_gaps:  # append the tokens that ran a loop to its block-table row, in order
             ends = (self.counts[slot].unsqueeze(1) + runs.cumsum(1) - 1)[runs]
             self.table[slot, loops.expand_as(runs)[runs] - 1, ends] = pages[runs]
             self.counts[slot] += runs.sum(1)
@@ -152,13 +158,15 @@ class KVCache:
         self.table[slot, :, start:stop] = pages.gather(0, torch.minimum(loops, depths) - 1)
 
     def extend(self, slots: Tensor, loops: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
-        """Allot one page to each row (slot, loop, position), entered for its loop and all deeper ones; under `skip` appended to the
-        block-table row of its loop (one row of a slot at most). [n] each -> pages, and how many entries of the block-table row are read: [n] each."""
+        """Allocate one page per row (slot, loop, position) and enter it for its loop and all deeper ones; under `skip`,
+        append it to the block-table row of its loop (at most one row per slot). [n] each -> the pages, and how many
+        entries of its block-table row each row reads: [n] each."""
         pages = self._allot(len(slots))
         return pages, self.enter(pages, slots, loops, positions)
 
     def enter(self, pages: Tensor, slots: Tensor, loops: Tensor, positions: Tensor) -> Tensor:
-        """What `extend` does with the pages [n] once they are allotted. Returns how many entries of its block-table row each row reads, [n]."""
+        """Enter pages [n] that are already allocated, as `extend` does. Returns how many entries of its block-table row
+        each row reads, [n]."""
         if self.rule.leaves_gaps:
             table_rows = self.table_rows(slots, loops)
             contexts = self.counts.view(-1).index_select(0, table_rows) + 1
@@ -174,11 +182,13 @@ class KVCache:
         return positions + 1
 
     def table_rows(self, slots: Tensor, loops: Tensor) -> Tensor:
-        """Indices of the block-table rows of `slots` at `loops`, int64 [n] each, in `table` viewed as [slots * loops, positions]."""
+        """Indices of the block-table rows of `slots` at `loops`, int64 [n] each, in `table` viewed as [slots * loops,
+        positions]."""
         return slots * self.loops + (loops - 1)
 
     def read(self, slots: Tensor, loops: Tensor, context: int) -> Tensor:
-        """The first `context` entries of the block-table rows of `slots` at `loops`: [n] -> [n, context], `NO_PAGE` where there are none."""
+        """The first `context` entries of the block-table rows of `slots` at `loops`: [n] -> [n, context], padded with
+        `NO_PAGE`."""
         return self.table.flatten(0, 1)[:, :context].index_select(0, self.table_rows(slots, loops))
 
     def write(self, layer: int, pages: Tensor, keys: Tensor, values: Tensor) -> None:
@@ -187,7 +197,8 @@ class KVCache:
         self.values[layer].index_copy_(0, pages, values)
 
     def close(self, slots: Iterable[int]) -> list[int]:
-        """Drop one reference to each. Returns the slots that nobody refers to any more (these, their shared prefixes, ...): they are free."""
+        """Drop one reference to each slot. Returns the slots that are free now, those without references left: of these
+        and of their shared prefixes."""
         released = []
         for slot in slots:
             current: int | None = slot
@@ -206,7 +217,8 @@ class KVCache:
         return released
 
     def check_integrity(self) -> None:
-        """Assert that no page leaks, none has two owners, free + owned = total, and shared entries equal those of the shared prefix."""
+        """Assert that no page leaks, none has two owners, free + owned = total, and shared entries equal the
+        prefix's."""
         owned = self._owned_pages(list(self.references))
         free = self.free[: self.free_count]
         everything = torch.cat([owned, free, free.new_tensor([NO_PAGE])])
@@ -231,7 +243,8 @@ class KVCache:
         assert not any(pool[NO_PAGE].any() for pool in [*self.keys, *self.values]), "the null page was written"
 
     def _owned_pages(self, slots: list[int]) -> Tensor:
-        """Pages that these slots themselves were allotted: entries beyond the borrowed ones that differ from the loop before."""
+        """Pages allocated to these slots themselves: entries after the shared ones that differ from the previous
+        loop's."""
         entries = self.table[slots]
         borrowed = torch.tensor([self.first_owned[slot] for slot in slots], dtype=torch.int64, device=entries.device)
         fresh = (entries != NO_PAGE) & (
@@ -241,39 +254,39 @@ class KVCache:
         return entries[fresh]
 
     def make_room(self, count: int) -> None:
-        """Have `count` free pages: the pools grow where they may."""
+        """Ensure `count` free pages: grow the pools unless they have a limit. Raises `RunError` when that fails."""
         while count > self.free_count:
             self._grow(count)
 
     def note_free(self, count: int) -> None:
-        """Take over that only the first `count` of `free` are free any more."""
+        """Record that only the first `count` of `free` are still free."""
         self.free_count = count
         self.peak = max(self.peak, self.owned)
 
     def _allot(self, count: int) -> Tensor:
         self.make_room(count)
         self.note_free(self.free_count - count)
-        return self.free[self.free_count : self.free_count + count].flip(0)  # the stack's top first: rising numbers
+        return self.free[self.free_count : self.free_count + count].flip(0)  # top of the stack first: ascending numbers
 
     def _release(self, pages: Tensor) -> None:
         self.free[self.free_count : self.free_count + len(pages)] = pages.flip(0)
         self.free_count += len(pages)
 
     def _grow(self, wanted: int) -> None:
-        """Double the pools. With a limit they have their size already, and whoever asks looks at `available` first."""
+        """Double the pools. With a limit they cannot grow: callers check `available` first."""
         old = self.pages
         if self.max_pages is not None:
-            raise RunError(f"the KV cache is full: {wanted} more pages wanted, {self.free_count} of {old} free")
+            raise RunError(f"the KV cache is full: {wanted} more pages needed, {self.free_count} of {old} free")
         new = 2 * old
         try:
             for pools in (self.keys, self.values):
                 for layer, pool in enumerate(pools):
                     pools[layer] = in_large_pages(pool.new_empty(new, *pool.shape[1:]))
                     pools[layer][:old] = pool
-        except RuntimeError as error:  # torch's way to say that there is no memory left
+        except RuntimeError as error:  # torch raises it when memory runs out
             raise RunError(
-                f"no memory for {new} pages of keys and values ({new * self.page_bytes / 2**30:.1f} GiB): set rollout.kv_memory_gib, or "
-                "lower rollout.max_batch"
+                f"not enough memory for {new} pages of keys and values ({new * self.page_bytes / 2**30:.1f} GiB): "
+                "set rollout.kv_memory_gib, or lower rollout.max_batch"
             ) from error
         added = torch.arange(new - 1, old - 1, -1, device=self.free.device)
         self.free = torch.cat([self.free[: self.free_count], added, self.free[self.free_count :]])

@@ -1,1 +1,1 @@
-"""Passes of static shapes, and CUDA graphs of them."""
+"""Static-shape passes and their CUDA graphs."""

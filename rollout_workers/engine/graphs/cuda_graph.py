@@ -1,7 +1,8 @@
-"""A function without arguments as a CUDA graph: hundreds of launches become one.
+"""A function without arguments as a CUDA graph: one launch instead of hundreds.
 
-A graph repeats the launches of one run: the same kernels on the same addresses with the same shapes. So the function must read and
-write tensors that stay where they are, and ask nothing of the device; who owns those tensors drops the graph when one has moved.
+A graph replays the launches of one run: the same kernels on the same addresses with the same shapes. So the function
+must read and write tensors that keep their addresses, and must not synchronize with the device; the owner of those
+tensors drops the graph when one has moved.
 """
 
 from __future__ import annotations
@@ -12,22 +13,22 @@ from collections.abc import Callable
 import torch
 
 WARM_UPS = 2
-"""Runs before the capture: kernels are compiled and libraries make their workspaces in them, which a capture does not allow."""
+"""Runs before the capture: they compile kernels and allocate library workspaces, which a capture does not allow."""
 
 
 class GraphMemory:
-    """What graphs of one owner share: the stream that they are captured on, and the memory of their intermediate results. They never
-    run at the same time, and no result outlives a run."""
+    """Shared by the graphs of one owner: the capture stream and the memory of intermediate results. Sharing is safe
+    because the graphs never run at the same time, and no intermediate result outlives a run."""
 
     def __init__(self, device: torch.device):
         self.stream = torch.cuda.Stream(device)
         self.pool = torch.cuda.graph_pool_handle()
         self.is_refused = False
-        """A capture failed: no other is tried."""
+        """A capture failed: no further capture is tried."""
 
 
 class GraphedPass:
-    """Calls `function`: itself the first times, as a graph from then on. No call is wasted: warm-ups are runs like any other."""
+    """Runs `function`: directly the first `WARM_UPS` times, as a graph from then on. Warm-ups are ordinary runs."""
 
     def __init__(self, function: Callable[[], None], memory: GraphMemory):
         self.function, self.memory = function, memory
@@ -47,22 +48,23 @@ class GraphedPass:
             self.graph.replay()
 
     def _capture(self) -> None:
-        """Record the function; it does not run. Where that fails its runs stay what they were, with a warning."""
+        """Record the function without running it. If that fails, warn and keep calling the function directly."""
         graph = torch.cuda.CUDAGraph()
         try:
-            # thread_local: what other threads of this process do (a data loader that pins memory, say) does not break the capture.
+            # thread_local: other threads of this process (such as a data loader that pins memory) cannot break the
+            # capture.
             with torch.cuda.graph(
                 graph, pool=self.memory.pool, stream=self.memory.stream, capture_error_mode="thread_local"
             ):
                 self.function()
         except RuntimeError as error:
             self.memory.is_refused = True
-            warnings.warn(f"passes run without CUDA graphs, and slower: the capture failed with {error}", stacklevel=3)
+            warnings.warn(f"passes run without CUDA graphs, which is slower: the capture failed: {error}", stacklevel=3)
             return
         self.graph = graph
 
     def _run_aside(self) -> None:
-        """On the stream of the capture: some libraries keep what they prepare by stream."""
+        """Run on the capture stream: some libraries keep their workspaces per stream."""
         stream = self.memory.stream
         stream.wait_stream(torch.cuda.current_stream(stream.device))
         with torch.cuda.stream(stream):

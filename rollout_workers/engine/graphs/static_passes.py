@@ -1,13 +1,15 @@
-"""Passes of static shapes that ask nothing of the host: what a CUDA graph can repeat.
+"""Passes with static shapes and no host synchronization, which a CUDA graph can replay.
 
-The ordinary pass compacts: it asks the device which rows leave, and gives the head those alone. A static pass runs the rows of a
-*bucket*, always as many, and the same operations whatever they hold. Gate, exits, tokens, next embeddings, pages, slots and positions
-are all worked out on the device. A row that has nothing to do (its sample has ended, the bucket is not full, or it does not leave and so
-gets no token) does the same work on the *dummy slot*, one more than there are samples, whose one page is there to be overwritten. The head
-sees every row of the bucket, which costs some 8 % more arithmetic at the published sizes and reads the same weights.
+A dynamic pass compacts: it reads from the device which rows exit, and runs the LM head on those alone. A static pass
+runs a *bucket* of rows: a fixed number of rows and fixed operations, independent of the data. Gate, exits, tokens, next
+embeddings, pages, slots and positions are all computed on the device. A row without work (its sample has ended, the
+bucket is not full, or it does not exit and so gets no token) does the same work on the *dummy slot*, an extra slot
+after the samples' whose only page may be overwritten. The head sees every row of the bucket, which costs about 8 % more
+arithmetic at the published sizes and reads the same weights.
 
-The host looks every few passes: takes out what has ended, admits, makes sure of the pages of the next passes. Passes with prompts in
-them are ordinary ones. Sampler, cache and layers are the same code in both, so a sample does not depend on which kind it met.
+Every few passes the host removes ended samples, admits new ones and reserves the pages of the next passes. Passes with
+prompts in them are dynamic. Both kinds share the code of sampler, cache and layers, so a sample does not depend on the
+kind of pass that computed it.
 """
 
 from __future__ import annotations
@@ -25,31 +27,31 @@ from rollout_workers.engine.graphs.cuda_graph import GraphedPass, GraphMemory
 from rollout_workers.engine.sampling.sampler import Sampler
 
 LOOK_EVERY = 8
-"""Passes between two looks of the host, at most. A sample that ends waits half as many on average."""
+"""Maximum passes between two host synchronizations. An ended sample waits for half as many on average."""
 LEAST_BUCKET = 8
 KEPT = 2
-"""Sets of sampling parameters whose graphs are kept: training's and an evaluation's."""
+"""Sets of sampling parameters whose graphs are kept: one for training and one for evaluation."""
 
 RunPass = Callable[[], None]
 Wrap = Callable[[RunPass], RunPass]
-"""Makes something that does the same from a pass: a graph of it."""
+"""Turns a pass into an equivalent function, such as a CUDA graph of it."""
 
 
 def obstacle(forward: Forward, params: SamplingParams) -> str | None:
-    """What of a call needs the host in every pass; None when nothing does."""
+    """Why a call needs the host in every pass; None when it does not."""
     if params.filters.logit_processors:
         return "logit processors run on the host"
     if params.filters.top_p < 1:
-        return "top_p looks at as many tokens as it needs"
+        return "top_p reads a data-dependent number of tokens"
     if params.early_stop is not None:
-        return "early_stop looks at completions on the host"
+        return "early_stop reads completions on the host"
     if forward.attention.asks_the_host and forward.cache.table.device.type == "cuda":
-        return "attention in plain torch looks at the lengths"
+        return "attention in plain torch reads the lengths on the host"
     return None
 
 
 class StaticPasses:
-    """The passes of calls with the same `params`; `bucket` slots at a time. Keeps its tensors, and so its graphs, between calls."""
+    """The static passes of calls with the same `params`. Keeps its tensors, and so its graphs, between calls."""
 
     def __init__(self, forward: Forward, params: SamplingParams, max_batch: int, wrap: Wrap):
         self.forward, self.cache, self.max_batch, self.wrap = forward, forward.cache, max_batch, wrap
@@ -60,19 +62,19 @@ class StaticPasses:
         self.dummy = torch.tensor([max_batch], device=device)
         self.dummy_page = torch.zeros(1, dtype=torch.int64, device=device)
         self.running = torch.zeros(max_batch + 1, dtype=torch.bool, device=device)
-        """By slot: has not ended. Never the dummy one."""
+        """By slot: whether its sample has not ended. Always false for the dummy slot."""
         self.counters = torch.zeros(3, dtype=torch.int64, device=device)
-        """Free pages; rows and tokens since the host looked."""
+        """Free pages; rows and tokens since the last host synchronization."""
         self.passes: dict[int, tuple[Tensor, RunPass]] = {}
-        """By bucket: its slots, and its pass."""
+        """By bucket size: its slots and its pass."""
         self.addresses: tuple = ()
         self.copies: list[Tensor] = []
-        """Of weights, that graphs may read."""
+        """Copies of weights that graphs may read."""
 
     def open(self) -> None:
-        """Begin a call: bring copies of weights up to date, and take a page for the dummy slot."""
+        """Begin a call: update the copies of weights, and allocate a page for the dummy slot."""
         copies = self.forward.ops.refresh()
-        if not set(map(id, self.copies)) <= set(map(id, copies)):  # nobody keeps one of them up to date any more
+        if not set(map(id, self.copies)) <= set(map(id, copies)):  # one of them is stale
             self.passes.clear()
         self.cache.open(self.dummy_slot)
         page, _ = self.cache.extend(self.dummy, torch.ones_like(self.dummy), torch.zeros_like(self.dummy))
@@ -84,8 +86,8 @@ class StaticPasses:
         self.cache.close([self.dummy_slot])
 
     def run(self, live: Tensor) -> tuple[int, int, int, list[int]]:
-        """A few passes over the samples in slots `live` [n], as many as there are pages for: at least n. Returns how many passes, rows
-        and tokens that were, and the slots whose completion ended."""
+        """Run up to `LOOK_EVERY` passes over the samples in slots `live` [n], as many as free pages allow; at least n
+        pages must be free. Returns the numbers of passes, rows and tokens, and the slots whose completion ended."""
         count, cache = len(live), self.cache
         passes = int(min(LOOK_EVERY, cache.available // count))
         cache.make_room(passes * count)
@@ -105,8 +107,9 @@ class StaticPasses:
         return passes, rows, tokens, ended
 
     def _bucket(self, count: int) -> tuple[Tensor, RunPass]:
-        """The least bucket for so many rows. Graphs whose tensors have moved (wider table, larger pools, other weights) are dropped."""
-        self.forward.angles()  # makes them now if they are not wide enough
+        """The smallest bucket for `count` rows. Drops all graphs when a tensor has moved (wider table, larger pools,
+        other weights)."""
+        self.forward.angles()  # computed now if the table has become wider
         addresses = tuple((tensor.data_ptr(), tensor.shape) for tensor in self._tensors())
         if addresses != self.addresses:
             self.passes.clear()
@@ -121,14 +124,15 @@ class StaticPasses:
         return self.passes[size]
 
     def _tensors(self) -> Iterator[Tensor]:
-        """What a pass reads or writes, and this object does not hold for good."""
+        """Tensors that a pass reads or writes and that may be replaced between calls."""
         cache = self.cache
         yield from (cache.table, cache.free, cache.counts, cache.loop_numbers, *cache.keys, *cache.values)
         yield from self.forward.angles()
         yield from self.forward.model.parameters()
 
     def _pass(self, slots: Tensor) -> None:
-        """One pass over the slots of a bucket. Nothing here may depend on what a tensor holds: it is captured once, for all."""
+        """One pass over the slots of a bucket. Control flow must not depend on tensor values: the pass is captured
+        once."""
         cache, sampler = self.cache, self.sampler
         running = self.running.index_select(0, slots)
         rows = torch.where(running, slots, self.dummy)
@@ -149,7 +153,8 @@ class StaticPasses:
         self.counters[2:3].add_((rows != self.dummy).sum())
 
     def _take_pages(self, running: Tensor) -> Tensor:
-        """A free page for each row that runs, from the end of the list, and the dummy slot's for the others: bool [n] -> [n]."""
+        """A free page for each running row, from the end of the list, and the dummy slot's page for the others:
+        bool [n] -> int64 [n]."""
         rank = running.long().cumsum(0)
         places = (self.counters[:1] - rank).clamp(min=0)
         pages = torch.where(running, self.cache.free.index_select(0, places), self.dummy_page)
@@ -158,9 +163,9 @@ class StaticPasses:
 
 
 class StaticChoice:
-    """Whether an engine's calls run static passes, and the passes of its last kinds of calls.
+    """Whether an engine's calls run static passes, and the passes for the most recent sets of sampling parameters.
 
-    `wanted`: None says where they pay, on CUDA devices."""
+    `wanted`: None enables static passes on CUDA devices, where they pay off."""
 
     def __init__(self, forward: Forward, max_batch: int, wanted: bool | None, wrap: Wrap | None = None):
         device = forward.cache.table.device
@@ -171,11 +176,11 @@ class StaticChoice:
             wrap = lambda run_pass: GraphedPass(run_pass, memory)  # noqa: E731
         self.wrap: Wrap = wrap or (lambda run_pass: run_pass)
         self.known: dict[SamplingParams, StaticPasses] = {}
-        """The last used at the end."""
+        """Most recently used last."""
 
     @property
     def spare_pages(self) -> int:
-        """Pages that samples cannot have."""
+        """Pages that are not available to samples."""
         return int(self.wanted)
 
     @property
@@ -183,14 +188,14 @@ class StaticChoice:
         if not self.wanted:
             return None
         graphs = "as CUDA graphs" if self.forward.cache.table.device.type == "cuda" else "without CUDA graphs"
-        return f"passes of static shapes {graphs}, prompts apart"
+        return f"static-shape passes {graphs}, except for prompts"
 
     def open(self, params: SamplingParams) -> StaticPasses | None:
-        """Begin a call. None: it takes ordinary passes; says why where static ones were wanted."""
+        """Begin a call. None: the call runs dynamic passes; a warning says why unless that was configured."""
         if not self.wanted:
             return None
         if why := obstacle(self.forward, params):
-            warnings.warn(f"rollouts run ordinary passes, not CUDA graphs: {why}", stacklevel=2)
+            warnings.warn(f"rollouts run dynamic passes, without CUDA graphs: {why}", stacklevel=2)
             return None
         static = self.known.pop(params, None) or StaticPasses(self.forward, params, self.max_batch, self.wrap)
         self.known[params] = static
@@ -200,5 +205,5 @@ class StaticChoice:
         return static
 
     def forget(self) -> None:
-        """Drop all passes, whatever state they are in."""
+        """Drop all passes, even of a call in progress."""
         self.known.clear()

@@ -144,8 +144,8 @@ def generate(model, requests, new_tokens):
 
 @pytest.mark.parametrize("threshold", [0.4, 0.7])
 def test_the_full_rule_is_the_published_early_exit(threshold):
-    """That code runs all loops for every token and picks the state of the first loop whose CDF reaches the threshold: greedy decoding
-    by one plain forward for each token."""
+    """That code runs all loops for every token and picks the state of the first loop whose CDF reaches the threshold:
+    greedy decoding by one plain forward for each token."""
     model, (request,) = calm_model(6), make_requests([6], group=1)
     params = SamplingParams(
         max_new_tokens=10, temperature=0.0, exit_rule=ExitRule(kind="threshold", value=threshold),

@@ -1,5 +1,5 @@
-"""The engine under a tight memory limit: preemption, shared beginnings, chunked prefill, cancellation. Whatever happens to a sample
-on its way, it is what the slow sequential sampler says."""
+"""The engine under a tight memory limit: preemption, shared beginnings, chunked prefill, cancellation. Whatever happens
+to a sample on its way, it is what the slow sequential sampler says."""
 
 import random
 import time
@@ -297,7 +297,8 @@ def test_lockstep_waits_for_the_deepest_and_gives_the_same(rule):
 
 
 def test_work_for_a_sample_does_not_grow_with_the_queue():
-    """5,000 prompts against 500, of 30 tokens with a common beginning: the time of a sample is about the same (a quadratic step: ten times)."""
+    """5,000 prompts against 500, of 30 tokens with a common beginning: the time of a sample is about the same (a
+    quadratic step: ten times)."""
     model = calm_model(10, layers=1, hidden=16, heads=2, loops=2)
     params = SamplingParams(max_new_tokens=1, exit_rule=ExitRule(kind="fixed", value=1))
     rng = random.Random(0)

@@ -1,4 +1,5 @@
-"""Static passes, on the CPU: the same rollouts as by ordinary passes, with nothing asked of the device. tests/gpu/test_gpu.py captures them."""
+"""Static passes, on the CPU: the same rollouts as by ordinary passes, with nothing asked of the device.
+tests/gpu/test_gpu.py captures them."""
 
 from dataclasses import fields, replace
 
@@ -37,8 +38,8 @@ ASKED = [
 
 
 def assert_equal(got, expected, model):
-    """Every field of every rollout; log-probs within the rounding of what the model computes otherwise, and of a few logarithms that
-    are added up in another order."""
+    """Every field of every rollout; log-probs within the rounding of what the model computes otherwise, and of a few
+    logarithms that are added up in another order."""
     tolerance = max(in_company(model), LOGARITHMS)
     assert len(got) == len(expected)
     for ours, theirs in zip(got, expected, strict=True):
@@ -49,7 +50,8 @@ def assert_equal(got, expected, model):
 
 @pytest.fixture
 def checked(monkeypatch):
-    """The cache's integrity, null page included, between any two runs of static passes. Returns their numbers of passes."""
+    """The cache's integrity, null page included, between any two runs of static passes. Returns their numbers of
+    passes."""
     runs, original = [], StaticPasses.run
 
     def run(self, live):
@@ -122,7 +124,8 @@ def test_pools_grow_under_samples_that_decode(checked):
 
 
 def test_cancelled_between_two_looks(checked):
-    """The cancelled keep what they have, which is a beginning of what they would have become; the others do not notice."""
+    """The cancelled keep what they have, which is a beginning of what they would have become; the others do not
+    notice."""
     model, requests = calm_model(16), make_requests([4, 20, 7], group=2)
     params = SamplingParams(max_new_tokens=20)
     expected = RolloutEngine(model, EngineConfig(max_batch=4)).generate(requests, params)
@@ -142,7 +145,8 @@ def test_cancelled_between_two_looks(checked):
 
 
 def with_stand_ins(model, max_batch, *, static=True):
-    """An engine whose static passes are recorded and repeated; with `static=False` an ordinary one of the same attention."""
+    """An engine whose static passes are recorded and repeated; with `static=False` an ordinary one of the same
+    attention."""
     engine = RolloutEngine(model, EngineConfig(max_batch=max_batch, static_passes=static))
     engine.forward.attention = WholeLines(engine.cache)
     engine.static.wrap = RecordedPass
@@ -199,8 +203,8 @@ def test_graphs_last_as_long_as_their_tensors_stay(monkeypatch):
 
 @pytest.mark.usefixtures("plain_torch")
 def test_graphs_see_new_weights_through_copies(monkeypatch):
-    """Matrices that are read together lie together in a copy, which a graph reads. It is brought up to date where it lies, before the
-    graph is repeated; and a graph whose copy has gone goes too."""
+    """Matrices that are read together lie together in a copy, which a graph reads. It is brought up to date where it
+    lies, before the graph is repeated; and a graph whose copy has gone goes too."""
     monkeypatch.setattr(RecordedPass, "made", 0)
     monkeypatch.setattr(RecordedPass, "replays", 0)
     monkeypatch.setattr(cpu_kernels, "choose", lambda *_, **__: (PlainKernels(), "plain"))
@@ -232,7 +236,8 @@ def test_graphs_see_new_weights_through_copies(monkeypatch):
 
 @pytest.mark.usefixtures("plain_torch")
 def test_a_pass_asks_nothing_of_the_host_and_brings_nothing_from_it():
-    """On tensors without numbers: a number asked for, a shape that depends on one, or a tensor made on the host would raise."""
+    """On tensors without numbers: a number asked for, a shape that depends on one, or a tensor made on the host would
+    raise."""
     for params in ASKED:
         model = calm_model(12)
         engine = with_stand_ins(model, 9)
@@ -258,7 +263,7 @@ def test_calls_that_need_the_host_say_so_and_run_ordinary_passes():
     ]
     for params, why in asked:
         engine = RolloutEngine(model, EngineConfig(max_batch=6, static_passes=True))
-        with pytest.warns(UserWarning, match=f"ordinary passes.*{why}"):
+        with pytest.warns(UserWarning, match=f"dynamic passes.*{why}"):
             rollouts = engine.generate(requests, params)
         assert not engine.static.known
         assert_equal(rollouts, RolloutEngine(model, EngineConfig(max_batch=6)).generate(requests, params), model)
@@ -270,7 +275,7 @@ def test_which_engines_run_them():
         "static" not in RolloutEngine(model, EngineConfig(max_batch=2)).description
     )  # on the CPU they would only cost
     assert (
-        "static shapes without CUDA graphs"
+        "static-shape passes without CUDA graphs"
         in RolloutEngine(model, EngineConfig(max_batch=2, static_passes=True)).description
     )
     assert not RolloutEngine(model, EngineConfig(max_batch=2, static_passes=True), policy=Lockstep()).static.wanted

@@ -1,5 +1,5 @@
-"""Scheduler, prefill queue and cache under random events, against a simple model of what every row must read. No network in it: keys
-are names of what wrote them."""
+"""Scheduler, prefill queue and cache under random events, against a simple model of what every row must read. No
+network in it: keys are names of what wrote them."""
 
 import random
 from itertools import product
@@ -215,7 +215,8 @@ TestRandomEvents = pytest.mark.usefixtures("small_blocks")(Machine.TestCase)
 
 
 def test_the_tree_of_beginnings_by_hand():
-    """With blocks of 2: [1 2 3 4 5 | 6], [1 2 3 4 5 | 7] are one; [1 2 3 9 9 | 9] shares 2; [8 | 8] nothing; [1] has no beginning."""
+    """With blocks of 2: [1 2 3 4 5 | 6], [1 2 3 4 5 | 7] are one; [1 2 3 9 9 | 9] shares 2; [8 | 8] nothing; [1] has no
+    beginning."""
     prompts = [(1, 2, 3, 4, 5, 6), (8, 8), (1, 2, 3, 9, 9, 9), (1, 2, 3, 4, 5, 7), (1,)]
     leaves = prefix_tree(prompts)
     assert [[node.stop for node in leaf.path()] for leaf in leaves] == [[5, 2], [1], [5, 2], [5, 2], []]
