@@ -1,8 +1,11 @@
-"""Attention of a pass's rows over paged keys and values: row (slot, loop, position) reads the first `context` entries of that slot's
-block-table row at that loop: positions 0..position, but fewer where the KV rule leaves gaps.
+"""Attention of a pass's rows over paged keys and values.
 
-`TorchAttention` is plain torch: the oracle of any faster kernel, and what runs where there is none. `KernelAttention` calls a kernel, in C
-on the CPU and in Triton on CUDA devices. Both are batch-invariant: a row's result does not depend on the other rows.
+Row (slot, loop, position) reads the first `context` entries of that slot's block-table row at that loop: positions
+0..position, or fewer where the KV rule leaves gaps.
+
+`TorchAttention` is plain torch: the reference for the kernels, and the fallback without one. `KernelAttention` calls a
+kernel, in C on the CPU and in Triton on CUDA devices. Both are batch-invariant: a row's result does not depend on the
+other rows.
 """
 
 from __future__ import annotations
@@ -21,10 +24,10 @@ from rollout_workers.engine.kv_cache import NO_PAGE, KVCache
 from rollout_workers.engine.scheduling.prefill import Piece, Prefill
 
 CHUNK_BYTES = 64 << 20
-"""Most that plain torch gathers of keys and values at once."""
+"""Maximum bytes of keys and values that plain torch gathers at once."""
 
 Attend = Callable[[Tensor, Tensor, Tensor, float], Tensor]
-"""(q [rows, heads, dim], keys and values [pages, kv heads, dim], scaling) -> mixed [rows, heads, dim]; rows that were not planned
+"""(q [rows, heads, dim], keys and values [pages, kv heads, dim], scaling) -> mixed [rows, heads, dim]. Unplanned rows
 (padding at the end of a pass) give zeros."""
 
 
@@ -36,34 +39,36 @@ class Rows:
     loops: Tensor
     positions: Tensor
     contexts: Tensor
-    """How many entries of its block-table row a row reads, its own included: position + 1 unless the KV rule leaves gaps."""
+    """Entries of its block-table row that a row reads, its own included: position + 1 unless the KV rule leaves
+    gaps."""
     samples: int
-    """How many are samples'."""
+    """How many of the rows belong to samples."""
     prefills: Sequence[Prefill] = ()
 
 
 class Attention(Protocol):
     asks_the_host: bool
-    """Whether planning looks at numbers of the device even for samples alone: then no pass can be captured in a CUDA graph."""
+    """Whether planning reads device values on the host even without prefills: then a CUDA graph cannot capture a
+    pass."""
 
     def plan(self, rows: Rows) -> Attend:
-        """What is the same in all layers, done once a pass."""
+        """The work shared by all layers, done once per pass."""
 
 
 def choose_attention(cache: KVCache, ops: Ops, heads: int) -> Attention:
-    """The one that goes with `ops`."""
+    """The implementation that matches `ops`."""
     return KernelAttention(cache, ops.kernels) if isinstance(ops, KernelOps) else TorchAttention(cache, heads)
 
 
 class KernelAttention:
-    """By a kernel, row-wise, straight from the page table: nothing is gathered or padded."""
+    """Attention by a kernel, row by row, directly from the block table: without gathering or padding."""
 
     def __init__(self, cache: KVCache, kernels: RowKernels):
         self.cache, self.kernels = cache, kernels
         self.asks_the_host = kernels.asks_the_host
 
     def paged(self, rows: Rows) -> Any:
-        """What `plan_rows` of the kernels says of them."""
+        """The kernels' plan of the rows (`plan_rows`)."""
         table_rows = self.cache.table_rows(rows.slots, rows.loops)
         return self.kernels.plan_rows(self.cache.table, table_rows, rows.contexts, apart=rows.samples)
 
@@ -78,21 +83,22 @@ class KernelAttention:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Rows that plain torch attends together: `n` sequences with `queries` (padded) rows each."""
+    """Rows that plain torch computes together: `n` sequences with `queries` (padded) rows each."""
 
     rows: Tensor
     """int64 [k]: which rows of the pass."""
     pages: Tensor
-    """int64 [n, context]: what each sequence reads, padded with the null page."""
+    """int64 [n, context]: the pages that each sequence reads, padded with the null page."""
     bias: Tensor | None
-    """Added to the scores, 0 or -inf, [n, 1, 1 or queries, context]. None: query i reads entries 0..i (a prompt from its start)."""
+    """Added to the scores, 0 or -inf, [n, 1, 1 or queries, context]. None: query i reads entries 0..i (causal, a prompt
+    from its start)."""
     queries: int = 1
     places: Tensor | None = None
-    """int64 [k]: where the rows lie among the n * queries padded ones. None: one query a sequence, no padding."""
+    """int64 [k]: indices of the rows among the n * queries padded ones. None: one query per sequence, no padding."""
 
 
 class TorchAttention:
-    """Gathers the pages of rows of equal padded context. That padding is a function of a row's own context alone."""
+    """Gathers the pages of rows with equal padded context. The padding depends only on a row's own context."""
 
     asks_the_host = True
 
@@ -145,7 +151,7 @@ class TorchAttention:
         return segments
 
     def _prefill_segments(self, rows: Rows) -> list[Segment]:
-        """Pieces of prompts with equal padded numbers of rows and contexts together."""
+        """Segments of the prompts' pieces, grouped by padded number of rows and padded context."""
         alike: dict[tuple, list[tuple[int, int, Piece]]] = {}
         row = rows.samples
         for prefill in rows.prefills:
@@ -173,7 +179,7 @@ class TorchAttention:
         slots = torch.tensor([piece.slot for _, _, piece in members], device=device)
         pages = self.cache.read(slots, torch.tensor([loop for _, loop, _ in members], device=device), context)
         ends = torch.tensor([piece.context for _, _, piece in members], device=device)
-        # What lies behind the piece may be allotted and not yet written: the null page instead.
+        # Pages after the piece may be allocated but not yet written: read the null page instead.
         pages = pages.masked_fill(torch.arange(context, device=device) >= ends.unsqueeze(1), NO_PAGE)
         bias = None
         if not is_causal:
@@ -183,15 +189,15 @@ class TorchAttention:
         return Segment(rows=index, pages=pages, bias=bias, queries=queries, places=places)
 
     def _at_once(self, context: int) -> int:
-        """Sequences that may be gathered at once."""
+        """Number of sequences that may be gathered at once."""
         page = self.cache.keys[0][0]
         return max(1, CHUNK_BYTES // (2 * context * page.numel() * page.element_size()))
 
 
 def padded_lengths(lengths: Tensor) -> Tensor:
-    """Up to a multiple of 32, in steps of an eighth beyond 256: int64 [n] -> [n].
+    """Round up to a multiple of 32; above 256, in steps of an eighth of the next power of two: int64 [n] -> [n].
 
-    Padding costs at most an eighth there, and the number of different lengths grows with the logarithm of the longest."""
+    So padding stays small for long contexts, and the number of distinct lengths grows with the log of the longest."""
     steps = (2 ** lengths.clamp(min=256).double().log2().ceil().long()) // 8
     return (lengths + steps - 1) // steps * steps
 

@@ -1,9 +1,9 @@
-"""Loop-level continuous batching: one pass is one trip through the layers for every live row, each at its own loop.
+"""Loop-level continuous batching: one pass runs the layers once for every live row, each at its own loop.
 
-All loops share their weights, so rows at loop 1 and rows at loop 3, samples and prompts being prefilled, go through the same
-matrix products. After a pass the rows whose gate says so leave, get a token and come back at loop 1; the others come back one
-loop deeper. Nothing waits: a prompt at loop t and its samples' first position at loop t run in the same pass, because a layer
-writes the keys of all its rows before it attends.
+All loops share their weights, so rows at different loops, samples as well as prompts in prefill, share the same matrix
+products. After a pass the rows that the gate lets exit get a token and continue at loop 1; the others continue one loop
+deeper. Nothing waits: a prompt at loop t and its samples' first position at loop t run in the same pass, because a
+layer writes the keys of all its rows before it attends.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from rollout_workers.engine.stats import EngineStats, OnRollout, Progress
 class RolloutEngine:
     """Samples completions from a model whose depth varies per token.
 
-    Of `config`, `dtype`, `device` and `exact` are the model's already. The cache's pools stay allocated between calls. `policy` decides
-    what runs in a pass, never what is sampled: the default one is the fastest."""
+    `dtype`, `device` and `exact` of `config` are ignored: the model has its own. The cache's pools stay allocated
+    between calls. `policy` decides what runs in a pass, never what is sampled; the default is the fastest."""
 
     def __init__(
         self, model: OuroForCausalLM, config: EngineConfig | None = None, *, policy: SchedulingPolicy | None = None
@@ -50,7 +50,7 @@ class RolloutEngine:
         self.static = StaticChoice(self.forward, max_batch, static_passes)
         parts = (self.forward.description, self.static.description)
         self.description = "; ".join(part for part in parts if part is not None)
-        """Which code runs, and why."""
+        """Which implementation runs, and why."""
         self.stats = EngineStats()
 
     def generate(
@@ -64,8 +64,8 @@ class RolloutEngine:
     ) -> list[Rollout]:
         """All samples of all requests, in the order of the requests and of their seeds.
 
-        A sample depends on the weights, its prompt, its seed and `params` alone. Raises `UserError` for a prompt without tokens,
-        or one that together with `max_new_tokens` does not fit the model's positions or the memory for keys and values."""
+        A sample depends only on the weights, its prompt, its seed and `params`. Raises `UserError` for a prompt without
+        tokens, or one that with `max_new_tokens` exceeds the model's positions or the memory for keys and values."""
         with self.start(requests, params, policy_version=policy_version, on_rollout=on_rollout) as generation:
             return generation.run(on_progress)
 
@@ -78,8 +78,8 @@ class RolloutEngine:
         policy_version: int = 0,
         on_rollout: OnRollout | None = None,
     ) -> Generation:
-        """What `generate` runs, to be driven a pass at a time within `with`: so that several engines can take turns, or samples can be
-        cancelled. An engine runs one generation at a time. Raises what `generate` raises."""
+        """The generation that `generate` runs, to be advanced pass by pass inside a `with` block: for engines that take
+        turns, or to cancel samples. An engine runs one generation at a time. Raises the same errors as `generate`."""
         self._check(requests, params)
         longest = max((len(request.prompt.token_ids) for request in requests), default=0) + params.max_new_tokens
         self.cache.reshape(
@@ -100,7 +100,7 @@ class RolloutEngine:
         )  # fmt: skip
 
     def clear(self) -> None:
-        """Forget what an unfinished generation left in the cache."""
+        """Clear what an unfinished generation left in the cache."""
         if self.cache.references:
             self.cache.reset()
             self.static.forget()
@@ -118,8 +118,9 @@ class RolloutEngine:
                 )
             if length + params.max_new_tokens > limit:
                 raise UserError(
-                    f"prompt {request.prompt.index} has {length} tokens; with {params.max_new_tokens} new ones it passes the model's "
-                    f"{limit} positions (max_position_embeddings): lower max_new_tokens or leave out long prompts"
+                    f"prompt {request.prompt.index} has {length} tokens; with {params.max_new_tokens} new tokens it "
+                    f"exceeds the model's {limit} positions (max_position_embeddings): lower max_new_tokens or leave "
+                    "out long prompts"
                 )
             self._check_memory(request, params)
 
@@ -132,7 +133,8 @@ class RolloutEngine:
         pages = (length - 1 + params.max_new_tokens) * loops
         if pages > self.cache.pages - 1 - self.static.spare_pages:
             raise UserError(
-                f"prompt {request.prompt.index} has {length} tokens; with {params.max_new_tokens} new ones at {loops} loops its keys and "
-                f"values may take {pages * self.cache.page_bytes / 2**30:.3g} GiB, but rollout.kv_memory_gib is {self.config.kv_memory_gib:g}: "
-                "raise it, or lower rollout.max_new_tokens or data.max_prompt_tokens"
+                f"prompt {request.prompt.index} has {length} tokens; with {params.max_new_tokens} new tokens at {loops} "
+                f"loops its keys and values may take {pages * self.cache.page_bytes / 2**30:.3g} GiB, but "
+                f"rollout.kv_memory_gib is {self.config.kv_memory_gib:g}: raise it, or lower rollout.max_new_tokens or "
+                "data.max_prompt_tokens"
             )

@@ -15,19 +15,20 @@ from rollout_workers.engine.kv_cache import KVCache
 
 
 class Forward:
-    """`model`'s layers over `cache`. Keeps what does not change from pass to pass: packed weights, angles by position."""
+    """`model`'s layers over `cache`. Keeps what passes have in common: packed weights and the rotary angles."""
 
     def __init__(self, model: OuroForCausalLM, cache: KVCache):
         self.model, self.cache = model, cache
         self.dtype = model.model.embed_tokens.weight.dtype
         self.ops, self.description = model.model.row_ops(self.dtype)
-        """Which code runs, and why."""
+        """Which implementation runs, and why."""
         self.attention = choose_attention(cache, self.ops, model.config.num_attention_heads)
         self.stack = LayerStack(model.model, self.ops, self.dtype) if isinstance(self.ops, KernelOps) else None
         self.rope: tuple[Tensor, Tensor] | None = None
 
     def __call__(self, rows: Rows, pages: Tensor, states: Tensor) -> Tensor:
-        """Through all layers and the final norm: `states` [n, hidden] of `rows`, which write `pages` [n]. Returns [n, hidden]."""
+        """Run `states` [n, hidden] of `rows`, which write `pages` [n], through all layers and the final norm: [n,
+        hidden]."""
         hidden = in_tiles(states, self.ops)
         positions = F.pad(rows.positions, (0, len(hidden) - len(pages)))
         cosines, sines = self.angles()
@@ -49,7 +50,7 @@ class Forward:
         return self.model.model.norm(hidden, self.ops)[: len(states)]
 
     def angles(self) -> tuple[Tensor, Tensor]:
-        """By position, as many as the cache's table has."""
+        """Rotary cosines and sines by position, for as many positions as the cache's table has."""
         width = self.cache.table.shape[2]
         if self.rope is None or len(self.rope[0]) < width:
             positions = torch.arange(width, device=self.cache.table.device)

@@ -25,12 +25,12 @@ from rollout_workers.engine.scheduling.scheduler import Admission, Sample, Sched
 from rollout_workers.engine.stats import EngineStats, OnRollout, Progress
 
 PROGRESS_PASSES = 16
-"""Passes between two calls when nothing finishes."""
+"""Passes between two progress calls when no sample finishes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineParts:
-    """What a generation runs on: parts of the engine, which outlive it, and its settings."""
+    """The parts of an engine that a generation uses, and the engine's settings. They outlive the generation."""
 
     model: OuroForCausalLM
     cache: KVCache
@@ -44,7 +44,9 @@ class EngineParts:
 
 
 class Generation:
-    """All samples of one `RolloutEngine.generate`, from the first admission to the last token. Created by `RolloutEngine.start`."""
+    """All samples of one call of `RolloutEngine.generate`, from the first admission to the last token.
+
+    Created by `RolloutEngine.start`."""
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class Generation:
         self.rollouts: list[Rollout | None] = [None] * len(self.scheduler.waiting)
         self.device = parts.cache.table.device
         self.live = torch.empty(0, dtype=torch.int64, device=self.device)
-        """Slots of the samples that run: not those that wait for their prompt to start."""
+        """Slots of the running samples, without those that wait for their prompt's prefill to start."""
         self.tokens = self.finished = 0
 
     def __enter__(self) -> Self:
@@ -88,7 +90,7 @@ class Generation:
         return not (self.scheduler.waiting or self.scheduler.running)
 
     def run(self, on_progress: Progress | None = None) -> list[Rollout]:
-        """Until all samples have ended."""
+        """Advance until all samples have ended, and return their rollouts."""
         passes = 0
         while not self.done:
             ended = self.advance()
@@ -98,7 +100,7 @@ class Generation:
         return self.result()
 
     def result(self) -> list[Rollout]:
-        """In the order of the requests' samples, once all have ended."""
+        """The rollouts in the order of the requests' samples, once all have ended."""
         found = [rollout for rollout in self.rollouts if rollout is not None]
         assert len(found) == len(self.rollouts), "samples are still running"
         return found
@@ -120,8 +122,8 @@ class Generation:
 
     @torch.inference_mode()
     def cancel(self, slots: Sequence[int]) -> None:
-        """End running samples here, between two passes: their pages are free at once, and they are returned with the tokens that
-        they have (maybe none) and the finish reason `cancelled`."""
+        """End running samples, between two passes. Their pages are freed immediately; their rollouts keep the tokens so
+        far (possibly none), with the finish reason `cancelled`."""
         if slots:
             self._take_out(slots, [replace(self.sampler.suspend(slot), finish_reason="cancelled") for slot in slots])
             self.stats.cancelled += len(slots)
@@ -183,7 +185,8 @@ class Generation:
         )
 
     def _step(self, slots: Tensor) -> list[int]:
-        """One pass over the samples in `slots` [n] and the prompts on their way. Returns the slots of the samples that ended."""
+        """One pass over the samples in `slots` [n] and the prompts in prefill. Returns the slots of samples that
+        ended."""
         states = self.forward(*self._gather_rows(slots))
         prefill_rows = sum(len(prefill) for prefill in self.prefill.running)
         if prefill_rows:
@@ -206,7 +209,7 @@ class Generation:
         return ended
 
     def _gather_rows(self, slots: Tensor) -> tuple[Rows, Tensor, Tensor]:
-        """The rows of the next pass, the pages that they write, and the states [rows, hidden] that they start from."""
+        """The rows of the next pass, the pages [rows] that they write, and their input states [rows, hidden]."""
         sampler, prefills = self.sampler, self.prefill.running
         loops, positions, states = (
             part.index_select(0, slots) for part in (sampler.loops, sampler.positions, sampler.states)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from ouro_rl.core.rollout import Rollout
 
 Progress = Callable[[int, int], None]
-"""Called now and then with (completion tokens so far, finished samples so far)."""
+"""Called from time to time with (completion tokens so far, finished samples so far)."""
 OnRollout = Callable[[int, Rollout], None]
-"""Called with every finished rollout at once, and its place in what `generate` will return."""
+"""Called with each rollout as soon as it is finished: (index in the result of `generate`, rollout)."""
 
 
 @dataclass(kw_only=True)
@@ -26,9 +26,9 @@ class EngineStats:
     finished: int = 0
     cancelled: int = 0
     preemptions: int = 0
-    """Samples that gave their pages back, to be computed again: often means that the memory limit is low for `max_batch`."""
+    """Samples whose pages were freed and are recomputed later. If frequent, the memory limit is low for `max_batch`."""
     prefix_hits: int = 0
-    """Prompt positions that samples found in the cache: their group's, or a beginning in common with other prompts."""
+    """Prompt positions that samples found in the cache: from their own group, or a prefix shared with other prompts."""
     peak_pages: int = 0
     peak_bytes: int = 0
-    """Keys and values alive at once, at most."""
+    """Peak bytes of keys and values in use."""

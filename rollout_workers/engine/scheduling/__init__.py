@@ -1,1 +1,1 @@
-"""Which samples and prompts run in a pass."""
+"""Which samples and prompts run in each pass."""

@@ -1,4 +1,4 @@
-"""What runs in a pass. A policy changes the cost of a completion, never its tokens."""
+"""Scheduling policies: which rows run in a pass. A policy changes the cost of a completion, never its tokens."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from torch import Tensor
 
 
 class SchedulingPolicy:
-    """Continuous batching with shared prefixes, the fastest. Subclasses are baselines for benchmarks to compare it with."""
+    """Continuous batching with shared prefixes, the fastest policy. Subclasses are the baselines of benchmarks."""
 
     runs_all_rows = True
-    """`choose_rows` returns all of its rows. A pass of static shapes, and so a CUDA graph, needs that."""
+    """Whether `choose_rows` returns all rows. Static-shape passes, and so CUDA graphs, require it."""
     shares_prefixes = True
-    """A prefix that several prompts have in common is computed once, and its keys and values are read by all of them."""
+    """Whether a prefix common to several prompts is computed once, and all of them read its keys and values."""
 
     def choose_rows(self, live: Tensor, loops: Tensor) -> Tensor:
-        """The slots of the next pass, out of the slots `live` int64 [n] of all running samples; at least one where there is one.
-        `loops` int64 [slots] is the 1-based loop that each slot would run."""
+        """Choose the slots of the next pass from `live` int64 [n], the slots of all running samples; at least one
+        unless `live` is empty. `loops` int64 [slots] is the 1-based loop that each slot runs next."""
         return live

@@ -1,9 +1,9 @@
-"""Known tokens on their way through the loops: prompts, and completions that are recomputed after a preemption.
+"""Chunked prefill of known tokens: prompts, and completions that are recomputed after a preemption.
 
-Tasks wait in a queue, are cut into pieces where a pass has no more room, and the pieces that start in the same pass go through all loops
-together. A row at loop t needs every earlier position at loop t written, in this pass or before: pieces start in order and none
-ever waits on its way, so that holds for a later piece (behind, or beside), for a borrower's positions, and for a sample that
-joins in the pass in which its last piece starts.
+Tasks wait in a queue and are split where a pass has no more room; the pieces that start in the same pass go through all
+loops together. A row at loop t needs every earlier position written at loop t, in this pass or before. Pieces start in
+order and never pause, so this holds for later pieces (in the same or a later pass), for the positions of slots that
+read a shared prefix, and for a sample that joins in the pass in which its last piece starts.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Task:
     start: int
     tokens: Sequence[int]
     depths: Sequence[int]
-    """Loops that each of them runs."""
+    """Number of loops that each of the tokens runs."""
     earlier: Sequence[int] = ()
-    """Loops of the positions before `start`, from the first that did not run them all; empty when all did."""
+    """Numbers of loops of the positions before `start`, from the first that did not run all; empty when all did."""
 
     def cut(self, count: int) -> tuple[Task, Task]:
         """The first `count` positions, and the rest."""
@@ -50,25 +50,26 @@ class Piece:
     slot: int
     rows: int
     context: int
-    """Most entries of its block-table row that a row of the pass reads: as many as the last one."""
+    """Maximum number of block-table entries that one of the rows reads: that of the last row."""
     is_causal: bool
-    """The rows are the whole beginning of the slot: row i reads i + 1 entries."""
+    """Whether the rows start at the slot's first entry: row i reads i + 1 entries."""
 
 
 class Prefill:
-    """Pieces that started together; one loop in each pass. Rows lie by piece, then by position; at loop t those of depth >= t."""
+    """Pieces that started together; each pass runs one loop. Rows are ordered by piece, then by position; loop t runs
+    those of depth >= t."""
 
     def __init__(self, tasks: Sequence[Task], embed: nn.Embedding, *, leaves_gaps: bool = False):
-        """`leaves_gaps`: the KV rule does not show positions at loops that they did not run."""
+        """`leaves_gaps`: the KV rule hides positions at loops that they did not run."""
         self.tasks, self.leaves_gaps, self.loop = list(tasks), leaves_gaps, 1
         self.device = embed.weight.device
         self.states = embed(self._column(chain.from_iterable(task.tokens for task in tasks)))
-        """[rows, hidden], what the next loop takes in."""
+        """[rows, hidden], the input of the next loop."""
         positions = (range(task.start, task.start + len(task.tokens)) for task in tasks)
         self.positions = self._column(chain.from_iterable(positions))
         self.row_slots = self._column(chain.from_iterable(repeat(task.slot, len(task.tokens)) for task in tasks))
         self.depths = [depth for task in tasks for depth in task.depths]
-        """Of the rows."""
+        """Depth of each row."""
         self._note_depths()
 
     def __len__(self) -> int:
@@ -76,7 +77,7 @@ class Prefill:
         return len(self.depths)
 
     def pieces(self) -> list[Piece]:
-        """What the rows are, in their order."""
+        """The pieces that the rows belong to, in the order of the rows."""
         pieces = []
         for task in self.tasks:
             rows = sum(depth >= self.loop for depth in task.depths)
@@ -86,7 +87,7 @@ class Prefill:
         return pieces
 
     def advance(self, states: Tensor) -> bool:
-        """Take the normed states [rows, hidden] after a loop; false when no row goes deeper."""
+        """Take the normalized states [rows, hidden] after a loop; false when no row goes deeper."""
         self.states, self.loop = states, self.loop + 1
         if self.shallowest < self.loop:
             self._keep([depth >= self.loop for depth in self.depths])
@@ -95,7 +96,7 @@ class Prefill:
         return bool(self.depths)
 
     def keeps(self, closed: Collection[int]) -> bool:
-        """Drop the rows of slots that are no more; false when none is left."""
+        """Drop the rows of closed slots; false when no row is left."""
         if any(task.slot in closed for task in self.tasks):
             mask = [task.slot not in closed for task in self.tasks for depth in task.depths if depth >= self.loop]
             self.tasks = [task for task in self.tasks if task.slot not in closed]
@@ -123,7 +124,8 @@ class Prefill:
 
 
 class PrefillQueue:
-    """Tasks that wait, in order, and samples that join when the tasks before them have started; at most `rows` rows in a pass."""
+    """Waiting tasks, in order, and samples that join once the tasks before them have started; at most `rows` rows per
+    pass."""
 
     def __init__(self, embed: nn.Embedding, rows: int | None, *, leaves_gaps: bool = False):
         self.embed, self.rows, self.leaves_gaps = embed, rows, leaves_gaps
@@ -132,7 +134,7 @@ class PrefillQueue:
         self.running: list[Prefill] = []
 
     def start(self) -> list[int]:
-        """Begin what the next pass has room for. Returns the slots of the samples that join in it."""
+        """Start the tasks that the next pass has room for. Returns the slots of the samples that join it."""
         room = float("inf") if self.rows is None else self.rows - sum(map(len, self.running))
         tasks, joining = [], []
         while self.waiting:
@@ -159,7 +161,7 @@ class PrefillQueue:
         self.running = [prefill for prefill, part in zip(self.running, parts, strict=True) if prefill.advance(part)]
 
     def drop(self, closed: Collection[int]) -> None:
-        """Forget slots that are no more: samples that were preempted or cancelled, prompts whose pages were given away."""
+        """Drop closed slots: preempted or cancelled samples, and evicted prefixes."""
         if self.waiting:
             self.waiting = deque(
                 item for item in self.waiting if (item if isinstance(item, int) else item.slot) not in closed

@@ -1,8 +1,8 @@
-"""Shared prefixes of the prompts of one generation, as a tree. A prefix is computed once and read by every prompt beneath it.
+"""Shared prefixes of the prompts of one generation, as a tree. A prefix is computed once, for every prompt beneath it.
 
-Keys and values of a prompt's positions depend on the tokens up to them alone (prompts run at full depth), so sharing changes no value.
-All prompts are known before the first runs: the tree is made once, by sorting, and each node knows how many samples beneath it
-still wait.
+Keys and values of a prompt's position depend only on the tokens up to it (prompts run at full depth), so sharing does
+not change them. All prompts are known before the first one runs: the tree is built once, by sorting, and each node
+counts the samples beneath it that still wait.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 SHARED_BLOCK = 16
-"""Different prompts share prefixes in multiples of this many tokens: a shorter one is not worth a slot of the block table."""
+"""Different prompts share prefixes in multiples of this many tokens: shorter ones are not worth a block-table slot."""
 
 
 @dataclass(eq=False, kw_only=True)
 class Prefix:
-    """The positions parent.stop..stop-1 of every prompt beneath it."""
+    """Positions parent.stop..stop-1 of every prompt beneath it."""
 
     parent: Prefix | None
     stop: int
     waiting: int = 0
-    """Samples beneath it that are yet to be admitted (again)."""
+    """Samples beneath it that wait to be admitted (or readmitted)."""
     slot: int | None = None
     """The slot that holds its keys and values, while they are in the cache."""
 
     def path(self) -> Iterator[Prefix]:
-        """From here up to the root, without it: the root is the empty beginning."""
+        """The nodes from here up to the root, without the root, which is the empty prefix."""
         node = self
         while node.parent is not None:
             yield node
@@ -34,7 +34,7 @@ class Prefix:
 
 
 def prefix_tree(prompts: Sequence[tuple[int, ...]]) -> list[Prefix]:
-    """For each prompt the node of all its tokens but the last, whose depth is the gate's to decide. O(n log n) comparisons."""
+    """For each prompt the node of all its tokens but the last, whose depth the gate decides. O(n log n) comparisons."""
     leaves: dict[int, Prefix] = {}
     path = [Prefix(parent=None, stop=0)]  # from the root to the last prompt's node
     last: tuple[int, ...] = ()
@@ -56,10 +56,11 @@ def prefix_tree(prompts: Sequence[tuple[int, ...]]) -> list[Prefix]:
 
 
 def _shared(first: tuple[int, ...], second: tuple[int, ...]) -> int:
-    """Length of the beginning that two prompts share, last tokens apart: in blocks, unless it is the whole of both."""
+    """Length of the prefix that two prompts share, without their last tokens: whole blocks, unless it is all of
+    both."""
     low, high = 0, min(len(first), len(second)) - 1
     most = high
-    while low < high:  # by bisection: slices are compared at the speed of memory
+    while low < high:  # bisection: comparing slices runs at memory speed
         middle = (low + high + 1) // 2
         if first[low:middle] == second[low:middle]:
             low = middle

@@ -1,8 +1,9 @@
-"""Who runs: waiting samples, slots, shared beginnings and free pages. Host-side bookkeeping; work for a sample does not grow with the queue.
+"""Scheduler: waiting samples, slots, shared prefixes and free pages.
 
-First come, first served, in the order of the call: those that run always come before those that wait. When pages run short, beginnings
-that nobody borrows go first, the longest unused before the others; then the *last* sample that came gives its pages back
-and waits, at the front, with what it has so far. So the first one always goes on: every sample ends, also under the tightest limit.
+Host-side bookkeeping, whose work per sample does not grow with the queue. First come, first served, in the order of the
+call: running samples always precede waiting ones. When pages run short, unused shared prefixes are evicted, least
+recently used first; then the *last* admitted sample is preempted: its pages are freed, and it waits at the front of the
+queue with its tokens so far. So the first sample always advances, and every sample ends even under the tightest limit.
 """
 
 from __future__ import annotations
@@ -20,23 +21,24 @@ from rollout_workers.engine.scheduling.prefill import PrefillQueue, Task
 from rollout_workers.engine.scheduling.prefix_tree import Prefix, prefix_tree
 
 SPARE_TOKENS = 8
-"""Tokens at full depth that each running sample must have pages for when another is admitted: admission is hopeful, but not blind."""
+"""Tokens at full depth for which each running sample must have free pages before another sample is admitted: fewer than
+it may need, so that more samples run, but enough to make preemption rare."""
 SPARE_PREFIXES = 16
-"""Slots for shared beginnings beyond one a sample."""
+"""Slots for shared prefixes in addition to one per sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One completion to make."""
+    """One completion to generate."""
 
     request: RolloutRequest
     index: int
     """Position in its group."""
     order: int
-    """Position among the rollouts that the call returns."""
+    """Index in the rollouts that the call returns."""
     prefix: Prefix
     completion: Completion = Completion()
-    """What it has so far: empty before the first start."""
+    """The tokens so far: empty before the first admission."""
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
@@ -49,18 +51,19 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """A sample that was given a slot. It goes on when the prefill queue says that it may."""
+    """A sample that was given a slot. It runs once the prefill queue lets it join."""
 
     slot: int
     sample: Sample
     shared: int
-    """Positions of its prompt that were there already."""
+    """Positions of its prompt that were already in the cache."""
 
 
 class Scheduler:
-    """Samples use the cache's slots 0..max_batch-1, shared prefixes the ones after.
+    """Samples use the cache's slots 0..max_batch-1, shared prefixes the slots after them.
 
-    A shared prefix stays while samples beneath it wait or run, unless its pages are needed; it is recomputed when it is missing."""
+    A shared prefix stays cached while samples beneath it wait or run, unless its pages are needed; it is recomputed
+    when missing."""
 
     def __init__(
         self,
@@ -83,16 +86,16 @@ class Scheduler:
         self.running: dict[int, Sample] = {}
         """By slot, in the order of the call."""
         self.prefixes: dict[int, Prefix] = {}
-        """By slot, the longest unused first."""
+        """By slot, least recently used first."""
         self.free_slots = list(range(max_batch - 1, -1, -1))
         self.free_prefix_slots = [
             slot for slot in range(cache.slots - 1, max_batch - 1, -1) if slot not in cache.references
         ]
         self.is_short = False
-        """A sample had to give its pages back and none has ended since: nobody is admitted."""
+        """A sample was preempted and none has ended since: no sample is admitted."""
 
     def admit(self) -> Admission | None:
-        """Give a free slot and pages to the first that waits, if there are any."""
+        """Admit the first waiting sample if there are a free slot and enough pages."""
         if not self.waiting or not self.free_slots or self.is_short:
             return None
         sample = self.waiting[0]
@@ -111,18 +114,18 @@ class Scheduler:
         return Admission(slot=slot, sample=sample, shared=shared)
 
     def finish(self, slots: Sequence[int]) -> list[Sample]:
-        """Take samples out that have ended (or were cancelled). Their pages are free at once."""
+        """Remove samples that have ended or were cancelled, and free their pages."""
         samples = [self.running.pop(slot) for slot in slots]
         self.is_short = False
         self._close(slots, samples)
         return samples
 
     def youngest(self) -> int:
-        """The slot of the sample that came last."""
+        """The slot of the last admitted sample."""
         return next(reversed(self.running))
 
     def preempt(self, slot: int, completion: Completion) -> None:
-        """Put a sample back at the queue's front with what it has so far."""
+        """Put a sample back at the front of the queue with its tokens so far, and free its pages."""
         old = self.running.pop(slot)
         sample = replace(old, completion=completion)
         self._count_waiting(sample, 1)  # before closing: its shared prefixes may be needed again
@@ -154,7 +157,7 @@ class Scheduler:
         prefix.slot = None
 
     def _find_pages(self, sample: Sample) -> bool:
-        """Make sure of the pages that a sample needs to start; beginnings that nobody borrows make room."""
+        """Whether there are enough pages for a sample to start, after evicting unused shared prefixes if needed."""
         cached, known = self._cached_prefix(sample), self._known(sample)[1]
         start = 0 if cached is None else cached.stop
         wanted = sum(known[start:]) + self.cache.loops
@@ -167,14 +170,14 @@ class Scheduler:
         return True
 
     def _open_prefixes(self, sample: Sample) -> int:
-        """Open the shared prefixes that this sample misses and that others will need, from the root down.
+        """Open the shared prefixes that are missing for this sample and that others will need, from the root down.
 
         Returns the number of prompt positions that were in the cache already."""
         cached = self._cached_prefix(sample)
         shared = 0 if cached is None else cached.stop
         if cached is not None:
             assert cached.slot is not None, "a cached prefix has a slot"
-            self.prefixes[cached.slot] = self.prefixes.pop(cached.slot)  # used just now
+            self.prefixes[cached.slot] = self.prefixes.pop(cached.slot)  # now the most recently used
         path = list(sample.prefix.path()) if self.shares_prefixes else []
         for prefix in reversed(path):
             if prefix.stop <= shared or prefix.waiting < 2:
@@ -197,20 +200,20 @@ class Scheduler:
         return cached.stop
 
     def _fill(self, slot: int, start: int, tokens: Sequence[int], depths: Sequence[int]) -> None:
-        """Allot pages to positions from `start` on, and have them computed."""
+        """Allocate pages for the positions from `start` on, and queue their prefill."""
         is_full = min(depths) == self.cache.loops
         table_depths = None if is_full else torch.tensor(depths, device=self.cache.table.device)
         self.cache.fill(slot, start, start + len(tokens), table_depths)
         self.prefill.waiting.append(Task(slot=slot, start=start, tokens=tokens, depths=depths))
 
     def _known(self, sample: Sample) -> tuple[tuple[int, ...], list[int]]:
-        """Tokens before the one that the sample goes on with, and the loops that each of them runs."""
+        """Tokens before the sample's next input token, and the number of loops that each of them runs."""
         prompt, loops = sample.prompt_ids, self.cache.loops
         ran = [self.cache.rule.loops_run(depth, loops) for depth in sample.completion.depths]
         return (prompt + sample.completion.token_ids)[:-1], [loops] * (len(prompt) - 1) + ran
 
     def _cached_prefix(self, sample: Sample) -> Prefix | None:
-        """The longest beginning of a sample's prompt that is in the cache."""
+        """The longest prefix of a sample's prompt that is in the cache."""
         return next((prefix for prefix in sample.prefix.path() if prefix.slot is not None), None)
 
     def _count_waiting(self, sample: Sample, change: int) -> None:
