@@ -133,8 +133,8 @@ class RolloutEngine:
         pages = (length - 1 + params.max_new_tokens) * loops
         if pages > self.cache.pages - 1 - self.static.spare_pages:
             raise UserError(
-                f"prompt {request.prompt.index} has {length} tokens; with {params.max_new_tokens} new tokens at {loops} "
-                f"loops its keys and values may take {pages * self.cache.page_bytes / 2**30:.3g} GiB, but "
+                f"prompt {request.prompt.index} has {length} tokens; with {params.max_new_tokens} new tokens at "
+                f"{loops} loops its keys and values may take {pages * self.cache.page_bytes / 2**30:.3g} GiB, but "
                 f"rollout.kv_memory_gib is {self.config.kv_memory_gib:g}: raise it, or lower rollout.max_new_tokens or "
                 "data.max_prompt_tokens"
             )
