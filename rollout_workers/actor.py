@@ -1,4 +1,4 @@
-"""Rollout workers as Ray actors: starting them, asking them, and putting a dead one back."""
+"""Rollout workers as Ray actors: starting them, calling them, and restarting dead ones."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.5
 START_SECONDS = 300
-"""Longest wait for actors to start; a cluster without room would leave them waiting forever."""
+"""Timeout for actors to start: in a cluster without enough resources they would wait forever."""
 
 
 def start_ray(workers: int, cpus: float, gpus: float) -> bool:
-    """Join the Ray that is there, or start a quiet one on this machine; true when it was started here.
+    """Connect to a running Ray cluster, or start a local one with little output; true when Ray was initialized here.
 
-    CPUs are counted generously (a machine with fewer is slow, not stuck); GPUs that are not there are a `UserError`."""
+    Reports enough CPUs to Ray even on a smaller machine, which is then slow, not stuck. Raises `UserError` for missing
+    GPUs."""
     if ray.is_initialized():
         return False
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -41,23 +42,28 @@ def start_ray(workers: int, cpus: float, gpus: float) -> bool:
     # Ray puts the working directory first on the workers' search path.
     environment = {"worker_process_setup_hook": pinning_hook()} if working_directory_clashes() else None
     ray.init(
-        address=address, num_cpus=local_cpus, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR, runtime_env=environment,
-    )  # fmt: skip
+        address=address,
+        num_cpus=local_cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        runtime_env=environment,
+    )
     if not address and ray.cluster_resources().get("GPU", 0) < workers * gpus:
         found = ray.cluster_resources().get("GPU", 0)
         ray.shutdown()
         raise UserError(
-            f"{workers} rollout workers with {gpus:g} GPUs each, but this machine has {found:g}: lower rollout.workers or "
-            "rollout.worker_gpus"
+            f"{workers} rollout workers with {gpus:g} GPUs each, but this machine has {found:g}: lower "
+            "rollout.workers or rollout.worker_gpus"
         )
     return True
 
 
 class ActorWorkers:
-    """`count` actors of `RolloutWorker`. They start in the background; the first question to one waits for it.
+    """`count` actors of `RolloutWorker`. They start in the background; the first call waits for them.
 
-    An actor that dies (killed, out of memory) is started again with the last weights, and asked once more: the same seeds give
-    the same rollouts. A warning says so. When that fails too: `RunError`."""
+    An actor that dies (killed, out of memory) is restarted with the last weights, with a warning, and its call is
+    repeated: the same seeds give the same rollouts. Raises `RunError` when that fails too."""
 
     def __init__(
         self,
@@ -70,7 +76,7 @@ class ActorWorkers:
         gpus: float,
     ):
         self.owns_ray = start_ray(count, cpus, gpus)
-        # Two threads in each actor: one works, one answers how far it is.
+        # Two threads per actor: one works, one reports progress.
         make_actor: Any = ray.remote  # its types know no `max_concurrency`
         remote = make_actor(num_cpus=cpus, num_gpus=gpus, max_concurrency=2)(RolloutWorker)
         self._start: Callable[[], Any] = lambda: remote.remote(model_config, engine, threads=threads)
@@ -93,9 +99,9 @@ class ActorWorkers:
         on_progress: Progress | None = None,
         on_finished: Callable[[int, list], None] | None = None,
     ) -> list[Any]:
-        """Call `method` on the first len(arguments) workers at once; answers in order. While they work: `on_progress` gets the
-        sums of their counts, `on_finished` a worker's number and what it has finished since the last time (of a worker that was
-        started again: what it had not finished before)."""
+        """Call `method` on the first len(arguments) workers in parallel; returns their results in order. Meanwhile
+        `on_progress` gets the sums of their counts, and `on_finished` a worker's index and what it has finished since
+        the last call (for a restarted worker: what it had not finished before)."""
         if not self._started:
             self._await_start()
         calls = [getattr(actor, method).remote(*part) for actor, part in zip(self.actors, arguments, strict=False)]
@@ -111,11 +117,13 @@ class ActorWorkers:
             ray.shutdown()
 
     def _await_start(self) -> None:
-        """RunError when the actors do not find room in time. One that died at its start counts: `_answer` sees to it."""
+        """Raises RunError when Ray cannot place the actors in time. One that died at startup counts as started:
+        `_answer` handles it."""
         starting = [actor.progress.remote() for actor in self.actors]
         if len(ray.wait(starting, num_returns=len(starting), timeout=START_SECONDS)[0]) < len(starting):
             raise RunError(
-                f"Ray found no room for {self._wants} within {START_SECONDS} s; it has {ray.cluster_resources()}: lower rollout.workers"
+                f"Ray could not start {self._wants} within {START_SECONDS} s; it has {ray.cluster_resources()}: "
+                "lower rollout.workers"
             )
         self._started = True
 
@@ -146,7 +154,7 @@ class ActorWorkers:
 
 
 class _Watch:
-    """Tells how far the workers are in their parts of one question, also where one of them is asked a second time."""
+    """Reports the workers' progress in one call, also when one of them is restarted and called again."""
 
     def __init__(
         self,
@@ -159,8 +167,8 @@ class _Watch:
         self._told: list[set[int]] = [set() for _ in range(count)]
 
     def follow(self, actors: Mapping[int, Any], calls: list[ray.ObjectRef]) -> None:
-        """Tell of these actors until each of their calls has ended, well or not. One that has died holds up nothing: what it
-        counted last stands until it is followed again, and has come further than that."""
+        """Report on these actors until all their calls have ended, successfully or not. A dead actor does not block:
+        its last counts remain until it is followed again and has passed them."""
         if self._on_progress is None and self._on_finished is None:
             return
         floors = list(self._counts)
@@ -183,9 +191,9 @@ class _Watch:
 
 
 def _answers(asked: Mapping[int, ray.ObjectRef]) -> Iterator[tuple[int, Any]]:
-    """The answers of those that live."""
+    """The answers of the actors that are alive."""
     for index, answer in asked.items():
-        with contextlib.suppress(RayActorError):  # whoever waits for its call sees to it
+        with contextlib.suppress(RayActorError):  # `_answer`, which waits for its call, handles it
             yield index, ray.get(answer)
 
 

@@ -22,17 +22,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ModelConfig = Mapping[str, Any] | str | os.PathLike
-"""The content of a config.json, or a folder or Hugging Face Hub id that has one. Only the shape is read there: weights are published."""
+"""The content of a config.json, or a folder or Hugging Face Hub id that has one. No weights are read from there: they
+are published to the workers."""
 
 
 class RolloutPool(ABC):
-    """Rollout workers that share one set of weights. The rollouts are the same for any kind of pool and any number of workers.
+    """Rollout workers that share one set of weights. The rollouts are the same for any kind of pool and any number of
+    workers.
 
     A context manager: leaving it closes the pool."""
 
     @abstractmethod
     def publish(self, state_dict: Mapping[str, Tensor], version: int) -> None:
-        """Give all workers new weights (a state dict of `OuroForCausalLM`); the rollouts that they make from now on carry `version`.
+        """Give all workers new weights (a state dict of `OuroForCausalLM`). Later rollouts carry `version`.
 
         Raises `RunError` when names or shapes do not fit."""
 
@@ -44,10 +46,11 @@ class RolloutPool(ABC):
         on_progress: Progress | None = None,
         on_rollout: OnRollout | None = None,
     ) -> list[Rollout]:
-        """All samples of all requests, in the order of the requests and of their seeds. `on_rollout` is called with finished rollouts
-        while others still run: at most once per rollout, and possibly not with the last ones.
+        """All samples of all requests, in the order of the requests and of their seeds. `on_rollout` is called with
+        finished rollouts while others still run: at most once per rollout, and possibly not for the last ones.
 
-        Raises `UserError` for a prompt that does not fit, `RunError` when a worker is lost for good or has no weights."""
+        Raises `UserError` for a prompt that does not fit, `RunError` when a worker is lost for good or has no
+        weights."""
 
     @abstractmethod
     def description(self) -> str:
@@ -97,7 +100,7 @@ class LocalPool(RolloutPool):
 
 
 class ActorPool(RolloutPool):
-    """`workers` Ray actors. They start in the background; leaving the pool ends them, and Ray where this pool started it.
+    """`workers` Ray actors. They start in the background; closing the pool ends them, and Ray if this pool started it.
 
     `cpus` and `gpus` are what each actor reserves; it runs one torch thread per CPU."""
 
@@ -173,12 +176,15 @@ def describe_start(workers: int) -> str:
     """What the first request to a pool waits for."""
     if not workers:
         return "Preparing the rollout engine"
-    return f"Starting {workers} rollout worker{'s' if workers > 1 else ''} with Ray; the first time they also compile their kernels"
+    return (
+        f"Starting {workers} rollout worker{'s' if workers > 1 else ''} with Ray; "
+        "the first time they also compile their kernels"
+    )
 
 
 def deal(sizes: Sequence[int], hands: int) -> list[list[int]]:
-    """Distribute items over `hands` so that the sums of their sizes are nearly equal: the largest item first, always to the hand with
-    the smallest sum. Returns the indices of each hand's items, ascending."""
+    """Distribute items over `hands` so that the sums of their sizes are nearly equal: largest item first, each to the
+    hand with the smallest sum. Returns the indices of each hand's items, ascending."""
     loads = [0] * hands
     dealt: list[list[int]] = [[] for _ in range(hands)]
     for item in sorted(range(len(sizes)), key=lambda item: -sizes[item]):
@@ -189,7 +195,8 @@ def deal(sizes: Sequence[int], hands: int) -> list[list[int]]:
 
 
 def read_config(model_config: ModelConfig) -> Mapping[str, Any] | str:
-    """The content of a local config.json, so that workers on other machines do not need the folder; a Hub id stays as it is."""
+    """The content of a local config.json, so that workers on other machines do not need the folder; a Hub id stays as
+    it is."""
     if isinstance(model_config, Mapping):
         return dict(model_config)
     file = Path(model_config) / "config.json"

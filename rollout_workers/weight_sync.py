@@ -1,4 +1,4 @@
-"""Weights on their way from the trainer to the workers."""
+"""Transfer of weights from the trainer to the workers."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from ouro_rl.core.errors import RunError
 
 
 def packed(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The state as workers store it, on the CPU: half the bytes to send where they compute in bf16."""
+    """The state dict in the workers' dtype, on the CPU: half the bytes to send where they compute in bf16."""
     return {name: tensor.detach().to("cpu", dtype) for name, tensor in state.items()}
 
 
 @torch.no_grad()
 def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy `state` into the model in place, cast to its dtype and device. Raises RunError when names or shapes differ."""
+    """Copy `state` into the model in place, cast to its dtype and device. Raises RunError when names or shapes
+    differ."""
     own = model.state_dict()
     odd = sorted(own.keys() ^ state.keys()) or [name for name in own if own[name].shape != state[name].shape]
     if odd:

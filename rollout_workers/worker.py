@@ -1,6 +1,6 @@
 """One worker: an engine, and weights that change under it. The same class runs in process and as a Ray actor.
 
-torch and transformers are imported when a worker is made: whoever starts actors does not wait for them.
+torch and transformers are imported when a worker is created, so the process that starts actors does not wait for them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class RolloutWorker:
-    """Makes rollouts with the weights that it was given last.
+    """Generates rollouts with the weights loaded last.
 
-    `model_config` is the content of a config.json, or a folder or hub id that has one; weights are never read from there. `threads`
-    limits torch in this whole process; None leaves it as it is."""
+    `model_config` is the content of a config.json, or a folder or Hub id that has one; weights are never read from
+    there. `threads` sets torch's threads for the whole process; None leaves them unchanged."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class RolloutWorker:
         self._finished: list[tuple[int, Rollout]] = []
 
     def load_weights(self, state: Mapping[str, Tensor], version: int) -> None:
-        """Take over a state dict of `OuroForCausalLM`, of any floating type, on any device."""
+        """Load a state dict of `OuroForCausalLM`, of any floating-point type, on any device."""
         from rollout_workers.weight_sync import load_state
 
         self.version = None
@@ -89,15 +89,15 @@ class RolloutWorker:
                 on_rollout=on_rollout or (lambda place, rollout: finished.append((place, rollout))),
             )  # fmt: skip
         finally:
-            self._finished = []  # whoever asks before the next call has begun must not be told of this one
+            self._finished = []  # a poll before the next call begins must not see this call's rollouts
 
     def progress(self) -> tuple[int, int]:
-        """(completion tokens, finished samples) of the rollouts in hand; asked from outside while they run."""
+        """(completion tokens, finished samples) of the current call; polled from outside while it runs."""
         return self._progress
 
     def finished(self, after: int) -> list[tuple[int, Rollout]]:
-        """The rollouts in hand that have ended, each with its place, but for the first `after` that did; asked from outside
-        while the others run."""
+        """The current call's finished rollouts, each with its index in the result, without the first `after` of them;
+        polled from outside while the others run."""
         return self._finished[after:]
 
     def description(self) -> str:

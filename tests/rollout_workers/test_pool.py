@@ -184,7 +184,7 @@ def test_no_room_for_the_actors(model, actors, monkeypatch):
     monkeypatch.setattr("rollout_workers.actor.START_SECONDS", 1)
     with (
         make_pool(1, model.config.to_dict(), cpus=1000) as pool,
-        pytest.raises(RunError, match="no room for 1 rollout"),
+        pytest.raises(RunError, match="could not start 1 rollout"),
     ):
         pool.publish(model.state_dict(), 0)
 

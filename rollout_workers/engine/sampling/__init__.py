@@ -1,1 +1,1 @@
-"""What happens to a row after its pass: exit, token, end of the sample."""
+"""Sampling after a pass: exits, tokens and the end of samples."""

@@ -1,4 +1,4 @@
-"""What is recorded of a completion per token: as a value that leaves the engine or waits for a slot, and as tensors while it runs."""
+"""The record of a completion, per token: as a value when it has ended or was preempted, as tensors while it runs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ouro_rl.core.sampling_params import NO_DEPTH
 
 @dataclass(frozen=True, kw_only=True)
 class Completion:
-    """A whole completion, or the beginning of one that was preempted. The fields have the meaning that they have in `Rollout`."""
+    """A whole completion, or a preempted one so far. The fields have the same meaning as in `Rollout`."""
 
     token_ids: tuple[int, ...] = ()
     token_logprobs: tuple[float, ...] = ()
@@ -72,7 +72,7 @@ class CompletionTensors:
         ]  # fmt: skip
 
     def write(self, slot: int, completion: Completion) -> None:
-        """Put a completion at the beginning of a slot."""
+        """Write a completion at the beginning of a slot."""
 
         def put(tensor: Tensor, values: Sequence[float]) -> None:
             tensor[slot, : len(values)] = torch.tensor(values, dtype=tensor.dtype)

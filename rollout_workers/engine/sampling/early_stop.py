@@ -1,6 +1,6 @@
-"""Giving a hopeless sample up: a sample that repeats itself, that has lost its way, or that the user's own function says is lost.
+"""Early stop of hopeless samples: repetition, low mean log-prob, or the user's own function.
 
-The decision is taken on one completion alone, at lengths that are its own, so it is batch-invariant.
+The decision depends on one completion alone, at lengths that it determines itself, so it is batch-invariant.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ class EarlyStopper:
         self.hook = None if rule.hook is None else load_function(rule.hook, KEY)
 
     def hopeless(self, completion_ids: Tensor, token_logprobs: Tensor) -> bool:
-        """Whether to give the sample up here: its tokens and their log-probs so far, [n] each. Raises RunError when the hook fails."""
+        """Whether to stop the sample, given its tokens and their log-probs so far, [n] each. Raises RunError when the
+        hook fails."""
         rule = self.rule
         if rule.repeat_window is not None and repeats(
             completion_ids[-rule.repeat_window :].tolist(), rule.repeat_window
@@ -41,9 +42,10 @@ class EarlyStopper:
 
 
 def repeats(tokens: Sequence[int], window: int) -> bool:
-    """Whether the last `window` tokens are one block, twice or more: whether they have a period of at most window / 2.
+    """Whether the last `window` tokens repeat one block at least twice: whether their period is at most window / 2.
 
-    By the borders of Knuth, Morris and Pratt: the shortest period is the length less the longest border. Linear time."""
+    Uses the borders of Knuth, Morris and Pratt: the shortest period is the length minus the longest border.
+    O(window)."""
     if len(tokens) < window:
         return False
     tail = tokens[-window:]

@@ -1,6 +1,7 @@
-"""What a row does after its pass: go deeper, or leave, get a token and come back at loop 1.
+"""What a row does after its pass: go one loop deeper, or exit, get a token and continue at loop 1.
 
-All of it is in tensors by slot, one entry a live sample; a token's chance depends on (seed, index in the completion) alone.
+All state is in tensors by slot, one entry per live sample; random numbers depend only on (seed, index in the
+completion).
 """
 
 from __future__ import annotations
@@ -25,17 +26,19 @@ from rollout_workers.engine.sampling.early_stop import EarlyStopper
 from rollout_workers.engine.sampling.token_sampler import TokenDraw
 
 Choose = Callable[..., tuple[Tensor, ...]]
-"""(mask bool [n], slots [n], any [n, ...] of theirs) -> the slots where the mask holds, and what is theirs: `compact` or `mask_out`."""
+"""(mask bool [n], slots [n], values [n, ...]) -> the slots where the mask holds, and their values: `compact` or
+`mask_out`."""
 
 
 def compact(mask: Tensor, rows: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-    """The rows where `mask` holds: how many there are is asked of the device."""
+    """The rows where `mask` holds. Synchronizes with the device to learn how many there are."""
     index = mask.nonzero().squeeze(1)
     return tuple(part.index_select(0, index) for part in (rows, *values))
 
 
 def mask_out(dummy: Tensor, mask: Tensor, rows: Tensor, *values: Tensor) -> tuple[Tensor, ...]:
-    """All rows; those where `mask` does not hold do what they do to the slot `dummy` [1]. Shapes do not depend on what the mask holds."""
+    """All rows; those where `mask` does not hold write to the slot `dummy` [1]. Shapes do not depend on the mask's
+    values."""
     return torch.where(mask, rows, dummy), *values
 
 
@@ -49,7 +52,7 @@ class Sampler:
         self.runs_all_loops = policy.kv_rule.runs_all_loops
         self.early_stop = None if params.early_stop is None else EarlyStopper(params.early_stop)
         self.given_up: set[int] = set()
-        """Slots of ended samples that the early stop gave up."""
+        """Slots of samples that the early stop ended."""
         embeddings = model.model.embed_tokens.weight
         self.ops, _ = model.model.row_ops(embeddings.dtype)
         device = embeddings.device
@@ -62,17 +65,17 @@ class Sampler:
 
         self.token_draw = TokenDraw(model, params, slots)
         self.states = torch.zeros(slots, embeddings.shape[1], dtype=embeddings.dtype, device=device)
-        """What the next pass takes in: the embedding of the last token, or the state after the last loop."""
+        """Input of the next pass: the embedding of the last token, or the state after the last loop."""
         self.positions, self.loops = integers(), integers()
         """Of the next pass; loops are 1-based."""
         self.undecided = torch.ones(slots, dtype=torch.bool, device=device)
         self.exit_states = torch.zeros_like(self.states) if self.runs_all_loops else None
-        """Where tokens go on to the last loop (the rule `full`): the states at the depths that are decided."""
+        """Where tokens run all loops (the rule `full`): the states at the sampled depths."""
         self.seeds, self.lengths = integers(), integers()
-        """Seed of the sample, and tokens that it has so far."""
+        """Seed of the sample, and its number of tokens so far."""
         self.log_survival, self.log_quantiles = floats(), floats()
         self.token_draws = torch.zeros(slots, dtype=torch.float64, device=device)
-        """The uniform number that picks the token in hand, as the exit quantile picks its depth."""
+        """The uniform number that picks the next token, as the exit quantile picks its depth."""
         self.streams = torch.tensor([[TOKEN_STREAM], [DEPTH_STREAM]], device=device)
         self.completions = CompletionTensors.empty(
             slots, params.max_new_tokens, device, support_sizes=self.token_draw.support_sizes
@@ -89,12 +92,13 @@ class Sampler:
         self._next_token(rows, last, torch.zeros_like(rows))
 
     def suspend(self, slot: int) -> Completion:
-        """A completion so far, complete tokens only: what `resume` goes on with."""
+        """A completion so far, finished tokens only: the input of `resume`."""
         rows = torch.tensor([slot], device=self.lengths.device)
         return self.completions.read(rows, self.lengths[rows].tolist())[0]
 
     def resume(self, slot: int, completion: Completion) -> None:
-        """Go on, after `start`, where `suspend` left: at loop 1 of the last token. Draws are by seed and index, so they are the same."""
+        """After `start`, continue where `suspend` stopped: at loop 1 of the last token. Random numbers depend only on
+        seed and index, so they are the same."""
         self.completions.write(slot, completion)
         length = len(completion.token_ids)
         self.positions[slot] += length
@@ -103,7 +107,7 @@ class Sampler:
         self._next_token(rows, self.completions.token_ids[rows, length - 1], torch.full_like(rows, length))
 
     def step(self, rows: Tensor, states: Tensor) -> tuple[int, list[int]]:
-        """Take the normed states [n, hidden] of the samples in slots `rows` [n] after a loop.
+        """Take the normalized states [n, hidden] of the samples in slots `rows` [n] after a loop.
 
         Returns the number of tokens made, and the slots whose completion ended."""
         rows, lengths, ended = self._advance(rows, states, compact)
@@ -113,11 +117,12 @@ class Sampler:
         return len(rows), slots if self.early_stop is None else slots + self._hopeless(rows[~ended], lengths[~ended])
 
     def static_step(self, rows: Tensor, states: Tensor, dummy: Tensor) -> tuple[Tensor, Tensor]:
-        """`step` with nothing asked of the device and shapes that depend on n alone: every row gets a token, but only those that leave
-        keep theirs. What the others write goes to the slot `dummy` [1] (the same may stand in `rows`, any number of times), which is
-        put back to the beginning at the end. Neither early stops nor logit processors are looked at.
+        """`step` without host synchronization, and with shapes that depend only on n: every row gets a token, but only
+        exiting rows keep theirs. The others write to the slot `dummy` [1] (which may occur in `rows`, any number of
+        times), which is reset at the end. Ignores early stops and logit processors.
 
-        Returns the slots that got a token [n], `dummy` for the others, and whether that token ended the completion [n]."""
+        Returns the slots that got a token [n], `dummy` for the others, and whether that token ended the completion
+        [n]."""
         rows, _, ended = self._advance(rows, states, partial(mask_out, dummy))
         self.lengths.index_fill_(0, dummy, 0)
         self.positions.index_fill_(0, dummy, 0)
@@ -134,7 +139,8 @@ class Sampler:
         self.states.index_copy_(0, rows, states)
         self.log_survival.index_copy_(0, rows, survival)
         self.loops.index_copy_(0, rows, loops + 1)
-        # What the bounds force has no chance in it: after the last loop, what is left of the survival is the chance of that depth.
+        # Forced decisions add no log-prob: after the last loop, the remaining survival is the probability of that
+        # depth.
         depth_logprobs = before + torch.where(asked, leave, 0.0)
         if self.runs_all_loops:
             leaving, states = self._decide(rows, leaving, loops, depth_logprobs, states, choose)
@@ -159,8 +165,8 @@ class Sampler:
     def _decide(
         self, rows: Tensor, leaving: Tensor, loops: Tensor, depth_logprobs: Tensor, states: Tensor, choose: Choose
     ) -> tuple[Tensor, Tensor]:
-        """Where every token runs all loops: record the depths that are decided now and keep their states. Returns the rows that are
-        through (bool [n]) and every row's state at its depth [n, hidden]."""
+        """Where every token runs all loops: record the depths decided in this pass and keep their states. Returns which
+        rows have run all loops (bool [n]), and every row's state at its depth [n, hidden]."""
         assert self.exit_states is not None, "made where every token runs all loops"
         now = leaving & self.undecided.index_select(0, rows)
         deciding, depths, logprobs, chosen = choose(now, rows, loops, depth_logprobs, states)
@@ -172,11 +178,11 @@ class Sampler:
         return loops == self.max_loops, self.exit_states.index_select(0, rows)
 
     def _places(self, rows: Tensor) -> Tensor:
-        """Where the record of each row's next token lies: [n] -> [n]."""
+        """Flat index of each row's next token in the record: [n] -> [n]."""
         return rows * self.params.max_new_tokens + self.lengths.index_select(0, rows)
 
     def _hopeless(self, rows: Tensor, lengths: Tensor) -> list[int]:
-        """Slots among `rows` that the early stop gives up, at their new lengths."""
+        """Slots among `rows` that the early stop ends at their new lengths."""
         assert self.early_stop is not None
         due, record = lengths % self.early_stop.rule.every == 0, self.completions
         slots = [
@@ -197,7 +203,7 @@ class Sampler:
         return ended
 
     def _ended(self, slot: int, completion: Completion, text: str | None) -> Completion:
-        """With the reason why it ended; `text` is the stop string that it has come to."""
+        """The completion with its finish reason; `text` is the stop string that ended it, if any."""
         if not all(map(math.isfinite, completion.token_logprobs)):
             raise RunError(
                 "a rollout worker's log-probs are not finite: the weights have diverged (lower the learning rates)"
@@ -213,7 +219,7 @@ class Sampler:
         return log_stay(gate_logits)[: len(states)], log_exit(gate_logits)[: len(states)]
 
     def _next_token(self, rows: Tensor, tokens: Tensor, lengths: Tensor) -> None:
-        """Put `tokens` in as the input of loop 1, with fresh draws for the depth and the token that follow."""
+        """Set `tokens` as the input of loop 1, with new random numbers for the next depth and token."""
         draws = uniforms(self.seeds.index_select(0, rows), lengths, self.streams)
         self.token_draws.index_copy_(0, rows, draws[0])
         self.log_quantiles.index_copy_(0, rows, exit_quantiles(self.params.exit_rule, draws[1]))

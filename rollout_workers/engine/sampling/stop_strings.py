@@ -1,8 +1,8 @@
-"""Stop strings as an automaton over tokens: one table look-up a token, on the device, whatever the strings are.
+"""Stop strings as an automaton over tokens: one table lookup per token, on the device, for any strings.
 
-The states are those of Aho and Corasick (1975) over bytes: how much of which string the text ends with. A token moves a state by all
-its bytes at once, so the table is [states, vocabulary]; behind the states there is one for each string, which is never left: a sample
-that gets there has ended. Of strings that end at the same byte, the one given first counts.
+The states are those of Aho and Corasick (1975) over bytes: how much of which string the text ends with. A token applies
+all its bytes at once, so the table is [states, vocabulary]. After these states comes one absorbing state per string: a
+sample that reaches it has ended. Of strings that end at the same byte, the first one given counts.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class StopStringMatcher:
         return states >= self.first_end
 
     def ended_by(self, slots: Sequence[int]) -> list[str | None]:
-        """The stop string that each sample's text has come to."""
+        """The stop string that ended each sample, or None."""
         states = self.states[torch.tensor(slots, dtype=torch.int64, device=self.states.device)].tolist()
         return [None if state < self.first_end else self.strings[state - self.first_end] for state in states]
 

@@ -1,6 +1,6 @@
-"""The token of a row that leaves: head, distribution, draw, and whether the token ends its sample.
+"""The token of an exiting row: LM head, distribution, draw, and whether the token ends its sample.
 
-All by slot, as in the sampler; a draw depends on the row's logits, its prefix and its uniform number alone.
+All state is by slot, as in the sampler; a draw depends only on the row's logits, its prefix and its uniform number.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rollout_workers.engine.sampling.stop_strings import StopStringMatcher
 
 
 class TokenDraw:
-    """Draws tokens by `params`, and keeps what the drawing alone needs of the samples in its slots."""
+    """Draws tokens by `params`, and keeps the per-slot state that only drawing needs."""
 
     def __init__(self, model: OuroForCausalLM, params: SamplingParams, slots: int):
         weight = model.lm_head.weight
@@ -40,7 +40,7 @@ class TokenDraw:
             self.prefixes.update((slot, list(prompt)) for slot, prompt in zip(slots, prompts, strict=True))
 
     def resume(self, slot: int, completion: Sequence[int]) -> None:
-        """Go on, after `start`, behind these tokens."""
+        """After `start`, continue after these tokens."""
         if self.matcher is not None:
             rows = torch.tensor([slot], device=self.stop_ids.device)
             for token in completion:
@@ -49,8 +49,8 @@ class TokenDraw:
             self.prefixes[slot] += completion
 
     def draw(self, rows: Tensor, states: Tensor, uniforms: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-        """One token for each of the slots `rows` [n] at `states` [n, hidden], picked by `uniforms` [n]; `places` [n]: where it lies in a
-        record [slots, tokens]. Returns token ids and their log-probs, [n] each."""
+        """Draw one token for each of the slots `rows` [n] at `states` [n, hidden], using `uniforms` [n]; `places` [n]
+        are its flat indices in a record [slots, tokens]. Returns token ids and their log-probs, [n] each."""
         filters, temperature = self.params.filters, self.params.temperature
         prefixes = None if self.prefixes is None else [self.prefixes[slot] for slot in rows.tolist()]
         logits = self.model.row_logits(states)
@@ -70,5 +70,5 @@ class TokenDraw:
         return ended if self.matcher is None else ended | self.matcher.advance(rows, tokens)
 
     def ended_by(self, slots: Sequence[int]) -> list[str | None]:
-        """The stop string that each sample has come to."""
+        """The stop string that ended each sample, or None."""
         return [None] * len(slots) if self.matcher is None else self.matcher.ended_by(slots)

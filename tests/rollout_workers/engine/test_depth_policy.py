@@ -99,7 +99,8 @@ def test_one_engine_changes_rules_and_loops_from_call_to_call():
     model, requests = calm_model(5), make_requests([5, 9])
     engine = RolloutEngine(model, EngineConfig(max_batch=4))
     for policy in (
-        DepthPolicy(kv_rule=KVRule.SKIP), DepthPolicy(), DepthPolicy(max_depth=6), DepthPolicy(kv_rule=KVRule.FULL, max_depth=2),
+        DepthPolicy(kv_rule=KVRule.SKIP), DepthPolicy(), DepthPolicy(max_depth=6),
+        DepthPolicy(kv_rule=KVRule.FULL, max_depth=2),
         DepthPolicy(kv_rule=KVRule.SKIP),
     ):  # fmt: skip
         params = SamplingParams(max_new_tokens=6, depth_policy=policy)
@@ -136,7 +137,8 @@ def generate(model, requests, new_tokens):
         [0] * (longest - len(request.prompt.token_ids)) + [1] * len(request.prompt.token_ids) for request in requests
     ]
     tokens = model.generate(
-        torch.tensor(rows), attention_mask=torch.tensor(mask), max_new_tokens=new_tokens, do_sample=False, eos_token_id=-1,
+        torch.tensor(rows), attention_mask=torch.tensor(mask), max_new_tokens=new_tokens, do_sample=False,
+        eos_token_id=-1,
         pad_token_id=0,
     )  # fmt: skip
     return tokens[:, longest:].tolist()

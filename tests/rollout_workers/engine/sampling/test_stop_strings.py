@@ -35,7 +35,8 @@ def first_end(strings, tokens):
 
 
 @pytest.mark.parametrize("strings", [
-    ("ab",), ("aab", "b\n"), ("é",), ("aa", "aaa", "a\nQ"), ("baab", "aabb", "abba"), ("xyzx", "yz"), ("b", "ab"), ("ab", "b"),
+    ("ab",), ("aab", "b\n"), ("é",), ("aa", "aaa", "a\nQ"), ("baab", "aabb", "abba"), ("xyzx", "yz"), ("b", "ab"),
+    ("ab", "b"),
     ("aaab", "aab"),
 ])  # fmt: skip
 def test_the_automaton_finds_what_a_search_finds(strings):

@@ -44,13 +44,15 @@ class Machine(RuleBasedStateMachine):
         self.rng = rng = random.Random(seed)
         requests = make_requests(rng, groups=rng.randint(1, 8))
         config = OuroConfig(
-            vocab_size=2, hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1, total_ut_steps=loops
+            vocab_size=2, hidden_size=4, intermediate_size=4, num_hidden_layers=1, num_attention_heads=1,
+            total_ut_steps=loops,
         )  # fmt: skip
         longest = max(len(request.prompt.token_ids) - 1 + MOST_NEW for request in requests)
         pages = rng.choice((1 + longest * loops, 1 + 2 * longest * loops, 500))
         self.max_batch = rng.randint(1, 6)
         self.cache = KVCache(
-            config, slots=2 * self.max_batch + rng.choice((0, 3)), dtype=torch.float64, device=torch.device("cpu"), max_pages=pages
+            config, slots=2 * self.max_batch + rng.choice((0, 3)), dtype=torch.float64, device=torch.device("cpu"),
+            max_pages=pages,
         )  # fmt: skip
         self.cache.reshape(longest, loops=loops, rule=kv_rule)
         self.prefill = PrefillQueue(
