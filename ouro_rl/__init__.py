@@ -27,7 +27,7 @@ def _register_config(module: Any) -> None:
 
 @wrapt.when_imported("transformers.models.auto.modeling_auto")
 def _register_models(module: Any) -> None:
-    # Part of the model may be what is importing transformers, and is not complete then: `modeling_ouro` registers once it is.
+    # A part of the model may be what imports transformers, and is incomplete then: `modeling_ouro` registers later.
     if not any(name.startswith("ouro_rl.") and _is_initializing(part) for name, part in list(sys.modules.items())):
         import ouro_rl.model.modeling_ouro  # noqa: F401 (registers on import)
 

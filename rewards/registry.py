@@ -17,8 +17,8 @@ from rewards.verdict import Verdict
 
 
 class BuiltInReward(Protocol):
-    """A reward of this package. Its attribute `wants`, if any, names inputs (`prompts`, `completion_ids`) that are added to the
-    data set's columns."""
+    """A reward of this package. Its attribute `wants`, if any, names inputs (`prompts`, `completion_ids`) that are
+    added to the data set's columns."""
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
         """TRL's signature."""
@@ -51,7 +51,9 @@ def load_reward(spec: RewardSpec | str) -> Callable[..., Any]:
 
 
 def make_built_in(spec: RewardSpec, **defaults: Any) -> BuiltInReward:
-    """The reward of a built-in's spec. defaults: options that the spec may set otherwise. Raises UserError for unknown ones."""
+    """The reward of a built-in's spec. `defaults`: its options and their values unless set.
+
+    Raises UserError for an unknown option."""
     if spec.name not in BUILT_IN:
         near = difflib.get_close_matches(spec.name, BUILT_IN, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""

@@ -1,4 +1,4 @@
-"""Makes train.jsonl and heldout.jsonl beside this file: small arithmetic, with gold answers in the many spellings of real data.
+"""Makes train.jsonl and heldout.jsonl in this folder: small arithmetic, with gold answers spelled as in real data.
 
 python configs/math_tasks/generate.py
 """
