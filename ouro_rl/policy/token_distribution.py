@@ -88,22 +88,22 @@ def support_threshold(scaled: Tensor, filters: TokenFilters) -> Tensor:
 
 def nucleus_threshold(scaled: Tensor, top_p: float) -> Tensor:
     """The smallest logit of the nucleus, the fewest top tokens whose probability reaches `top_p`: [n, vocab] -> [n]."""
-    log_normaliser = (scaled.amax(-1) - torch.log_softmax(scaled, dim=-1).amax(-1)).unsqueeze(1)
+    log_normalizer = (scaled.amax(-1) - torch.log_softmax(scaled, dim=-1).amax(-1)).unsqueeze(1)
     threshold = scaled.new_empty(len(scaled))
     rows = torch.arange(len(scaled), device=scaled.device)
     for candidates in (*NUCLEUS_CANDIDATES, scaled.shape[1]):
         ordered = scaled[rows].topk(min(candidates, scaled.shape[1])).values
-        threshold[rows], reached = _where_reached(ordered, log_normaliser[rows], top_p)
+        threshold[rows], reached = _where_reached(ordered, log_normalizer[rows], top_p)
         rows = rows[~reached]
         if len(rows) == 0:
             break
     return threshold
 
 
-def _where_reached(ordered: Tensor, log_normaliser: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
+def _where_reached(ordered: Tensor, log_normalizer: Tensor, top_p: float) -> tuple[Tensor, Tensor]:
     """Logits in descending order [n, k] -> the one where the probability reaches `top_p` [n], and whether it does
     [n]."""
-    cumulative = (ordered.double() - log_normaliser).exp().cumsum(-1)
+    cumulative = (ordered.double() - log_normalizer).exp().cumsum(-1)
     place = (cumulative < top_p).sum(-1, keepdim=True)
     threshold = ordered.gather(1, place.clamp(max=ordered.shape[1] - 1)).squeeze(1)
     return threshold, (place < ordered.shape[1]).squeeze(1)
