@@ -21,13 +21,14 @@ import torch
 from ouro_rl.bench.timing import BY_GATE, Say, ratios, run_engine, spread, take_turns
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.core.engine_config import EngineConfig
+from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import ExitRule, TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.policy.exit_gate import decision_logprobs
 from ouro_rl.training.advantages import gate_returns
 from ouro_rl.training.batch import Batch, apply, collate, depth_matrix, replay_inputs
 from ouro_rl.training.losses import gate_loss, token_loss
-from ouro_rl.training.token_logprobs import token_reader
+from ouro_rl.training.token_logprobs import replay_batch
 from rollout_workers.engine.engine import RolloutEngine
 
 ROUNDS = 3
@@ -77,17 +78,10 @@ def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
     started = time.perf_counter()
     replayed = replay_inputs(batch, loops)
     mask = batch["completion_mask"].bool()
-    output = model(
-        input_ids=replayed.input_ids,
-        depths=replayed.depths,
-        owners=replayed.owners,
-        logits_to_keep=replayed.predicting,
-        use_cache=False,
-        num_loops=loops,
-        read_head=token_reader(batch, 1.0, TokenFilters()),
+    logprobs, _, gate_logits = replay_batch(
+        model, batch, replayed, max_loops=loops, kv_rule=KVRule.LAST_EXITED, temperature=1.0, filters=TokenFilters()
     )
-    logprobs, _ = output.reading
-    decisions = decision_logprobs(output.gate_logits[:, replayed.predicting], batch["depths"][mask]).T
+    decisions = decision_logprobs(gate_logits, batch["depths"][mask]).T
     advantages = batch["advantages"].repeat_interleave(mask.sum(1))
     of_tokens = token_loss(logprobs, batch["sampler_logprobs"][mask], advantages, CLIP, CLIP)
     of_gate = gate_loss(decisions, batch["depth_logprobs"][mask], batch["gate_returns"][mask], CLIP, CLIP)

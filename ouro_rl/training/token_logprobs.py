@@ -7,17 +7,18 @@ batch-invariant: the results are bitwise equal to the workers'.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import TokenFilters
-from ouro_rl.model.modeling_ouro import OuroForCausalLM
+from ouro_rl.model.modeling_ouro import OuroCausalLMOutput, OuroForCausalLM
 from ouro_rl.policy.token_distribution import Recorded, chosen_logprobs, entropy, token_distribution
-from ouro_rl.training.batch import Batch
+from ouro_rl.training.batch import Batch, ReplayInputs
 
 CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}
 """Size of one chunk's fp32 logits. Every chunk reads and writes the head's gradient once, so GPUs get larger chunks."""
@@ -104,6 +105,35 @@ def token_reader(batch: Batch, temperature: float, filters: TokenFilters) -> Tok
         )
     recorded = Recorded(token_ids=batch["completion_ids"][mask], support_sizes=batch["support_sizes"][mask])
     return TokenReader(recorded=recorded, temperature=temperature, filters=filters, completions=completions)
+
+
+def replay_batch(
+    model: Callable[..., OuroCausalLMOutput],
+    batch: Batch,
+    replayed: ReplayInputs,
+    *,
+    max_loops: int,
+    kv_rule: KVRule,
+    temperature: float,
+    filters: TokenFilters,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Replay a collated batch at its recorded depths; `replayed` is what `replay_inputs` makes of it.
+
+    Returns log-probs [n] of the n completion tokens, entropies [n] of their distributions, and gate logits
+    [max_loops, n] of the positions that predict them."""
+    output = model(
+        input_ids=replayed.input_ids,
+        depths=replayed.depths,
+        owners=replayed.owners,
+        logits_to_keep=replayed.predicting,
+        use_cache=False,
+        num_loops=max_loops,
+        kv_rule=kv_rule,
+        read_head=token_reader(batch, temperature, filters),
+    )
+    logprobs, entropies = output.reading
+    assert output.gate_logits is not None  # a replay always has them
+    return logprobs, entropies, output.gate_logits[:, replayed.predicting]
 
 
 def _unpadded(ids: Tensor, mask: Tensor) -> list[list[int]]:

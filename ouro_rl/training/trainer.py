@@ -45,7 +45,7 @@ from ouro_rl.training.loop_price import PriceRule
 from ouro_rl.training.losses import gate_loss, token_loss, token_weights
 from ouro_rl.training.rollout_metrics import rollout_metrics, unscored_message
 from ouro_rl.training.step_metrics import StepMetrics
-from ouro_rl.training.token_logprobs import token_reader
+from ouro_rl.training.token_logprobs import replay_batch
 from ouro_rl.training.trl_config import MEAN_SHARE, gap_limit, grpo_config, no_trl_reward
 
 PRICE_FILE = "gate_price.json"
@@ -185,20 +185,17 @@ class OuroGRPOTrainer(GRPOTrainer):
     def _compute_loss(self, model, inputs: Batch) -> Tensor:
         """Replaces TRL's loss: replay at the recorded depths, then the clipped losses of both heads."""
         gate, trainer = self.train_config.gate, self.train_config.trainer
-        replayed = replay_inputs(inputs, self.max_loops)
         mask = inputs["completion_mask"].bool()
-        output = model(
-            input_ids=replayed.input_ids,
-            depths=replayed.depths,
-            owners=replayed.owners,
-            logits_to_keep=replayed.predicting,
-            use_cache=False,
-            num_loops=self.max_loops,
+        policy_logprobs, token_nats, gate_logits = replay_batch(
+            model,
+            inputs,
+            replay_inputs(inputs, self.max_loops),
+            max_loops=self.max_loops,
             kv_rule=self.depth_policy.kv_rule,
-            read_head=token_reader(inputs, self.temperature, self.filters),
+            temperature=self.temperature,
+            filters=self.filters,
         )
-        policy_logprobs, token_nats = output.reading
-        gate_logits = tempered(output.gate_logits[:, replayed.predicting], self.depth_policy.gate_temperature)
+        gate_logits = tempered(gate_logits, self.depth_policy.gate_temperature)
         depths = inputs["depths"][mask]
         min_depth = self.depth_policy.min_depth
         decisions = decision_logprobs(gate_logits, depths, min_depth).T
