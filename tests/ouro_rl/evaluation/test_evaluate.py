@@ -119,18 +119,11 @@ def test_table() -> None:
     assert len(head) == len(line.removesuffix("  (2 unscored)"))
 
 
+SIX_PROBLEMS = ["eval", "--benchmark", "arithmetic", "--limit", "6", "--max-new-tokens", "8"]
+
+
 def test_the_whole_command(random_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = [
-        "eval",
-        "--model",
-        str(random_checkpoint),
-        "--benchmark",
-        "arithmetic",
-        "--limit",
-        "6",
-        "--max-new-tokens",
-        "8",
-    ]
+    arguments = [*SIX_PROBLEMS, "--model", str(random_checkpoint)]
     rules = ["--depth", "1,4", "--exit-threshold", "0.5", "--sample-gate"]
     assert cli.main([*arguments, *rules, "--out", str(tmp_path / "out")]) == 0
     record = json.loads((tmp_path / "out" / "eval.json").read_text())
@@ -174,17 +167,7 @@ def test_sampling_options_are_applied_and_recorded(random_checkpoint: Path, tmp_
     (tmp_path / "mine.py").write_text(
         "def digits(logits, token_ids):\n    logits[:, 60:] = -float('inf')\n    return logits\n"
     )
-    arguments = [
-        "eval",
-        "--model",
-        str(random_checkpoint),
-        "--benchmark",
-        "arithmetic",
-        "--limit",
-        "6",
-        "--max-new-tokens",
-        "8",
-    ]
+    arguments = [*SIX_PROBLEMS, "--model", str(random_checkpoint)]
     arguments += ["--temperature", "0.7", "--top-k", "9", "--top-p", "0.9", "--min-p", "0.1", "--gate-temperature", "2"]
     arguments += [
         "--logit-processor",
