@@ -7,7 +7,8 @@ engine."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -122,3 +123,15 @@ class OuroRotaryEmbedding(nn.Module):
 
     def forward(self, position_ids: Tensor, dtype: torch.dtype, ops: Ops = TORCH_OPS) -> Rope:
         return ops.rope(position_ids, self.theta, self.head_dim, dtype)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopedParts:
+    """What one loop runs: parts of a model, and the operations that compute them."""
+
+    layers: Sequence[OuroDecoderLayer]
+    norm: OuroRMSNorm
+    rotary_emb: OuroRotaryEmbedding
+    gate_logits: Callable[[Tensor, Ops], Tensor]
+    """Normed states [n, hidden] -> fp32 [n]."""
+    ops: Ops

@@ -23,8 +23,15 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.kernels.ops import TORCH_OPS, Ops
 from ouro_rl.kernels.select import choose_ops, torch_ops
 from ouro_rl.model.configuration_ouro import OuroConfig
-from ouro_rl.model.layers import OuroDecoderLayer, OuroLinear, OuroRMSNorm, OuroRotaryEmbedding, in_tiles
-from ouro_rl.model.replay import LoopedParts, replay
+from ouro_rl.model.layers import (
+    LoopedParts,
+    OuroDecoderLayer,
+    OuroLinear,
+    OuroRMSNorm,
+    OuroRotaryEmbedding,
+    in_tiles,
+)
+from ouro_rl.model.replay import replay
 from ouro_rl.model.transformers_seams import CACHE_NAMES, given_cache, model_output, named
 
 GATE_PARAMETERS = ("early_exit_gate.weight", "early_exit_gate.bias")

@@ -7,7 +7,7 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import NO_DEPTH
 from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
-from ouro_rl.model.replay import lay_out, pack
+from ouro_rl.model.packed_rows import lay_out, pack
 from ouro_rl.training.batch import prompt_owners
 from tests.references.sequential import one_by_one
 from tests.references.tiny_models import near, random_model
