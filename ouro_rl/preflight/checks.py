@@ -15,7 +15,7 @@ from ouro_rl.core.errors import RunError
 from ouro_rl.data.prompts import load_prompts
 from ouro_rl.launch import make_scorer, sampling_params, start_pool
 from ouro_rl.model.checkpoint import load_policy
-from ouro_rl.model.tokenizer import stop_token_ids
+from ouro_rl.model.tokenizer import other_token_ids, stop_token_ids, tokenizer_file
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.rollout_source import GroupSampler
 from ouro_rl.training.trainer import OuroGRPOTrainer, gap_limit
@@ -58,6 +58,7 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
     model, tokenizer = load_policy(config.model.path, torch.float32)
     yield Finding(name="model", passed=True, detail=f"{model.num_parameters():,} parameters, {config.model.path}")
     yield check_tokens(model, tokenizer)
+    yield check_token_ids(tokenizer, config.model.path)
     prompts = load_prompts(config.data, tokenizer, seed=config.run.seed)
     example = tokenizer.decode(prompts[0].token_ids)
     yield Finding(name="prompts", passed=True, detail=f"{len(prompts):,}; the first is {example!r}")
@@ -93,6 +94,17 @@ def check_tokens(model, tokenizer) -> Finding:
     clear = ids["eos"] is not None and ids["eos"] != ids["pad"] and ids["eos"] in stop_token_ids(tokenizer)
     agrees = model.config.eos_token_id == ids["eos"] and model.config.pad_token_id == ids["pad"]
     return Finding(name="special tokens", passed=clear and agrees, detail=", ".join(f"{k} {v}" for k, v in ids.items()))
+
+
+def check_token_ids(tokenizer, path: str) -> Finding:
+    """The tokenizer in use must compute what the checkpoint's `tokenizer.json` says; else prompts are not those that
+    the model knows."""
+    name, file = "token ids", tokenizer_file(path)
+    if file is None:
+        return Finding(name=name, passed=True, detail="no tokenizer.json to compare with")
+    text = other_token_ids(tokenizer, file)
+    detail = "those of tokenizer.json" if text is None else f"differ from those of {file} for {text!r}"
+    return Finding(name=name, passed=text is None, detail=detail)
 
 
 def memory_estimate(config: TrainConfig, model) -> Finding:

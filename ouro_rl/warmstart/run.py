@@ -20,6 +20,7 @@ from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
+from ouro_rl.model.tokenizer import save_tokenizer
 from ouro_rl.tasks import arithmetic, function_writing
 from ouro_rl.warmstart.figures import Measure, arithmetic_figures, function_writing_figures
 from ouro_rl.warmstart.stages import padded, settling, stage_one, stage_two
@@ -68,7 +69,7 @@ def run_warmstart(config: WarmstartConfig) -> Path:
     config.output.mkdir(parents=True, exist_ok=True)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(config.output)
-    tokenizer.save_pretrained(config.output)
+    save_tokenizer(tokenizer, config.output)
     figures = TASKS[config.task].measure(model, tokenizer, config)
     print(figures.text)
     unused = set() if config.task == "arithmetic" else {"corpus"}
