@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -15,18 +15,17 @@ from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
-from ouro_rl.config.train import RolloutConfig, TrainConfig
+from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.progress import say
 from ouro_rl.core.rollout import Prompt
-from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.data.gold_answers import keep_gradable
-from ouro_rl.data.prompts import ChatFormat, load_benchmark, load_prompts
+from ouro_rl.data.prompts import load_prompts
+from ouro_rl.data.sampling import sampling_params
 from ouro_rl.evaluation.evaluate import EvalRow, evaluate
+from ouro_rl.evaluation.held_out import greedy_params, held_out_prompts
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.model.token_bytes import stop_strings_of
-from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.report.page import write_report
 from ouro_rl.run_dir.open_or_resume import open_run_folder
 from ouro_rl.run_dir.run_dir import RunDir
@@ -130,29 +129,7 @@ def make_examiner(config: TrainConfig, pool, tokenizer):
     same exit rule. None without eval.source."""
     if config.eval.source is None:
         return None
-    prompts = load_benchmark(
-        config.eval.source,
-        tokenizer=tokenizer,
-        limit=config.eval.limit,
-        operations=config.eval.operations,
-        chat=ChatFormat.of(config.data),
-    )
-    prompts = keep_gradable(prompts, f"eval.source {config.eval.source}", workers=config.rewards.workers)
-    asked, rollout = config.eval, sampling_params(config.rollout, tokenizer)
-    params = replace(
-        rollout,
-        max_new_tokens=asked.max_new_tokens or rollout.max_new_tokens,
-        temperature=0.0,
-        # These filters always keep the most likely token, so greedy decoding does not need them.
-        filters=replace(rollout.filters, top_k=0, top_p=1.0, min_p=0.0),
-        exit_rule=asked.exit_rule.rule(),
-        depth_policy=replace(
-            rollout.depth_policy,
-            kv_rule=asked.kv_rule or config.rollout.kv_rule,
-            gate_temperature=asked.gate_temperature,
-        ),
-        early_stop=None,
-    )
+    prompts, params = held_out_prompts(config, tokenizer), greedy_params(config, tokenizer)
     return lambda when: evaluate(pool, prompts, params, tokenizer=tokenizer, name=when)
 
 
@@ -213,18 +190,3 @@ def training_prompts(config: TrainConfig, tokenizer) -> list[Prompt]:
             where = f"data.source {config.data.source}"
             prompts = keep_gradable(prompts, where, workers=config.rewards.workers, kwargs=reward.kwargs)
     return prompts
-
-
-def sampling_params(rollout: RolloutConfig, tokenizer) -> SamplingParams:
-    """The sampling parameters of rollouts. Raises UserError for stop strings that the tokenizer cannot produce and for
-    unknown token ids."""
-    return SamplingParams(
-        max_new_tokens=rollout.max_new_tokens,
-        temperature=rollout.temperature,
-        filters=rollout.filters(),
-        exit_rule=rollout.exit_rule.rule(),
-        stop_token_ids=stop_token_ids(tokenizer, rollout.stop_token_ids, "rollout.stop_token_ids"),
-        stop_strings=stop_strings_of(tokenizer, rollout.stop_strings),
-        depth_policy=rollout.depth_policy(),
-        early_stop=None if rollout.early_stop is None else rollout.early_stop.rule(),
-    )

@@ -58,11 +58,30 @@ def evaluate(
     `scorer` must have that reward (default: a new one). `name` is the name of the row (default: that of the exit rule).
     Shows a progress bar on a terminal. Raises RunError if nothing could be scored.
     """
+    name = name or params.exit_rule.label()
+    values, rollouts = graded_answers(
+        pool, prompts, params, tokenizer=tokenizer, scorer=scorer, name=name, samples=samples, seed=seed
+    )
+    return _row(name, values, rollouts, problems=len(prompts))
+
+
+def graded_answers(
+    pool: RolloutPool,
+    prompts: Sequence[Prompt],
+    params: SamplingParams,
+    *,
+    tokenizer: Any,
+    scorer: Scorer | None = None,
+    name: str = "",
+    samples: int = 1,
+    seed: int = 0,
+) -> tuple[list[float | None], list[Rollout]]:
+    """Every answer's grade (None: could not be scored) and its rollout, prompt by prompt; arguments and errors are
+    those of `evaluate`."""
     requests = [
         RolloutRequest(prompt=prompt, seeds=tuple(sample_seed(seed, 0, prompt.index, k) for k in range(samples)))
         for prompt in prompts
     ]
-    name = name or params.exit_rule.label()
     with tqdm(total=len(prompts) * samples, desc=name, unit="answer", disable=None) as bar:
 
         def show(tokens: int, finished: int) -> None:
@@ -72,8 +91,7 @@ def evaluate(
         rollouts = pool.rollout(requests, params, on_progress=show)
         bar.update(len(rollouts) - bar.n)
     asked = [prompt for prompt in prompts for _ in range(samples)]
-    values = _grade(asked, rollouts, tokenizer, scorer)
-    return _row(name, values, rollouts, problems=len(prompts))
+    return _grade(asked, rollouts, tokenizer, scorer), rollouts
 
 
 def math_scorer(tokenizer: Any, prompts: Sequence[Prompt]) -> Scorer:

@@ -13,7 +13,8 @@ from transformers.trainer_utils import SaveStrategy
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.data.prompts import load_prompts
-from ouro_rl.launch import make_scorer, sampling_params, start_pool
+from ouro_rl.data.sampling import sampling_params
+from ouro_rl.launch import make_scorer, start_pool
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tokenizer import other_token_ids, stop_token_ids, tokenizer_file
 from ouro_rl.run_dir.run_dir import RunDir

@@ -9,7 +9,7 @@ from ouro_rl.config.train import RolloutConfig
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, StopStrings, TokenFilters
-from ouro_rl.launch import sampling_params
+from ouro_rl.data.sampling import sampling_params
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.policy.counter_rng import uniforms
 from ouro_rl.policy.exit_gate import decision_logprobs, exit_log_pdf, tempered

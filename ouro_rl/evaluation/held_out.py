@@ -1,0 +1,45 @@
+"""What a training config says about evaluation: the held-out problems, and how they are answered."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.core.rollout import Prompt
+from ouro_rl.core.sampling_params import SamplingParams
+from ouro_rl.data.gold_answers import keep_gradable
+from ouro_rl.data.prompts import ChatFormat, load_benchmark
+from ouro_rl.data.sampling import sampling_params
+
+
+def held_out_prompts(config: TrainConfig, tokenizer: Any) -> list[Prompt]:
+    """The problems of `eval.source`, in the chat format of training: always the same ones."""
+    assert config.eval.source is not None, "asked only where there is an evaluation"
+    prompts = load_benchmark(
+        config.eval.source,
+        tokenizer=tokenizer,
+        limit=config.eval.limit,
+        operations=config.eval.operations,
+        chat=ChatFormat.of(config.data),
+    )
+    return keep_gradable(prompts, f"eval.source {config.eval.source}", workers=config.rewards.workers)
+
+
+def greedy_params(config: TrainConfig, tokenizer: Any) -> SamplingParams:
+    """Greedy decoding with the exit rule of `eval`; what `eval` leaves open is as in rollouts."""
+    asked, rollout = config.eval, sampling_params(config.rollout, tokenizer)
+    return replace(
+        rollout,
+        max_new_tokens=asked.max_new_tokens or rollout.max_new_tokens,
+        temperature=0.0,
+        # These filters always keep the most likely token, so greedy decoding does not need them.
+        filters=replace(rollout.filters, top_k=0, top_p=1.0, min_p=0.0),
+        exit_rule=asked.exit_rule.rule(),
+        depth_policy=replace(
+            rollout.depth_policy,
+            kv_rule=asked.kv_rule or config.rollout.kv_rule,
+            gate_temperature=asked.gate_temperature,
+        ),
+        early_stop=None,
+    )
