@@ -9,17 +9,22 @@ import torch
 from torch import Tensor, nn
 
 from ouro_rl.core.errors import RunError
+from ouro_rl.model.modeling_ouro import GATE_PARAMETERS
 
 
 def packed(state: Mapping[str, Tensor], dtype: torch.dtype) -> dict[str, Tensor]:
-    """The state dict in the workers' dtype, on the CPU: half the bytes to send where they compute in bf16."""
-    return {name: tensor.detach().to("cpu", dtype) for name, tensor in state.items()}
+    """The state dict in the workers' dtype, on the CPU: half the bytes to send where they compute in bf16. The exit
+    gate is sent as it is."""
+    return {
+        name: tensor.detach().to("cpu", tensor.dtype if name.endswith(GATE_PARAMETERS) else dtype)
+        for name, tensor in state.items()
+    }
 
 
 @torch.no_grad()
 def load_state(model: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy `state` into the model in place, cast to its dtype and device. Raises RunError when names or shapes
-    differ."""
+    """Copy `state` into the model in place, each tensor cast to the dtype that the model has there. Raises RunError
+    when names or shapes differ."""
     own = model.state_dict()
     odd = sorted(own.keys() ^ state.keys()) or [name for name in own if own[name].shape != state[name].shape]
     if odd:

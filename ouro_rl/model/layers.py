@@ -40,6 +40,23 @@ class OuroLinear(nn.Linear):
         return F.linear(hidden, self.weight.to(hidden.dtype))
 
 
+class ExitGate(nn.Linear):
+    """The exit gate, one linear unit. It stays in fp32 when its model is cast to a lower precision: it has hidden + 1
+    numbers, its updates are smaller than bf16's resolution, and workers must decide by the gate that is trained."""
+
+    def __init__(self, hidden_size: int):
+        super().__init__(hidden_size, 1, dtype=torch.float32)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> ExitGate:
+        """What `to`, `bfloat16` and the like call: move the parameters, but never round them below fp32."""
+
+        def unrounded(tensor: Tensor) -> Tensor:
+            changed = fn(tensor)
+            return changed if changed.dtype.itemsize >= 4 else tensor.to(changed.device, torch.float32)
+
+        return super()._apply(unrounded, recurse)
+
+
 class OuroRMSNorm(nn.Module):
     """x / rms(x) * weight, with the mean of squares in fp32."""
 

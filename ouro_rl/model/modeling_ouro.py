@@ -24,6 +24,7 @@ from ouro_rl.kernels.ops import TORCH_OPS, Ops
 from ouro_rl.kernels.select import choose_ops, torch_ops
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.layers import (
+    ExitGate,
     LoopedParts,
     OuroDecoderLayer,
     OuroLinear,
@@ -74,6 +75,8 @@ class OuroPreTrainedModel(PreTrainedModel):
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_attention_backend = True
+    _keep_in_fp32_modules_strict = ["early_exit_gate"]
+    """What `from_pretrained` leaves in fp32 in bf16 models, too; `ExitGate` does the same for later casts."""
 
 
 class OuroModel(OuroPreTrainedModel):
@@ -82,7 +85,7 @@ class OuroModel(OuroPreTrainedModel):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList([OuroDecoderLayer(config, index) for index in range(config.num_hidden_layers)])
         self.norm = OuroRMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.early_exit_gate = nn.Linear(config.hidden_size, 1)
+        self.early_exit_gate = ExitGate(config.hidden_size)
         self.rotary_emb = OuroRotaryEmbedding(config)
         self.gradient_checkpointing = False
         self.compute_dtype: torch.dtype | None = None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
 from transformers.trainer_utils import SaveStrategy
 
 from ouro_rl.config.train import TrainConfig
@@ -19,15 +21,15 @@ from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tokenizer import other_token_ids, stop_token_ids, tokenizer_file
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.rollout_source import GroupSampler
-from ouro_rl.training.trainer import OuroGRPOTrainer, gap_limit
+from ouro_rl.training.trainer import OuroGRPOTrainer, RolloutSource, gap_limit
 from rewards.math_grader.golds import check_golds
 
 TRAINER_BYTES = 16
 """Bytes per parameter in the trainer: weight, gradient and Adam's two moments, in fp32."""
 NO_LIMIT = 1e9
-"""`logp_gap_limit` of the preflight step, in nats: the step must finish, and the gap is then reported as a finding."""
+"""`logp_gap_limit` of preflight updates, in nats: they must finish, and the gap is then reported as a finding."""
 CHECK_PROMPTS, CHECK_GROUP, CHECK_TOKENS = 4, 4, 256
-"""Prompts of the preflight step, maximum completions per prompt, and maximum tokens per completion."""
+"""Prompts of a preflight update, maximum completions per prompt, and maximum tokens per completion."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,9 +86,12 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
             if len(set(prints)) == 1
             else f"differ between rollout engines: {prints}",
         )
-        small = config_of_idle_step(config)
+        small = small_job(config)
         sampler = GroupSampler(small, sampling_params(small.rollout, tokenizer), pool, scorer, tokenizer)
-        yield from idle_step(small, model, tokenizer, prompts, sampler, pool.publish, gap_limit(config))
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        updates = {"tokenizer": tokenizer, "prompts": prompts, "publish": pool.publish}
+        yield from idle_step(small, model, sampler, before, gap_limit(config), **updates)
+        yield real_updates(small, model, sampler, before, gap_limit(config), **updates)
 
 
 def check_tokens(model, tokenizer) -> Finding:
@@ -137,50 +142,84 @@ def _free_memory() -> int:
     return int(fields["MemAvailable"].split()[0]) * 1024
 
 
-def config_of_idle_step(config: TrainConfig) -> TrainConfig:
-    """The same job with one update on a few short completions and learning rate 0, which changes no weight."""
+def small_job(config: TrainConfig) -> TrainConfig:
+    """The same job with updates on a few short completions, at constant learning rates."""
     group = min(CHECK_GROUP, config.trainer.group_size)
     trainer = {
-        "steps": 1, "lr": 0.0, "weight_decay": 0.0, "logp_gap_limit": NO_LIMIT, "updates_per_batch": 1,
+        "logp_gap_limit": NO_LIMIT, "updates_per_batch": 1, "lr_scheduler": "constant", "lr_warmup": 0,
         "prompts_per_step": CHECK_PROMPTS, "group_size": group, "micro_batch": group,
     }  # fmt: skip
     rollout = {"max_new_tokens": min(CHECK_TOKENS, config.rollout.max_new_tokens)}
-    return config.model_copy(
-        update={
-            "trainer": config.trainer.model_copy(update=trainer),
-            "gate": config.gate.model_copy(update={"lr": 0.0}),
-            "rollout": config.rollout.model_copy(update=rollout),
-        }
-    )
+    return with_sections(config, trainer=trainer, rollout=rollout)
 
 
-def idle_step(
-    config: TrainConfig, model, tokenizer, prompts, sampler, publish: Callable, limit: float
-) -> Iterator[Finding]:
-    """Run one small update at learning rate 0: worker and trainer must agree on every log-prob, and no weight may
-    change."""
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+def with_sections(config: TrainConfig, **changes: dict[str, Any]) -> TrainConfig:
+    """The config with some keys of some sections changed."""
+    sections = {name: getattr(config, name).model_copy(update=values) for name, values in changes.items()}
+    return config.model_copy(update=sections)
+
+
+def run_updates(
+    config: TrainConfig, model, source: RolloutSource, *, tokenizer, prompts, publish: Callable
+) -> list[dict[str, Any]]:
+    """Train `model` in a temporary folder; returns the rows of `metrics.jsonl`."""
     with tempfile.TemporaryDirectory(prefix="ouro-rl-check-") as folder:
         run_dir = RunDir(folder)
         trainer = OuroGRPOTrainer(
-            model, tokenizer, config, prompts, rollout_source=sampler, publish=publish, run_dir=run_dir
+            model, tokenizer, config, prompts, rollout_source=source, publish=publish, run_dir=run_dir
         )
         trainer.args.save_strategy = SaveStrategy.NO
         trainer.train()
-        (row,) = run_dir.read_metrics()
-    yield Finding(
-        name="log-prob gap",
-        passed=row["logp_gap/max"] <= limit,
-        detail=f"max {row['logp_gap/max']:.2g}, mean {row['logp_gap/mean']:.2g} (limit {limit:g})",
-    )
+        return run_dir.read_metrics()
+
+
+def idle_step(
+    config: TrainConfig, model, sampler: RolloutSource, before: Mapping[str, Tensor], limit: float, **updates: Any
+) -> Iterator[Finding]:
+    """One small update at learning rate 0: worker and trainer must agree on every log-prob, and no weight may change
+    from what it was `before`."""
+    idle = with_sections(config, trainer={"steps": 1, "lr": 0.0, "weight_decay": 0.0}, gate={"lr": 0.0})
+    (row,) = run_updates(idle, model, sampler, **updates)
+    yield gap_finding("log-prob gap", row, limit)
     yield Finding(
         name="rewards",
         passed=row["reward/unscored"] <= config.rewards.max_unscored,
         detail=f"mean {row['reward/mean']:.3f}, unscored {row['reward/unscored']:.0%}",
     )
-    moved = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]
+    moved = moved_tensors(model, before)
     yield Finding(
         name="step at learning rate 0",
         passed=not moved,
         detail="changes nothing" if not moved else f"changes {len(moved)} tensors, {moved[0]} first",
     )
+
+
+def real_updates(
+    config: TrainConfig, model, sampler: RolloutSource, before: Mapping[str, Tensor], limit: float, **updates: Any
+) -> Finding:
+    """Two small updates at the job's learning rates: worker and trainer must still agree when weights and gate have
+    moved. The model then gets its weights from `before` back."""
+    _, row = run_updates(with_sections(config, trainer={"steps": 2}), model, with_a_signal(sampler), **updates)
+    moved = len(moved_tensors(model, before))
+    model.load_state_dict(before)
+    return gap_finding("log-prob gap after an update", row, limit, f"; it changed {moved} of {len(before)} tensors")
+
+
+def with_a_signal(source: RolloutSource) -> RolloutSource:
+    """The same rollouts with rewards that differ within every group, so that an update moves every weight even where
+    all completions are wrong."""
+
+    def sample(prompts, step):
+        scored, timings = source(prompts, step)
+        return [replace(item, reward=float(item.rollout.sample_index % 2)) for item in scored], timings
+
+    return sample
+
+
+def gap_finding(name: str, row: Mapping[str, float], limit: float, note: str = "") -> Finding:
+    figures = f"max {row['logp_gap/max']:.2g}, mean {row['logp_gap/mean']:.2g} (limit {limit:g})"
+    return Finding(name=name, passed=row["logp_gap/max"] <= limit, detail=figures + note)
+
+
+def moved_tensors(model, before: Mapping[str, Tensor]) -> list[str]:
+    return [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])]

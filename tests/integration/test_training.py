@@ -19,9 +19,12 @@ from ouro_rl.cli import main as cli
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.launch import run_training
+from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
+from ouro_rl.preflight import checks
 from ouro_rl.preflight.checks import run_check
 from ouro_rl.training.batch import collate
+from rollout_workers.pool import LocalPool
 from tests.references.patience import HANG_S, comes_true
 from tests.references.tiny_models import random_model
 
@@ -244,8 +247,10 @@ def test_what_shapes_the_samples_shapes_the_loss(filtered):
 
 def test_the_preflight_covers_the_filters(filtered, capsys):
     assert run_check(filtered) in (0, 1)  # a random model may fail other checks
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "log-prob gap" in line]
-    assert line.startswith("ok") and float(line.split("max ")[1].split(",")[0]) <= 1e-5
+    first, second = [line for line in capsys.readouterr().out.splitlines() if "log-prob gap" in line]
+    assert "after an update" in second and "changed 16 of 16 tensors" in second
+    for line in (first, second):
+        assert line.startswith("ok") and float(line.split("max ")[1].split(",")[0]) <= 1e-5
 
 
 def test_the_preflight_finds_a_processor_that_is_not_a_function_of_its_row(filtered, capsys):
@@ -253,8 +258,26 @@ def test_the_preflight_finds_a_processor_that_is_not_a_function_of_its_row(filte
     path.write_text("import torch\n\ndef noise(logits, token_ids):\n    return logits + torch.randn_like(logits)\n")
     rollout = filtered.rollout.model_copy(update={"logit_processors": (f"{path}:noise",)})
     assert run_check(filtered.model_copy(update={"rollout": rollout})) == 1
-    (line,) = [line for line in capsys.readouterr().out.splitlines() if "log-prob gap" in line]
-    assert line.startswith("FAIL")
+    lines = [line for line in capsys.readouterr().out.splitlines() if "log-prob gap" in line]
+    assert len(lines) == 2 and all(line.startswith("FAIL") for line in lines)
+
+
+def test_the_preflight_finds_workers_that_miss_an_update(checkpoint, tmp_path, monkeypatch, capsys):
+    """Its first step cannot see it, and the model is as before afterwards."""
+    config = config_of(checkpoint, tmp_path / "run", trainer__logp_gap_limit=1e-4, eval__source=None)
+    models = []
+
+    def publish_at_first(pool, state, version):
+        return publish(pool, state, version) if version == 0 else setattr(pool.worker, "version", version)
+
+    publish = LocalPool.publish
+    monkeypatch.setattr(LocalPool, "publish", publish_at_first)
+    monkeypatch.setattr(checks, "load_policy", lambda *a: (loaded := load_policy(*a), models.append(loaded[0]))[0])
+    assert run_check(config) == 1
+    first, second = [line for line in capsys.readouterr().out.splitlines() if "log-prob gap" in line]
+    assert first.startswith("ok") and second.startswith("FAIL")
+    fresh = load_policy(str(checkpoint), torch.float32)[0].state_dict()
+    assert all(torch.equal(tensor, fresh[name]) for name, tensor in models[0].state_dict().items())
 
 
 def test_a_gap_above_the_limit_stops_the_run(checkpoint, tmp_path, monkeypatch):

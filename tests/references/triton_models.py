@@ -66,7 +66,9 @@ def self_test():
 
 
 def exact():
-    """The trainer's replay is bitwise equal to the workers' log-probs, in fp32 and bf16, ordinary and static passes."""
+    """The trainer's replay is bitwise equal to the workers' log-probs, in fp32 and bf16, ordinary and static passes.
+
+    The trainer has fp32 weights that compute in `dtype`, the worker has weights of `dtype`, and both an fp32 gate."""
     for dtype, static, rule in [
         (torch.float32, False, KVRule.LAST_EXITED),
         (torch.bfloat16, True, KVRule.LAST_EXITED),
@@ -79,8 +81,10 @@ def exact():
             params = SamplingParams(max_new_tokens=3, depth_policy=DepthPolicy(kv_rule=rule))
             rollouts = engine.generate(make_requests([1, 5, 19], group=1), params)
             assert len({depth for rollout in rollouts for depth in rollout.depths}) == 2
-            with mock.patch.object(model, "forward", functools.partial(model.forward, kv_rule=rule)):
-                tokens, depths, sampled, sampled_depths = replayed(model, rollouts, params)
+            trainer = small()
+            trainer.model.compute_dtype = dtype
+            with mock.patch.object(trainer, "forward", functools.partial(trainer.forward, kv_rule=rule)):
+                tokens, depths, sampled, sampled_depths = replayed(trainer, rollouts, params)
         assert torch.equal(tokens, sampled), (dtype, (tokens - sampled).abs().max())
         assert torch.equal(depths, sampled_depths), dtype
         if dtype == torch.float32:
