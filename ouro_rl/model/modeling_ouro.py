@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from transformers import AutoModel, AutoModelForCausalLM, DynamicCache, GenerationMixin, PreTrainedModel
 from transformers.cache_utils import Cache, DynamicLayer
 from transformers.masking_utils import create_causal_mask
-from transformers.modeling_outputs import ModelOutput
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to_keep
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
@@ -32,37 +31,13 @@ from ouro_rl.model.layers import (
     OuroRotaryEmbedding,
     in_tiles,
 )
+from ouro_rl.model.outputs import OuroCausalLMOutput, OuroModelOutput
 from ouro_rl.model.replay import replay
-from ouro_rl.model.transformers_seams import CACHE_NAMES, given_cache, model_output, named
+from ouro_rl.model.replay_probes import Probed
+from ouro_rl.model.transformers_seams import CACHE_NAMES, given_cache, named
 
 GATE_PARAMETERS = ("early_exit_gate.weight", "early_exit_gate.bias")
 """Suffixes of the exit gate's parameter names, also for a wrapped model. The MLPs' `gate_proj` are not exit gates."""
-
-
-@model_output
-class OuroModelOutput(ModelOutput):
-    """States of a forward pass; T is the number of loops that ran."""
-
-    last_hidden_state: Tensor | None = None
-    """[B, S, hidden]: after the last loop, or at each token's depth if depths were given."""
-    cache: Cache | None = None
-    loop_states: tuple[Tensor, ...] | None = None
-    """T tensors [B, S, hidden], the normed state after each loop; None in a replay."""
-    gate_logits: Tensor | None = None
-    """fp32 [T, B, S]; see `ouro_rl.policy.exit_gate` for the exit distribution."""
-
-
-@model_output
-class OuroCausalLMOutput(ModelOutput):
-    """`OuroModelOutput` plus logits [B, kept, vocab] of `last_hidden_state`, and the loss if labels were given."""
-
-    loss: Tensor | None = None
-    logits: Tensor | None = None
-    reading: Any = None
-    """The result of `read_head`, which replaces logits."""
-    cache: Cache | None = None
-    loop_states: tuple[Tensor, ...] | None = None
-    gate_logits: Tensor | None = None
 
 
 class OuroPreTrainedModel(PreTrainedModel):
@@ -131,22 +106,25 @@ class OuroModel(OuroPreTrainedModel):
         num_loops: int | None = None,
         depths: Tensor | None = None,
         owners: Tensor | None = None,
+        probes: Tensor | None = None,
         kv_rule: KVRule = KVRule.LAST_EXITED,
         cache: Cache | None = None,
         **kwargs,
     ) -> OuroModelOutput:
         """Run `num_loops` loops for every token (default: the config's), or replay the depths of each token.
 
-        `depths` [B, S], at most `num_loops` each, are replayed under `kv_rule`; `owners` [B, S] marks shared prefixes
-        (see `replay`). The cache can be passed, and is returned, as `cache` or as `past_key_values`. Raises ValueError
-        for arguments that exclude each other."""
+        `depths` [B, S], at most `num_loops` each, are replayed under `kv_rule`; `owners` [B, S] marks shared prefixes,
+        `probes` bool [B, S] tokens whose further loops are computed as well (see `replay`). The cache can be passed,
+        and is returned, as `cache` or as `past_key_values`. Raises ValueError for arguments that exclude each other."""
         embeds = self._embed(input_ids, inputs_embeds)
         loops = self.config.total_ut_steps if num_loops is None else num_loops
         cache = given_cache(cache, past_key_values)
         if depths is not None:
             if cache is not None or use_cache:
                 raise ValueError("a replay (depths=...) runs whole sequences: it neither takes nor returns a cache")
-            return self._replay(embeds, position_ids, depths, owners, loops, kv_rule)
+            return self._replay(embeds, position_ids, depths, owners, probes, loops, kv_rule)
+        if probes is not None:
+            raise ValueError("probes are part of a replay: give depths too")
 
         use_cache = self.config.use_cache if use_cache is None else use_cache
         if self.training and self.gradient_checkpointing:
@@ -194,6 +172,7 @@ class OuroModel(OuroPreTrainedModel):
         position_ids: Tensor | None,
         depths: Tensor,
         owners: Tensor | None,
+        probes: Tensor | None,
         loops: int,
         kv_rule: KVRule,
     ) -> OuroModelOutput:
@@ -207,8 +186,10 @@ class OuroModel(OuroPreTrainedModel):
             gate_logits=self.gate_logits,
             ops=ops,
         )
-        states, gates = replay(parts, embeds, position_ids, depths, owners, max_loops=loops, rule=kv_rule)
-        return OuroModelOutput(last_hidden_state=states, gate_logits=gates)
+        states, gates, probed = replay(
+            parts, embeds, position_ids, depths, owners, max_loops=loops, rule=kv_rule, probes=probes
+        )
+        return OuroModelOutput(last_hidden_state=states, gate_logits=gates, probed=probed)
 
     def _positions(self, attention_mask: Tensor | None, embeds: Tensor, seen: int) -> Tensor:
         length = embeds.shape[1]
@@ -245,16 +226,17 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
         num_loops: int | None = None,
         depths: Tensor | None = None,
         owners: Tensor | None = None,
+        probes: Tensor | None = None,
         kv_rule: KVRule = KVRule.LAST_EXITED,
-        read_head: Callable[[OuroForCausalLM, Tensor], Any] | None = None,
+        read_head: Callable[[OuroForCausalLM, Tensor, Probed | None], Any] | None = None,
         cache: Cache | None = None,
         **kwargs,
     ) -> OuroCausalLMOutput:
         """See `OuroModel.forward`.
 
         With `labels`, the loss is the next-token loss of the last loop; `ouro_rl.warmstart.losses` trains all loops.
-        `read_head`, called with this model and the kept states [n, hidden], replaces the logits: for callers that need
-        a few numbers per row and not the whole vocabulary (`ouro_rl.training.token_logprobs`)."""
+        `read_head`, called with this model, the kept states [n, hidden] and what the probes found, replaces the logits:
+        for callers that need a few numbers per row, not the whole vocabulary (`ouro_rl.training.token_logprobs`)."""
         output = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
@@ -265,11 +247,13 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
             num_loops=num_loops,
             depths=depths,
             owners=owners,
+            probes=probes,
             kv_rule=kv_rule,
         )
         kept = slice_logits_to_keep(output.last_hidden_state, logits_to_keep)
         if read_head is not None:
-            return OuroCausalLMOutput(reading=read_head(self, kept), gate_logits=output.gate_logits)
+            reading = read_head(self, kept, output.probed)
+            return OuroCausalLMOutput(reading=reading, gate_logits=output.gate_logits, probed=output.probed)
         logits = self.lm_head(kept) if kept.dim() == 3 else self.row_logits(kept)
         loss = None
         if labels is not None:
@@ -279,6 +263,7 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
             logits=logits,
             loop_states=output.loop_states,
             gate_logits=output.gate_logits,
+            probed=output.probed,
             **named(output.cache),
         )
 

@@ -6,6 +6,7 @@ values, which the others read.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ouro_rl.kernels.interface import RowKernels
+
+Memory = Sequence[tuple[Tensor | None, Tensor | None]]
+"""For each layer, the last keys and values of all n tokens, [n, kv heads, dim]; None before the first loop."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import NO_DEPTH
-from ouro_rl.kernels.ops import KernelOps
+from ouro_rl.kernels.ops import KernelOps, Rope
 from ouro_rl.model.layers import LoopedParts, in_tiles
-from ouro_rl.model.packed_rows import attend_frozen, lay_out, pack, paged_rows
+from ouro_rl.model.packed_rows import Layout, Memory, attend_frozen, lay_out, pack, paged_rows
+from ouro_rl.model.replay_probes import Probed, Prober
 
 
 def replay(
@@ -31,18 +32,22 @@ def replay(
     *,
     max_loops: int,
     rule: KVRule = KVRule.LAST_EXITED,
-) -> tuple[Tensor, Tensor]:
+    probes: Tensor | None = None,
+) -> tuple[Tensor, Tensor, Probed | None]:
     """Run every token to its recorded depth, which is at most `max_loops`.
 
     `embeds` [B, S, hidden], `position_ids` [B, S], `depths` [B, S] with `NO_DEPTH` at padding (on either side).
     `owners` int64 [B, S]: the flat index at which each position is computed (its own, unless rows have a shared prefix,
-    with the same tokens at the same depths). Returns the state at each token's depth [B, S, hidden] (zeros at padding)
-    and gate logits [max_loops, B, S] (0 where a token did not run that loop). Raises ValueError for a depth above
-    `max_loops`."""
+    with the same tokens at the same depths). `probes` bool [B, S]: the tokens whose further loops are computed too,
+    without changing anything else. Returns the state at each token's depth [B, S, hidden] (zeros at padding), gate
+    logits [max_loops, B, S] (0 where a token did not run that loop), and what the probes found. Raises ValueError for a
+    depth above `max_loops`, and for a probe of padding."""
     batch, length, _ = embeds.shape
     if depths.numel() and int(depths.max()) > max_loops:
         raise ValueError(f"a depth of {int(depths.max())} cannot be replayed with max_loops {max_loops}")
     valid = depths != NO_DEPTH
+    if probes is not None and (probes & ~valid).any():
+        raise ValueError("padding cannot be probed: it has no depth")
     packing = pack(valid, owners)
     leaves = depths.flatten()[packing.places]
     runs = torch.full_like(leaves, max_loops) if rule.runs_all_loops else leaves
@@ -52,30 +57,48 @@ def replay(
     rope = parts.rotary_emb(position_ids.flatten()[packing.places], embeds.dtype, ops)
     states = embeds.flatten(0, 1)[packing.places]
     chosen = torch.zeros_like(states)
-    memory: list[tuple[Tensor | None, Tensor | None]] = [(None, None)] * len(parts.layers)
+    memory: Memory = [(None, None)] * len(parts.layers)
     gates = embeds.new_zeros(max_loops, len(states), dtype=torch.float32)
+    prober = None if probes is None else Prober(parts, probes, packing, rope, rule)
     for loop in range(1, max_loops + 1):
-        rows = (runs >= loop).nonzero().squeeze(1)
-        if len(rows) == 0:
+        ran = runs >= loop
+        rows = ran.nonzero().squeeze(1)
+        if len(rows) == 0 and prober is None:
             break
         if rule.leaves_gaps:
             layout = lay_out(depths >= loop, packing, masked=kernels is None)
-        attend = partial(
-            attend_frozen, rows=rows, layout=layout, paged=paged_rows(kernels, rows, layout), kernels=kernels
-        )
-        tiled = in_tiles(rows, ops)  # the padding of the last tile is computed and dropped
-        rows_rope = (rope[0][tiled], rope[1][tiled])
-        hidden = states[tiled]
-        for index, layer in enumerate(parts.layers):
-            hidden, memory[index] = layer(hidden, rows_rope, attend, *memory[index], ops=ops)
-        hidden = parts.norm(hidden, ops)
-        gate = parts.gate_logits(hidden, ops)[: len(rows)]
-        hidden = hidden[: len(rows)]
-        states = states.index_copy(0, rows, hidden)
-        if rule.runs_all_loops:
-            leaving = (leaves[rows] == loop).nonzero().squeeze(1)
-            chosen = chosen.index_copy(0, rows[leaving], hidden[leaving])
-        gates = gates.index_put((torch.tensor(loop - 1), rows), gate)
+        if len(rows):
+            hidden, gate, memory = run_loop(parts, states, rows, rope, memory, layout)
+            states = states.index_copy(0, rows, hidden)
+            if rule.runs_all_loops:
+                leaving = (leaves[rows] == loop).nonzero().squeeze(1)
+                chosen = chosen.index_copy(0, rows[leaving], hidden[leaving])
+            gates = gates.index_put((torch.tensor(loop - 1), rows), gate)
+        if prober is not None:
+            prober.follow(states, gates[loop - 1], ran, memory, layout)
     if not rule.runs_all_loops:  # a token keeps the state it exited with
         chosen = states
-    return packing.unpack(chosen).view(embeds.shape), packing.unpack(gates.T).T.reshape(max_loops, batch, length)
+    return (
+        packing.unpack(chosen).view(embeds.shape),
+        packing.unpack(gates.T).T.reshape(max_loops, batch, length),
+        None if prober is None else prober.result(),
+    )
+
+
+def run_loop(
+    parts: LoopedParts, states: Tensor, rows: Tensor, rope: Rope, memory: Memory, layout: Layout
+) -> tuple[Tensor, Tensor, Memory]:
+    """One loop of the packed `rows` [m] of n -> their states [m, hidden] and gate logits [m], and the memory of all n.
+
+    `states` [n, hidden] are those after the loop before."""
+    ops = parts.ops
+    kernels = ops.kernels if isinstance(ops, KernelOps) else None
+    attend = partial(attend_frozen, rows=rows, layout=layout, paged=paged_rows(kernels, rows, layout), kernels=kernels)
+    tiled = in_tiles(rows, ops)  # the padding of the last tile is computed and dropped
+    rows_rope = (rope[0][tiled], rope[1][tiled])
+    hidden, kept = states[tiled], []
+    for layer, (keys, values) in zip(parts.layers, memory, strict=True):
+        hidden, written = layer(hidden, rows_rope, attend, keys, values, ops=ops)
+        kept.append(written)
+    hidden = parts.norm(hidden, ops)
+    return hidden[: len(rows)], parts.gate_logits(hidden, ops)[: len(rows)], kept

@@ -7,8 +7,11 @@ batch-invariant: the results are bitwise equal to the workers'.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import bisect
+import functools
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,7 +19,9 @@ from torch.utils.checkpoint import checkpoint
 
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import TokenFilters
-from ouro_rl.model.modeling_ouro import OuroCausalLMOutput, OuroForCausalLM
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
+from ouro_rl.model.outputs import OuroCausalLMOutput
+from ouro_rl.model.replay_probes import Probed
 from ouro_rl.policy.token_distribution import Recorded, chosen_logprobs, entropy, token_distribution
 from ouro_rl.training.batch import Batch, ReplayInputs
 
@@ -33,30 +38,39 @@ class Completions:
     prompts: Sequence[Sequence[int]]
     completions: Sequence[Sequence[int]]
 
-    def prefixes(self, start: int, stop: int) -> list[list[int]]:
-        """The prefixes of completion tokens `start` to `stop`, counted through all sequences."""
-        found, first = [], 0
-        for prompt, completion in zip(self.prompts, self.completions, strict=True):
-            for place in range(max(start - first, 0), min(stop - first, len(completion))):
-                found.append([*prompt, *completion[:place]])
-            first += len(completion)
+    @functools.cached_property
+    def ends(self) -> list[int]:
+        """Completion tokens up to the end of each sequence."""
+        return list(itertools.accumulate(map(len, self.completions)))
+
+    def prefixes(self, numbers: Iterable[int]) -> list[list[int]]:
+        """The prefixes of completion tokens, each by its number, counted through all sequences."""
+        found = []
+        for number in numbers:
+            row = bisect.bisect_right(self.ends, number)
+            place = number - (self.ends[row - 1] if row else 0)
+            found.append([*self.prompts[row], *self.completions[row][:place]])
         return found
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenReader:
-    """A `read_head` for `OuroForCausalLM.forward` that reads the recorded tokens of a batch, sequence by sequence."""
+    """Reads the recorded tokens of a batch: by default all n, sequence by sequence, at their own depths."""
 
     recorded: Recorded
     temperature: float
     filters: TokenFilters = TokenFilters()
     completions: Completions | None = None
     """Only logit processors need it."""
+    numbers: Tensor | None = None
+    """int64 [rows]: the tokens that the rows predict, at other depths than their own: the filters choose anew."""
     chunk_rows: int | None = None
     """None: as many as `CHUNK_BYTES` allow."""
 
     def __call__(self, model: OuroForCausalLM, states: Tensor) -> tuple[Tensor, Tensor]:
-        """States [n, hidden] -> fp32 log-probs of the recorded tokens [n], and entropies in nats [n], detached."""
+        """States [rows, hidden] -> fp32 log-probs of the recorded tokens [rows], and entropies in nats, detached.
+
+        A token that the filters drop at another depth than its own has log-prob -inf there."""
         rows = self.chunk_rows or chunk_rows(model.config.vocab_size, states.device)
         if len(states) <= rows:
             return self._read(model, states, 0, len(states))
@@ -77,15 +91,54 @@ class TokenReader:
 
     def _read(self, model: OuroForCausalLM, states: Tensor, start: int, stop: int) -> tuple[Tensor, Tensor]:
         """`__call__` on rows `start` to `stop` of the batch; `states` [rows, hidden] are theirs."""
+        numbers = torch.arange(start, stop) if self.numbers is None else self.numbers[start:stop]
         prefixes = None
         if self.filters.logit_processors:
             assert self.completions is not None
-            prefixes = self.completions.prefixes(start, stop)
-        token_ids = self.recorded.token_ids[start:stop]
-        here = Recorded(token_ids=token_ids, support_sizes=self.recorded.support_sizes[start:stop])
+            prefixes = self.completions.prefixes(numbers.tolist())
+        numbers = numbers.to(states.device)
+        token_ids = self.recorded.token_ids[numbers]
+        here = None
+        if self.numbers is None:
+            here = Recorded(token_ids=token_ids, support_sizes=self.recorded.support_sizes[numbers])
         logits = model.row_logits(states)
         log_probs, _ = token_distribution(logits, self.temperature, self.filters, prefixes=prefixes, recorded=here)
         return chosen_logprobs(log_probs, token_ids), entropy(log_probs.detach())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What the head says of a batch of n completion tokens, k of them probed."""
+
+    logprobs: Tensor
+    """fp32 [n]: of the recorded tokens at their depths."""
+    entropies: Tensor
+    """fp32 [n], in nats, detached."""
+    loop_logprobs: Tensor | None = None
+    """fp32 [T, k]: of the probed tokens at every loop; -inf where a loop's filters drop the token."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadReader:
+    """A `read_head` for `OuroForCausalLM.forward`: the recorded tokens at their depths, and at the probed loops."""
+
+    tokens: TokenReader
+    depths: Tensor
+    """int64 [n]."""
+    probed: Tensor
+    """int64 [k]: the tokens that are probed, in order."""
+
+    def __call__(self, model: OuroForCausalLM, states: Tensor, probed: Probed | None) -> Reading:
+        """States [n, hidden] at the tokens' depths, and those of all loops of the k probed tokens."""
+        logprobs, entropies = self.tokens(model, states)
+        if probed is None:
+            return Reading(logprobs=logprobs, entropies=entropies)
+        loops = torch.arange(1, len(probed.states) + 1, device=states.device).unsqueeze(1)
+        others = (loops != self.depths[self.probed]).nonzero(as_tuple=True)
+        reader = replace(self.tokens, numbers=self.probed[others[1]])
+        found, _ = reader(model, probed.states[others])
+        known = logprobs[self.probed].expand(len(loops), -1)  # at a token's own depth nothing is read twice
+        return Reading(logprobs=logprobs, entropies=entropies, loop_logprobs=known.index_put(others, found))
 
 
 def chunk_rows(vocabulary: int, device: torch.device) -> int:
@@ -94,8 +147,10 @@ def chunk_rows(vocabulary: int, device: torch.device) -> int:
     return max(1, steps) * ROW_STEP
 
 
-def token_reader(batch: Batch, temperature: float, filters: TokenFilters) -> TokenReader:
-    """The reader for a collated batch (`ouro_rl.training.batch.collate`), as its rollouts were sampled."""
+def head_reader(batch: Batch, temperature: float, filters: TokenFilters, probed: Tensor | None = None) -> HeadReader:
+    """The reader for a collated batch (`ouro_rl.training.batch.collate`), as its rollouts were sampled.
+
+    `probed` bool [n, C]: the completion tokens that are probed."""
     mask = batch["completion_mask"].bool()
     completions = None
     if filters.logit_processors:
@@ -104,7 +159,9 @@ def token_reader(batch: Batch, temperature: float, filters: TokenFilters) -> Tok
             completions=_unpadded(batch["completion_ids"], mask),
         )
     recorded = Recorded(token_ids=batch["completion_ids"][mask], support_sizes=batch["support_sizes"][mask])
-    return TokenReader(recorded=recorded, temperature=temperature, filters=filters, completions=completions)
+    tokens = TokenReader(recorded=recorded, temperature=temperature, filters=filters, completions=completions)
+    probed = torch.zeros_like(mask) if probed is None else probed
+    return HeadReader(tokens=tokens, depths=batch["depths"][mask], probed=probed[mask].nonzero().squeeze(1))
 
 
 def replay_batch(
@@ -129,11 +186,10 @@ def replay_batch(
         use_cache=False,
         num_loops=max_loops,
         kv_rule=kv_rule,
-        read_head=token_reader(batch, temperature, filters),
+        read_head=head_reader(batch, temperature, filters),
     )
-    logprobs, entropies = output.reading
     assert output.gate_logits is not None  # a replay always has them
-    return logprobs, entropies, output.gate_logits[:, replayed.predicting]
+    return output.reading.logprobs, output.reading.entropies, output.gate_logits[:, replayed.predicting]
 
 
 def _unpadded(ids: Tensor, mask: Tensor) -> list[list[int]]:

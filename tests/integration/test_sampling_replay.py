@@ -15,7 +15,7 @@ from ouro_rl.policy.counter_rng import uniforms
 from ouro_rl.policy.exit_gate import decision_logprobs, exit_log_pdf, tempered
 from ouro_rl.policy.token_distribution import sample_tokens, token_distribution
 from ouro_rl.training.batch import check_filters, collate, replay_inputs
-from ouro_rl.training.token_logprobs import token_reader
+from ouro_rl.training.token_logprobs import head_reader
 from rollout_workers.engine.engine import RolloutEngine
 from rollout_workers.engine.scheduling import scheduler
 from tests.ouro_rl.policy.test_token_distribution import normal_of_chi_square
@@ -62,11 +62,11 @@ def replayed(model, rollouts, params):
             owners=inputs.owners,
             logits_to_keep=inputs.predicting,
             use_cache=False,
-            read_head=token_reader(batch, params.temperature, params.filters),
+            read_head=head_reader(batch, params.temperature, params.filters),
         )
     gates = tempered(output.gate_logits[:, inputs.predicting], params.depth_policy.gate_temperature)
     depth_logprobs = decision_logprobs(gates, batch["depths"][mask]).sum(0)
-    return output.reading[0], depth_logprobs, batch["sampler_logprobs"][mask], batch["depth_logprobs"][mask]
+    return output.reading.logprobs, depth_logprobs, batch["sampler_logprobs"][mask], batch["depth_logprobs"][mask]
 
 
 @pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)

@@ -7,8 +7,9 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ouro_rl.core.sampling_params import TokenFilters
+from ouro_rl.model.replay_probes import Probed
 from ouro_rl.policy.token_distribution import UNFILTERED, Recorded, chosen_logprobs, entropy, token_distribution
-from ouro_rl.training.token_logprobs import CHUNK_BYTES, ROW_STEP, Completions, TokenReader, chunk_rows
+from ouro_rl.training.token_logprobs import CHUNK_BYTES, ROW_STEP, Completions, HeadReader, TokenReader, chunk_rows
 from tests.references.tiny_models import random_model
 
 FILTERS = [
@@ -71,9 +72,9 @@ def test_processors_see_each_rows_prefix_in_any_chunks(tmp_path):
     )
     filters = TokenFilters(logit_processors=(f"{path}:ban_the_last",))
     completions = Completions(prompts=[[1], [2, 3], [4]], completions=[[5] * 70, [], list(range(6, 36))])
-    prefixes = completions.prefixes(0, 100)
+    prefixes = completions.prefixes(range(100))
     assert prefixes[0] == [1] and prefixes[69] == [1, *[5] * 69] and prefixes[70] == [4] and prefixes[71] == [4, 6]
-    assert completions.prefixes(68, 73) == prefixes[68:73] and len(prefixes) == 100
+    assert completions.prefixes(range(68, 73)) == prefixes[68:73] and len(prefixes) == 100
     model, states, recorded = batch(100)
     expected, _ = token_distribution(model.row_logits(states), 1.0, filters, prefixes=prefixes, recorded=recorded)
     for rows in (64, 100):
@@ -136,6 +137,41 @@ def test_memory_is_that_of_a_chunk(filters):
     assert peaks["chunks"][1] <= of_chunk  # no single tensor is larger than a chunk's
     assert peaks["chunks"][0] <= 7 * of_chunk + 4 * head
     assert peaks["whole"][0] > 3 * 4 * rows * vocab  # the measurement detects the unchunked peak
+
+
+@pytest.mark.parametrize("filters", [TokenFilters(), TokenFilters(top_k=5)], ids=str)
+def test_probed_tokens_are_read_at_every_loop(filters):
+    """Against the whole [T, k] computed at once; at a token's own depth, the recorded support counts."""
+    model, states, recorded = batch(90, filters=filters)
+    depths = torch.randint(1, 4, (90,), generator=torch.Generator().manual_seed(1))
+    numbers = torch.arange(0, 90, 2)
+    loop_states = torch.randn(3, 45, 32, generator=torch.Generator().manual_seed(2))
+    loop_states[depths[numbers] - 1, torch.arange(45)] = states.detach()[numbers]
+    loop_states.requires_grad_()
+    reader = HeadReader(
+        tokens=TokenReader(recorded=recorded, temperature=0.8, filters=filters, chunk_rows=64),
+        depths=depths,
+        probed=numbers,
+    )
+    assert reader(model, states, None).loop_logprobs is None
+    reading = reader(model, states, Probed(states=loop_states, gate_logits=torch.zeros(3, 45)))
+    assert torch.equal(reading.logprobs, reader.tokens(model, states)[0])
+
+    anew, _ = token_distribution(model.row_logits(loop_states.flatten(0, 1)), 0.8, filters)
+    expected = chosen_logprobs(anew, recorded.token_ids[numbers].repeat(3)).view(3, 45)
+    own = depths[numbers] == torch.tensor([[1], [2], [3]])
+    assert torch.equal(reading.loop_logprobs[~own], expected[~own])
+    assert torch.equal(reading.loop_logprobs.T[own.T], reading.logprobs[numbers])
+    assert bool(expected.isinf().any()) == filters.restrict  # some tokens are outside of another loop's support
+    finite = reading.loop_logprobs.isfinite()
+    reading.loop_logprobs[finite].sum().backward()
+    assert (loop_states.grad.abs().sum(-1) > 0).equal(finite & ~own)
+    assert (states.grad.abs().sum(-1) > 0).equal(torch.arange(90) % 2 == 0)
+
+
+def test_processors_see_the_prefix_of_each_probed_token():
+    completions = Completions(prompts=[[1], [2, 3]], completions=[[5, 6], [7, 8, 9]])
+    assert completions.prefixes([4, 0, 2, 2]) == [[2, 3, 7, 8], [1], [2, 3], [2, 3]]
 
 
 def test_chunks_are_bounded_in_bytes():
