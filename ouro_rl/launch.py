@@ -102,6 +102,7 @@ def load_model_and_prompts(config: TrainConfig) -> tuple[OuroForCausalLM, PreTra
     a step."""
     say(f"Loading the model {config.model.path}")
     model, tokenizer = load_policy(config.model.path, torch.float32)
+    config.check_loops(model.config.total_ut_steps)
     say(f"Reading the prompts from {config.data.source}")
     prompts = training_prompts(config, tokenizer)
     if len(prompts) < config.trainer.prompts_per_step:
@@ -139,6 +140,7 @@ def figures(when: str, row: EvalRow) -> dict:
         f"accuracy_{when}": row.accuracy,
         f"depth_{when}": row.mean_depth,
         f"length_{when}": row.mean_length,
+        f"cut_off_{when}": row.cut_off,
         "n_heldout": row.n,
         f"eval_{when}": asdict(row),
     }
@@ -159,6 +161,8 @@ def print_closing(summary: dict, report) -> None:
             f"  depth per token     {summary['depth_before']:6.2f} -> {summary['depth_after']:6.2f}\n"
             f"  tokens per answer   {summary['length_before']:6.1f} -> {summary['length_after']:6.1f}"
         )
+    if "cut_off_before" in summary:  # a run of an older version has none
+        print(f"  cut off             {summary['cut_off_before']:6.1%} -> {summary['cut_off_after']:6.1%}")
     if summary["logp_gap_max"] is not None:
         print(f"Largest log-prob gap between worker and trainer: {summary['logp_gap_max']:.1e} nats")
     print(f"{summary['steps']} updates in {summary['minutes']:.1f} minutes. Report: {report}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ouro_rl.cli.argument_types import count, list_of, share, whole
-from ouro_rl.cli.eval_options import add_sampling_options, filters_of, stops_of
+from ouro_rl.cli.eval_options import add_sampling_options, check_samples, filters_of, stops_of
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.paths import check_writable, expand, path_option
@@ -52,6 +52,7 @@ def add_eval_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
+    check_samples(arguments)
     check_model(arguments.model, key="--model")
     check_benchmark(arguments.benchmark, arguments.data, key="--benchmark")
     if too_deep := [depth for depth in arguments.depth if depth > MOST_LOOPS]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ouro_rl.cli.argument_types import number, share, user_function, whole
+from ouro_rl.core.errors import UserError
 from ouro_rl.core.sampling_params import TokenFilters
 
 LARGEST_MIN_P = 0.999
@@ -63,6 +64,17 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
         metavar="X",
         help="temperature of the exit gate",
     )
+
+
+def check_samples(arguments: argparse.Namespace) -> None:
+    """Raise UserError if all samples of a problem would be the same: greedy tokens at depths that are not drawn."""
+    fixed = bool(arguments.depth or arguments.exit_threshold) or not arguments.sample_gate
+    greedy = "--temperature 0" if arguments.temperature == 0 else "--top-k 1" if arguments.top_k == 1 else None
+    if arguments.samples > 1 and greedy and fixed:
+        raise UserError(
+            f"--samples {arguments.samples} with {greedy}: every problem would get {arguments.samples} equal answers "
+            f"where depths are not drawn;\n  leave out --samples, or {greedy}"
+        )
 
 
 def filters_of(arguments: argparse.Namespace) -> TokenFilters:

@@ -7,7 +7,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 
 KL = "there is no KL penalty and no reference model"
-LEARNING_RATE = "trainer.lr (of everything but the exit gate) or gate.lr"
+LEARNING_RATE = "trainer.lr (the exit gate has its own, gate.lr)"
 PASSES = "trainer.prompts_per_step (groups in an update) and trainer.micro_batch (completions in one pass)"
 ENGINE = "vLLM runs a fixed depth and is not used: set rollout.workers and rollout.worker_gpus for the built-in engine"
 TRACKER = "there is no tracker: metrics.jsonl and report.html in run.dir hold every update"

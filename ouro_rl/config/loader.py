@@ -224,8 +224,12 @@ def _nearest(cls: type[Section], key: Key, deepest: Key) -> str:
     misspelling."""
     known = known_keys(cls)
     name = _dotted(part for part in key if isinstance(part, str))
+    asked = _dotted(deepest)
+    same_end = [path for path in known if path.rpartition(".")[2] == asked.rpartition(".")[2] and "." in asked]
+    if close := difflib.get_close_matches(asked, same_end, n=1, cutoff=0.75):  # a misspelled section
+        return f"; did you mean {close[0]}?"
     if cls is TrainConfig and (here := meaning(_dotted(deepest))):
-        return f"; here it is {here}" if here in known else f"; {here}"
+        return f"; here it is {here}" if here.split(" ")[0] in known else f"; {here}"
     other, command = (WarmstartConfig, "warmstart") if cls is TrainConfig else (TrainConfig, "train")
     if "." in (meant := _dotted(deepest)) and meant in known_keys(other):
         return f"; it is a key of configs for `ouro-rl {command}`"

@@ -117,17 +117,23 @@ class RolloutConfig(Section):
             raise ValueError(f"min_depth ({self.min_depth}) is more than max_depth ({self.max_depth}); lower it")
         if problem := self.bounds_problem(self.exit_rule):
             raise ValueError(f"exit_rule: {problem}")
+        if self.top_k == 1 and self.exit_rule.kind != "sample":
+            raise ValueError(
+                "top_k 1 makes all completions of a group equal, so that nothing can be learned; raise it, or set "
+                "exit_rule.kind to `sample`"
+            )
         return self
 
-    def bounds_problem(self, rule: ExitRuleConfig) -> str | None:
-        """Why a rule cannot be met within the depth bounds, as far as that is known without the model; None if it
-        can."""
+    def bounds_problem(self, rule: ExitRuleConfig, trained: int | None = None) -> str | None:
+        """Why a rule cannot be met within the depth bounds; None if it can. `trained`: the loops that the model was
+        trained with, if they are known."""
         if rule.kind != "fixed":
             return None
         assert rule.value is not None, "ExitRuleConfig requires it"
-        if self.min_depth <= rule.value <= (self.max_depth or rule.value):
+        most = self.max_depth or trained
+        if self.min_depth <= rule.value <= (most or rule.value):
             return None
-        bounds = f"min_depth ({self.min_depth}) and max_depth ({self.max_depth or 'of the model'})"
+        bounds = f"min_depth ({self.min_depth}) and max_depth ({most or 'of the model'})"
         return f"`fixed` {rule.value:g} lies outside rollout's {bounds}; change its value or the bounds"
 
     def engine(self, dtype: str) -> EngineConfig:

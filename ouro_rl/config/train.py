@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from ouro_rl.config.rollout import ExitRuleConfig, RolloutConfig, Rule
 from ouro_rl.config.section import Section
+from ouro_rl.core.errors import UserError
 
 LARGEST_SEED = 2**31 - 1
 """numpy seeds have 32 bits, and each training process adds its rank."""
@@ -237,3 +238,26 @@ class TrainConfig(Section):
         if (problem := self.rollout.bounds_problem(self.eval.exit_rule)) and self.eval.source is not None:
             raise ValueError(f"eval.exit_rule: {problem}")
         return self
+
+    def check_loops(self, trained: int) -> None:
+        """Raise UserError for depths that cannot be met by a model that was trained with this many loops: what the
+        config alone could not tell."""
+        least, most = self.rollout.min_depth, self.rollout.depth_policy().max_loops(trained)
+        of_model = "" if self.rollout.max_depth else " (the model's total_ut_steps)"
+        if least > most:
+            raise UserError(
+                f"rollout.min_depth {least} is not in 1..max_depth, which is {most}{of_model}: "
+                "lower min_depth or set max_depth"
+            )
+        target = self.gate.target_depth
+        if target is not None and target > most:
+            raise UserError(
+                f"gate.target_depth {target:g} is more than the {most} loops that a token runs at most{of_model}: "
+                "lower it, or raise rollout.max_depth"
+            )
+        rules = {"rollout": self.rollout.exit_rule} | (
+            {} if self.eval.source is None else {"eval": self.eval.exit_rule}
+        )
+        for section, rule in rules.items():
+            if problem := self.rollout.bounds_problem(rule, trained):
+                raise UserError(f"{section}.exit_rule: {problem}")

@@ -47,6 +47,16 @@ def depth_shares(depths: Iterable[int], max_loops: int) -> list[float]:
     return [counts[depth] / total if total else math.nan for depth in range(1, max_loops + 1)]
 
 
+def deviation(values: Sequence[float]) -> float:
+    """Standard deviation of the population, finite for any finite values whose range is; NaN if empty."""
+    largest = max((abs(value) for value in values), default=0.0)
+    if largest == 0:
+        return 0.0 if values else math.nan
+    scaled = [value / largest for value in values]  # squares of large values would overflow
+    mean = _mean(scaled)
+    return largest * math.sqrt(_mean((value - mean) ** 2 for value in scaled))
+
+
 def _mean(values: Iterable[float]) -> float:
     """Mean, summed exactly so that it does not depend on the order of rollouts; NaN if empty."""
     values = list(values)

@@ -35,6 +35,8 @@ class EvalRow:
     """Loops per completion token, over all tokens of all completions."""
     mean_length: float
     """Tokens per completion."""
+    cut_off: float
+    """Fraction of the completions that reached the maximum length without an end."""
     n: int
     """Scored completions."""
     correct: int
@@ -103,15 +105,26 @@ def math_scorer(tokenizer: Any, prompts: Sequence[Prompt]) -> Scorer:
 def table(rows: Sequence[EvalRow]) -> str:
     """The rows as plain text, one line each."""
     width = max(len("exit rule"), *(len(row.name) for row in rows))
-    lines = [f"{'exit rule':<{width}}  accuracy    95% interval   mean depth   mean length       n"]
+    lines = [f"{'exit rule':<{width}}  accuracy    95% interval   mean depth   mean length   cut off       n"]
     for row in rows:
         interval = f"{row.ci_low:.1%}-{row.ci_high:.1%}"
         note = f"  ({row.unscored} unscored)" if row.unscored else ""
         lines.append(
             f"{row.name:<{width}}  {row.accuracy:>8.1%}  {interval:>14}   {row.mean_depth:>10.2f}"
-            f"   {row.mean_length:>11.1f}  {row.n:>6}{note}"
+            f"   {row.mean_length:>11.1f}  {row.cut_off:>8.1%}  {row.n:>6}{note}"
         )
     return "\n".join(lines)
+
+
+def cut_off_note(rows: Sequence[EvalRow], limit: int, key: str) -> str | None:
+    """What to know where answers ended at the maximum length of `limit` tokens, which `key` sets; None if none did."""
+    most = max(row.cut_off for row in rows)
+    if most == 0:
+        return None
+    return (
+        f"{most:.1%} of the answers were cut off at {limit:,} tokens ({key}) and can hardly be right; "
+        "a longer limit may give another accuracy"
+    )
 
 
 def _grade(
@@ -142,6 +155,7 @@ def _row(name: str, values: Sequence[float | None], rollouts: Sequence[Rollout],
         ci_high=high,
         mean_depth=mean_depth(rollout.depths for rollout in rollouts),
         mean_length=sum(len(rollout.completion_ids) for rollout in rollouts) / len(rollouts),
+        cut_off=sum(rollout.finish_reason == "length" for rollout in rollouts) / len(rollouts),
         n=len(scored),
         correct=correct,
         unscored=len(values) - len(scored),

@@ -18,7 +18,7 @@ from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, TokenFilters
 from ouro_rl.data.gold_answers import keep_gradable
 from ouro_rl.data.prompts import ChatFormat, load_benchmark
-from ouro_rl.evaluation.evaluate import EvalRow, evaluate, math_scorer, table
+from ouro_rl.evaluation.evaluate import EvalRow, cut_off_note, evaluate, math_scorer, table
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import stop_token_ids
@@ -107,6 +107,9 @@ def run_eval(request: EvalRequest) -> Path:
                 )
             )
     print(table(rows))
+    default = "" if request.max_new_tokens else ", the default"
+    if note := cut_off_note(rows, params.max_new_tokens, f"--max-new-tokens{default}"):
+        print(note)
     path = request.out / "eval.json"
     write_atomically(path, [json.dumps(_record(request, params, len(prompts), dtype, rows), indent=2), "\n"])
     return path

@@ -12,6 +12,8 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.hub import check_on_hub
 from ouro_rl.core.paths import is_local
 
+OURO_LOOPS = 4
+"""Loops of a checkpoint whose config does not name them: of all published ones."""
 _LONGEST_HEADER = 100 * 2**20
 """Bytes: the limit of the safetensors format."""
 
@@ -41,6 +43,13 @@ def check_model(path: str, *, key: str) -> None:
         raise UserError(f"{key} {path}: has no tokenizer (tokenizer.json); copy the tokenizer's files into the folder")
     if all(file.suffix == ".safetensors" for file in weights):
         _check_shapes(folder, config, weights, f"{key} {path}")
+
+
+def trained_loops(path: str) -> int | None:
+    """The loops that a local checkpoint was trained with; None for a hub id. `check_model` must have passed."""
+    if not is_local(path):
+        return None
+    return _read_json(Path(path) / "config.json", path, "").get("total_ut_steps", OURO_LOOPS)
 
 
 def weight_files(folder: Path, name: str) -> list[Path]:

@@ -59,6 +59,7 @@ def run_check(config: TrainConfig) -> int:
 def findings(config: TrainConfig) -> Iterator[Finding]:
     """Yield the result of each check as it finishes; later checks depend on earlier ones."""
     model, tokenizer = load_policy(config.model.path, torch.float32)
+    config.check_loops(model.config.total_ut_steps)
     yield Finding(name="model", passed=True, detail=f"{model.num_parameters():,} parameters, {config.model.path}")
     yield check_tokens(model, tokenizer)
     yield check_token_ids(tokenizer, config.model.path)

@@ -20,7 +20,7 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.hub import MATH500, check_on_hub
 from ouro_rl.core.jsonl import dotted_value, first_row, no_column
 from ouro_rl.core.user_functions import load_function
-from ouro_rl.model.checkpoint_files import check_model
+from ouro_rl.model.checkpoint_files import check_model, trained_loops
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,8 @@ _HUB_DATA = re.compile(r"[\w.-]+(/[\w.-]+)?")
 def check_train_files(config: TrainConfig) -> None:
     """Check model, data, evaluation data and rewards of a training job."""
     check_model(config.model.path, key="model.path")
+    if (trained := trained_loops(config.model.path)) is not None:
+        config.check_loops(trained)
     data = config.data
     check_data(data.source, {"question": data.question_column, "answer": data.answer_column})
     if config.eval.source is not None:

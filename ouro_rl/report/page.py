@@ -100,6 +100,8 @@ def _facts(rows: Sequence[Row]) -> str:
     for name, key in (("Reward in training", "reward/mean"), ("Depth in training", "depth/mean")):
         if points := series(rows, key):
             facts.append((name, move(points, "{:.2f}".format)))
+    if points := series(rows, "completion/cut_off"):
+        facts.append(("Cut off at the maximum length", move(points, percent)))
     if gaps := series(rows, "logp_gap/max"):
         facts.append(("Largest log-prob gap", f"{max(value for _, value in gaps):.1e}"))
     if speeds := sorted(value for _, value in series(rows, "tokens/s")):
@@ -150,6 +152,15 @@ def _step_panels(max_loops: int, gap_limit: float | None) -> dict[str, list[Pane
                 text=percent,
             ),
         ],
+        "Answers": [
+            Panel(
+                title="Tokens per completion",
+                keys=("completion/length_mean", "completion/length_max"),
+                labels=("mean", "longest"),
+                optional=True,
+            ),
+            Panel(title="Cut off at the maximum length", keys=("completion/cut_off",), text=percent, optional=True),
+        ],
         "Exit gate": [
             Panel(title="Gate entropy (nats)", keys=("gate/entropy",)),
             Panel(title="Compute penalty", keys=("gate/penalty",)),
@@ -194,8 +205,7 @@ def _figure(chart: Chart) -> str:
 
 
 def _evaluation(summary: Row) -> str:
-    rows = summary.get("eval")
-    rows = [row for row in rows if isinstance(row, dict)] if isinstance(rows, list) else []
+    rows = [row for when in ("before", "after") if isinstance(row := summary.get(f"eval_{when}"), dict)]
     if not rows:
         return ""
     lines = []
@@ -207,10 +217,12 @@ def _evaluation(summary: Row) -> str:
             _percent(number(row.get("accuracy"))),
             "–" if low is None or high is None else _range(low, high),
             _loops(number(row.get("mean_depth"))),
+            _percent(number(row.get("cut_off"))),
             "–" if n is None else f"{n:,.0f}",
         ]
         lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
-    heads = "".join(f'<th scope="col">{head}</th>' for head in ("", "Accuracy", "95% interval", "Mean depth", "n"))
+    columns = ("", "Accuracy", "95% interval", "Mean depth", "Cut off", "n")
+    heads = "".join(f'<th scope="col">{head}</th>' for head in columns)
     return (
         '<h2>Evaluation</h2>\n<div class="card scroll"><table><thead><tr>'
         f"{heads}</tr></thead><tbody>{''.join(lines)}</tbody></table></div>\n"

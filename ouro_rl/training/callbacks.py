@@ -38,7 +38,7 @@ class StopOnSignal(TrainerCallback):
 
 
 class Progress(TrainerCallback):
-    """A progress bar over updates, with the reward, depth and tokens/s of the last one."""
+    """A progress bar over updates, with the reward, depth, cut-off share and tokens/s of the last one."""
 
     def on_train_begin(self, args, state, control, **_):
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", dynamic_ncols=True)
@@ -46,7 +46,8 @@ class Progress(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **_):
         if logs and "reward/mean" in logs:  # absent when a batch of rollouts is reused
             self.bar.set_postfix_str(
-                f"reward {logs['reward/mean']:.2f}, depth {logs['depth/mean']:.2f}, {logs['tokens/s']:.0f} tokens/s",
+                f"reward {logs['reward/mean']:.2f}, depth {logs['depth/mean']:.2f}, "
+                f"cut off {logs['completion/cut_off']:.0%}, {logs['tokens/s']:.0f} tokens/s",
                 refresh=False,
             )
         self.bar.update(state.global_step - self.bar.n)

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from ouro_rl.core.rollout import ScoredRollout
-from ouro_rl.core.summary_stats import _mean, depth_shares, mean_depth
+from ouro_rl.core.summary_stats import _mean, depth_shares, deviation, mean_depth
 
 
 def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_version: int) -> dict[str, float]:
     """The metrics of a step that depend only on its rollouts. The mean of no values is NaN.
 
     reward/mean            mean weighted reward of the scored rollouts
+    reward/std             standard deviation of those rewards (of the population)
     reward/<name>          mean raw score of that reward function over the rollouts that it scored
     reward/<name>/status/<status>   share of rollouts with this status from that function; absent if it never occurred
     reward/unscored        share of rollouts without a reward
     depth/mean, depth/p1.. loops per completion token; share of completion tokens at each depth
     groups/zero_variance   share of groups (one prompt_index each) without a signal: all scored rewards equal, or none
     staleness/mean         how many policy versions the rollouts are behind `policy_version`, the trainer's
-    completion/*           `length_mean` in tokens; `stopped`, `given_up`: share with finish reason `stop`, `abort`
+    completion/*           `length_mean`, `length_max` in tokens; `stopped`, `cut_off`, `given_up`: share with finish
+                           reason `stop`, `length`, `abort`
     """
     rollouts = [item.rollout for item in scored]
     groups: dict[int, set[float]] = defaultdict(set)
     for item in scored:
         groups[item.rollout.prompt_index].update([] if item.reward is None else [item.reward])
 
-    metrics = {"reward/mean": _mean(item.reward for item in scored if item.reward is not None)}
+    rewards = [item.reward for item in scored if item.reward is not None]
+    metrics = {"reward/mean": _mean(rewards), "reward/std": deviation(rewards)}
     for name in sorted({name for item in scored for name in item.rewards}):
         metrics[f"reward/{name}"] = _mean(value for item in scored if (value := item.rewards.get(name)) is not None)
         counts = Counter(item.statuses[name] for item in scored if name in item.statuses)
@@ -38,7 +42,9 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     metrics["groups/zero_variance"] = _mean(len(rewards) <= 1 for rewards in groups.values())
     metrics["staleness/mean"] = _mean(policy_version - rollout.policy_version for rollout in rollouts)
     metrics["completion/length_mean"] = _mean(len(rollout.completion_ids) for rollout in rollouts)
+    metrics["completion/length_max"] = max((len(rollout.completion_ids) for rollout in rollouts), default=math.nan)
     metrics["completion/stopped"] = _mean(rollout.finish_reason == "stop" for rollout in rollouts)
+    metrics["completion/cut_off"] = _mean(rollout.finish_reason == "length" for rollout in rollouts)
     metrics["completion/given_up"] = _mean(rollout.finish_reason == "abort" for rollout in rollouts)
     return metrics
 

@@ -114,7 +114,10 @@ def test_a_run_can_be_repeated_from_its_own_config(minimal: Path) -> None:
         ("trainer.steps.more=4", ["trainer.steps must be a whole number"]),
         ("rewards.functions=[{nam: math}]", ["rewards.functions.0.nam", "did you mean rewards.functions.name?"]),
         ("corpus.careful=0.5", ["it is a key of configs for `ouro-rl warmstart`"]),
-        ("lr=1e-5", ["unknown key lr", "trainer.lr (of everything but the exit gate) or gate.lr"]),
+        ("lr=1e-5", ["unknown key lr; here it is trainer.lr (the exit gate has its own, gate.lr)"]),
+        ("optim.lr=1e-5", ["unknown key optim; here it is trainer.lr"]),
+        ("train.lr=1e-5", ["unknown key train; did you mean trainer.lr?"]),
+        ("gates.lr=1e-5", ["unknown key gates; did you mean gate.lr?"]),
         ("num_generations=8", ["unknown key num_generations; here it is trainer.group_size"]),
         ("actor_rollout_ref.rollout.n=8", ["here it is trainer.group_size"]),
         ("temperature=1", ["did you mean rollout.temperature?"]),
@@ -168,6 +171,38 @@ def test_a_mistake_in_a_file_names_the_file_that_made_it(tmp_path: Path, minimal
     overlay.write_text("trainer:\n  lerning_rate: 3\n")
     with pytest.raises(UserError, match=r"overlay\.yaml: unknown key trainer\.lerning_rate"):
         load_config(TrainConfig, [minimal, overlay])
+
+
+def test_a_group_of_equal_completions_is_refused(minimal: Path) -> None:
+    """Greedy tokens at a depth that is not drawn."""
+    certain = ["gate.mode=off", "rollout.exit_rule={kind: fixed, value: 2}"]
+    assert "makes all completions of a group equal" in refusal(minimal, *certain, "rollout.top_k=1")
+    load_config(TrainConfig, [minimal], [*certain, "rollout.top_k=2"])
+    load_config(TrainConfig, [minimal], ["rollout.top_k=1"])  # depths are drawn
+
+
+@pytest.mark.parametrize(
+    ("overrides", "problem"),
+    [
+        (["gate.target_depth=9"], "gate.target_depth 9 is more than the 4 loops .*the model's total_ut_steps"),
+        (["gate.target_depth=2.5", "rollout.max_depth=2"], "gate.target_depth .2.5. cannot be met"),
+        (["rollout.min_depth=5"], "rollout.min_depth 5 is not in 1..max_depth, which is 4"),
+        (["gate.mode=off", "rollout.exit_rule={kind: fixed, value: 5}"], "rollout.exit_rule: .*max_depth .4."),
+        (["eval.source=arithmetic", "eval.exit_rule={kind: fixed, value: 5}"], "eval.exit_rule: .*max_depth .4."),
+        (["gate.target_depth=4"], None),
+        (["gate.target_depth=5", "rollout.max_depth=6"], None),
+        (["eval.exit_rule={kind: fixed, value: 5}"], None),  # without an evaluation
+    ],
+)
+def test_depths_that_the_model_does_not_have(minimal: Path, overrides: list[str], problem: str | None) -> None:
+    def check() -> None:
+        load_config(TrainConfig, [minimal], overrides).check_loops(4)
+
+    if problem is None:
+        check()
+    else:
+        with pytest.raises(UserError, match=problem):
+            check()
 
 
 def test_sections_that_do_not_fit_together(minimal: Path) -> None:

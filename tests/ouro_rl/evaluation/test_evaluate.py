@@ -6,8 +6,9 @@ import json
 import math
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
@@ -17,7 +18,7 @@ from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from ouro_rl.core.summary_stats import wilson_interval
 from ouro_rl.data.prompts import load_benchmark
-from ouro_rl.evaluation.evaluate import EvalRow, evaluate, math_scorer, table
+from ouro_rl.evaluation.evaluate import EvalRow, cut_off_note, evaluate, math_scorer, table
 from ouro_rl.evaluation.run import EvalRequest, run_eval
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 
@@ -110,16 +111,44 @@ def test_table() -> None:
         ci_high=0.4,
         mean_depth=4.0,
         mean_length=12.5,
+        cut_off=0.05,
         n=40,
         correct=10,
         unscored=2,
     )
     head, line = table([row]).splitlines()
-    assert line.split() == ["fixed", "4", "25.0%", "10.0%-40.0%", "4.00", "12.5", "40", "(2", "unscored)"]
+    assert line.split() == ["fixed", "4", "25.0%", "10.0%-40.0%", "4.00", "12.5", "5.0%", "40", "(2", "unscored)"]
     assert len(head) == len(line.removesuffix("  (2 unscored)"))
 
 
+def test_cut_off_answers_are_counted_and_told_of(prompts) -> None:
+    pool = FakePool()
+
+    def cut(requests, params, on_progress=None):
+        rollouts = pool.rollout(requests, params, on_progress)
+        return [replace(rollout, finish_reason="length") for rollout in rollouts[:3]] + rollouts[3:]
+
+    row = evaluate(mock.Mock(rollout=cut), prompts, PARAMS, tokenizer=TOKENIZER)
+    assert row.cut_off == 0.3
+    assert cut_off_note([row], 2048, "--max-new-tokens, the default").startswith(
+        "30.0% of the answers were cut off at 2,048 tokens (--max-new-tokens, the default)"
+    )
+    assert cut_off_note([evaluate(pool, prompts, PARAMS, tokenizer=TOKENIZER)], 9, "x") is None
+
+
 SIX_PROBLEMS = ["eval", "--benchmark", "arithmetic", "--limit", "6", "--max-new-tokens", "8"]
+
+
+@pytest.mark.parametrize("greedy", [["--temperature", "0"], ["--top-k", "1"]])
+def test_samples_that_would_all_be_equal_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], greedy: list[str]
+) -> None:
+    arguments = [*SIX_PROBLEMS, "--model", str(tmp_path), "--samples", "4", *greedy, "--out", str(tmp_path)]
+    for further in ([], ["--sample-gate", "--depth", "4"]):
+        assert cli.main([*arguments, *further]) == 2
+        assert f"--samples 4 with {' '.join(greedy)}: every problem would get 4 equal" in capsys.readouterr().err
+    assert cli.main([*arguments, "--sample-gate"]) == 2
+    assert "config.json" in capsys.readouterr().err, "drawn depths make samples differ, so the model is looked at"
 
 
 def test_the_whole_command(random_checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -57,6 +57,9 @@ def metrics(step: int) -> dict:
         "depth/p1": 0.25,
         "depth/p2": 0.5,
         "depth/p3": 0.25,
+        "completion/length_mean": 12.0,
+        "completion/length_max": 20,
+        "completion/cut_off": 0.02 * step + 0.03 * (step == 6),
         "logp_gap/max": 0.0 if step == 2 else 2e-6,
         "gate/entropy": 1.0,
         "gate/penalty": 0.02,
@@ -114,10 +117,16 @@ def test_a_finished_run(tmp_path):
         tmp_path / "my-run",
         summary=SUMMARY
         | {
-            "eval": [
-                {"name": "fixed 4", "accuracy": 0.7, "ci_low": 0.66, "ci_high": 0.74, "mean_depth": 4.0, "n": 500},
-                {"name": "sample", "accuracy": None},
-            ]
+            "eval_before": {"name": "before", "accuracy": None},
+            "eval_after": {
+                "name": "after",
+                "accuracy": 0.7,
+                "ci_low": 0.66,
+                "ci_high": 0.74,
+                "mean_depth": 4.0,
+                "cut_off": 0.125,
+                "n": 500,
+            },
         },
     )
     page = page_of(run)
@@ -130,12 +139,14 @@ def test_a_finished_run(tmp_path):
         "−30 %",
         "finished, step 6",
         "66.0–74.0 %",
+        "12.5 %",
+        "Cut off at the maximum length2 % → 15 %",
         "advantage −0.50",
         "limit 1e-05",
         "seed: 3",
     ):
         assert words in page.text, words
-    assert page.tags.count("svg") == 8
+    assert page.tags.count("svg") == 9
     assert page.tags.count("svg") == page.tags.count("figcaption") == [v for k, v in page.attributes].count("img")
     assert "Left out" not in page.text
 
@@ -161,7 +172,7 @@ def test_without_a_split_the_plain_completion_is_shown(tmp_path, tokens):
 
 
 def test_everything_from_the_run_is_escaped(tmp_path):
-    run = make_run(tmp_path / "<b>run", steps=2, summary=SUMMARY | {"eval": [{"name": EVIL}]})
+    run = make_run(tmp_path / "<b>run", steps=2, summary=SUMMARY | {"eval_after": {"name": EVIL}})
     run.config_path.write_text(f"note: {EVIL}\n")
     run.write_rollouts(1, [rollout(1, tokens=[EVIL, "b"], rewards={EVIL: 1.0}, prompt=EVIL)])
     run.write_rollouts(2, [rollout(2, tokens=None, completion=EVIL, advantage=EVIL, depths=[EVIL])])
@@ -173,12 +184,12 @@ def test_a_run_in_progress(tmp_path):
     page = page_of(make_run(tmp_path / "run", summary=None))
     assert "no summary yet, step 6" in page.text
     assert "Left out, no data: before and after" in page.text
-    assert page.tags.count("svg") == 6
+    assert page.tags.count("svg") == 7
 
 
 def test_one_step(tmp_path):
     page = page_of(make_run(tmp_path / "run", steps=1))
-    assert page.tags.count("svg") == 8
+    assert page.tags.count("svg") == 9
     assert "Mean reward: 0.1." in page.text  # one value is not a change
 
 
@@ -214,7 +225,7 @@ def test_a_summary_with_holes(tmp_path):
     page = page_of(
         make_run(tmp_path / "run", summary={"accuracy_before": 0.1, "depth_before": 2.0, "depth_after": None})
     )
-    assert "points" not in page.text and page.tags.count("svg") == 6
+    assert "points" not in page.text and page.tags.count("svg") == 7
 
 
 def test_more_depth_and_less_accuracy_are_marked_bad(tmp_path):
