@@ -18,6 +18,7 @@ from rollout_workers.engine.attention import KernelAttention
 from rollout_workers.engine.engine import RolloutEngine
 from tests.integration.test_sampling_replay import replayed
 from tests.ouro_rl.model.test_replay import assert_near, gradients
+from tests.ouro_rl.model.test_replay_probes import loop_by_loop, probe_gradients
 from tests.references.tiny_models import rounding
 from tests.rollout_workers.engine.test_engine import assert_same, calm_model, make_requests
 
@@ -105,4 +106,24 @@ def training():
     wanted = gradients(small(4).train(), ids, depths, owners)
     with triton_everywhere():
         got = gradients(small(4).train(), ids, depths, owners)
+    assert_near(got, wanted, 1e-4)
+
+
+def probes():
+    """Probe rows with the Triton kernels: bits of a deeper replay, gradients of the CPU."""
+    generator = torch.Generator().manual_seed(0)
+    ids, depths = torch.randint(0, 41, (2, 5), generator=generator), torch.tensor([[2, 1, 2, 1, 1], [2, 1, 1, 0, 0]])
+    asked = (depths != NO_DEPTH) & (torch.arange(5) > 0)
+
+    def computed(model):
+        probed = model.model(ids, depths=depths, probes=asked).probed
+        return probed, probe_gradients(model, probed.states, probed.gate_logits)
+
+    wanted = computed(small(4).train())[1]
+    with triton_everywhere():
+        model = small(4).train()
+        probed, got = computed(model)
+        with torch.no_grad():
+            states, gates = loop_by_loop(model, ids, depths, asked, KVRule.LAST_EXITED, loops=2)
+    assert torch.equal(probed.states, states) and torch.equal(probed.gate_logits, gates)
     assert_near(got, wanted, 1e-4)

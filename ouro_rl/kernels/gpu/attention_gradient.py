@@ -14,6 +14,9 @@ from torch import Tensor
 
 CHUNK_NUMBERS = 1 << 24
 """Most attention weights (row, head, entry) alive at once: 64 MiB per tensor, of which there are about four."""
+LEAST_ROWS = 64
+"""A block-table row counts as at least so many rows: the keys and values that are gathered for it are as wide as a head.
+Probe rows have one of their own each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +71,12 @@ def _cut(counts: Sequence[int], longest: Sequence[int]) -> list[int]:
 
     A part has at most `CHUNK_NUMBERS` (row, entry) pairs per head, unless it is a single line, and padding at most
     doubles the entries of its lines."""
-    stops, start, rows = [], 0, 0
+    stops, start, rows = [], 0, LEAST_ROWS
     for i, (count, entries) in enumerate(zip(counts, longest, strict=True)):
         rows = max(rows, count)
         if i > start and ((i + 1 - start) * rows * entries > CHUNK_NUMBERS or entries > 2 * longest[start]):
             stops.append(i)
-            start, rows = i, count
+            start, rows = i, max(LEAST_ROWS, count)
     return [*stops, len(counts)]
 
 
@@ -86,7 +89,8 @@ def attend_gradient(
     kv_heads, sharing = keys.shape[1], q.shape[1] // keys.shape[1]
     for part in parts:
         lines, entries = part.pages.shape
-        at_once = max(1, CHUNK_NUMBERS // max(1, part.rows.numel() * entries * sharing))
+        rows = max(LEAST_ROWS, part.rows.shape[1] * sharing)
+        at_once = max(1, CHUNK_NUMBERS // max(1, lines * rows * entries))
         for head in range(0, kv_heads, at_once):
             heads = slice(head, head + at_once)
 

@@ -37,7 +37,7 @@ def run_cases(names, **environment):
 
 
 @needs_triton
-@pytest.mark.parametrize("cases", ["products rows attend plan_of_samples", "self_test exact training"])
+@pytest.mark.parametrize("cases", ["products rows attend plan_of_samples", "self_test exact training", "probes"])
 def test_interpreted(cases):
     """Runs the functions of these names in tests/references/triton_cases.py and tests/references/triton_models.py."""
     run_cases(cases, TRITON_INTERPRET="1")
@@ -141,3 +141,10 @@ def test_gradients_of_attention(heads, kv_heads, chunk, monkeypatch):
     none = attention_gradient.lay_out_parts(table, lines, contexts * 0)
     assert not any(x.any() for x in attention_gradient.attend_gradient(grad, q, keys, values, none, scaling))
     assert attention_gradient.lay_out_parts(table, lines[:0], contexts[:0]) == []
+
+
+def test_rows_with_block_table_rows_of_their_own_are_gathered_in_bounded_parts():
+    table, count = torch.arange(300).repeat(2000, 1), 2000  # as probe rows have
+    parts = attention_gradient.lay_out_parts(table, torch.arange(count), torch.full((count,), 300))
+    most = attention_gradient.CHUNK_NUMBERS // attention_gradient.LEAST_ROWS
+    assert len(parts) > 1 and all(part.pages.numel() <= most for part in parts)
