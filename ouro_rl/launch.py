@@ -24,7 +24,7 @@ from ouro_rl.data.prompts import load_prompts
 from ouro_rl.data.sampling import sampling_params
 from ouro_rl.evaluation.evaluate import EvalRow, evaluate
 from ouro_rl.evaluation.held_out import greedy_params, held_out_prompts
-from ouro_rl.model.checkpoint import load_policy
+from ouro_rl.model.checkpoint import load_model_config, load_policy
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.report.page import write_report
 from ouro_rl.run_dir.open_or_resume import open_run_folder
@@ -101,7 +101,7 @@ def load_model_and_prompts(config: TrainConfig) -> tuple[OuroForCausalLM, PreTra
     """The policy in fp32, its tokenizer, and the training prompts. Raises UserError if there are too few prompts for
     a step."""
     say(f"Loading the model {config.model.path}")
-    model, tokenizer = load_policy(config.model.path, torch.float32)
+    model, tokenizer = load_policy(config.model.path, torch.float32, config.model.revision)
     config.check_loops(model.config.total_ut_steps)
     say(f"Reading the prompts from {config.data.source}")
     prompts = training_prompts(config, tokenizer)
@@ -178,7 +178,8 @@ def start_pool(config: TrainConfig) -> RolloutPool:
             "  set rollout.worker_gpus (a fraction of a GPU each), or CUDA_VISIBLE_DEVICES to the empty string"
         )
     engine = rollout.engine(config.model.dtype)
-    return make_pool(rollout.workers, config.model.path, engine, cpus=rollout.worker_cpus, gpus=rollout.worker_gpus)
+    shape = load_model_config(config.model.path, config.model.revision).to_dict()
+    return make_pool(rollout.workers, shape, engine, cpus=rollout.worker_cpus, gpus=rollout.worker_gpus)
 
 
 def make_scorer(config: TrainConfig) -> Scorer:

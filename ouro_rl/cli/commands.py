@@ -17,6 +17,7 @@ from ouro_rl.core.paths import check_writable
 from ouro_rl.core.progress import say
 from ouro_rl.preflight.files import check_reward, check_train_files
 from ouro_rl.run_dir.open_or_resume import open_run_folder
+from ouro_rl.run_dir.revisions import pinned
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=", re.ASCII)
 
@@ -29,6 +30,7 @@ def train(arguments: argparse.Namespace) -> int:
         return _dry_run(config)
     check_writable(config.run.dir, "run.dir")
     check_train_files(config)
+    config = pinned(config, resume=arguments.resume)
     if arguments.resume:
         open_run_folder(config, resume=True)  # refuses a missing run or another config; changes nothing
     say("Importing torch, transformers and TRL")

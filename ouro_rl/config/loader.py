@@ -26,8 +26,11 @@ from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.config.yaml12 import parse_yaml, to_yaml
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import Key, Kind, kind_of, locate, put, texts_in
+from ouro_rl.core.shell_text import line_breaks
 
 Config = TypeVar("Config", bound=Section)
+SHELL_TEXTS = ("data.prompt_suffix", "data.system_prompt")
+"""Overrides in which `\\n` is a line break; in a file it may be LaTeX (`\\neq`), and YAML has its own line breaks."""
 
 
 def load_config(
@@ -101,6 +104,8 @@ def _parse_override(override: str) -> dict[str, Any]:
         value = parse_yaml(text)
     except yaml.YAMLError as error:
         raise UserError(f"override {override}: the value is not YAML ({_yaml_problem(error)})") from None
+    if key in SHELL_TEXTS and isinstance(value, str):
+        value = line_breaks(value)
     for part in reversed(key.split(".")):
         value = {part: value}
     return value

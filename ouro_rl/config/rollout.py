@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ouro_rl.config.section import Section, UserFunction
+from ouro_rl.config.section import SHELL_TEXT, Section, UserFunction
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import MOST_LOOPS, DepthPolicy, EarlyStop, ExitRule, TokenFilters
@@ -93,9 +93,9 @@ class RolloutConfig(Section):
     (logits [n, vocab], the tokens of each row so far) -> logits."""
     stop_token_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Token ids that end a completion, in addition to the tokenizer's end-of-turn and end-of-text tokens."""
-    stop_strings: tuple[Annotated[str, Field(min_length=1)], ...] = ()
-    """Strings that end a completion. Its last token is the one that completes the string; graders see the text up to
-    and including the string."""
+    stop_strings: tuple[Annotated[str, Field(min_length=1), SHELL_TEXT], ...] = ()
+    """Strings that end a completion; the two characters `\\n` are a line break. Its last token is the one that
+    completes the string; graders see the text up to and including it."""
     exit_rule: ExitRuleConfig = ExitRuleConfig()
     """How the depth of a token is chosen."""
     gate_temperature: float = Field(default=1.0, gt=0)

@@ -6,6 +6,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict
 
+from ouro_rl.core.shell_text import line_breaks
+
 
 def function_name(name: str) -> str:
     """Validate the form of a user function's name; raises ValueError. The preflight checks that the function exists."""
@@ -16,6 +18,8 @@ def function_name(name: str) -> str:
 
 
 UserFunction = Annotated[str, AfterValidator(function_name)]
+SHELL_TEXT = AfterValidator(line_breaks)
+"""For a text in which the two characters `\\n` are a line break, because a shell cannot easily pass one."""
 
 
 class Section(BaseModel):

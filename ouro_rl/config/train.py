@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ouro_rl.config.rollout import ExitRuleConfig, RolloutConfig, Rule
-from ouro_rl.config.section import Section
+from ouro_rl.config.section import SHELL_TEXT, Section
 from ouro_rl.core.errors import UserError
 
 LARGEST_SEED = 2**31 - 1
@@ -25,6 +25,8 @@ Operations = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length
 class ModelConfig(Section):
     path: str
     """Checkpoint folder or hub id."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub id. null: the newest. A run records the commit and keeps to it when resumed."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Precision of the forward passes. Master weights and optimizer states are always fp32."""
     gradient_checkpointing: bool = False
@@ -33,22 +35,28 @@ class ModelConfig(Section):
 
 class DataConfig(Section):
     source: str = "arithmetic"
-    """`arithmetic` (generated), a .jsonl file, or the hub id of a data set."""
+    """`arithmetic` (generated); a file (.jsonl, .json, .csv, .parquet); a folder that `datasets` saved or can load; or
+    the hub id of a data set."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub id. null: the newest. A run records the commit and keeps to it when resumed."""
     name: str | None = None
     """Hub configuration name."""
     split: str = "train"
-    """Split of a hub data set."""
+    """Split of a hub data set or of a folder."""
     question_column: str = "problem"
-    """Column of the question: a string or a list of chat messages; dots reach into nested columns."""
+    """Column of the question: a string or a list of chat messages; dots reach into nested columns. If the last message
+    is the assistant's, the answer continues it."""
     answer_column: str | None = "answer"
     """Column of the gold answer: it becomes the column `answer`, which the `math` reward reads; dots reach into nested
     columns. null: no answer."""
     system_prompt: str | None = None
     """System message before every question. null: none."""
     prompt_suffix: str = ""
-    """Text appended to the question."""
-    assistant_prefix: str = ""
-    """Start of every answer, given as part of the prompt (`"<think>\\n"` for the Thinking checkpoints)."""
+    """Text appended to the question (to the last message of the user). In this text and in `system_prompt`, given on
+    the command line, the two characters `\\n` are a line break; in a file YAML's rules hold."""
+    assistant_prefix: Annotated[str, SHELL_TEXT] = ""
+    """Start of every answer, given as part of the prompt (`"<think>\\n"` for the Thinking checkpoints); the two
+    characters `\\n` are a line break, wherever they are given. Rows that begin the answer themselves do without."""
     limit: int | None = Field(default=None, ge=1)
     """Maximum number of rows, from the start. null: all."""
     max_prompt_tokens: int = Field(default=1024, ge=1)
@@ -180,7 +188,11 @@ class EvalConfig(Section):
     """Held-out accuracy before and after training."""
 
     source: str | None = None
-    """`arithmetic`, `math500` or a .jsonl file. null: no evaluation."""
+    """`arithmetic`, `math500`, a data file, or a local folder (split `test`). null: no evaluation."""
+    question_column: str | None = None
+    """Column of the question. null: the first of `problem`, `question`, `prompt` that is there."""
+    answer_column: str | None = None
+    """Column of the gold answer. null: `answer` or `solution`, the first that is there."""
     limit: int | None = Field(default=None, ge=1)
     """Maximum number of problems, from the start. null: all."""
     exit_rule: ExitRuleConfig = ExitRuleConfig(kind="threshold", value=0.5)

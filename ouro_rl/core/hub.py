@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import re
 from pathlib import Path
 from typing import Literal
 
 from ouro_rl.core.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 MATH500 = "HuggingFaceH4/MATH-500"
 """Hub id of the data set behind the benchmark `math500`."""
 PATIENCE_S = 10
 """Longest wait for the Hub's response, in seconds."""
+COMMIT = re.compile(r"[0-9a-f]{40}")
 Kind = Literal["model", "data set"]
 
 
-def check_on_hub(name: str, kind: Kind, key: str) -> None:
-    """Raise a two-line UserError unless the Hub has the model or data set `name`, or it was already downloaded (then no
-    request is made). `key` is the config key or option that named it."""
+def check_on_hub(name: str, kind: Kind, key: str, revision: str | None = None) -> None:
+    """Raise a two-line UserError unless the Hub has the model or data set `name` at `revision`, or it was already
+    downloaded (then no request is made). `key` is the config key or option that named it."""
     from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError, RevisionNotFoundError
 
-    if was_downloaded(name, kind):
+    if was_downloaded(name, kind) if revision is None else downloaded_commit(name, kind, revision):
         return
     where = f"{key} {name}"
     if constants.HF_HUB_OFFLINE:
@@ -33,7 +38,12 @@ def check_on_hub(name: str, kind: Kind, key: str) -> None:
     api = HfApi()
     ask = api.model_info if kind == "model" else api.dataset_info
     try:
-        ask(name, timeout=PATIENCE_S)
+        ask(name, revision=revision, timeout=PATIENCE_S)
+    except RevisionNotFoundError as error:
+        raise UserError(
+            f"{where}: the hub has no revision {revision} of this {kind};\n"
+            "  give a branch, a tag or a whole commit hash"
+        ) from error
     except GatedRepoError as error:
         raise UserError(f"{where}: is gated;\n  request access at {api.endpoint}, then run `hf auth login`") from error
     except RepositoryNotFoundError as error:
@@ -49,12 +59,38 @@ def check_on_hub(name: str, kind: Kind, key: str) -> None:
         ) from error
 
 
+def commit_of(name: str, kind: Kind, revision: str | None) -> str | None:
+    """The commit that a branch, tag or commit (None: the newest) of a Hub id names now; without the Hub, the one that
+    was downloaded, or None if none was."""
+    from huggingface_hub import HfApi, constants
+
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
+    if not constants.HF_HUB_OFFLINE:
+        api = HfApi()
+        ask = api.model_info if kind == "model" else api.dataset_info
+        try:
+            return ask(name, revision=revision, timeout=PATIENCE_S).sha
+        except Exception as error:  # the class of a failed connection depends on the version of huggingface_hub
+            problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            logger.warning("%s: the hub does not say which commit is the newest (%s)", name, problem)
+    return downloaded_commit(name, kind, revision)
+
+
+def downloaded_commit(name: str, kind: Kind, revision: str | None) -> str | None:
+    """The commit that `revision` (None: the main branch) had when it was downloaded; None if it was not."""
+    folder = _cache_folder(name, kind)
+    if revision is not None and (folder / "snapshots" / revision).is_dir():
+        return revision
+    ref = folder / "refs" / (revision or "main")
+    return ref.read_text(encoding="utf-8").strip() if ref.is_file() else None
+
+
 def was_downloaded(name: str, kind: Kind) -> bool:
     """Whether a local cache holds some of it; it is then loaded from there, without the Hub if need be."""
     from huggingface_hub import constants
 
-    folder = name.replace("/", "--")
-    places = [Path(constants.HF_HUB_CACHE) / f"{kind.replace(' ', '')}s--{folder}" / "snapshots"]
+    places = [_cache_folder(name, kind) / "snapshots"]
     if kind == "data set":
         places.append(
             Path(os.environ.get("HF_DATASETS_CACHE") or Path(constants.HF_HOME) / "datasets") / name.replace("/", "___")
@@ -62,5 +98,11 @@ def was_downloaded(name: str, kind: Kind) -> bool:
     return any(place.is_dir() for place in places)
 
 
+def _cache_folder(name: str, kind: Kind) -> Path:
+    from huggingface_hub import constants
+
+    return Path(constants.HF_HUB_CACHE) / f"{kind.replace(' ', '')}s--{name.replace('/', '--')}"
+
+
 def _instead(kind: Kind) -> str:
-    return "give a checkpoint folder" if kind == "model" else "give a .jsonl file"
+    return "give a checkpoint folder" if kind == "model" else "give a data file"

@@ -34,11 +34,6 @@ def read_jsonl(path: Path, name: str | None = None, *, growing: bool = False) ->
         raise UserError(f"{name}: is empty; give a file with one JSON object per line")
 
 
-def first_row(path: Path, name: str | None = None) -> Row:
-    """The first object of a file. Raises the errors of `read_jsonl`."""
-    return next(read_jsonl(path, name))
-
-
 def parse_row(line: str, where: str) -> Row:
     """Parse one line of a .jsonl file into an object. Raises UserError if it is not one."""
     try:
@@ -63,9 +58,16 @@ def dotted_value(row: Any, column: str) -> Any:
     return row
 
 
-def no_column(name: str, column: str, row: dict[str, Any], use: str) -> str:
-    """Error message for a row without its question or answer column."""
-    other = "" if use == "question" else " (null when no reward needs an answer)"
-    return (
-        f"{name}: there is no column {column!r}, only {', '.join(row)};\n  set data.{use}_column to one of these{other}"
-    )
+def column_problem(name: str, column: str, row: dict[str, Any], key: str) -> str:
+    """Error message for a row whose question or answer column, set by `key`, is missing or null."""
+    other = "; null when no reward needs an answer" if key == "data.answer_column" else ""
+    if column in row or _parent(row, column) is not None:
+        return f"{name}: column {column!r} is null;\n  leave such rows out, or set {key} to another column{other}"
+    return f"{name}: there is no column {column!r}, only {', '.join(row)};\n  set {key} to one of these{other}"
+
+
+def _parent(row: dict[str, Any], column: str) -> Any:
+    """The mapping that holds the last part of a dotted column, if it has that part."""
+    above, dot, last = column.rpartition(".")
+    holder = dotted_value(row, above) if dot else None
+    return holder if isinstance(holder, dict) and last in holder else None

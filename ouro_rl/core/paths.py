@@ -14,8 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.core.errors import UserError
+from ouro_rl.core.row_files import is_row_file
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+GENERATED = ("arithmetic", "math500")
+"""Names of data that are never paths."""
 Key = tuple[str | int, ...]
 
 
@@ -23,7 +26,7 @@ class Kind(Enum):
     """What the value of a path key may be."""
 
     MODEL = "a checkpoint folder or a hub id"
-    ROWS = "a .jsonl file, or a name that is not a path"
+    ROWS = "a data file or folder, or a name that is not a path"
     FUNCTION = "path/to/file.py:function or module.path:function"
     OUTPUT = "an output file or folder"
 
@@ -76,15 +79,24 @@ def path_in(kind: Kind, text: str) -> tuple[str, str]:
     if kind is Kind.FUNCTION:
         file, colon, function = text.rpartition(":")
         return (file, colon + function) if file.endswith(".py") else ("", text)
-    if kind is Kind.ROWS and not text.endswith(".jsonl"):
+    if kind is Kind.ROWS and not is_row_path(text):
         return "", text
     return text, ""
+
+
+def is_row_path(text: str, folders: Sequence[Path] = (Path(),)) -> bool:
+    """Whether the source of rows is a data file or folder, rather than the name of generated data or a hub id."""
+    if text in GENERATED:
+        return False
+    is_path = is_row_file(text) or ("/" in text and is_local(text, folders))
+    return is_path or any((folder / text).is_dir() for folder in folders)
 
 
 def locate(kind: Kind, text: str, folders: Sequence[Path]) -> tuple[str, tuple[Path, ...]]:
     """Resolve the path in a value against the first of `folders` that has it. Returns the value and, if not found, the
     places searched."""
-    path, rest = path_in(kind, text)
+    is_rows = kind is Kind.ROWS and is_row_path(text, folders)
+    path, rest = (text, "") if is_rows else path_in(kind, text)
     path = expand(path)
     if not path or kind is Kind.OUTPUT or os.path.isabs(path):
         return path + rest, ()

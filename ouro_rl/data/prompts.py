@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,14 +13,14 @@ from jinja2 import TemplateError
 from ouro_rl.config.train import DataConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.hub import MATH500
-from ouro_rl.core.jsonl import Row, dotted_value, first_row, no_column, read_jsonl
+from ouro_rl.core.jsonl import Row, column_problem, dotted_value
+from ouro_rl.core.paths import is_row_path
 from ouro_rl.core.rollout import Prompt
-from ouro_rl.tasks.arithmetic import distinct, problems
+from ouro_rl.data.conversations import messages_of, prompt_texts
+from ouro_rl.data.rows import arithmetic_rows, read_rows, stored_rows
 
 logger = logging.getLogger(__name__)
 
-ARITHMETIC_LIMIT = 20_000
-"""Number of training problems if the config sets no limit."""
 HELD_OUT_LIMIT = 500
 HELD_OUT_SEED = 2510
 """Fixed, so that every evaluation uses the same held-out problems."""
@@ -39,7 +38,8 @@ class ChatFormat:
     prompt_suffix: str = ""
     """Appended to the question."""
     assistant_prefix: str = ""
-    """Appended to the template's generation prompt; the answer continues from it."""
+    """Appended to the template's generation prompt; the answer continues from it. A row whose last message is the
+    assistant's is continued from that message instead."""
     max_prompt_tokens: int | None = None
     """Longer prompts are left out; a warning counts them."""
 
@@ -68,8 +68,10 @@ def load_prompts(config: DataConfig, tokenizer: Any, *, seed: int) -> list[Promp
     Raises UserError if data is missing, empty or lacks the named columns, or if the tokenizer has no chat template.
     """
     where = f"data.source {config.source}"
-    pairs = _pairs(read_rows(config, seed=seed), config.question_column, config.answer_column, where)
-    return render(pairs, tokenizer, ChatFormat.of(config), where)
+    rows = read_rows(config, seed=seed)
+    return render(
+        _pairs(rows, config.question_column, config.answer_column, where), tokenizer, ChatFormat.of(config), where
+    )
 
 
 def load_benchmark(
@@ -80,72 +82,49 @@ def load_benchmark(
     limit: int | None = None,
     chat: ChatFormat | None = None,
     operations: Sequence[int] = (2, 3, 4),
+    question_column: str | None = None,
+    answer_column: str | None = None,
 ) -> list[Prompt]:
-    """The problems of `arithmetic` (held out, always the same), `math500` or a .jsonl file. `data_file` has a
+    """The problems of `arithmetic` (held out, always the same), `math500`, or a data file or folder. `data_file` has a
     benchmark's problems if they are not to come from the hub. `chat` defaults to `ChatFormat.for_benchmark(name)`.
+    Columns that are None are found by their usual names.
 
     Raises UserError like `load_prompts`.
     """
-    where, file = f"benchmark {name}", data_file or (Path(name) if name.endswith(".jsonl") else None)
-    chat = chat or ChatFormat.for_benchmark(name)
+    where, stored = f"benchmark {name}", str(data_file or name)
     rows: Iterable[Row]
-    if file is not None:
-        rows = itertools.islice(read_jsonl(file), limit)
-        first = first_row(file, str(file))
+    if data_file is not None or is_row_path(name):
+        rows = stored_rows(stored, split="test", limit=limit)
     elif name == "arithmetic":
-        rows, first = arithmetic_rows(HELD_OUT_SEED, tuple(operations), limit or HELD_OUT_LIMIT, held_out=True), {}
+        rows = arithmetic_rows(HELD_OUT_SEED, tuple(operations), limit or HELD_OUT_LIMIT, held_out=True)
     elif name == "math500":
-        rows, first = read_hub(MATH500, None, "test", limit), {}
+        rows = stored_rows(MATH500, split="test", limit=limit)
     else:
-        raise UserError(f"{where}: unknown; there are arithmetic and math500, or give a .jsonl file")
-    question_column = next((column for column in _QUESTIONS if column in first), "problem")
-    answer_column = next((column for column in _ANSWERS if column in first), "answer")
-    return render(_pairs(rows, question_column, answer_column, where), tokenizer, chat, where)
+        raise UserError(f"{where}: unknown; there are arithmetic and math500, or give a data file")
+    rows = list(rows)
+    first = rows[0] if rows else {}
+    question = question_column or next((column for column in _QUESTIONS if column in first), "problem")
+    answer = answer_column or next((column for column in _ANSWERS if column in first), "answer")
+    pairs = _pairs(rows, question, answer, where, section="eval")
+    return render(pairs, tokenizer, chat or ChatFormat.for_benchmark(name), where)
 
 
-def read_rows(config: DataConfig, *, seed: int) -> Iterable[Row]:
-    """The first `limit` rows of a data set, as they are stored."""
-    if config.source == "arithmetic":
-        return arithmetic_rows(seed, config.operations, config.limit or ARITHMETIC_LIMIT, held_out=False)
-    if config.source.endswith(".jsonl"):
-        return itertools.islice(read_jsonl(Path(config.source)), config.limit)
-    return read_hub(config.source, config.name, config.split, config.limit)
-
-
-def arithmetic_rows(seed: int, operations: tuple[int, ...], count: int, *, held_out: bool) -> Iterator[Row]:
-    """`count` problems from one side of the split, with the columns `problem`, `answer` and `operations`."""
-    for problem in itertools.islice(distinct(problems(seed, operations, held_out=held_out)), count):
-        yield {"problem": problem.text, "answer": str(problem.answer), "operations": len(problem.chain)}
-
-
-def read_hub(source: str, name: str | None, split: str, limit: int | None) -> Iterable[Row]:
-    """Rows of a hub data set. Raises UserError if the data set, its configuration or its split cannot be loaded."""
-    import datasets
-
-    try:
-        rows = datasets.load_dataset(source, name, split=split)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        problem = " ".join(str(error).strip().split("\n")[0].split())[:200]
-        raise UserError(
-            f"data set {source}: cannot be loaded ({problem});\n  check its id, data.name and data.split"
-        ) from error
-    return rows if limit is None else rows.select(range(min(limit, len(rows))))
-
-
-def _pairs(rows: Iterable[Row], question: str, answer: str | None, where: str) -> Iterator[tuple[Any, Row]]:
+def _pairs(
+    rows: Iterable[Row], question: str, answer: str | None, where: str, section: str = "data"
+) -> Iterator[tuple[Any, Row]]:
     """Yield (question, columns for the reward functions). The columns are those of the row, with the gold answer as
-    `answer`."""
+    `answer`. `section` of the config has the columns' names."""
     for number, row in enumerate(rows, start=1):
         columns = {name: value for name, value in row.items() if name not in _RESERVED}
         if answer is not None:
-            columns["answer"] = _required(row, answer, f"{where}, row {number}", "answer")
-        yield _required(row, question, f"{where}, row {number}", "question"), columns
+            columns["answer"] = _required(row, answer, f"{where}, row {number}", f"{section}.answer_column")
+        yield _required(row, question, f"{where}, row {number}", f"{section}.question_column"), columns
 
 
-def _required(row: Row, column: str, where: str, use: str) -> Any:
+def _required(row: Row, column: str, where: str, key: str) -> Any:
     value = dotted_value(row, column)
     if value is None:
-        raise UserError(no_column(where, column, row, use))
+        raise UserError(column_problem(where, column, row, key))
     return value
 
 
@@ -167,15 +146,18 @@ def render(pairs: Iterable[tuple[Any, Row]], tokenizer: Any, chat: ChatFormat, w
     pairs = list(pairs)
     if not pairs:
         raise UserError(f"{where}: is empty; give data with at least one row")
-    conversations = [_messages(pair[0], chat, f"{where}, row {row}") for row, pair in enumerate(pairs, start=1)]
+    conversations = [
+        messages_of(question, f"{where}, row {row}", system_prompt=chat.system_prompt, prompt_suffix=chat.prompt_suffix)
+        for row, (question, _) in enumerate(pairs, start=1)
+    ]
     try:
-        texts = tokenizer.apply_chat_template(conversations, add_generation_prompt=True, tokenize=False)
+        texts = prompt_texts(tokenizer, conversations, chat.assistant_prefix)
     except TemplateError as error:
         raise UserError(
             f"{where}: the tokenizer's chat template rejects its conversations ({error});\n"
             "  change the data, data.system_prompt or the template"
         ) from error
-    token_ids = tokenizer([text + chat.assistant_prefix for text in texts], add_special_tokens=False)["input_ids"]
+    token_ids = tokenizer(texts, add_special_tokens=False)["input_ids"]
     longest = chat.max_prompt_tokens
     prompts = [
         Prompt(index=index, token_ids=tuple(ids), messages=messages, columns=columns)
@@ -190,16 +172,3 @@ def render(pairs: Iterable[tuple[Any, Row]], tokenizer: Any, chat: ChatFormat, w
         left_out = len(pairs) - len(prompts)
         logger.warning("%s: left out %d of %d prompts, longer than %d tokens", where, left_out, len(pairs), longest)
     return prompts
-
-
-def _messages(question: Any, chat: ChatFormat, where: str) -> list[dict[str, str]]:
-    if isinstance(question, str):
-        messages = [{"role": "user", "content": question}]
-    elif isinstance(question, list) and question and all({"role", "content"} <= set(message) for message in question):
-        messages = [{"role": message["role"], "content": message["content"]} for message in question]
-    else:
-        raise UserError(f"{where}: a question must be a string or a list of chat messages, not {str(question)[:60]!r}")
-    messages[-1] = {**messages[-1], "content": messages[-1]["content"] + chat.prompt_suffix}
-    if chat.system_prompt is not None and messages[0]["role"] != "system":
-        messages.insert(0, {"role": "system", "content": chat.system_prompt})
-    return messages

@@ -22,6 +22,8 @@ def held_out_prompts(config: TrainConfig, tokenizer: Any) -> list[Prompt]:
         limit=config.eval.limit,
         operations=config.eval.operations,
         chat=ChatFormat.of(config.data),
+        question_column=config.eval.question_column,
+        answer_column=config.eval.answer_column,
     )
     return keep_gradable(prompts, f"eval.source {config.eval.source}", workers=config.rewards.workers)
 

@@ -19,14 +19,15 @@ from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.tokenizer import load_tokenizer
 
 
-def load_policy(path: str, dtype: torch.dtype) -> tuple[OuroForCausalLM, Any]:
-    """Model (on the CPU, in evaluation mode) and tokenizer of a folder or hub id, weights converted to `dtype`.
+def load_policy(path: str, dtype: torch.dtype, revision: str | None = None) -> tuple[OuroForCausalLM, Any]:
+    """Model (on the CPU, in evaluation mode) and tokenizer of a folder or hub id (at `revision`), weights converted to
+    `dtype`.
 
     The model's special token ids are set to the tokenizer's. Raises UserError if the checkpoint does not exist, is not
     an Ouro model, or has tensors that do not match its config (naming the tensor and both shapes). Never runs a
     checkpoint's own code."""
-    config = load_model_config(path)
-    tokenizer = load_tokenizer(path)
+    config = load_model_config(path, revision)
+    tokenizer = load_tokenizer(path, revision)
     if len(tokenizer) > config.vocab_size:
         raise UserError(
             f"model {path}: the tokenizer has {len(tokenizer)} tokens, the model only {config.vocab_size} "
@@ -35,7 +36,12 @@ def load_policy(path: str, dtype: torch.dtype) -> tuple[OuroForCausalLM, Any]:
     with _quiet_if_local(path):
         try:
             loaded: Any = OuroForCausalLM.from_pretrained(
-                path, config=config, dtype=dtype, output_loading_info=True, ignore_mismatched_sizes=True
+                path,
+                config=config,
+                dtype=dtype,
+                revision=revision or "main",
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,
             )
         except OSError as error:
             raise UserError(f"model {path}: no weights could be read ({_first_line(error)})") from error
@@ -48,10 +54,10 @@ def load_policy(path: str, dtype: torch.dtype) -> tuple[OuroForCausalLM, Any]:
     return model, tokenizer
 
 
-def load_model_config(path: str) -> OuroConfig:
-    """The checkpoint's config. Raises UserError if it is missing or not that of an Ouro model."""
+def load_model_config(path: str, revision: str | None = None) -> OuroConfig:
+    """The config of a folder or hub id. Raises UserError if it is missing or not that of an Ouro model."""
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=False)
+        config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, TypeError, StrictDataclassError) as error:
         raise UserError(f"model {path}: no usable config.json ({_first_line(error)})") from error
     if not isinstance(config, OuroConfig):

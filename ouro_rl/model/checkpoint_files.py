@@ -18,13 +18,15 @@ _LONGEST_HEADER = 100 * 2**20
 """Bytes: the limit of the safetensors format."""
 
 
-def check_model(path: str, *, key: str) -> None:
+def check_model(path: str, *, key: str, revision: str | None = None) -> None:
     """Raise UserError unless `path` is a complete local checkpoint (config, weights, tokenizer) or a valid hub id.
 
-    `key` is the config key that errors name."""
+    `key` is the config key that errors name; `revision` is that of a hub id."""
     if not is_local(path):
-        check_on_hub(path, "model", key)
+        check_on_hub(path, "model", key, revision)
         return
+    if revision is not None:
+        raise UserError(f"{key} {path}: is a folder, which has no revision {revision}; leave the revision out")
     folder = Path(path)
     if not folder.exists():
         raise UserError(

@@ -58,11 +58,11 @@ def run_check(config: TrainConfig) -> int:
 
 def findings(config: TrainConfig) -> Iterator[Finding]:
     """Yield the result of each check as it finishes; later checks depend on earlier ones."""
-    model, tokenizer = load_policy(config.model.path, torch.float32)
+    model, tokenizer = load_policy(config.model.path, torch.float32, config.model.revision)
     config.check_loops(model.config.total_ut_steps)
     yield Finding(name="model", passed=True, detail=f"{model.num_parameters():,} parameters, {config.model.path}")
     yield check_tokens(model, tokenizer)
-    yield check_token_ids(tokenizer, config.model.path)
+    yield check_token_ids(tokenizer, config.model.path, config.model.revision)
     prompts = load_prompts(config.data, tokenizer, seed=config.run.seed)
     example = tokenizer.decode(prompts[0].token_ids)
     yield Finding(name="prompts", passed=True, detail=f"{len(prompts):,}; the first is {example!r}")
@@ -103,10 +103,10 @@ def check_tokens(model, tokenizer) -> Finding:
     return Finding(name="special tokens", passed=clear and agrees, detail=", ".join(f"{k} {v}" for k, v in ids.items()))
 
 
-def check_token_ids(tokenizer, path: str) -> Finding:
+def check_token_ids(tokenizer, path: str, revision: str | None = None) -> Finding:
     """The tokenizer in use must compute what the checkpoint's `tokenizer.json` says; else prompts are not those that
     the model knows."""
-    name, file = "token ids", tokenizer_file(path)
+    name, file = "token ids", tokenizer_file(path, revision)
     if file is None:
         return Finding(name=name, passed=True, detail="no tokenizer.json to compare with")
     text = other_token_ids(tokenizer, file)

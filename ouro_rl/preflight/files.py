@@ -11,14 +11,17 @@ import difflib
 import logging
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ouro_rl.config.train import TrainConfig
+from ouro_rl.config.train import DataConfig, EvalConfig, TrainConfig
 from ouro_rl.core.cpus import available_cpus
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.hub import MATH500, check_on_hub
-from ouro_rl.core.jsonl import dotted_value, first_row, no_column
+from ouro_rl.core.jsonl import column_problem, dotted_value
+from ouro_rl.core.paths import is_row_path
+from ouro_rl.core.row_files import KINDS, first_row, is_row_file
 from ouro_rl.core.user_functions import load_function
 from ouro_rl.model.checkpoint_files import check_model, trained_loops
 
@@ -38,13 +41,12 @@ _HUB_DATA = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 def check_train_files(config: TrainConfig) -> None:
     """Check model, data, evaluation data and rewards of a training job."""
-    check_model(config.model.path, key="model.path")
+    check_model(config.model.path, key="model.path", revision=config.model.revision)
     if (trained := trained_loops(config.model.path)) is not None:
         config.check_loops(trained)
-    data = config.data
-    check_data(data.source, {"question": data.question_column, "answer": data.answer_column})
+    check_data(config.data)
     if config.eval.source is not None:
-        check_benchmark(config.eval.source, None, key="eval.source")
+        check_benchmark(config.eval.source, None, key="eval.source", columns=_columns("eval", config.eval))
     check_workers(config.rollout.workers, config.rollout.worker_cpus, key="rollout.workers")
     check_rewards(config)
     check_functions(config)
@@ -90,34 +92,53 @@ def check_reward(spec: Any) -> None:
     scorer.check_reward(spec)
 
 
-def check_data(source: str, columns: dict[str, str | None]) -> None:
-    """Check that a data source exists; for a .jsonl file, that its first row has the columns, which are given by use
-    (`question`, `answer`)."""
-    path, name = Path(source), f"data.source {source}"
-    if source.endswith(".jsonl"):
-        row = first_row(path, name)
-        for use, column in columns.items():
-            if column is not None and dotted_value(row, column) is None:
-                raise UserError(no_column(name, column, row, use))
+def check_data(data: DataConfig) -> None:
+    """Check that the training data exists and, for a data file, that its first row has the columns."""
+    source, name = data.source, f"data.source {data.source}"
+    is_path = is_row_path(source)
+    if data.revision is not None and (is_path or source == "arithmetic"):
+        raise UserError(f"data.revision {data.revision}: {source} is not on the hub; leave data.revision out")
+    if is_path:
+        check_stored(Path(source), name, _columns("data", data))
     elif source == "arithmetic":
         return
-    elif path.exists() or not _HUB_DATA.fullmatch(source):
-        raise UserError(f"{name}: must be `arithmetic`, a .jsonl file, or a hub data set id such as org/name")
+    elif not _HUB_DATA.fullmatch(source) or Path(source).exists():
+        raise UserError(f"{name}: must be `arithmetic`, {KINDS}, a folder, or a hub data set id such as org/name")
     elif difflib.get_close_matches(source, ["arithmetic"], cutoff=LIKE):
         raise UserError(f"{name}: did you mean `arithmetic`? A hub data set has an id such as org/name")
     else:
-        check_on_hub(source, "data set", "data.source")
+        check_on_hub(source, "data set", "data.source", data.revision)
 
 
-def check_benchmark(name: str, data_file: Path | None, *, key: str) -> None:
-    """Check that `name` is a known benchmark or a .jsonl file with rows, and that `data_file`, if given, has rows."""
+def check_stored(path: Path, name: str, columns: Mapping[str, str | None]) -> None:
+    """Check that a data file or folder has rows, and that the first row of a file has the columns, given by config key
+    (None: not needed, or found by its usual name)."""
+    if not is_row_file(str(path)):
+        if not path.is_dir():
+            raise UserError(f"{name}: there is no such folder; correct the path, or give {KINDS}")
+        if not any(path.iterdir()):
+            raise UserError(f"{name}: the folder is empty; give a folder that `datasets` saved or can load")
+        return
+    row = first_row(path, name)
+    for key, column in columns.items():
+        if column is not None and dotted_value(row, column) is None:
+            raise UserError(column_problem(name, column, row, key))
+
+
+def check_benchmark(
+    name: str, data_file: Path | None, *, key: str, columns: Mapping[str, str | None] | None = None
+) -> None:
+    """Check that `name` is a known benchmark or data with rows, and that `data_file`, if given, has rows; in both, that
+    the `columns` are there (as in `check_stored`)."""
     if data_file is not None:
-        first_row(data_file, str(data_file))
-    elif name.endswith(".jsonl"):
-        first_row(Path(name), f"{key} {name}")
-    if name not in BENCHMARKS and not name.endswith(".jsonl"):
-        raise UserError(
-            f"{key} {name}: unknown benchmark; there are {' and '.join(BENCHMARKS)}, or give {key} a .jsonl file"
-        )
+        check_stored(data_file, str(data_file), columns or {})
+    elif is_row_path(name):
+        check_stored(Path(name), f"{key} {name}", columns or {})
+    if name not in BENCHMARKS and not is_row_path(name):
+        raise UserError(f"{key} {name}: unknown benchmark; there are {' and '.join(BENCHMARKS)}, or give {key} {KINDS}")
     if name == "math500" and data_file is None:
         check_on_hub(MATH500, "data set", key)
+
+
+def _columns(section: str, config: DataConfig | EvalConfig) -> dict[str, str | None]:
+    return {f"{section}.{name}": getattr(config, name) for name in ("question_column", "answer_column")}

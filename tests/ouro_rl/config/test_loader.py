@@ -319,3 +319,20 @@ def test_prompts_of_thinking_checkpoints_open_the_thinking_tag() -> None:
         config = load_config(TrainConfig, [path])
         assert config.data.assistant_prefix == "<think>\n"
         assert config.rewards.functions[0].kwargs == {"thinking": True}
+
+
+def test_a_line_break_typed_in_a_shell(tmp_path: Path) -> None:
+    r"""`\n` is one in texts of the command line, and always in the start of an answer and in stop strings."""
+    job = tmp_path / "job.yaml"
+    job.write_text(
+        "model: {path: m}\ntrainer: {steps: 1}\nrollout: {stop_strings: ['a\\n']}\n"
+        "data: {assistant_prefix: <think>\\n, prompt_suffix: 'is $a \\neq b$?'}\n"
+    )
+    config = load_config(TrainConfig, [job])
+    assert config.data.assistant_prefix == "<think>\n" and config.rollout.stop_strings == ("a\n",)
+    assert config.data.prompt_suffix == "is $a \\neq b$?", "in a file it is LaTeX"
+    typed = ["data.assistant_prefix=<think>\\n", "data.prompt_suffix=\\nBox it.", "data.system_prompt=Be\\nbrief."]
+    data = load_config(TrainConfig, [job], typed).data
+    assert (data.assistant_prefix, data.prompt_suffix, data.system_prompt) == ("<think>\n", "\nBox it.", "Be\nbrief.")
+    (tmp_path / "again.yaml").write_text(dump_config(config))
+    assert load_config(TrainConfig, [tmp_path / "again.yaml"]) == config

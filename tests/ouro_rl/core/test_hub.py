@@ -14,9 +14,13 @@ from ouro_rl.cli import main as cli
 from ouro_rl.config.loader import load_config
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
-from ouro_rl.core.hub import check_on_hub
+from ouro_rl.core.hub import check_on_hub, commit_of
 from ouro_rl.preflight.files import check_benchmark, check_train_files
+from ouro_rl.run_dir.open_or_resume import open_run_folder
+from ouro_rl.run_dir.revisions import pinned
 
+NEWEST, TAGGED = "a" * 40, "b" * 40
+"""Commits of the fake Hub's main branch and of its tag v1."""
 NOBODY = "http://127.0.0.1:9"
 """A port that nothing listens on."""
 
@@ -26,12 +30,15 @@ class Hub(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         gated = self.path.endswith("/org/gated")
-        there = self.path in ("/api/models/org/there", "/api/datasets/org/there")
+        names = ("/api/models/org/there", "/api/datasets/org/there")
+        there = self.path in [*names, *(f"{name}/revision/v1" for name in names)]
         self.send_response(200 if there else 403 if gated else 404)
         if not there:
-            self.send_header("X-Error-Code", "GatedRepo" if gated else "RepoNotFound")
+            wrong = "RevisionNotFound" if self.path.startswith(names) else "RepoNotFound"
+            self.send_header("X-Error-Code", "GatedRepo" if gated else wrong)
         self.end_headers()
-        self.wfile.write(json.dumps({"id": "org/there", "siblings": [], "tags": []}).encode())
+        sha = TAGGED if self.path.endswith("v1") else NEWEST
+        self.wfile.write(json.dumps({"id": "org/there", "siblings": [], "tags": [], "sha": sha}).encode())
 
     def log_message(self, *_) -> None:
         pass
@@ -108,3 +115,50 @@ def test_eval_and_data_sets_are_checked_too(hub: Path, tmp_path: Path, random_ch
         )
         with pytest.raises(UserError, match=f"data.source {source}: {text}"):
             check_train_files(config)
+
+
+# --- revisions ---
+
+
+def job(run: Path, *overrides: str) -> TrainConfig:
+    settings = ["model.path=org/there", "data.source=org/there", "trainer.steps=1", f"run.dir={run}", *overrides]
+    return load_config(TrainConfig, [], settings)
+
+
+def test_a_revision_that_is_not_there(hub: Path) -> None:
+    check_on_hub("org/there", "model", "model.path", "v1")
+    with pytest.raises(UserError, match="no revision v2 of this data set;\n.*give a branch, a tag"):
+        check_on_hub("org/there", "data set", "data.source", "v2")
+
+
+def test_hub_ids_are_pinned_to_commits(hub: Path, tmp_path: Path) -> None:
+    newest = pinned(job(tmp_path))
+    assert (newest.model.revision, newest.data.revision) == (NEWEST, NEWEST)
+    tagged = pinned(job(tmp_path, "model.revision=v1", f"data.revision={'c' * 40}"))
+    assert (tagged.model.revision, tagged.data.revision) == (TAGGED, "c" * 40)
+    local = pinned(load_config(TrainConfig, [], ["model.path=./x", "trainer.steps=1"]))
+    assert (local.model.revision, local.data.revision) == (None, None)
+
+
+def test_a_resumed_run_keeps_its_commits(hub: Path, tmp_path: Path) -> None:
+    """The hub's main branch has moved on since the run began."""
+    began = job(tmp_path, f"model.revision={'c' * 40}", f"data.revision={'d' * 40}")
+    open_run_folder(began, resume=False)
+    resumed = pinned(job(tmp_path), resume=True)
+    assert (resumed.model.revision, resumed.data.revision) == ("c" * 40, "d" * 40)
+    open_run_folder(resumed, resume=True)
+    with pytest.raises(UserError, match=f"model.revision is '{TAGGED}'"):
+        open_run_folder(pinned(job(tmp_path, "model.revision=v1"), resume=True), resume=True)
+
+
+def test_without_the_hub_the_downloaded_commit_counts(hub: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    refs = hub / "models--org--there" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("e" * 40)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert commit_of("org/there", "model", None) == "e" * 40
+    assert commit_of("org/there", "model", "v1") is None and not caplog.text
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", NOBODY)
+    assert commit_of("org/there", "model", "main") == "e" * 40
+    assert "does not say which commit" in caplog.text

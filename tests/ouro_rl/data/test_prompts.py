@@ -71,7 +71,7 @@ def test_nested_rows_of_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
         source="org/name", name="en", question_column="prompt", answer_column="reward_model.ground_truth", limit=3
     )
     prompts = load_prompts(config, TOKENIZER, seed=0)
-    assert asked == [(("org/name", "en"), {"split": "train"})]
+    assert asked == [(("org/name", "en"), {"split": "train", "revision": None})]
     assert [prompt.columns["answer"] for prompt in prompts] == ["0", "1", "2"]
     assert prompts[0].messages == chat
     assert "prompt" not in prompts[0].columns and prompts[0].columns["source"] == "x"
@@ -105,6 +105,7 @@ def test_long_prompts_are_left_out_and_counted(tmp_path: Path, caplog: pytest.Lo
         ('{"problem": "1", "answer": "1"}\nnope\n', "line 2: not JSON"),
         ("[1]\n", "line 1: is not a JSON object"),
         ('{"problem": "1", "answer": "1"}\n{"problem": "1"}\n', "row 2: there is no column 'answer'"),
+        ('{"problem": "1", "answer": null}\n', "row 1: column 'answer' is null"),
         ('{"problem": 3, "answer": "1"}\n', "row 1: a question must be a string"),
     ],
 )

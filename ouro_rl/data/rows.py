@@ -1,0 +1,70 @@
+"""The rows of a data set: generated, from a file, from a local folder, or from the hub."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ouro_rl.config.train import DataConfig
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.jsonl import Row
+from ouro_rl.core.row_files import is_row_file, read_row_file
+from ouro_rl.tasks.arithmetic import distinct, problems
+
+ARITHMETIC_LIMIT = 20_000
+"""Number of training problems if the config sets no limit."""
+SAVED_DATASET, SAVED_SPLITS = "state.json", "dataset_dict.json"
+"""Files of a folder that `datasets` wrote with `save_to_disk`: of one data set, and of several splits."""
+
+
+def read_rows(config: DataConfig, *, seed: int) -> Iterable[Row]:
+    """The first `limit` rows of a data set, as they are stored. `seed` determines the arithmetic problems."""
+    if config.source == "arithmetic":
+        return arithmetic_rows(seed, config.operations, config.limit or ARITHMETIC_LIMIT, held_out=False)
+    return stored_rows(config.source, config.name, config.split, config.revision, limit=config.limit)
+
+
+def stored_rows(
+    source: str, name: str | None = None, split: str = "train", revision: str | None = None, *, limit: int | None = None
+) -> Iterable[Row]:
+    """The first `limit` rows of a file, a local folder, or a hub data set (configuration `name`, at `revision`).
+
+    Raises UserError if it cannot be loaded."""
+    if is_row_file(source):
+        return itertools.islice(read_row_file(Path(source)), limit)
+    rows = _saved(Path(source), split) if Path(source).is_dir() else _loaded(source, name, split, revision)
+    return rows if limit is None else rows.select(range(min(limit, len(rows))))
+
+
+def arithmetic_rows(seed: int, operations: tuple[int, ...], count: int, *, held_out: bool) -> Iterator[Row]:
+    """`count` problems from one side of the split, with the columns `problem`, `answer` and `operations`."""
+    for problem in itertools.islice(distinct(problems(seed, operations, held_out=held_out)), count):
+        yield {"problem": problem.text, "answer": str(problem.answer), "operations": len(problem.chain)}
+
+
+def _saved(folder: Path, split: str) -> Any:
+    """A folder written by `save_to_disk`, or one with data files, as `load_dataset` reads it."""
+    import datasets
+
+    if not any((folder / name).exists() for name in (SAVED_DATASET, SAVED_SPLITS)):
+        return _loaded(str(folder), None, split, None)
+    saved = datasets.load_from_disk(str(folder))
+    if not isinstance(saved, datasets.DatasetDict):
+        return saved
+    if split not in saved:
+        raise UserError(f"data set {folder}: has no split {split!r}; set data.split to one of {', '.join(saved)}")
+    return saved[split]
+
+
+def _loaded(source: str, name: str | None, split: str, revision: str | None) -> Any:
+    import datasets
+
+    try:
+        return datasets.load_dataset(source, name, split=split, revision=revision)
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        problem = " ".join(str(error).strip().split("\n")[0].split())[:200]
+        raise UserError(
+            f"data set {source}: cannot be loaded ({problem});\n  check its id, data.name, data.split and data.revision"
+        ) from error
