@@ -37,7 +37,7 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
     try:
         file = tokenizer_file(path, revision)
         cls = AutoTokenizer if file is None else PreTrainedTokenizerFast
-        tokenizer = cls.from_pretrained(path, revision=revision, trust_remote_code=False)
+        tokenizer = cls.from_pretrained(path, revision=revision or "main", trust_remote_code=False)
     except (OSError, ValueError) as error:
         problem = " ".join(str(error).strip().split("\n")[0].split())[:200]
         raise UserError(f"model {path}: no usable tokenizer ({problem})") from error
