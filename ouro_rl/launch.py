@@ -19,12 +19,15 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.progress import say
 from ouro_rl.core.rollout import Prompt
+from ouro_rl.core.sampling_params import SamplingParams
+from ouro_rl.data.fitting import keep_fitting
 from ouro_rl.data.gold_answers import keep_gradable
 from ouro_rl.data.prompts import load_prompts
 from ouro_rl.data.sampling import sampling_params
 from ouro_rl.evaluation.evaluate import EvalRow, evaluate
 from ouro_rl.evaluation.held_out import greedy_params, held_out_prompts
 from ouro_rl.model.checkpoint import load_model_config, load_policy
+from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.report.page import write_report
 from ouro_rl.run_dir.open_or_resume import open_run_folder
@@ -34,6 +37,7 @@ from ouro_rl.training.rollout_source import GroupSampler
 from ouro_rl.training.trainer import OuroGRPOTrainer
 from rewards.scorer import Scorer
 from rewards.spec import RewardSpec
+from rollout_workers.engine.limits import PromptLimit, prompt_limit
 from rollout_workers.pool import RolloutPool, describe_start, make_pool
 
 LONGEST_WAIT = timedelta(days=1)
@@ -60,7 +64,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         if pool is not None:  # the main process
             scorer = cleanup.enter_context(make_scorer(config))
             sampler = GroupSampler(config, sampling_params(config.rollout, tokenizer), pool, scorer, tokenizer)
-            examine = make_examiner(config, pool, tokenizer)
+            examine = make_examiner(config, pool, tokenizer, model.config)
             summary = (run_dir.read_summary() or {}) if resume else {}
             say(describe_start(config.rollout.workers))
             print(f"Rollouts by {pool.description()}")
@@ -104,7 +108,7 @@ def load_model_and_prompts(config: TrainConfig) -> tuple[OuroForCausalLM, PreTra
     model, tokenizer = load_policy(config.model.path, torch.float32, config.model.revision)
     config.check_loops(model.config.total_ut_steps)
     say(f"Reading the prompts from {config.data.source}")
-    prompts = training_prompts(config, tokenizer)
+    prompts = training_prompts(config, tokenizer, model.config)
     if len(prompts) < config.trainer.prompts_per_step:
         raise UserError(
             f"data.source {config.data.source}: {len(prompts)} usable prompts, but trainer.prompts_per_step is "
@@ -125,12 +129,19 @@ def _interrupt(number: int, _frame) -> None:
     raise SystemExit(128 + number)
 
 
-def make_examiner(config: TrainConfig, pool, tokenizer):
+def limit_of(config: TrainConfig, params: SamplingParams, model_config: OuroConfig) -> PromptLimit:
+    """How long the prompts of this config may be, completed with `params`."""
+    dtype = getattr(torch, config.model.dtype)
+    return prompt_limit(model_config, params, config.rollout.engine(config.model.dtype), dtype)
+
+
+def make_examiner(config: TrainConfig, pool, tokenizer, model_config: OuroConfig):
     """A function that evaluates the pool's policy on the held-out problems: always the same ones, greedily, with the
     same exit rule. None without eval.source."""
     if config.eval.source is None:
         return None
     prompts, params = held_out_prompts(config, tokenizer), greedy_params(config, tokenizer)
+    prompts = keep_fitting(prompts, limit_of(config, params, model_config), f"eval.source {config.eval.source}")
     return lambda when: evaluate(pool, prompts, params, tokenizer=tokenizer, name=when)
 
 
@@ -187,11 +198,12 @@ def make_scorer(config: TrainConfig) -> Scorer:
     return Scorer(specs, workers=config.rewards.workers)
 
 
-def training_prompts(config: TrainConfig, tokenizer) -> list[Prompt]:
-    """The training prompts; with a `math` reward, only those whose gold answer it can grade against."""
-    prompts = load_prompts(config.data, tokenizer, seed=config.run.seed)
+def training_prompts(config: TrainConfig, tokenizer, model_config: OuroConfig) -> list[Prompt]:
+    """The training prompts that fit; with a `math` reward, only those whose gold answer it can grade against."""
+    where = f"data.source {config.data.source}"
+    limit = limit_of(config, sampling_params(config.rollout, tokenizer), model_config)
+    prompts = keep_fitting(load_prompts(config.data, tokenizer, seed=config.run.seed), limit, where)
     for reward in config.rewards.functions:
         if reward.name == "math":
-            where = f"data.source {config.data.source}"
             prompts = keep_gradable(prompts, where, workers=config.rewards.workers, kwargs=reward.kwargs)
     return prompts

@@ -16,6 +16,7 @@ from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.progress import say
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, TokenFilters
+from ouro_rl.data.fitting import keep_fitting
 from ouro_rl.data.gold_answers import keep_gradable
 from ouro_rl.data.prompts import ChatFormat, load_benchmark
 from ouro_rl.evaluation.evaluate import EvalRow, cut_off_note, evaluate, math_scorer, table
@@ -24,6 +25,7 @@ from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.policy.exit_gate import check_depth_policy
 from ouro_rl.run_dir.versions import versions_of
+from rollout_workers.engine.limits import prompt_limit
 from rollout_workers.pool import describe_start, make_pool
 
 SHORT_ANSWER, LONG_ANSWER = 64, 2048
@@ -89,12 +91,13 @@ def run_eval(request: EvalRequest) -> Path:
         check_depth_policy(request.policy(rule), rule, model.config.total_ut_steps)
     prompts = _load_problems(request, tokenizer)
     params = _sampling_params(request, tokenizer)
+    engine = EngineConfig(dtype=dtype, max_batch=MAX_BATCH)
+    limit = prompt_limit(model.config, params, engine, model.dtype)
+    prompts = keep_fitting(prompts, limit, f"--benchmark {request.benchmark}")
     rows = []
     with ExitStack() as cleanup:
         gpus = 1 if cuda and request.workers else 0
-        pool = cleanup.enter_context(
-            make_pool(request.workers, request.model, EngineConfig(dtype=dtype, max_batch=MAX_BATCH), cpus=1, gpus=gpus)
-        )
+        pool = cleanup.enter_context(make_pool(request.workers, request.model, engine, cpus=1, gpus=gpus))
         say(describe_start(request.workers))
         pool.publish(model.state_dict(), 0)
         del model  # the pool has its own copy

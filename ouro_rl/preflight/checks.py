@@ -14,9 +14,10 @@ from transformers.trainer_utils import SaveStrategy
 
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
+from ouro_rl.data.fitting import keep_fitting
 from ouro_rl.data.prompts import load_prompts
 from ouro_rl.data.sampling import sampling_params
-from ouro_rl.launch import make_scorer, start_pool
+from ouro_rl.launch import limit_of, make_scorer, start_pool
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tokenizer import other_token_ids, stop_token_ids, tokenizer_file
 from ouro_rl.run_dir.run_dir import RunDir
@@ -66,6 +67,11 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
     prompts = load_prompts(config.data, tokenizer, seed=config.run.seed)
     example = tokenizer.decode(prompts[0].token_ids)
     yield Finding(name="prompts", passed=True, detail=f"{len(prompts):,}; the first is {example!r}")
+    limit = limit_of(config, sampling_params(config.rollout, tokenizer), model.config)
+    fitting = keep_fitting(prompts, limit, f"data.source {config.data.source}")
+    detail = f"{len(fitting):,} of {len(prompts):,} fit into {limit.tokens:,} tokens"
+    yield Finding(name="prompt lengths", passed=True, detail=detail)
+    prompts = fitting
     maths = [reward for reward in config.rewards.functions if reward.name == "math"]
     if maths:
         golds = [prompt.columns.get("answer", prompt.columns.get("solution", "")) for prompt in prompts]

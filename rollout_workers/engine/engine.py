@@ -22,7 +22,8 @@ from rollout_workers.engine.attention import padded_lengths
 from rollout_workers.engine.forward import Forward
 from rollout_workers.engine.generation import EngineParts, Generation
 from rollout_workers.engine.graphs.static_passes import StaticChoice
-from rollout_workers.engine.kv_cache import KVCache, page_bytes
+from rollout_workers.engine.kv_cache import KVCache
+from rollout_workers.engine.limits import pages_within, prompt_limit
 from rollout_workers.engine.scheduling.policy import SchedulingPolicy
 from rollout_workers.engine.scheduling.scheduler import SPARE_PREFIXES
 from rollout_workers.engine.stats import EngineStats, OnRollout, Progress
@@ -40,7 +41,7 @@ class RolloutEngine:
         self.model, self.config, self.policy = model, config or EngineConfig(), policy or SchedulingPolicy()
         weights, max_batch, max_pages = model.model.embed_tokens.weight, self.config.max_batch, None
         if self.config.kv_memory_gib is not None:
-            max_pages = max(2, int(self.config.kv_memory_gib * 2**30) // page_bytes(model.config, weights.dtype))
+            max_pages = pages_within(model.config, self.config.kv_memory_gib, weights.dtype)
         self.cache = KVCache(
             model.config, slots=2 * max_batch + SPARE_PREFIXES, dtype=weights.dtype, device=weights.device,
             max_pages=max_pages,
@@ -106,35 +107,16 @@ class RolloutEngine:
             self.static.forget()
 
     def _check(self, requests: Sequence[RolloutRequest], params: SamplingParams) -> None:
-        limit = self.model.config.max_position_embeddings
         if params.max_new_tokens < 1:
             raise UserError("max_new_tokens must be at least 1")
         check_depth_policy(params.depth_policy, params.exit_rule, self.model.config.total_ut_steps)
+        dtype = self.model.model.embed_tokens.weight.dtype
+        limit = prompt_limit(self.model.config, params, self.config, dtype, spare_pages=self.static.spare_pages)
         for request in requests:
             length = len(request.prompt.token_ids)
             if length == 0:
                 raise UserError(
                     f"prompt {request.prompt.index} has no tokens: give it at least one (the beginning-of-text token)"
                 )
-            if length + params.max_new_tokens > limit:
-                raise UserError(
-                    f"prompt {request.prompt.index} has {length} tokens; with {params.max_new_tokens} new tokens it "
-                    f"exceeds the model's {limit} positions (max_position_embeddings): lower max_new_tokens or leave "
-                    "out long prompts"
-                )
-            self._check_memory(request, params)
-
-    def _check_memory(self, request: RolloutRequest, params: SamplingParams) -> None:
-        """A sample that fits alone always finishes: the scheduler guarantees it."""
-        if self.config.kv_memory_gib is None:
-            return
-        length = len(request.prompt.token_ids)
-        loops = params.depth_policy.max_loops(self.model.config.total_ut_steps)
-        pages = (length - 1 + params.max_new_tokens) * loops
-        if pages > self.cache.pages - 1 - self.static.spare_pages:
-            raise UserError(
-                f"prompt {request.prompt.index} has {length} tokens; with {params.max_new_tokens} new tokens at "
-                f"{loops} loops its keys and values may take {pages * self.cache.page_bytes / 2**30:.3g} GiB, but "
-                f"rollout.kv_memory_gib is {self.config.kv_memory_gib:g}: raise it, or lower rollout.max_new_tokens or "
-                "data.max_prompt_tokens"
-            )
+            if length > limit.tokens:
+                raise UserError(f"prompt {request.prompt.index} has {length} tokens; {limit.reason}")

@@ -378,3 +378,21 @@ def test_any_number_of_workers_samples_the_same(finished, checkpoint, tmp_path):
         for two, one in zip(ours, whole, strict=True):
             assert two["completion_ids"] == one["completion_ids"] and two["depths"] == one["depths"]
             assert two["policy_version"] == one["policy_version"] == step - 1
+
+
+def test_prompts_that_do_not_fit_are_found_at_the_start(checkpoint, tmp_path, caplog, capsys):
+    """The model has 256 positions; a prompt that exceeds them would stop the run when it comes up, after hours."""
+    rows = [{"problem": "1" * length, "answer": "1"} for length in (1, 2, 300, 3, 4)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    source = str(tmp_path / "rows.jsonl")
+    config = config_of(checkpoint, tmp_path / "run", data__source=source, eval__source=source)
+    run_check(config)
+    assert "prompt lengths: 4 of 5 fit into 246 tokens" in capsys.readouterr().out
+    assert run_training(config, resume=False) == 0
+    for where in ("data.source", "eval.source"):
+        assert f"{where} {source}: left out 1 of 5 prompts, longer than 246 tokens (row 3 has " in caplog.text
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["n_heldout"] == 4
+    none_fits = config_of(checkpoint, tmp_path / "none", data__source=source, rollout__max_new_tokens=256)
+    with pytest.raises(UserError, match="none of 5 prompts fits"):
+        run_training(none_fits, resume=False)
+    assert not (tmp_path / "none").exists()
