@@ -31,6 +31,12 @@ def messages_of(question: Any, where: str, *, system_prompt: str | None, prompt_
     return messages
 
 
+def asks_nothing(messages: Sequence[Message], prompt_suffix: str) -> bool:
+    """Whether the last question of a conversation from `messages_of` is blank, apart from the suffix."""
+    question = next(message["content"] for message in reversed(messages) if message["role"] == "user")
+    return not question.removesuffix(prompt_suffix).strip()
+
+
 def is_begun(messages: Sequence[Message]) -> bool:
     """Whether the conversation ends with the beginning of the answer, which is then continued."""
     return messages[-1]["role"] == "assistant"

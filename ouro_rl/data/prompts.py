@@ -16,7 +16,7 @@ from ouro_rl.core.hub import MATH500
 from ouro_rl.core.jsonl import Row, column_problem, dotted_value
 from ouro_rl.core.paths import is_row_path
 from ouro_rl.core.rollout import Prompt
-from ouro_rl.data.conversations import messages_of, prompt_texts
+from ouro_rl.data.conversations import Message, asks_nothing, messages_of, prompt_texts
 from ouro_rl.data.rows import arithmetic_rows, read_rows, stored_rows
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def render(pairs: Iterable[tuple[Any, Row]], tokenizer: Any, chat: ChatFormat, w
     """Render (question, columns) pairs into prompts, in order. A question is a string or a list of chat messages.
     `where` names the data in errors.
 
-    `Prompt.index` counts all questions, so it does not depend on which are left out for their length.
+    `Prompt.index` counts all questions, so it does not depend on which are left out.
     """
     if tokenizer.chat_template is None:
         raise UserError(
@@ -150,8 +150,9 @@ def render(pairs: Iterable[tuple[Any, Row]], tokenizer: Any, chat: ChatFormat, w
         messages_of(question, f"{where}, row {row}", system_prompt=chat.system_prompt, prompt_suffix=chat.prompt_suffix)
         for row, (question, _) in enumerate(pairs, start=1)
     ]
+    rows = _with_a_question(conversations, [columns for _, columns in pairs], chat.prompt_suffix, where)
     try:
-        texts = prompt_texts(tokenizer, conversations, chat.assistant_prefix)
+        texts = prompt_texts(tokenizer, [messages for _, messages, _ in rows], chat.assistant_prefix)
     except TemplateError as error:
         raise UserError(
             f"{where}: the tokenizer's chat template rejects its conversations ({error});\n"
@@ -161,14 +162,36 @@ def render(pairs: Iterable[tuple[Any, Row]], tokenizer: Any, chat: ChatFormat, w
     longest = chat.max_prompt_tokens
     prompts = [
         Prompt(index=index, token_ids=tuple(ids), messages=messages, columns=columns)
-        for index, (ids, messages, (_, columns)) in enumerate(zip(token_ids, conversations, pairs, strict=True))
+        for ids, (index, messages, columns) in zip(token_ids, rows, strict=True)
         if longest is None or len(ids) <= longest
     ]
     if not prompts:
         raise UserError(
-            f"{where}: all {len(pairs)} prompts are longer than {longest} tokens; raise data.max_prompt_tokens"
+            f"{where}: all {len(rows)} prompts are longer than {longest} tokens; raise data.max_prompt_tokens"
         )
-    if len(prompts) < len(pairs):
-        left_out = len(pairs) - len(prompts)
-        logger.warning("%s: left out %d of %d prompts, longer than %d tokens", where, left_out, len(pairs), longest)
+    if len(prompts) < len(rows):
+        left_out = len(rows) - len(prompts)
+        logger.warning("%s: left out %d of %d prompts, longer than %d tokens", where, left_out, len(rows), longest)
     return prompts
+
+
+def _with_a_question(
+    conversations: Sequence[list[Message]], columns: Sequence[Row], prompt_suffix: str, where: str
+) -> list[tuple[int, list[Message], Row]]:
+    """(index, messages, columns) of the rows whose question is not blank; a warning counts the others. Raises UserError
+    if all are blank."""
+    rows = [
+        (index, messages, of_row)
+        for index, (messages, of_row) in enumerate(zip(conversations, columns, strict=True))
+        if not asks_nothing(messages, prompt_suffix)
+    ]
+    if not rows:
+        raise UserError(f"{where}: all {len(conversations)} questions are empty; correct the data or the column")
+    if len(rows) < len(conversations):
+        kept = {index for index, _, _ in rows}
+        first = next(index for index in range(len(conversations)) if index not in kept)
+        logger.warning(
+            "%s: left out %d of %d prompts, whose question is empty; the first is row %d",
+            where, len(conversations) - len(rows), len(conversations), first + 1,
+        )  # fmt: skip
+    return rows

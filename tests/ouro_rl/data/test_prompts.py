@@ -97,6 +97,22 @@ def test_long_prompts_are_left_out_and_counted(tmp_path: Path, caplog: pytest.Lo
         load_prompts(DataConfig(source=source, max_prompt_tokens=5), TOKENIZER, seed=0)
 
 
+def test_empty_questions_are_left_out_and_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A prompt of suffix and template alone teaches nothing; an empty part of a conversation may be meant."""
+    chat = [{"role": "user", "content": ""}, {"role": "assistant", "content": "?"}, {"role": "user", "content": "1+1"}]
+    blank = [{"role": "system", "content": "Add."}, {"role": "user", "content": [{"type": "text", "text": " "}]}]
+    rows = [{"problem": question, "answer": "0"} for question in ("1", "", "2", " \n", chat, blank)]
+    source = write(tmp_path / "rows.jsonl", *rows)
+    config = DataConfig(source=source, prompt_suffix=" Box it.", system_prompt="Be brief.")
+    with caplog.at_level(logging.WARNING):
+        prompts = load_prompts(config, TOKENIZER, seed=0)
+    assert [prompt.index for prompt in prompts] == [0, 2, 4]
+    assert "left out 3 of 6 prompts, whose question is empty; the first is row 2" in caplog.text
+    source = write(tmp_path / "blank.jsonl", *[rows[1]] * 2)
+    with pytest.raises(UserError, match="all 2 questions are empty"):
+        load_prompts(config.model_copy(update={"source": source}), TOKENIZER, seed=0)
+
+
 @pytest.mark.parametrize(
     ("content", "part"),
     [
