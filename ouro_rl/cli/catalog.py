@@ -17,6 +17,7 @@ EXIT_RULES = {
     "sample": "every token's depth is sampled from the gate",
     "threshold": "a token exits at the first loop with a cumulative exit probability of at least `value` (Q-exit)",
     "fixed": "every token runs `value` loops",
+    "iid": "every token's depth is sampled from `probabilities`, whatever the gate says (for comparison)",
 }
 KV_RULES: Mapping[str, str] = {
     KVRule.LAST_EXITED: "deeper loops read the last keys and values of a token that exited early",

@@ -25,7 +25,7 @@ OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=", re.ASCII)
 def train(arguments: argparse.Namespace) -> int:
     if not arguments.dry_run:
         check_launcher()
-    config = load_config(TrainConfig, *_split(arguments.configs, TrainConfig), must_exist=not arguments.dry_run)
+    config = load_config(TrainConfig, *split_configs(arguments.configs, TrainConfig), must_exist=not arguments.dry_run)
     if arguments.dry_run:
         return _dry_run(config)
     check_writable(config.run.dir, "run.dir")
@@ -41,7 +41,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 def check(arguments: argparse.Namespace) -> int:
     check_launcher()
-    config = load_config(TrainConfig, *_split(arguments.configs, TrainConfig), must_exist=True)
+    config = load_config(TrainConfig, *split_configs(arguments.configs, TrainConfig), must_exist=True)
     check_train_files(config)
     say("Importing torch, transformers and TRL")
     from ouro_rl.preflight.checks import run_check
@@ -50,7 +50,7 @@ def check(arguments: argparse.Namespace) -> int:
 
 
 def warmstart(arguments: argparse.Namespace) -> int:
-    config = load_config(WarmstartConfig, *_split(arguments.configs, WarmstartConfig))
+    config = load_config(WarmstartConfig, *split_configs(arguments.configs, WarmstartConfig))
     if arguments.dry_run:
         return _dry_run(config)
     check_writable(config.output, "output")
@@ -77,7 +77,7 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _split(configs: list[str], cls: type[TrainConfig] | type[WarmstartConfig]) -> tuple[list[str], list[str]]:
+def split_configs(configs: list[str], cls: type[TrainConfig] | type[WarmstartConfig]) -> tuple[list[str], list[str]]:
     """Split arguments into config files and overrides, keeping their order. Raises UserError for an argument that looks
     like another system's override."""
     overrides = [text for text in configs if OVERRIDE.match(text)]

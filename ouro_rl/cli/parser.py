@@ -14,6 +14,7 @@ from ouro_rl.cli.commands import check, grade, report, train, warmstart
 from ouro_rl.cli.doctor import add_doctor_command
 from ouro_rl.cli.eval import add_eval_arguments, evaluate
 from ouro_rl.cli.reward import add_reward_commands
+from ouro_rl.cli.study import add_study_arguments, study
 from ouro_rl.config.aliases import option_hint
 from ouro_rl.config.loader import known_keys
 from ouro_rl.config.train import TrainConfig
@@ -90,6 +91,10 @@ def make_parser() -> argparse.ArgumentParser:
     add_reward_commands(commands)
     _add_configs(add("check", check, "preflight: would this training config run, and run correctly?"), dry_run=False)
     _add_configs(add("warmstart", warmstart, "train a small looped model from scratch (Stages I and II)"), dry_run=True)
+
+    command = add("study", study, "many training runs, measured alike and compared; goes on where it stopped")
+    _add_configs(command, dry_run=False)
+    add_study_arguments(command)
 
     command = add("report", report, "one self-contained HTML page about a run")
     command.add_argument("run_dir", type=path_option, metavar="RUN_DIR")

@@ -12,6 +12,7 @@ from pydantic.fields import FieldInfo
 
 from ouro_rl.config.loader import section_of
 from ouro_rl.config.section import Section
+from ouro_rl.config.study import StudyConfig
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
 
@@ -34,7 +35,11 @@ command line and output paths (`run.dir`, `output`) are relative to the working 
 is read as version 1.2: `1e-6` is a number, only `true` and `false` are booleans, and setting a key twice is an error.
 An unknown key is an error that names the closest known key.
 """
-COMMANDS = (("ouro-rl train, ouro-rl check", TrainConfig), ("ouro-rl warmstart", WarmstartConfig))
+COMMANDS = (
+    ("ouro-rl train, ouro-rl check", TrainConfig),
+    ("ouro-rl warmstart", WarmstartConfig),
+    ("ouro-rl study", StudyConfig),
+)
 BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
 TYPES = {"integer": "integer", "number": "number", "boolean": "true, false", "string": "string", "object": "mapping"}
 COLUMNS = "| key | values | default | meaning |\n| --- | --- | --- | --- |"

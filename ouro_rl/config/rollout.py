@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -11,28 +12,37 @@ from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import MOST_LOOPS, DepthPolicy, EarlyStop, ExitRule, TokenFilters
 
+SUM_TOLERANCE = 1e-6
+"""Probabilities that were rounded to six digits still sum to 1."""
 Rule = Annotated[KVRule, Field(strict=False)]
 """A KV rule, given by its name in a config file."""
 
 
 class ExitRuleConfig(Section):
-    kind: Literal["sample", "threshold", "fixed"] = "sample"
-    """`sample` samples the depth from the gate; `threshold` is the paper's Q-exit; `fixed` runs `value` loops."""
+    kind: Literal["sample", "threshold", "fixed", "iid"] = "sample"
+    """`sample` samples the depth from the gate; `threshold` is the paper's Q-exit; `fixed` runs `value` loops; `iid`
+    samples the depth from `probabilities`, whatever the token."""
     value: float | None = Field(default=None, gt=0)
-    """Threshold in (0, 1], or number of loops; not set for `sample`."""
+    """Threshold in (0, 1], or number of loops; not set for `sample` and `iid`."""
+    probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
+    """`iid`: probabilities of depths 1, 2, ..., which sum to 1."""
 
     @model_validator(mode="after")
     def _fits(self) -> ExitRuleConfig:
-        if self.kind == "sample" and self.value is not None:
-            raise ValueError("`sample` takes no value; leave it out")
+        if self.kind in ("sample", "iid") and self.value is not None:
+            raise ValueError(f"`{self.kind}` takes no value; leave it out")
         if self.kind == "threshold" and (self.value is None or self.value > 1):
             raise ValueError("`threshold` needs a value in (0, 1]; set it")
         if self.kind == "fixed" and (self.value is None or self.value != int(self.value)):
             raise ValueError("`fixed` needs a whole number of loops as value; set it")
+        if self.kind != "iid" and self.probabilities:
+            raise ValueError(f"`{self.kind}` takes no probabilities; leave them out, or set kind to `iid`")
+        if self.kind == "iid" and abs((total := math.fsum(self.probabilities)) - 1) > SUM_TOLERANCE:
+            raise ValueError(f"`iid` needs probabilities that sum to 1, not to {total:g}; set them")
         return self
 
     def rule(self) -> ExitRule:
-        return ExitRule(kind=self.kind, value=self.value)
+        return ExitRule(kind=self.kind, value=self.value, probabilities=self.probabilities)
 
 
 class EarlyStopConfig(Section):

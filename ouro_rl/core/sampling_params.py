@@ -18,18 +18,23 @@ MOST_LOOPS = 64
 @dataclass(frozen=True, kw_only=True)
 class ExitRule:
     """How a token's depth is chosen: `sample` (sampled from the exit distribution), `threshold` (the first loop whose
-    cumulative exit probability reaches `value`: the paper's Q-exit, arXiv 2510.25741), `fixed` (`value` loops)."""
+    cumulative exit probability reaches `value`: the paper's Q-exit, arXiv 2510.25741), `fixed` (`value` loops), `iid`
+    (sampled from `probabilities`, the same for every token: what the gate knows is left out, for comparison)."""
 
-    kind: Literal["sample", "threshold", "fixed"] = "sample"
+    kind: Literal["sample", "threshold", "fixed", "iid"] = "sample"
     value: float | None = None
+    probabilities: tuple[float, ...] = ()
+    """Of depths 1, 2, ...; only for `iid`. They sum to 1."""
 
     @property
     def level(self) -> float:
-        """`value` of a kind that has one: not of `sample`."""
+        """`value` of a kind that has one: `threshold` and `fixed`."""
         assert self.value is not None, f"an exit rule {self.kind!r} without its value"
         return self.value
 
     def label(self) -> str:
+        if self.probabilities:
+            return f"{self.kind} {'/'.join(f'{share:.3g}' for share in self.probabilities)}"
         return self.kind if self.value is None else f"{self.kind} {self.value:g}"
 
 

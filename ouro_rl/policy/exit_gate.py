@@ -14,6 +14,8 @@ Gate logits are stacked along a leading loop axis: `gate_logits[t - 1]` belongs 
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -100,8 +102,9 @@ def exit_quantiles(rule: ExitRule, uniforms: Tensor) -> Tensor:
     """log(1 - q) for each token [n], from one uniform draw per token [n].
 
     Sampling d from the exit distribution is Q-exit with a random quantile, so `sample` and `threshold` share one rule:
-    exit at the first loop with log S_t <= log(1 - q). `fixed` never exits by the gate (see `exits`)."""
-    if rule.kind == "sample":
+    exit at the first loop with log S_t <= log(1 - q). `iid` samples from another distribution in the same way. `fixed`
+    never exits by the gate (see `exits`)."""
+    if rule.kind in ("sample", "iid"):
         return log_quantile(uniforms)
     level = float(rule.level) if rule.kind == "threshold" else 1.0
     return log_quantile(torch.full_like(uniforms, level, dtype=torch.float64))
@@ -110,11 +113,24 @@ def exit_quantiles(rule: ExitRule, uniforms: Tensor) -> Tensor:
 def exits(
     rule: ExitRule, log_survival: Tensor, log_quantiles: Tensor, loops: Tensor, max_loops: int, min_depth: int = 1
 ) -> Tensor:
-    """Which rows exit after this loop. `log_survival` includes this loop's gate where it `decides`.
+    """Which rows exit after this loop. `log_survival` includes this loop's gate where it `decides`; `iid` does not
+    read it.
 
     All tensors [n] -> bool [n]."""
     last = min(int(rule.level), max_loops) if rule.kind == "fixed" else max_loops
+    if rule.kind == "iid":
+        log_survival = _marginal_log_survival(rule.probabilities, loops)
     return (loops >= last) | ((loops >= min_depth) & (log_survival <= log_quantiles))
+
+
+def _marginal_log_survival(probabilities: tuple[float, ...], loops: Tensor) -> Tensor:
+    """log P(depth > loops) under fixed probabilities of depths 1, 2, ...: int [n] -> fp32 [n]."""
+    # Constants are filled in one by one: a table would have to be copied to the device, which a CUDA graph forbids.
+    log_survival = torch.full_like(loops, -torch.inf, dtype=torch.float32)
+    for loop in range(1, len(probabilities)):
+        deeper = math.fsum(probabilities[loop:])
+        log_survival = log_survival.masked_fill(loops == loop, math.log(deeper) if deeper else -torch.inf)
+    return log_survival
 
 
 def check_depth_policy(policy: DepthPolicy, rule: ExitRule, trained: int) -> None:

@@ -126,11 +126,13 @@ def sequential_rollout(model, request, index, params, policy_version=0):
         sequence.run(token)
     token, tokens, logprobs, depths, depth_logprobs, finish = prompt[-1], [], [], [], [], "length"
     for i in range(params.max_new_tokens):
-        quantile = draw(seed, i, DEPTH_STREAM) if rule.kind == "sample" else rule.value
+        quantile = rule.value if rule.kind in ("threshold", "fixed") else draw(seed, i, DEPTH_STREAM)
 
         def leaves(loop, gates, quantile=quantile):
             if rule.kind == "fixed":
                 return loop == rule.value
+            if rule.kind == "iid":
+                return loop >= policy.min_depth and sum(rule.probabilities[:loop]) >= quantile
             return loop >= policy.min_depth and survivals(gates, policy)[-1] <= 1 - quantile
 
         state, depth, gates = sequence.run(token, leaves)

@@ -150,3 +150,17 @@ def test_sampling_by_a_random_quantile_follows_the_exit_distribution(least):
     shares = torch.bincount(depths, minlength=5)[1:] / 40_000
     expected = exit_log_pdf(gates[:, :1], least).exp().squeeze(1)
     assert (shares - expected).abs().max() < 4 * math.sqrt(0.25 / 40_000)
+
+
+@pytest.mark.parametrize("probabilities", [(0.1, 0.0, 0.6, 0.3), (0.25, 0.75), (0.0, 0.0, 0.0, 0.0, 1.0)])
+def test_depths_of_a_fixed_marginal_follow_it_whatever_the_gate_says(probabilities):
+    rule = ExitRule(kind="iid", probabilities=probabilities)
+    uniform = torch.rand(40_000, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
+    quantiles = exit_quantiles(rule, uniform)
+    gate = torch.full((40_000,), -torch.inf)  # the gate wants to exit at once
+    reached = torch.stack([exits(rule, gate, quantiles, torch.full((40_000,), t), 4) for t in range(1, 5)])
+    shares = torch.bincount(reached.int().argmax(0), minlength=4) / 40_000
+    expected = torch.tensor([*probabilities, 0.0, 0.0])[:4]
+    expected[3] += sum(probabilities[4:])  # the last loop takes what lies beyond it
+    assert (shares - expected).abs().max() < 4 * math.sqrt(0.25 / 40_000)
+    assert all(shares[t] == 0 for t in range(4) if expected[t] == 0)

@@ -19,7 +19,12 @@ from tests.references.sequential import sequential_rollouts
 from tests.references.tiny_models import in_company, random_model, rounding
 
 VOCAB = 41
-RULES = [ExitRule(), ExitRule(kind="threshold", value=0.6), ExitRule(kind="fixed", value=2)]
+RULES = [
+    ExitRule(),
+    ExitRule(kind="threshold", value=0.6),
+    ExitRule(kind="fixed", value=2),
+    ExitRule(kind="iid", probabilities=(0.5, 0.3, 0.2)),
+]
 
 
 def within(rule, loops):

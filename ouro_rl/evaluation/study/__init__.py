@@ -1,0 +1,1 @@
+"""`ouro-rl study`: many training runs, measured alike."""

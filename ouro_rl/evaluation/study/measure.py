@@ -1,0 +1,189 @@
+"""Measures one checkpoint of a study under several exit rules, problem by problem.
+
+Its own process, started by the runner: `python -m ouro_rl.evaluation.study.measure FOLDER` reads `measure.yaml` (a
+training config) and `measure.json` from the folder, and writes `figures.json`. A study answers by the checkpoint's
+gate, so nothing here depends on how it was trained."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import statistics
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ouro_rl.config.loader import load_config
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.core.atomic_write import write_atomically
+from ouro_rl.core.engine_config import EngineConfig
+from ouro_rl.core.errors import OuroRLError, UserError
+from ouro_rl.core.own_names import pin_own_packages
+from ouro_rl.core.rollout import Prompt, Rollout
+from ouro_rl.core.sampling_params import DepthPolicy, ExitRule
+from ouro_rl.core.summary_stats import depth_shares
+from ouro_rl.evaluation.evaluate import graded_answers, math_scorer
+from ouro_rl.evaluation.held_out import greedy_params, held_out_prompts
+from ouro_rl.evaluation.study.files import CONFIG_FILE, FIGURES_FILE, TASK_FILE
+from ouro_rl.model.checkpoint import load_policy
+from ouro_rl.model.configuration_ouro import OuroConfig
+from ouro_rl.model.flops import answer_flops
+from ouro_rl.model.tokenizer import completion_texts
+from ouro_rl.policy.exit_gate import check_depth_policy
+from ouro_rl.run_dir.study_result import RuleFigures, label_of
+from rollout_workers.pool import make_pool
+
+MAX_BATCH = 256
+"""Maximum number of sequences decoded at once."""
+_LINE = re.compile(r"^([^=\n]*\d)=", re.MULTILINE)
+_OPERATOR = re.compile(r"[-+*]")
+
+
+def measure(
+    config: TrainConfig, model_path: str, rules: Sequence[ExitRule], *, difficulty: str, seed: int
+) -> dict[str, Any]:
+    """The figures of a checkpoint under each of `rules`, and the difficulty of each problem: what
+    `StudyResult.rules` and `.difficulty` hold.
+
+    `difficulty`: the column that has it. `seed`: of rules that sample. Raises UserError if a problem has no such
+    column, or if a rule does not fit the model."""
+    model, tokenizer = load_policy(model_path, torch.float32)
+    shape: OuroConfig = model.config
+    params = greedy_params(config, tokenizer)
+    policies = [policy_for(rule, params.depth_policy) for rule in rules]
+    for rule, policy in zip(rules, policies, strict=True):
+        check_depth_policy(policy, rule, shape.total_ut_steps)
+    prompts = held_out_prompts(config, tokenizer)
+    levels = [level_of(prompt, difficulty) for prompt in prompts]
+    figures = []
+    with (
+        make_pool(0, model_path, EngineConfig(dtype="float32", max_batch=MAX_BATCH)) as pool,
+        math_scorer(tokenizer, prompts) as scorer,
+    ):
+        pool.publish(model.state_dict(), 0)
+        for rule, policy in zip(rules, policies, strict=True):
+            asked = replace(params, exit_rule=rule, depth_policy=policy)
+            grades, rollouts = graded_answers(pool, prompts, asked, tokenizer=tokenizer, scorer=scorer, seed=seed)
+            lines = careful_share(completion_texts(tokenizer, rollouts)) if config.data.source == "arithmetic" else None
+            figures.append(figures_of(rule, grades, rollouts, levels, shape, policy, careful_lines=lines))
+    return {"difficulty": levels, "rules": [asdict(each) for each in figures]}
+
+
+def policy_for(rule: ExitRule, policy: DepthPolicy) -> DepthPolicy:
+    """With a fixed depth no loop beyond it runs, in prompts neither, and no KV rule reads beyond it."""
+    return replace(policy, min_depth=1, max_depth=int(rule.level)) if rule.kind == "fixed" else policy
+
+
+def level_of(prompt: Prompt, column: str) -> int:
+    """The difficulty of a problem. Raises UserError unless the column holds a whole number."""
+    value = prompt.columns.get(column)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise UserError(
+            f"evaluation.difficulty: problem {prompt.index} has {column} = {value!r}, which is not a whole number;\n"
+            f"  its columns are {', '.join(prompt.columns)}"
+        )
+    return value
+
+
+def figures_of(
+    rule: ExitRule,
+    grades: Sequence[float | None],
+    rollouts: Sequence[Rollout],
+    difficulty: Sequence[int],
+    shape: OuroConfig,
+    policy: DepthPolicy,
+    *,
+    careful_lines: float | None,
+) -> RuleFigures:
+    """The figures of one rule from one answer per problem."""
+    most = policy.max_loops(shape.total_ut_steps)
+    correct = [None if grade is None else grade == 1.0 for grade in grades]
+    loops = [sum(rollout.depths) for rollout in rollouts]
+    tokens = [len(rollout.completion_ids) for rollout in rollouts]
+    flops = [
+        answer_flops(
+            shape,
+            len(rollout.prompt_ids),
+            [most] * len(rollout.depths) if policy.kv_rule.runs_all_loops else rollout.depths,
+            prompt_loops=most,
+        )
+        for rollout in rollouts
+    ]
+    by_level: dict[int, list[int]] = defaultdict(list)
+    for index, level in enumerate(difficulty):
+        by_level[level].append(index)
+    return RuleFigures(
+        rule=rule.label(),
+        kind=rule.kind,
+        value=rule.value,
+        **averages(correct, loops, tokens, flops, range(len(grades))),
+        cut_off=sum(rollout.finish_reason == "length" for rollout in rollouts) / len(rollouts),
+        depth_shares=tuple(depth_shares((depth for rollout in rollouts for depth in rollout.depths), most)),
+        careful_lines=careful_lines,
+        by_difficulty={
+            str(level): {"problems": len(places), **_known(averages(correct, loops, tokens, flops, places))}
+            for level, places in sorted(by_level.items())
+        },
+        correct=label_of(correct),
+        loops=tuple(loops),
+        tokens=tuple(tokens),
+    )
+
+
+def averages(
+    correct: Sequence[bool | None],
+    loops: Sequence[int],
+    tokens: Sequence[int],
+    flops: Sequence[int],
+    places: Sequence[int],
+) -> dict[str, float]:
+    """Accuracy (NaN without a scored answer) and costs over the problems at `places`."""
+    scored = [correct[place] for place in places if correct[place] is not None]
+    count, all_loops, all_tokens = len(places), sum(loops[at] for at in places), sum(tokens[at] for at in places)
+    return {
+        "accuracy": statistics.fmean(map(bool, scored)) if scored else math.nan,
+        "loops_per_answer": all_loops / count,
+        "loops_per_token": all_loops / all_tokens,
+        "tokens_per_answer": all_tokens / count,
+        "flops_per_answer": sum(flops[place] for place in places) / count,
+    }
+
+
+def _known(values: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in values.items() if not math.isnan(value)}
+
+
+def careful_share(texts: Sequence[str]) -> float | None:
+    """Share of careful lines: those with one operation before the equals sign, among those with any; None without
+    such lines."""
+    operations = [len(_OPERATOR.findall(left)) for text in texts for left in _LINE.findall(text)]
+    computed = [count for count in operations if count]
+    return statistics.fmean(count == 1 for count in computed) if computed else None
+
+
+def main(folder: Path) -> int:
+    """Measure what `folder` asks for. Returns the exit status; mistakes are printed as the command line prints them."""
+    task = json.loads((folder / TASK_FILE).read_text(encoding="utf-8"))
+    rules = [
+        ExitRule(kind=rule["kind"], value=rule["value"], probabilities=tuple(rule["probabilities"]))
+        for rule in task["rules"]
+    ]
+    try:
+        config = load_config(TrainConfig, [folder / CONFIG_FILE])
+        record = measure(config, task["model"], rules, difficulty=task["difficulty"], seed=task["seed"])
+    except OuroRLError as error:
+        print(f"ouro-rl study: {error}", file=sys.stderr)
+        return 1
+    write_atomically(folder / FIGURES_FILE, [json.dumps(record, allow_nan=False), "\n"])
+    return 0
+
+
+if __name__ == "__main__":
+    pin_own_packages()
+    sys.exit(main(Path(sys.argv[1])))
