@@ -9,11 +9,8 @@ its sampled depth, and the exit gate is optimized along with the token head, wit
 from __future__ import annotations
 
 import functools
-import json
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +18,6 @@ from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from torch import Tensor
 from transformers import PrinterCallback
-from transformers.trainer import TRAINER_STATE_NAME
-from trl import GRPOTrainer
 
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
@@ -43,18 +38,17 @@ from ouro_rl.training.batch import (
 )
 from ouro_rl.training.loop_price import PriceRule
 from ouro_rl.training.losses import gate_loss, token_loss, token_weights
+from ouro_rl.training.resumable_trainer import ResumableTrainer
 from ouro_rl.training.rollout_metrics import rollout_metrics, unscored_message
 from ouro_rl.training.step_metrics import StepMetrics
 from ouro_rl.training.token_logprobs import replay_batch
 from ouro_rl.training.trl_config import MEAN_SHARE, gap_limit, grpo_config, no_trl_reward
 
-PRICE_FILE = "gate_price.json"
-
 RolloutSource = Callable[[Sequence[Prompt], int], tuple[list[ScoredRollout], dict[str, float]]]
 """(prompts, step) -> scored rollouts, group by group, and timings by metric name; called on the main process only."""
 
 
-class OuroGRPOTrainer(GRPOTrainer):
+class OuroGRPOTrainer(ResumableTrainer):
     """`rollout_source` samples and scores; `publish(weights, version)` sends out weights. None off the main process."""
 
     model: OuroForCausalLM
@@ -250,8 +244,7 @@ class OuroGRPOTrainer(GRPOTrainer):
                 "Rollouts do not come from the policy in training; raise trainer.logp_gap_limit only if you know why"
             )
 
-    # -- optimizer, log, checkpoints
-    # -------------------------------------------------------------------------------------
+    # -- optimizer, log ------------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """AdamW with a separate parameter group for the gate."""
@@ -290,28 +283,3 @@ class OuroGRPOTrainer(GRPOTrainer):
         elsewhere = self.step_metrics.seconds_of_rollout() - sampled
         self.step_metrics.add("time/train_s", time.monotonic() - started - elsewhere)
         return loss
-
-    def _save_checkpoint(self, model, trial) -> None:
-        """Replaces transformers' and TRL's: writes to a temporary folder and renames it, so a `step-N` is complete."""
-        final = self.run_dir.checkpoint_path(self.state.global_step)
-        if final.exists():
-            return
-        folder = self.run_dir.checkpoint_tmp_path(self.state.global_step)
-        if self.accelerator.is_main_process and folder.exists():
-            shutil.rmtree(folder)
-        self.accelerator.wait_for_everyone()
-        self.save_model(str(folder), _internal_call=True)
-        self._save_optimizer_and_scheduler(str(folder))
-        self._save_rng_state(str(folder))
-        if self.accelerator.is_main_process:
-            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
-            (folder / PRICE_FILE).write_text(json.dumps({"price_dual": self.price_dual}))
-        self.accelerator.wait_for_everyone()
-        if self.accelerator.is_main_process:
-            folder.replace(final)
-            self.run_dir.drop_old_checkpoints(self.train_config.trainer.keep_checkpoints)
-
-    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is not None:
-            self.price_dual = json.loads((Path(checkpoint) / PRICE_FILE).read_text())["price_dual"]

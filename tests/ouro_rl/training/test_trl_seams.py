@@ -12,6 +12,7 @@ from transformers import Trainer
 from trl import GRPOTrainer
 from trl.trainer.utils import shuffle_sequence_dict, split_tensor_dict
 
+from ouro_rl.training.resumable_trainer import ResumableTrainer
 from ouro_rl.training.trainer import OuroGRPOTrainer
 
 
@@ -40,7 +41,8 @@ def test_replaced_methods_are_where_they_were(owner, name, parameters):
 
 
 def test_every_override_overrides_something():
-    own = {name for name, member in vars(OuroGRPOTrainer).items() if inspect.isfunction(member)}
+    classes = (OuroGRPOTrainer, ResumableTrainer)
+    own = {name for cls in classes for name, member in vars(cls).items() if inspect.isfunction(member)}
     ours = {"_publish_weights", "_sample", "_advantages", "_record", "_measure"}
     assert not [name for name in own - ours - {"__init__"} if not hasattr(GRPOTrainer, name)]
     assert not [name for name in ours if hasattr(GRPOTrainer, name)], "TRL now has a method of that name"

@@ -1,0 +1,49 @@
+"""TRL's trainer with its checkpoints replaced: a resumed run must be the run that was not interrupted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from transformers.trainer import TRAINER_STATE_NAME
+from trl import GRPOTrainer
+
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.run_dir.run_dir import RunDir
+
+PRICE_FILE = "gate_price.json"
+
+
+class ResumableTrainer(GRPOTrainer):
+    """Writes and reads the checkpoints of a run folder."""
+
+    train_config: TrainConfig
+    run_dir: RunDir
+    price_dual: float
+    """The price controller's state."""
+
+    def _save_checkpoint(self, model, trial) -> None:
+        """Replaces transformers' and TRL's: writes to a temporary folder and renames it, so a `step-N` is complete."""
+        final = self.run_dir.checkpoint_path(self.state.global_step)
+        if final.exists():
+            return
+        folder = self.run_dir.checkpoint_tmp_path(self.state.global_step)
+        if self.accelerator.is_main_process and folder.exists():
+            shutil.rmtree(folder)
+        self.accelerator.wait_for_everyone()
+        self.save_model(str(folder), _internal_call=True)
+        self._save_optimizer_and_scheduler(str(folder))
+        self._save_rng_state(str(folder))
+        if self.accelerator.is_main_process:
+            self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
+            (folder / PRICE_FILE).write_text(json.dumps({"price_dual": self.price_dual}))
+        self.accelerator.wait_for_everyone()
+        if self.accelerator.is_main_process:
+            folder.replace(final)
+            self.run_dir.drop_old_checkpoints(self.train_config.trainer.keep_checkpoints)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            self.price_dual = json.loads((Path(checkpoint) / PRICE_FILE).read_text())["price_dual"]
