@@ -8,7 +8,8 @@ import json
 import random
 from pathlib import Path
 
-from ouro_rl.tasks.arithmetic import distinct, problems
+from ouro_rl.tasks.arithmetic import problems
+from ouro_rl.tasks.held_out import distinct
 
 SPELLINGS = (
     "{n}",

@@ -18,7 +18,11 @@ from ouro_rl.preflight.files import check_benchmark, check_workers
 def add_eval_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--model", type=expand, required=True, metavar="PATH_OR_HUB_ID")
     command.add_argument(
-        "--benchmark", type=expand, required=True, metavar="NAME_OR_FILE", help="arithmetic, math500, or a .jsonl file"
+        "--benchmark",
+        type=expand,
+        required=True,
+        metavar="NAME_OR_FILE",
+        help="arithmetic, hops, math500, or a .jsonl file",
     )
     command.add_argument("--data", type=path_option, metavar="FILE", help="the benchmark's problems from a .jsonl file")
     command.add_argument("--depth", type=list_of(count), default=(), metavar="1,2,...", help="fixed numbers of loops")
@@ -40,7 +44,9 @@ def add_eval_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--samples", type=count, default=1, metavar="K", help="1: greedy; more: at temperature 1")
     add_sampling_options(command)
     command.add_argument("--limit", type=count, metavar="N", help="maximum number of problems")
-    command.add_argument("--max-new-tokens", type=count, metavar="N", help="default: 64 for arithmetic, else 2048")
+    command.add_argument(
+        "--max-new-tokens", type=count, metavar="N", help="default: 64 for arithmetic and hops, else 2048"
+    )
     command.add_argument(
         "--assistant-prefix",
         default="",

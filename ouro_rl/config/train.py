@@ -15,11 +15,13 @@ from pydantic import Field, model_validator
 from ouro_rl.config.rollout import ExitRuleConfig, RolloutConfig, Rule
 from ouro_rl.config.section import SHELL_TEXT, Section
 from ouro_rl.core.errors import UserError
+from ouro_rl.tasks.hops import MOST_HOPS
 
 LARGEST_SEED = 2**31 - 1
 """numpy seeds have 32 bits, and each training process adds its rank."""
 Seed = Annotated[int, Field(ge=0, le=LARGEST_SEED)]
 Operations = Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)]
+Hops = Annotated[tuple[Annotated[int, Field(ge=1, le=MOST_HOPS)], ...], Field(min_length=1)]
 
 
 class ModelConfig(Section):
@@ -35,8 +37,8 @@ class ModelConfig(Section):
 
 class DataConfig(Section):
     source: str = "arithmetic"
-    """`arithmetic` (generated); a file (.jsonl, .json, .csv, .parquet); a folder that `datasets` saved or can load; or
-    the hub id of a data set."""
+    """`arithmetic` or `hops` (generated); a file (.jsonl, .json, .csv, .parquet); a folder that `datasets` saved or can
+    load; or the hub id of a data set."""
     revision: str | None = None
     """Commit, tag or branch of a hub id. null: the newest. A run records the commit and keeps to it when resumed."""
     name: str | None = None
@@ -63,6 +65,8 @@ class DataConfig(Section):
     """Longer prompts are left out and counted."""
     operations: Operations = (2, 3, 4)
     """`arithmetic`: numbers of operations in a problem."""
+    hops: Hops = (1, 2, 3, 4)
+    """`hops`: numbers of hops in a problem."""
 
 
 class RewardConfig(Section):
@@ -188,7 +192,7 @@ class EvalConfig(Section):
     """Held-out accuracy before and after training."""
 
     source: str | None = None
-    """`arithmetic`, `math500`, a data file, or a local folder (split `test`). null: no evaluation."""
+    """`arithmetic`, `hops`, `math500`, a data file, or a local folder (split `test`). null: no evaluation."""
     question_column: str | None = None
     """Column of the question. null: the first of `problem`, `question`, `prompt` that is there."""
     answer_column: str | None = None
@@ -205,6 +209,13 @@ class EvalConfig(Section):
     """Maximum length of an answer, in tokens. null: as in rollouts."""
     operations: Operations = (2, 3, 4)
     """`arithmetic`: numbers of operations in a problem."""
+    hops: Hops = (1, 2, 3, 4)
+    """`hops`: numbers of hops in a problem."""
+
+
+def difficulties_of(section: DataConfig | EvalConfig) -> tuple[int, ...] | None:
+    """The difficulties that a section sets for its source. None: it is not generated."""
+    return {"arithmetic": section.operations, "hops": section.hops}.get(section.source or "")
 
 
 class RunConfig(Section):

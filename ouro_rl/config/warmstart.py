@@ -8,9 +8,15 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from ouro_rl.config.section import Section
-from ouro_rl.config.train import Operations, Seed
+from ouro_rl.config.train import Hops, Operations, Seed
 
-TaskName = Literal["arithmetic", "function_writing"]
+TaskName = Literal["arithmetic", "function_writing", "hops"]
+CORPUS_KEYS: dict[TaskName, set[str]] = {
+    "arithmetic": {"operations", "careful"},
+    "function_writing": set(),
+    "hops": {"hops"},
+}
+"""What each task reads of the section `corpus`."""
 
 
 class ShapeConfig(Section):
@@ -48,12 +54,14 @@ class ShapeConfig(Section):
 
 
 class CorpusConfig(Section):
-    """The arithmetic demonstrations that a warm start learns from."""
+    """The demonstrations that a warm start learns from."""
 
     operations: Operations = (2, 3, 4)
-    """Numbers of operations in a problem."""
+    """`arithmetic`: numbers of operations in a problem."""
     careful: float = Field(default=0.4, ge=0, le=1)
-    """Probability that a line of a demonstration does one operation; otherwise it does two at once."""
+    """`arithmetic`: probability that a line of a demonstration does one operation; otherwise it does two at once."""
+    hops: Hops = (1, 2, 3, 4)
+    """`hops`: numbers of hops in a problem."""
 
 
 class StageOneConfig(Section):
@@ -104,7 +112,7 @@ class WarmstartConfig(Section):
     model: ShapeConfig = ShapeConfig()
     """Shape of the model."""
     corpus: CorpusConfig = CorpusConfig()
-    """The demonstrations; only for the task `arithmetic`."""
+    """The demonstrations; a task reads the keys that name it."""
     stage_one: StageOneConfig
     """The paper's Stage I: all loops at once, with the gate."""
     stage_two: StageTwoConfig
@@ -120,6 +128,12 @@ class WarmstartConfig(Section):
 
     @model_validator(mode="after")
     def _corpus_is_read(self) -> WarmstartConfig:
-        if self.task != "arithmetic" and self.corpus != CorpusConfig():
-            raise ValueError(f"the task {self.task} does not use corpus; leave it out, or set task: arithmetic")
+        default = CorpusConfig()
+        for key in sorted(self.unread_corpus()):
+            if getattr(self.corpus, key) != getattr(default, key):
+                raise ValueError(f"the task {self.task} does not use corpus.{key}; leave it out, or set another task")
         return self
+
+    def unread_corpus(self) -> set[str]:
+        """The keys of `corpus` that the task does not read."""
+        return set(CorpusConfig.model_fields) - CORPUS_KEYS[self.task]

@@ -17,7 +17,7 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.row_files import is_row_file
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-GENERATED = ("arithmetic", "math500")
+DATA_NAMES = ("arithmetic", "hops", "math500")
 """Names of data that are never paths."""
 Key = tuple[str | int, ...]
 
@@ -86,7 +86,7 @@ def path_in(kind: Kind, text: str) -> tuple[str, str]:
 
 def is_row_path(text: str, folders: Sequence[Path] = (Path(),)) -> bool:
     """Whether the source of rows is a data file or folder, rather than the name of generated data or a hub id."""
-    if text in GENERATED:
+    if text in DATA_NAMES:
         return False
     is_path = is_row_file(text) or ("/" in text and is_local(text, folders))
     return is_path or any((folder / text).is_dir() for folder in folders)

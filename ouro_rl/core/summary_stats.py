@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -55,6 +56,26 @@ def deviation(values: Sequence[float]) -> float:
     scaled = [value / largest for value in values]  # squares of large values would overflow
     mean = _mean(scaled)
     return largest * math.sqrt(_mean((value - mean) ** 2 for value in scaled))
+
+
+def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
+    """Spearman's rank correlation, in [-1, 1]: Pearson's of the ranks, ties sharing their mean rank. None if one of the
+    sequences does not vary. Raises ValueError if they differ in length."""
+    if len(xs) != len(ys):
+        raise ValueError(f"need as many xs as ys, got {len(xs)} and {len(ys)}")
+    if len(set(xs)) < 2 or len(set(ys)) < 2:
+        return None
+    return statistics.correlation(_ranks(xs), _ranks(ys))
+
+
+def _ranks(values: Sequence[float]) -> list[float]:
+    """The mean rank of each value among all, from 1."""
+    counts = Counter(values)
+    below, ranks = 0, {}
+    for value in sorted(counts):
+        ranks[value] = below + (counts[value] + 1) / 2
+        below += counts[value]
+    return [ranks[value] for value in values]
 
 
 def _mean(values: Iterable[float]) -> float:

@@ -17,7 +17,8 @@ from ouro_rl.core.jsonl import Row, column_problem, dotted_value
 from ouro_rl.core.paths import is_row_path
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.data.conversations import Message, asks_nothing, messages_of, prompt_texts
-from ouro_rl.data.rows import arithmetic_rows, read_rows, stored_rows
+from ouro_rl.data.rows import read_rows, stored_rows
+from ouro_rl.tasks.catalog import GENERATED, generated_rows
 
 logger = logging.getLogger(__name__)
 
@@ -54,8 +55,8 @@ class ChatFormat:
 
     @classmethod
     def for_benchmark(cls, name: str) -> ChatFormat:
-        """`arithmetic` uses the bare problem, as in training; everything else asks for steps and a box."""
-        return cls(prompt_suffix="" if name == "arithmetic" else BOX_REQUEST)
+        """Generated tasks use the bare problem, as in training; everything else asks for steps and a box."""
+        return cls(prompt_suffix="" if name in GENERATED else BOX_REQUEST)
 
 
 # --- data sets
@@ -63,7 +64,7 @@ class ChatFormat:
 
 
 def load_prompts(config: DataConfig, tokenizer: Any, *, seed: int) -> list[Prompt]:
-    """The training prompts. `seed` determines the arithmetic problems; other data keeps its order.
+    """The training prompts. `seed` determines the generated problems; other data keeps its order.
 
     Raises UserError if data is missing, empty or lacks the named columns, or if the tokenizer has no chat template.
     """
@@ -81,13 +82,13 @@ def load_benchmark(
     data_file: Path | None = None,
     limit: int | None = None,
     chat: ChatFormat | None = None,
-    operations: Sequence[int] = (2, 3, 4),
+    difficulties: Sequence[int] | None = None,
     question_column: str | None = None,
     answer_column: str | None = None,
 ) -> list[Prompt]:
-    """The problems of `arithmetic` (held out, always the same), `math500`, or a data file or folder. `data_file` has a
-    benchmark's problems if they are not to come from the hub. `chat` defaults to `ChatFormat.for_benchmark(name)`.
-    Columns that are None are found by their usual names.
+    """The problems of a generated task (held out, always the same), `math500`, or a data file or folder. `data_file`
+    has a benchmark's problems if they are not to come from the hub. `difficulties` defaults to those of the generated
+    task, `chat` to `ChatFormat.for_benchmark(name)`. Columns that are None are found by their usual names.
 
     Raises UserError like `load_prompts`.
     """
@@ -95,12 +96,12 @@ def load_benchmark(
     rows: Iterable[Row]
     if data_file is not None or is_row_path(name):
         rows = stored_rows(stored, split="test", limit=limit)
-    elif name == "arithmetic":
-        rows = arithmetic_rows(HELD_OUT_SEED, tuple(operations), limit or HELD_OUT_LIMIT, held_out=True)
+    elif name in GENERATED:
+        rows = generated_rows(name, HELD_OUT_SEED, difficulties, limit or HELD_OUT_LIMIT, held_out=True)
     elif name == "math500":
         rows = stored_rows(MATH500, split="test", limit=limit)
     else:
-        raise UserError(f"{where}: unknown; there are arithmetic and math500, or give a data file")
+        raise UserError(f"{where}: unknown; there are {', '.join(GENERATED)} and math500, or give a data file")
     rows = list(rows)
     first = rows[0] if rows else {}
     question = question_column or next((column for column in _QUESTIONS if column in first), "problem")

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ouro_rl.config.train import DataConfig
+from ouro_rl.config.train import DataConfig, difficulties_of
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.jsonl import Row
 from ouro_rl.core.row_files import is_row_file, read_row_file
-from ouro_rl.tasks.arithmetic import distinct, problems
+from ouro_rl.tasks.catalog import GENERATED, generated_rows
 
-ARITHMETIC_LIMIT = 20_000
-"""Number of training problems if the config sets no limit."""
+GENERATED_LIMIT = 20_000
+"""Number of generated training problems if the config sets no limit."""
 SAVED_DATASET, SAVED_SPLITS = "state.json", "dataset_dict.json"
 """Files of a folder that `datasets` wrote with `save_to_disk`: of one data set, and of several splits."""
 
 
 def read_rows(config: DataConfig, *, seed: int) -> Iterable[Row]:
-    """The first `limit` rows of a data set, as they are stored. `seed` determines the arithmetic problems."""
-    if config.source == "arithmetic":
-        return arithmetic_rows(seed, config.operations, config.limit or ARITHMETIC_LIMIT, held_out=False)
+    """The first `limit` rows of a data set, as they are stored. `seed` determines the generated problems."""
+    if config.source in GENERATED:
+        count = config.limit or GENERATED_LIMIT
+        return generated_rows(config.source, seed, difficulties_of(config), count, held_out=False)
     return stored_rows(config.source, config.name, config.split, config.revision, limit=config.limit)
 
 
@@ -36,12 +37,6 @@ def stored_rows(
         return itertools.islice(read_row_file(Path(source)), limit)
     rows = _saved(Path(source), split) if Path(source).is_dir() else _loaded(source, name, split, revision)
     return rows if limit is None else rows.select(range(min(limit, len(rows))))
-
-
-def arithmetic_rows(seed: int, operations: tuple[int, ...], count: int, *, held_out: bool) -> Iterator[Row]:
-    """`count` problems from one side of the split, with the columns `problem`, `answer` and `operations`."""
-    for problem in itertools.islice(distinct(problems(seed, operations, held_out=held_out)), count):
-        yield {"problem": problem.text, "answer": str(problem.answer), "operations": len(problem.chain)}
 
 
 def _saved(folder: Path, split: str) -> Any:

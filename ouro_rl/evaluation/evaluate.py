@@ -14,6 +14,7 @@ from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.core.seeds import sample_seed
 from ouro_rl.core.summary_stats import mean_depth, wilson_interval
+from ouro_rl.evaluation.by_difficulty import DifficultyRow, by_difficulty, depth_correlation, difficulty_table
 from ouro_rl.model.tokenizer import completion_texts
 from rewards.scorer import Scorer
 from rewards.spec import RewardSpec
@@ -42,6 +43,11 @@ class EvalRow:
     correct: int
     unscored: int
     """Completions that could not be scored; they count only for depth and length."""
+    by_difficulty: tuple[DifficultyRow, ...] = ()
+    """The same by difficulty, if the problems say how difficult they are."""
+    depth_correlation: float | None = None
+    """Spearman's rank correlation of the difficulty of problems with the loops per token of their answers. None: one of
+    them does not vary, or the difficulty is not known."""
 
 
 def evaluate(
@@ -64,7 +70,7 @@ def evaluate(
     values, rollouts = graded_answers(
         pool, prompts, params, tokenizer=tokenizer, scorer=scorer, name=name, samples=samples, seed=seed
     )
-    return _row(name, values, rollouts, problems=len(prompts))
+    return _row(name, values, rollouts, prompts)
 
 
 def graded_answers(
@@ -103,7 +109,7 @@ def math_scorer(tokenizer: Any, prompts: Sequence[Prompt]) -> Scorer:
 
 
 def table(rows: Sequence[EvalRow]) -> str:
-    """The rows as plain text, one line each."""
+    """The rows as plain text, one line each; below them the same by difficulty, if the problems say theirs."""
     width = max(len("exit rule"), *(len(row.name) for row in rows))
     lines = [f"{'exit rule':<{width}}  accuracy    95% interval   mean depth   mean length   cut off       n"]
     for row in rows:
@@ -113,6 +119,8 @@ def table(rows: Sequence[EvalRow]) -> str:
             f"{row.name:<{width}}  {row.accuracy:>8.1%}  {interval:>14}   {row.mean_depth:>10.2f}"
             f"   {row.mean_length:>11.1f}  {row.cut_off:>8.1%}  {row.n:>6}{note}"
         )
+    if graded := [(row.name, row.by_difficulty) for row in rows if row.by_difficulty]:
+        lines += ["", difficulty_table(graded)]
     return "\n".join(lines)
 
 
@@ -142,11 +150,11 @@ def _grade(
     return [score.rewards["math"] for score in scores]
 
 
-def _row(name: str, values: Sequence[float | None], rollouts: Sequence[Rollout], *, problems: int) -> EvalRow:
+def _row(name: str, values: Sequence[float | None], rollouts: Sequence[Rollout], prompts: Sequence[Prompt]) -> EvalRow:
     scored = [value for value in values if value is not None]
     correct = sum(value == 1.0 for value in scored)
     accuracy = correct / len(scored)
-    independent = min(problems, len(scored))
+    independent = min(len(prompts), len(scored))
     low, high = wilson_interval(accuracy * independent, independent)
     return EvalRow(
         name=name,
@@ -159,4 +167,6 @@ def _row(name: str, values: Sequence[float | None], rollouts: Sequence[Rollout],
         n=len(scored),
         correct=correct,
         unscored=len(values) - len(scored),
+        by_difficulty=by_difficulty(prompts, values, rollouts),
+        depth_correlation=depth_correlation(prompts, rollouts),
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from ouro_rl.config.train import TrainConfig
+from ouro_rl.config.train import TrainConfig, difficulties_of
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.data.gold_answers import keep_gradable
@@ -20,7 +20,7 @@ def held_out_prompts(config: TrainConfig, tokenizer: Any) -> list[Prompt]:
         config.eval.source,
         tokenizer=tokenizer,
         limit=config.eval.limit,
-        operations=config.eval.operations,
+        difficulties=difficulties_of(config.eval),
         chat=ChatFormat.of(config.data),
         question_column=config.eval.question_column,
         answer_column=config.eval.answer_column,

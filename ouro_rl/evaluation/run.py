@@ -25,11 +25,12 @@ from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import stop_token_ids
 from ouro_rl.policy.exit_gate import check_depth_policy
 from ouro_rl.run_dir.versions import versions_of
+from ouro_rl.tasks.catalog import GENERATED
 from rollout_workers.engine.limits import prompt_limit
 from rollout_workers.pool import describe_start, make_pool
 
 SHORT_ANSWER, LONG_ANSWER = 64, 2048
-"""Default maximum length of an answer in tokens, for `arithmetic` and for any other benchmark."""
+"""Default maximum length of an answer in tokens, for generated tasks and for any other benchmark."""
 MAX_BATCH = 256
 """Maximum number of sequences decoded at once on one engine."""
 DEFAULT_RULES = (ExitRule(kind="threshold", value=0.5),)
@@ -41,7 +42,7 @@ class EvalRequest:
 
     model: str
     benchmark: str
-    """`arithmetic`, `math500` or a .jsonl file."""
+    """`arithmetic`, `hops`, `math500` or a .jsonl file."""
     out: Path
     """Folder for `eval.json`."""
     data_file: Path | None = None
@@ -121,7 +122,7 @@ def run_eval(request: EvalRequest) -> Path:
 def _sampling_params(request: EvalRequest, tokenizer: Any) -> SamplingParams:
     default = 0.0 if request.samples == 1 else 1.0
     return SamplingParams(
-        max_new_tokens=request.max_new_tokens or (SHORT_ANSWER if request.benchmark == "arithmetic" else LONG_ANSWER),
+        max_new_tokens=request.max_new_tokens or (SHORT_ANSWER if request.benchmark in GENERATED else LONG_ANSWER),
         temperature=default if request.temperature is None else request.temperature,
         filters=request.filters,
         stop_token_ids=stop_token_ids(tokenizer, request.stop_token_ids, "--stop-id"),

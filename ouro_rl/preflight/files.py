@@ -24,18 +24,19 @@ from ouro_rl.core.paths import is_row_path
 from ouro_rl.core.row_files import KINDS, first_row, is_row_file
 from ouro_rl.core.user_functions import load_function
 from ouro_rl.model.checkpoint_files import check_model, trained_loops
+from ouro_rl.tasks.catalog import GENERATED
 
 logger = logging.getLogger(__name__)
 
 BENCHMARKS = {
-    "arithmetic": "generated integer arithmetic, held out of every training run and warm start",
+    **{name: task.about for name, task in GENERATED.items()},
     "math500": "500 problems of MATH, from the hub",
 }
 MOST_LOAD = 4
 """CPUs requested by rollout workers per available CPU. Up to this ratio a run is only slower; beyond it, a small
 machine comes to a halt."""
 LIKE = 0.8
-"""A name with at least this similarity to `arithmetic` is taken for a misspelling of it."""
+"""A name with at least this similarity to that of a generated task is taken for a misspelling of it."""
 _HUB_DATA = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -96,16 +97,17 @@ def check_data(data: DataConfig) -> None:
     """Check that the training data exists and, for a data file, that its first row has the columns."""
     source, name = data.source, f"data.source {data.source}"
     is_path = is_row_path(source)
-    if data.revision is not None and (is_path or source == "arithmetic"):
+    if data.revision is not None and (is_path or source in GENERATED):
         raise UserError(f"data.revision {data.revision}: {source} is not on the hub; leave data.revision out")
     if is_path:
         check_stored(Path(source), name, _columns("data", data))
-    elif source == "arithmetic":
+    elif source in GENERATED:
         return
     elif not _HUB_DATA.fullmatch(source) or Path(source).exists():
-        raise UserError(f"{name}: must be `arithmetic`, {KINDS}, a folder, or a hub data set id such as org/name")
-    elif difflib.get_close_matches(source, ["arithmetic"], cutoff=LIKE):
-        raise UserError(f"{name}: did you mean `arithmetic`? A hub data set has an id such as org/name")
+        known = ", ".join(f"`{task}`" for task in GENERATED)
+        raise UserError(f"{name}: must be {known}, {KINDS}, a folder, or a hub data set id such as org/name")
+    elif meant := difflib.get_close_matches(source, GENERATED, n=1, cutoff=LIKE):
+        raise UserError(f"{name}: did you mean `{meant[0]}`? A hub data set has an id such as org/name")
     else:
         check_on_hub(source, "data set", "data.source", data.revision)
 
@@ -135,7 +137,7 @@ def check_benchmark(
     elif is_row_path(name):
         check_stored(Path(name), f"{key} {name}", columns or {})
     if name not in BENCHMARKS and not is_row_path(name):
-        raise UserError(f"{key} {name}: unknown benchmark; there are {' and '.join(BENCHMARKS)}, or give {key} {KINDS}")
+        raise UserError(f"{key} {name}: unknown benchmark; there are {', '.join(BENCHMARKS)}, or give {key} {KINDS}")
     if name == "math500" and data_file is None:
         check_on_hub(MATH500, "data set", key)
 

@@ -9,6 +9,7 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.yaml12 import parse_yaml
 from ouro_rl.core.hub import commit_of
 from ouro_rl.core.paths import is_local, is_row_path
+from ouro_rl.tasks.catalog import GENERATED
 
 
 def pinned(config: TrainConfig, *, resume: bool = False) -> TrainConfig:
@@ -21,7 +22,7 @@ def pinned(config: TrainConfig, *, resume: bool = False) -> TrainConfig:
     if not is_local(model.path):
         asked = model.revision or began.get("model", {}).get("revision")
         model = model.model_copy(update={"revision": commit_of(model.path, "model", asked) or asked})
-    if data.source != "arithmetic" and not is_row_path(data.source):
+    if data.source not in GENERATED and not is_row_path(data.source):
         asked = data.revision or began.get("data", {}).get("revision")
         data = data.model_copy(update={"revision": commit_of(data.source, "data set", asked) or asked})
     return config.model_copy(update={"model": model, "data": data})

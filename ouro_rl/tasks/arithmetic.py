@@ -13,17 +13,14 @@ Problems are split by a hash of their text, so that a held-out problem is held o
 
 from __future__ import annotations
 
-import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from ouro_rl.tasks.held_out import is_held_out
+from ouro_rl.tasks.held_out import one_side
 
 LARGEST = 99
 """Every intermediate result is in 0..LARGEST."""
-EXHAUSTED = 2000
-"""After this many draws without a new problem, there are taken to be no more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +37,11 @@ class Problem:
     @property
     def answer(self) -> int:
         return self.values[-1]
+
+    @property
+    def difficulty(self) -> int:
+        """Number of operations."""
+        return len(self.chain)
 
     @property
     def values(self) -> list[int]:
@@ -78,26 +80,8 @@ def draw_problem(rng: random.Random, operations: int) -> Problem:
 
 def problems(seed: int, operations: Sequence[int], *, held_out: bool) -> Iterator[Problem]:
     """An endless stream of problems from one side of the split, cycling through the numbers of operations. Problems may
-    repeat; see `distinct`."""
-    rng = random.Random(seed)
-    for count in itertools.cycle(operations):
-        while is_held_out((problem := draw_problem(rng, count)).text) != held_out:
-            pass
-        yield problem
-
-
-def distinct(stream: Iterable[Problem]) -> Iterator[Problem]:
-    """Drop repeated problems. There are few short chains, so the stream ends after `EXHAUSTED` repeats in a row."""
-    seen: set[str] = set()
-    repeats = 0
-    for problem in stream:
-        repeats += 1
-        if problem.text not in seen:
-            seen.add(problem.text)
-            repeats = 0
-            yield problem
-        if repeats == EXHAUSTED:
-            return
+    repeat: there are few short chains."""
+    return one_side(draw_problem, seed, operations, held_out=held_out)
 
 
 def solution(problem: Problem, careful: float, rng: random.Random) -> str:

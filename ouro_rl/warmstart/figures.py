@@ -6,7 +6,7 @@ import contextlib
 import json
 import random
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ouro_rl.config.warmstart import WarmstartConfig
@@ -15,8 +15,10 @@ from ouro_rl.core.sampling_params import ExitRule, SamplingParams
 from ouro_rl.data.prompts import ChatFormat, load_benchmark, render
 from ouro_rl.evaluation.evaluate import evaluate, table
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
+from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import completion_texts, stop_token_ids
 from ouro_rl.tasks.function_writing import CARELESS, held_out_tasks
+from ouro_rl.tasks.hops import ANSWER_END
 from rewards.code_grader.reward import CodeReward
 from rollout_workers.pool import make_pool
 
@@ -26,6 +28,8 @@ LONGEST_SOLUTION = 64
 """Maximum tokens of an answer to an arithmetic problem; the longest demonstration of four operations has 40."""
 LONGEST_PROGRAM = 48
 """Maximum tokens of an answer to a function-writing task; the longest program has 32."""
+LONGEST_HOPS_ANSWER = 8
+"""Maximum tokens of an answer to a hops problem, which has one or, with the end of turn, two."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +47,8 @@ Measure = Callable[[OuroForCausalLM, Any, WarmstartConfig], Figures]
 def arithmetic_figures(model: OuroForCausalLM, tokenizer: Any, config: WarmstartConfig) -> Figures:
     """Held-out accuracy and depth: greedy at every number of loops, over all problems and by number of operations;
     greedy at the gate's median exit; and sampled at temperature 1 with sampled exits."""
-    loops, operations = config.model.total_ut_steps, config.corpus.operations
-    fixed = [ExitRule(kind="fixed", value=depth) for depth in range(1, loops + 1)]
+    operations = config.corpus.operations
+    fixed = _fixed_exits(config)
     asked = [(rule, 0.0, operations) for rule in (*fixed, MEDIAN_EXIT)]
     asked += [(SAMPLED_EXIT, 1.0, operations)]
     asked += [(rule, 0.0, (count,)) for count in operations for rule in fixed]
@@ -52,10 +56,25 @@ def arithmetic_figures(model: OuroForCausalLM, tokenizer: Any, config: Warmstart
     with make_pool(0, model.config.to_dict()) as pool:
         pool.publish(model.state_dict(), 0)
         for rule, temperature, counts in asked:
-            prompts = load_benchmark("arithmetic", tokenizer=tokenizer, limit=config.eval_problems, operations=counts)
+            prompts = load_benchmark("arithmetic", tokenizer=tokenizer, limit=config.eval_problems, difficulties=counts)
             params = _params(tokenizer, LONGEST_SOLUTION, rule, temperature)
             only = "" if counts == operations else f", {counts[0]} operations"
             rows.append(evaluate(pool, prompts, params, tokenizer=tokenizer, name=rule.label() + only))
+    return Figures(text=table(rows), record={"figures": [asdict(row) for row in rows]})
+
+
+def hops_figures(model: OuroForCausalLM, tokenizer: Any, config: WarmstartConfig) -> Figures:
+    """Held-out accuracy and loops, overall and by number of hops: greedy at every number of loops and at the gate's
+    median exit, and sampled at temperature 1 with sampled exits. An answer is one token."""
+    prompts = load_benchmark("hops", tokenizer=tokenizer, limit=config.eval_problems, difficulties=config.corpus.hops)
+    asked = [*((rule, 0.0) for rule in (*_fixed_exits(config), MEDIAN_EXIT)), (SAMPLED_EXIT, 1.0)]
+    ends = stop_strings_of(tokenizer, (ANSWER_END,))
+    rows = []
+    with make_pool(0, model.config.to_dict()) as pool:
+        pool.publish(model.state_dict(), 0)
+        for rule, temperature in asked:
+            params = replace(_params(tokenizer, LONGEST_HOPS_ANSWER, rule, temperature), stop_strings=ends)
+            rows.append(evaluate(pool, prompts, params, tokenizer=tokenizer))
     return Figures(text=table(rows), record={"figures": [asdict(row) for row in rows]})
 
 
@@ -78,6 +97,10 @@ def function_writing_figures(model: OuroForCausalLM, tokenizer: Any, config: War
             figures[name] = round(sum(value or 0.0 for value in values) / len(values), 3)
             figures[f"{name} depth"] = round(sum(depths) / len(depths), 2)
     return Figures(text=json.dumps(figures), record={"careless": CARELESS, "held_out": figures})
+
+
+def _fixed_exits(config: WarmstartConfig) -> list[ExitRule]:
+    return [ExitRule(kind="fixed", value=depth) for depth in range(1, config.model.total_ut_steps + 1)]
 
 
 def _params(tokenizer: Any, max_new_tokens: int, rule: ExitRule, temperature: float) -> SamplingParams:

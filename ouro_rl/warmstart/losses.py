@@ -36,7 +36,8 @@ def stage_two_loss(loop_losses: Tensor, gate_logits: Tensor) -> Tensor:
 
 
 def loop_cross_entropies(loop_logits: Tensor, targets: Tensor) -> Tensor:
-    """Logits [T, n, vocab] and targets [n] -> cross-entropy [T, n] in nats, computed in fp32."""
+    """Logits [T, n, vocab] and targets [n], or [T, n] if each loop has its own -> cross-entropy [T, n] in nats,
+    computed in fp32."""
     loops, count, vocab = loop_logits.shape
     flat = F.cross_entropy(
         loop_logits.float().reshape(-1, vocab), targets.expand(loops, count).reshape(-1), reduction="none"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 from transformers.utils import logging as transformers_logging
 
 from ouro_rl.config.warmstart import TaskName, WarmstartConfig
@@ -21,9 +20,10 @@ from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.model.tokenizer import save_tokenizer
-from ouro_rl.tasks import arithmetic, function_writing
-from ouro_rl.warmstart.figures import Measure, arithmetic_figures, function_writing_figures
-from ouro_rl.warmstart.stages import padded, settling, stage_one, stage_two
+from ouro_rl.tasks import arithmetic, function_writing, hops
+from ouro_rl.warmstart.batch import Batch, padded
+from ouro_rl.warmstart.figures import Measure, arithmetic_figures, function_writing_figures, hops_figures
+from ouro_rl.warmstart.stages import settling, stage_one, stage_two
 
 FIGURES = "warmstart.json"
 """File next to the weights: the config, the history of losses, and the final evaluation."""
@@ -33,9 +33,11 @@ FIGURES = "warmstart.json"
 class WarmstartTask:
     """A task that a model can be trained on."""
 
-    demonstrations: Callable[[WarmstartConfig, int], Iterator[tuple[str, str]]]
-    """(config, seed) -> an endless stream of (problem, answer)."""
+    demonstrations: Callable[[WarmstartConfig, int], Iterator[tuple[str, ...]]]
+    """(config, seed) -> an endless stream of (problem, answer), or of (problem, answer of loop 1, ..., of loop T)."""
     measure: Measure
+    words: tuple[str, ...] = ()
+    """Texts that are one token of its tokenizer, beyond those of every tiny tokenizer."""
 
 
 TASKS: dict[TaskName, WarmstartTask] = {
@@ -49,6 +51,11 @@ TASKS: dict[TaskName, WarmstartTask] = {
         demonstrations=lambda config, seed: function_writing.demonstrations(seed),
         measure=function_writing_figures,
     ),
+    "hops": WarmstartTask(
+        demonstrations=lambda config, seed: hops.demonstrations(seed, config.corpus.hops, config.model.total_ut_steps),
+        measure=hops_figures,
+        words=hops.BOXES,
+    ),
 }
 
 
@@ -56,7 +63,7 @@ def run_warmstart(config: WarmstartConfig) -> Path:
     """Train and save a checkpoint with tokenizer and chat template. Returns its folder."""
     transformers_logging.disable_progress_bar()
     torch.manual_seed(config.seed)
-    tokenizer = make_tokenizer()
+    tokenizer = make_tokenizer(TASKS[config.task].words)
     shape = OuroConfig(vocab_size=len(tokenizer), **config.model.model_dump(exclude_none=True))
     model = OuroForCausalLM(shape)
     started = time.monotonic()
@@ -72,9 +79,8 @@ def run_warmstart(config: WarmstartConfig) -> Path:
     save_tokenizer(tokenizer, config.output)
     figures = TASKS[config.task].measure(model, tokenizer, config)
     print(figures.text)
-    unused = set() if config.task == "arithmetic" else {"corpus"}
     record = {
-        "config": config.model_dump(mode="json", exclude=unused),
+        "config": config.model_dump(mode="json", exclude={"corpus": config.unread_corpus()}),
         "minutes": round(minutes, 1),
         "history": history,
         **figures.record,
@@ -83,17 +89,16 @@ def run_warmstart(config: WarmstartConfig) -> Path:
     return config.output
 
 
-def batches(config: WarmstartConfig, tokenizer: Any, seed: int) -> Iterator[Callable[[int], tuple[Tensor, Tensor]]]:
-    """An endless stream of batch makers: `next(stream)(n)` is a batch of n demonstrations (ids [n, S], completion mask
-    [n, S])."""
+def batches(config: WarmstartConfig, tokenizer: Any, seed: int) -> Iterator[Callable[[int], Batch]]:
+    """An endless stream of batch makers: `next(stream)(n)` is a batch of n demonstrations."""
     stream = TASKS[config.task].demonstrations(config, seed)
 
-    def encode(problem: str, answer: str) -> tuple[list[int], list[int]]:
+    def encode(problem: str, *answers: str) -> tuple[list[int], list[list[int]]]:
         chat = [{"role": "user", "content": problem}]
         prompt = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
-        return prompt, [*tokenizer(answer)["input_ids"], tokenizer.eos_token_id]
+        return prompt, [[*tokenizer(answer)["input_ids"], tokenizer.eos_token_id] for answer in answers]
 
-    def batch(size: int) -> tuple[Tensor, Tensor]:
+    def batch(size: int) -> Batch:
         return padded([encode(*pair) for pair in itertools.islice(stream, size)], tokenizer.pad_token_id)
 
     while True:

@@ -13,6 +13,7 @@ from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule
 from ouro_rl.model.modeling_ouro import GATE_PARAMETERS, OuroForCausalLM
 from ouro_rl.policy.exit_gate import exit_quantiles, log_stay
+from ouro_rl.warmstart.batch import Batch
 from ouro_rl.warmstart.losses import loop_cross_entropies, stage_one_loss, stage_two_loss
 
 SETTLING_WARMUP = 20
@@ -26,24 +27,13 @@ HISTORY_EVERY = 50
 """Updates between two entries of the history; sparse, because it is stored next to the weights."""
 
 
-def padded(pairs: Sequence[tuple[list[int], list[int]]], pad_token_id: int) -> tuple[Tensor, Tensor]:
-    """(prompt, completion) token ids -> right-padded ids [n, S] and the mask of the completions, bool [n, S]."""
-    length = max(len(prompt) + len(completion) for prompt, completion in pairs)
-    ids = torch.full((len(pairs), length), pad_token_id)
-    mask = torch.zeros(len(pairs), length, dtype=torch.bool)
-    for row, (prompt, completion) in enumerate(pairs):
-        end = len(prompt) + len(completion)
-        ids[row, :end] = torch.tensor(prompt + completion)
-        mask[row, len(prompt) : end] = True
-    return ids, mask
-
-
 def stage_one(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[dict]:
     stage = config.stage_one
     first, last = stage.beta
 
-    def loss_of(step: int, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        loop_losses, gate_logits = loop_losses_of(model, ids, mask)
+    def loss_of(step: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        states, gate_logits = loop_states_of(model, batch)
+        loop_losses = loop_cross_entropies(model.lm_head(states), batch.loop_targets)
         beta = first + (last - first) * step / max(1, stage.steps)
         return stage_one_loss(loop_losses, gate_logits, beta), loop_losses.mean(1)
 
@@ -53,10 +43,10 @@ def stage_one(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[
 
 
 def stage_two(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[dict]:
-    def loss_of(step: int, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_of(step: int, batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.no_grad():  # one forward pass: only the gate is trained, on these states
-            states, _ = loop_states_of(model, ids, mask)
-            loop_losses = loop_cross_entropies(model.lm_head(states), ids[:, 1:][mask[:, 1:]])
+            states, _ = loop_states_of(model, batch)
+            loop_losses = loop_cross_entropies(model.lm_head(states), batch.loop_targets)
         return stage_two_loss(loop_losses, model.model.gate_logits(states)), loop_losses.mean(1)
 
     gate = [parameter for name, parameter in model.named_parameters() if name.endswith(GATE_PARAMETERS)]
@@ -66,14 +56,15 @@ def stage_two(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[
 def settling(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[dict]:
     """Cross-entropy at depths sampled from the gate, with the replay that the trainer uses; the gate is not trained."""
 
-    def loss_of(step: int, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
+    def loss_of(step: int, batch: Batch) -> tuple[Tensor, Tensor]:
+        ids, mask = batch.ids, batch.mask
         predicting = F.pad(mask[:, 1:], (0, 1))
         with torch.no_grad():
             drawn = draw_depths(model.model(input_ids=ids, use_cache=False).gate_logits)
         prompt = (mask.long().cumsum(1) == 0) & ~predicting
         depths = torch.where(predicting, drawn, torch.where(prompt, config.model.total_ut_steps, NO_DEPTH))
         logits = model(input_ids=ids, depths=depths, logits_to_keep=predicting, use_cache=False).logits
-        loss = loop_cross_entropies(logits.unsqueeze(0), ids[mask]).mean()
+        loss = loop_cross_entropies(logits.unsqueeze(0), batch.targets_at(drawn[predicting])).mean()
         return loss, loss.detach().view(1)
 
     body = [parameter for name, parameter in model.named_parameters() if not name.endswith(GATE_PARAMETERS)]
@@ -101,8 +92,7 @@ def train(
     history = []
     bar = tqdm(range(stage.steps), desc=name, mininterval=2)
     for step in bar:
-        ids, mask = next(batches)(stage.batch_size)
-        loss, parts = loss_of(step, ids, mask)
+        loss, parts = loss_of(step, next(batches)(stage.batch_size))
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, MAX_GRAD_NORM)
         optimizer.step()
@@ -115,17 +105,11 @@ def train(
     return history
 
 
-def loop_losses_of(model: OuroForCausalLM, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Cross-entropy and gate logits of every loop for the n tokens in `mask` [B, S]: two tensors [T, n]."""
-    states, gate_logits = loop_states_of(model, ids, mask)
-    return loop_cross_entropies(model.lm_head(states), ids[:, 1:][mask[:, 1:]]), gate_logits
-
-
-def loop_states_of(model: OuroForCausalLM, ids: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """States [T, n, hidden] and gate logits [T, n] of every loop at the n positions that predict a token in `mask`
-    [B, S]."""
-    output = model.model(input_ids=ids, use_cache=False)
-    predicting = mask[:, 1:]
+def loop_states_of(model: OuroForCausalLM, batch: Batch) -> tuple[Tensor, Tensor]:
+    """States [T, n, hidden] and gate logits [T, n] of every loop at the n positions that predict a token of a
+    completion."""
+    output = model.model(input_ids=batch.ids, use_cache=False)
+    predicting = batch.mask[:, 1:]
     states = torch.stack([state[:, :-1][predicting] for state in output.loop_states])
     return states, output.gate_logits[:, :, :-1][:, predicting]
 

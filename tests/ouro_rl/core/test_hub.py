@@ -109,7 +109,8 @@ def test_eval_and_data_sets_are_checked_too(hub: Path, tmp_path: Path, random_ch
     assert "--model org/gone: the hub has no such model" in capsys.readouterr().err
     with pytest.raises(UserError, match="--benchmark HuggingFaceH4/MATH-500: the hub has no such data set"):
         check_benchmark("math500", None, key="--benchmark")
-    for source, text in {"org/gone": "the hub has no such data set", "arithmatic": "did you mean `arithmetic`"}.items():
+    wrong = {"org/gone": "the hub has no such data set", "arithmatic": "did you mean `arithmetic`"}
+    for source, text in {**wrong, "hop": "did you mean `hops`"}.items():
         config = load_config(
             TrainConfig, [], [f"model.path={random_checkpoint}", "trainer.steps=1", f"data.source={source}"]
         )

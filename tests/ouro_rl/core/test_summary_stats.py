@@ -1,10 +1,12 @@
 """Means, fractions and intervals, compared with values computed by hand."""
 
 import math
+import random
 
+import pandas
 import pytest
 
-from ouro_rl.core.summary_stats import depth_shares, deviation, mean_depth, wilson_interval
+from ouro_rl.core.summary_stats import depth_shares, deviation, mean_depth, rank_correlation, wilson_interval
 
 
 def test_wilson_interval_matches_published_values():
@@ -31,6 +33,21 @@ def test_wilson_interval_of_no_trials_and_of_invalid_counts():
     for correct, n in ((-1, 3), (4, 3)):
         with pytest.raises(ValueError, match="correct"):
             wilson_interval(correct, n)
+
+
+def test_rank_correlation_matches_pandas_with_and_without_ties():
+    draws = random.Random(0)
+    for most in (3, 1000):
+        xs, ys = ([draws.randint(0, most) for _ in range(50)] for _ in range(2))
+        expected = pandas.DataFrame({"x": xs, "y": ys}).corr(method="spearman").loc["x", "y"]
+        assert rank_correlation(xs, ys) == pytest.approx(expected)
+    assert rank_correlation([1, 2, 3], [10, 100, 1000]) == pytest.approx(1.0)
+
+
+def test_rank_correlation_of_what_does_not_vary_and_of_unequal_lengths():
+    assert rank_correlation([1, 1, 1], [1, 2, 3]) is None and rank_correlation([], []) is None
+    with pytest.raises(ValueError, match="as many xs as ys"):
+        rank_correlation([1, 2], [1])
 
 
 def test_mean_depth_is_over_tokens_not_over_completions():

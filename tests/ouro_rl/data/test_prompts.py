@@ -9,7 +9,7 @@ from pathlib import Path
 import datasets
 import pytest
 
-from ouro_rl.config.train import DataConfig
+from ouro_rl.config.train import DataConfig, EvalConfig, difficulties_of
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Rollout
 from ouro_rl.data.prompts import BOX_REQUEST, ChatFormat, load_benchmark, load_prompts
@@ -39,6 +39,25 @@ def test_arithmetic_prompts_are_from_the_training_side_and_follow_the_seed() -> 
     assert first.columns["answer"] == str(eval(first.columns["problem"]))
     assert not any(is_held_out(prompt.columns["problem"]) for prompt in prompts)
     assert load_prompts(config, TOKENIZER, seed=0) == prompts != load_prompts(config, TOKENIZER, seed=1)
+
+
+def test_hops_prompts_are_the_bare_problem_with_its_difficulty() -> None:
+    for prompts, held_out in (
+        (load_prompts(DataConfig(source="hops", hops=(3, 1), limit=40), TOKENIZER, seed=0), False),
+        (load_benchmark("hops", tokenizer=TOKENIZER, limit=40, difficulties=(3, 1)), True),
+    ):
+        first = prompts[0]
+        assert texts([first]) == [f"<|im_start|>user\n{first.columns['problem']}<|im_end|>\n<|im_start|>assistant\n"]
+        assert [prompt.columns["difficulty"] for prompt in prompts[:4]] == [3, 1, 3, 1]
+        assert {is_held_out(prompt.columns["problem"]) for prompt in prompts} == {held_out}
+        assert len({len(prompt.token_ids) for prompt in prompts}) == 1
+
+
+def test_each_source_has_difficulties_of_its_own() -> None:
+    for section in (DataConfig, EvalConfig):
+        for source, expected in {"arithmetic": (7,), "hops": (2,), "math500": None, "my.jsonl": None}.items():
+            assert difficulties_of(section(source=source, operations=(7,), hops=(2,))) == expected
+    assert difficulties_of(EvalConfig()) is None
 
 
 def test_the_arithmetic_benchmark_is_held_out_and_always_the_same() -> None:

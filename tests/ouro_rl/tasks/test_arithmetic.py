@@ -8,8 +8,8 @@ import re
 
 import pytest
 
-from ouro_rl.tasks.arithmetic import LARGEST, distinct, problems, solution
-from ouro_rl.tasks.held_out import is_held_out
+from ouro_rl.tasks.arithmetic import LARGEST, problems, solution
+from ouro_rl.tasks.held_out import distinct, is_held_out
 
 
 def take(count: int, seed: int, *, held_out: bool, operations: tuple[int, ...] = (2, 3, 4)):

@@ -13,9 +13,12 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.tasks.function_writing import CARELESS
+from ouro_rl.tasks.hops import BOXES
+from ouro_rl.warmstart import stages
 from ouro_rl.warmstart.run import TASKS, batches, run_warmstart
 from rewards.sandbox import ladder
 from tests.references.places import REPOSITORY
+from tests.references.tiny_models import random_model
 from tests.references.tiny_warmstart import config_of
 
 TWO_OPERATIONS = {"operations": [1, 2]}
@@ -36,7 +39,7 @@ def test_arithmetic_is_learned_and_the_checkpoint_is_complete(tmp_path, capsys):
     stage_one_rows = [row for row in record["history"] if row["stage"] == "Stage I"]
     assert stage_one_rows[-1]["losses"][-1] < stage_one_rows[0]["losses"][-1] - 0.5
     assert {"fixed 1", "fixed 3", "threshold 0.5", "sample"} <= {row["name"] for row in record["figures"]}
-    assert record["config"]["corpus"]["operations"] == [1, 2]
+    assert record["config"]["corpus"] == {"operations": [1, 2], "careful": 0.4}
     assert "fixed 3, 2 operations" in capsys.readouterr().out
     assert model.config.total_ut_steps == 3
     assert tokenizer.chat_template and tokenizer.eos_token == "<|im_end|>"
@@ -51,7 +54,7 @@ def test_function_writing_uses_the_same_command(tmp_path, capsys):
     assert set(record["held_out"]) == {"sampled", "sampled depth", "greedy", "greedy depth"}
     assert json.loads(capsys.readouterr().out) == record["held_out"]
     assert record["careless"] == CARELESS and record["config"]["task"] == "function_writing"
-    assert "corpus" not in record["config"], "which it does not read"
+    assert record["config"]["corpus"] == {}, "which it does not read"
 
 
 def test_the_code_example_starts_from_function_writing():
@@ -62,7 +65,7 @@ def test_an_unused_corpus_is_refused(tmp_path):
     job = tmp_path / "job.yaml"
     job.write_text("task: function_writing\nstage_one: {steps: 1}\nstage_two: {steps: 1}\noutput: out\n")
     load_config(WarmstartConfig, [job])
-    with pytest.raises(UserError, match="the task function_writing does not use corpus; leave it out"):
+    with pytest.raises(UserError, match="the task function_writing does not use corpus.careful; leave it out"):
         load_config(WarmstartConfig, [job], ["corpus.careful=0.9"])
 
 
@@ -75,8 +78,48 @@ def test_demonstrations_are_those_of_the_published_checkpoints(task, digest):
 
 def test_demonstrations_are_masked_to_the_answer_and_right_padded():
     tokenizer = make_tokenizer()
-    ids, mask = next(batches(config_of("unused"), tokenizer, seed=0))(6)
-    for row, kept in zip(ids, mask, strict=True):
+    batch = next(batches(config_of("unused"), tokenizer, seed=0))(6)
+    assert torch.equal(batch.targets, batch.ids.unsqueeze(0)), "every loop is taught the same"
+    for row, kept in zip(batch.ids, batch.mask, strict=True):
         answer = tokenizer.decode(row[kept])
         assert answer.endswith("}<|im_end|>") and "\\boxed{" in answer
         assert tokenizer.decode(row).startswith("<|im_start|>user\n")
+
+
+def test_hops_teach_each_loop_its_own_answer_in_one_token():
+    tokenizer = make_tokenizer(BOXES)
+    batch = next(batches(config_of("unused", task="hops", corpus={"hops": [2]}), tokenizer, seed=0))(6)
+    assert batch.targets.shape == (3, *batch.ids.shape) and batch.mask.sum().item() == 6 * 2
+    assert torch.equal(batch.targets[-1], batch.ids)
+    prompt, answers = ~batch.mask, batch.loop_targets.view(3, 6, 2)
+    assert torch.equal(batch.targets[0][prompt], batch.ids[prompt]), "the question is the same"
+    assert torch.equal(answers[1], answers[2]) and (answers[0, :, 0] != answers[1, :, 0]).all()
+    assert (answers[:, :, 1] == tokenizer.eos_token_id).all()
+    depths = torch.tensor([1, 3, 2, 2, 3, 1, 1, 1, 3, 3, 2, 1])
+    expected = [batch.loop_targets[depth - 1, token] for token, depth in enumerate(depths.tolist())]
+    assert batch.targets_at(depths).tolist() == [int(token) for token in expected]
+
+
+def test_hops_use_the_same_command(tmp_path, capsys):
+    run_warmstart(config_of(tmp_path, one=2, two=1, settling=1, task="hops", corpus={"hops": [1, 3]}))
+    _, tokenizer = load_policy(str(tmp_path), torch.float32)
+    record = record_of(tmp_path)
+    assert [row["name"] for row in record["figures"]] == ["fixed 1", "fixed 2", "fixed 3", "threshold 0.5", "sample"]
+    assert all([part["difficulty"] for part in row["by_difficulty"]] == [1, 3] for row in record["figures"])
+    assert record["config"]["corpus"] == {"hops": [1, 3]}
+    assert len(tokenizer(BOXES[7])["input_ids"]) == 1
+    assert "by difficulty" in capsys.readouterr().out
+
+
+def test_settling_teaches_the_answer_of_the_depth(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(stages, "loop_cross_entropies", lambda logits, targets: seen.append(targets) or logits.sum(-1))
+    config = config_of(tmp_path, settling=1, task="hops")
+    tokenizer = make_tokenizer(BOXES)
+    model = random_model(layers=1, loops=3, vocab=len(tokenizer), gate_scale=1.0)
+    batch = next(batches(config, tokenizer, seed=0))(8)
+    drawn = torch.randint(1, 4, batch.ids.shape)
+    monkeypatch.setattr(stages, "draw_depths", lambda gate_logits: drawn)
+    stages.settling(model, config, iter([lambda size: batch]))
+    at_depth = drawn[:, :-1][batch.mask[:, 1:]]
+    assert torch.equal(seen[0], batch.targets_at(at_depth)) and len(set(at_depth.tolist())) == 3
