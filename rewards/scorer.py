@@ -13,6 +13,9 @@ from rewards.registry import BuiltInReward, make_built_in
 from rewards.spec import RewardSpec
 from rewards.verdict import Status, Verdict
 
+MOST_SHOWN = 120
+"""Characters of a completion in a message."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ItemScore:
@@ -96,6 +99,16 @@ class Scorer:
         }
         return [self._item({label: parts[i] for label, parts in verdicts.items()}) for i in range(len(chats))]
 
+    def as_passed(self, completion: str) -> dict[str, str]:
+        """By reward, the argument in which it gets this completion, as Python would write it."""
+        chat = [{"role": "assistant", "content": _shortened(completion)}]
+        forms = {"trl": f"completions=[{chat}, ...]", "verl": f"solution_str={text_of(chat)!r}"}
+        kinds = {
+            label: reward.kind() if isinstance(reward, CustomReward) else None
+            for label, reward in self._rewards.items()
+        }
+        return {label: forms.get(kind or "", f"completion={text_of(chat)!r}") for label, kind in kinds.items()}
+
     def _item(self, verdicts: dict[str, Verdict]) -> ItemScore:
         weights = {spec.label: spec.weight for spec in self._specs}
         values = {label: verdict.value for label, verdict in verdicts.items()}
@@ -118,6 +131,10 @@ class Scorer:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MOST_SHOWN else text[:MOST_SHOWN] + "..."
 
 
 def check_reward(spec: RewardSpec | str, *, timeout_s: float = 60.0) -> None:

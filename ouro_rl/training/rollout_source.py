@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Self
+
+from tqdm import tqdm
 
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest, ScoredRollout
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.core.seeds import sample_seed
 from ouro_rl.model.tokenizer import completion_texts
+from ouro_rl.training.signal_watch import SignalWatch, silence_message
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool
 
@@ -21,6 +25,7 @@ class GroupSampler:
 
     def __init__(self, config: TrainConfig, params: SamplingParams, pool: RolloutPool, scorer: Scorer, tokenizer):
         self.config, self.params, self.pool, self.scorer, self.tokenizer = config, params, pool, scorer, tokenizer
+        self.watch = SignalWatch(config.trainer.group_size)
 
     def __call__(self, prompts: Sequence[Prompt], step: int) -> tuple[list[ScoredRollout], dict[str, float]]:
         """Scored rollouts, group by group, and timings by metric name.
@@ -38,6 +43,9 @@ class GroupSampler:
             rollouts = self.pool.rollout(requests, self.params, on_rollout=scoring.add)
             sampled = time.monotonic()
             scored = scoring.finish(rollouts)
+        if self.watch.is_silent(scored):
+            text = silence_message(scored, self.scorer.as_passed(scored[0].completion))
+            tqdm.write(text, file=sys.stderr)  # does not break the progress bar
         seconds = {"time/rollout_s": sampled - started, "time/reward_s": time.monotonic() - sampled}
         tokens = sum(len(rollout.completion_ids) for rollout in rollouts)
         return scored, {**seconds, "tokens/s": tokens / max(1e-9, sampled - started)}

@@ -47,6 +47,9 @@ def digits(prompts, completions, **columns):
 def broken(prompts, completions, **columns):
     raise KeyError("gone")
 
+def of_texts(prompts, completions, **columns):
+    return [float("1" in completion and isinstance(completion, str)) for completion in completions]
+
 calls = []
 
 def breaks_later(prompts, completions, **columns):
@@ -396,3 +399,12 @@ def test_prompts_that_do_not_fit_are_found_at_the_start(checkpoint, tmp_path, ca
     with pytest.raises(UserError, match="none of 5 prompts fits"):
         run_training(none_fits, resume=False)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_reward_that_gives_no_signal_is_told_of(checkpoint, tmp_path, capsys):
+    """It expects texts and gets messages, so it gives 0 for ever."""
+    config = config_of(checkpoint, tmp_path / "run", reward="of_texts", eval__source=None, trainer__steps=5)
+    assert run_training(config, resume=False) == 0
+    told = [line for line in capsys.readouterr().err.splitlines() if "of_texts(" in line]
+    assert len(told) == 1 and "of_texts(completions=[[{'role': 'assistant', 'content': " in told[0]
+    assert "-> 0.0; in all 16 x 0" in told[0]
