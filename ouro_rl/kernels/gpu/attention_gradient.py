@@ -15,8 +15,8 @@ from torch import Tensor
 CHUNK_NUMBERS = 1 << 24
 """Most attention weights (row, head, entry) alive at once: 64 MiB per tensor, of which there are about four."""
 LEAST_ROWS = 64
-"""A block-table row counts as at least so many rows: the keys and values that are gathered for it are as wide as a head.
-Probe rows have one of their own each."""
+"""A block-table row counts as at least so many rows: the keys and values that are gathered for it are as wide as a
+head. Probe rows have one of their own each."""
 
 
 @dataclass(frozen=True, kw_only=True)
