@@ -26,8 +26,8 @@ class StudyEvaluation(Section):
     """Q-exit thresholds to measure at."""
     sample: bool = True
     """Also measure with depths sampled from the gate."""
-    difficulty: str = "operations"
-    """Column that holds each problem's difficulty, a whole number."""
+    difficulty: str = "difficulty"
+    """Column that holds each problem's difficulty, a whole number; generated problems have `difficulty`."""
 
 
 class ArmConfig(Section):

@@ -77,7 +77,7 @@ def test_a_checkpoint_measured_as_eval_measures_it(random_checkpoint: Path, tmp_
         "eval: {source: arithmetic, limit: 6}\n"
     )
     rules = [ExitRule(kind="fixed", value=2.0), ExitRule(kind="threshold", value=0.5), ExitRule()]
-    task = {"model": str(random_checkpoint), "rules": [asdict(rule) for rule in rules], "difficulty": "operations"}
+    task = {"model": str(random_checkpoint), "rules": [asdict(rule) for rule in rules], "difficulty": "difficulty"}
     (tmp_path / "measure.json").write_text(json.dumps(task | {"seed": 0}))
     assert main(tmp_path) == 0
     found = json.loads((tmp_path / "figures.json").read_text())
@@ -98,7 +98,7 @@ def test_a_mistake_is_one_line_and_an_exit_status(random_checkpoint: Path, tmp_p
         f"model: {{path: {random_checkpoint}}}\ntrainer: {{steps: 1}}\neval: {{source: arithmetic, limit: 6}}\n"
     )
     rule = asdict(ExitRule(kind="fixed", value=99.0))
-    task = {"model": str(random_checkpoint), "rules": [rule], "difficulty": "operations", "seed": 0}
+    task = {"model": str(random_checkpoint), "rules": [rule], "difficulty": "difficulty", "seed": 0}
     (tmp_path / "measure.json").write_text(json.dumps(task))
     assert main(tmp_path) == 1
     assert "max_depth 99 is more than 64 loops" in capsys.readouterr().err
