@@ -24,7 +24,7 @@ from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import ExitRule, TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.policy.exit_gate import decision_logprobs
+from ouro_rl.model.policy.exit_gate import decision_logprobs
 from ouro_rl.training.advantages import gate_returns
 from ouro_rl.training.batch import Batch, apply, collate, depth_matrix, replay_inputs
 from ouro_rl.training.losses import gate_loss, token_loss

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.policy.counter_rng import DEPTH_STREAM, uniforms
-from ouro_rl.policy.exit_gate import log_quantile, log_stay
+from ouro_rl.model.policy.counter_rng import DEPTH_STREAM, uniforms
+from ouro_rl.model.policy.exit_gate import log_quantile, log_stay
 
 NEVER = -30.0
 """A gate bias at which no token exits early: lambda is 1e-13."""

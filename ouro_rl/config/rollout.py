@@ -99,8 +99,8 @@ class RolloutConfig(Section):
     min_p: float = Field(default=0.0, ge=0, lt=1)
     """Keep only tokens with at least this fraction of the most likely token's probability; 0: all."""
     logit_processors: tuple[UserFunction, ...] = ()
-    """Functions of yours, called in this order before temperature and filters (`ouro_rl/policy/logit_processors.py`):
-    (logits [n, vocab], the tokens of each row so far) -> logits."""
+    """Functions of yours, called in this order before temperature and filters
+    (`ouro_rl/model/policy/logit_processors.py`): (logits [n, vocab], the tokens of each row so far) -> logits."""
     stop_token_ids: tuple[Annotated[int, Field(ge=0)], ...] = ()
     """Token ids that end a completion, in addition to the tokenizer's end-of-turn and end-of-text tokens."""
     stop_strings: tuple[Annotated[str, Field(min_length=1), SHELL_TEXT], ...] = ()

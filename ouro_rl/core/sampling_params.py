@@ -78,7 +78,7 @@ class EarlyStop:
 @dataclass(frozen=True, kw_only=True)
 class TokenFilters:
     """Filters of the token distribution. Part of the policy: a rollout records them and is replayed with them
-    (`ouro_rl.policy.token_distribution`). Order: logit processors, temperature, top-k, top-p, min-p."""
+    (`ouro_rl.model.policy.token_distribution`). Order: logit processors, temperature, top-k, top-p, min-p."""
 
     top_k: int = 0
     """Keep this many of the most likely tokens; 0: all."""
@@ -87,7 +87,7 @@ class TokenFilters:
     min_p: float = 0.0
     """Keep tokens with at least this fraction of the most likely token's probability; 0: all."""
     logit_processors: tuple[str, ...] = ()
-    """Names of user functions, in the order of their application; see `ouro_rl.policy.logit_processors`."""
+    """Names of user functions, in the order of their application; see `ouro_rl.model.policy.logit_processors`."""
 
     @property
     def restrict(self) -> bool:

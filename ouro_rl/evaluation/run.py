@@ -21,9 +21,9 @@ from ouro_rl.data.gold_answers import keep_gradable
 from ouro_rl.data.prompts import ChatFormat, load_benchmark
 from ouro_rl.evaluation.evaluate import EvalRow, cut_off_note, evaluate, math_scorer, table
 from ouro_rl.model.checkpoint import load_policy
+from ouro_rl.model.policy.exit_gate import check_depth_policy
 from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import stop_token_ids
-from ouro_rl.policy.exit_gate import check_depth_policy
 from ouro_rl.run_dir.versions import versions_of
 from ouro_rl.tasks.catalog import GENERATED
 from rollout_workers.engine.limits import prompt_limit

@@ -22,7 +22,7 @@ class OuroModelOutput(ModelOutput):
     loop_states: tuple[Tensor, ...] | None = None
     """T tensors [B, S, hidden], the normed state after each loop; None in a replay."""
     gate_logits: Tensor | None = None
-    """fp32 [T, B, S]; see `ouro_rl.policy.exit_gate` for the exit distribution."""
+    """fp32 [T, B, S]; see `ouro_rl.model.policy.exit_gate` for the exit distribution."""
     probed: Probed | None = None
     """All loops of the positions that were probed, if any were."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ouro_rl.policy.exit_gate import decision_mask
+from ouro_rl.model.policy.exit_gate import decision_mask
 
 EPSILON = 1e-4
 """Keeps the division by a group's standard deviation finite (TRL's value)."""

@@ -21,8 +21,8 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.outputs import OuroCausalLMOutput
+from ouro_rl.model.policy.token_distribution import Recorded, chosen_logprobs, entropy, token_distribution
 from ouro_rl.model.replay_probes import Probed
-from ouro_rl.policy.token_distribution import Recorded, chosen_logprobs, entropy, token_distribution
 from ouro_rl.training.batch import Batch, ReplayInputs
 
 CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}

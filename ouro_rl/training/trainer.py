@@ -23,7 +23,7 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Prompt, ScoredRollout
 from ouro_rl.model.modeling_ouro import GATE_PARAMETERS, OuroForCausalLM
-from ouro_rl.policy.exit_gate import check_depth_policy, decision_entropy, decision_logprobs, tempered
+from ouro_rl.model.policy.exit_gate import check_depth_policy, decision_entropy, decision_logprobs, tempered
 from ouro_rl.run_dir.rollout_record import rollout_record
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.advantages import gate_returns, group_advantages

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ouro_rl.policy.exit_gate import exit_log_pdf, log_exit, log_stay
+from ouro_rl.model.policy.exit_gate import exit_log_pdf, log_exit, log_stay
 
 STAGE_TWO_SLOPE = 50.0
 

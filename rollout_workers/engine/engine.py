@@ -17,7 +17,7 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.policy.exit_gate import check_depth_policy
+from ouro_rl.model.policy.exit_gate import check_depth_policy
 from rollout_workers.engine.attention import padded_lengths
 from rollout_workers.engine.forward import Forward
 from rollout_workers.engine.generation import EngineParts, Generation

@@ -18,7 +18,7 @@ from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
 from ouro_rl.kernels.gpu import select as gpu_kernels
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.policy.token_distribution import chosen_logprobs, token_distribution
+from ouro_rl.model.policy.token_distribution import chosen_logprobs, token_distribution
 from rollout_workers.engine.attention import KernelAttention
 from rollout_workers.engine.engine import RolloutEngine
 from rollout_workers.weight_sync import load_state

@@ -10,15 +10,15 @@ from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, StopStrings, TokenFilters
 from ouro_rl.data.sampling import sampling_params
+from ouro_rl.model.policy.counter_rng import uniforms
+from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf, tempered
+from ouro_rl.model.policy.token_distribution import sample_tokens, token_distribution
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
-from ouro_rl.policy.counter_rng import uniforms
-from ouro_rl.policy.exit_gate import decision_logprobs, exit_log_pdf, tempered
-from ouro_rl.policy.token_distribution import sample_tokens, token_distribution
 from ouro_rl.training.batch import check_filters, collate, replay_inputs
 from ouro_rl.training.token_logprobs import head_reader
 from rollout_workers.engine.engine import RolloutEngine
 from rollout_workers.engine.scheduling import scheduler
-from tests.ouro_rl.policy.test_token_distribution import normal_of_chi_square
+from tests.ouro_rl.model.policy.test_token_distribution import normal_of_chi_square
 from tests.references.tiny_models import rounding
 from tests.rollout_workers.engine.test_engine import VOCAB, calm_model, make_requests
 from tests.rollout_workers.engine.test_engine_memory import gib_for, most_pages

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ouro_rl.policy.exit_gate import decision_logprobs, exit_log_pdf, log_quantile, log_stay
+from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf, log_quantile, log_stay
 
 
 def depth_logprobs(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Rollout
 from ouro_rl.core.sampling_params import DepthPolicy
-from ouro_rl.policy.counter_rng import DEPTH_STREAM, TOKEN_STREAM, uniforms
+from ouro_rl.model.policy.counter_rng import DEPTH_STREAM, TOKEN_STREAM, uniforms
 
 
 def draw(seed, index, stream):

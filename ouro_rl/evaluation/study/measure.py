@@ -34,8 +34,8 @@ from ouro_rl.evaluation.study.files import CONFIG_FILE, FIGURES_FILE, TASK_FILE
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.flops import answer_flops
+from ouro_rl.model.policy.exit_gate import check_depth_policy
 from ouro_rl.model.tokenizer import completion_texts
-from ouro_rl.policy.exit_gate import check_depth_policy
 from ouro_rl.run_dir.study_result import RuleFigures, label_of
 from rollout_workers.pool import make_pool
 

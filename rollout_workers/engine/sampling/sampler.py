@@ -19,8 +19,8 @@ from ouro_rl.core.rollout import FinishReason
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model.layers import in_tiles
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.policy.counter_rng import DEPTH_STREAM, TOKEN_STREAM, uniforms
-from ouro_rl.policy.exit_gate import decides, exit_quantiles, exits, log_exit, log_stay, tempered
+from ouro_rl.model.policy.counter_rng import DEPTH_STREAM, TOKEN_STREAM, uniforms
+from ouro_rl.model.policy.exit_gate import decides, exit_quantiles, exits, log_exit, log_stay, tempered
 from rollout_workers.engine.sampling.completion import Completion, CompletionTensors
 from rollout_workers.engine.sampling.early_stop import EarlyStopper
 from rollout_workers.engine.sampling.token_sampler import TokenDraw

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.policy.token_distribution import chosen_logprobs, sample_tokens, token_distribution
+from ouro_rl.model.policy.token_distribution import chosen_logprobs, sample_tokens, token_distribution
 from rollout_workers.engine.sampling.stop_strings import StopStringMatcher
 
 

@@ -8,7 +8,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.policy.exit_gate import exit_log_pdf
+from ouro_rl.model.policy.exit_gate import exit_log_pdf
 from tests.references.tiny_models import random_model
 
 SHAPES = [

@@ -6,7 +6,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 import ouro_rl  # noqa: F401 (registers the model)
-from ouro_rl.policy.exit_gate import exit_log_pdf
+from ouro_rl.model.policy.exit_gate import exit_log_pdf
 from tests.references.exit_distribution import threshold_depths
 from tests.references.places import SHARED
 

@@ -5,7 +5,7 @@ import torch
 
 from ouro_rl.core.rollout import Rollout
 from ouro_rl.core.sampling_params import NO_DEPTH
-from ouro_rl.policy.exit_gate import decision_logprobs, exit_log_pdf
+from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf
 from ouro_rl.training.advantages import extra_loops, gate_returns, group_advantages
 from ouro_rl.training.batch import collate, depth_matrix, prompt_owners, replay_inputs
 from ouro_rl.training.loop_price import PriceRule

@@ -7,8 +7,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ouro_rl.core.sampling_params import TokenFilters
+from ouro_rl.model.policy.token_distribution import UNFILTERED, Recorded, chosen_logprobs, entropy, token_distribution
 from ouro_rl.model.replay_probes import Probed
-from ouro_rl.policy.token_distribution import UNFILTERED, Recorded, chosen_logprobs, entropy, token_distribution
 from ouro_rl.training.token_logprobs import CHUNK_BYTES, ROW_STEP, Completions, HeadReader, TokenReader, chunk_rows
 from tests.references.tiny_models import random_model
 

@@ -8,7 +8,7 @@ from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
-from ouro_rl.policy.exit_gate import decision_logprobs
+from ouro_rl.model.policy.exit_gate import decision_logprobs
 from ouro_rl.training.batch import check_depth_policies, collate, replay_inputs
 from rollout_workers.engine.engine import RolloutEngine
 from tests.references.exit_distribution import threshold_depths

@@ -11,8 +11,8 @@ from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule, SamplingParams
-from ouro_rl.policy.exit_gate import exit_log_pdf
-from ouro_rl.policy.token_distribution import chosen_logprobs, token_distribution
+from ouro_rl.model.policy.exit_gate import exit_log_pdf
+from ouro_rl.model.policy.token_distribution import chosen_logprobs, token_distribution
 from rollout_workers.engine.engine import RolloutEngine
 from tests.references.exit_distribution import depth_logprobs
 from tests.references.sequential import sequential_rollouts

@@ -1,8 +1,8 @@
 """The policy's log-probs: one function for the worker that samples and for the trainer that replays.
 
 The action at a position is the pair (depth, token): log pi(d, y) = log p(d) + log pi(y | h^d). The depth term is in
-`ouro_rl.policy.exit_gate`. The token term is `token_distribution`: logit processors, temperature, top-k, top-p, min-p,
-and a softmax over the tokens that they keep.
+`ouro_rl.model.policy.exit_gate`. The token term is `token_distribution`: logit processors, temperature, top-k, top-p,
+min-p, and a softmax over the tokens that they keep.
 
 The kept tokens (the support) are always all logits above some threshold, ties included, so the size of the support
 determines it; workers record the size for every token. The trainer keeps that many of the largest logits. If it applied
@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from ouro_rl.core.sampling_params import TokenFilters
-from ouro_rl.policy.logit_processors import process_logits
+from ouro_rl.model.policy.logit_processors import process_logits
 
 UNFILTERED = TokenFilters()
 NUCLEUS_CANDIDATES = (256, 4096)

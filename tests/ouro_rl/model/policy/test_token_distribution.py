@@ -9,8 +9,8 @@ import torch
 
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.sampling_params import TokenFilters
-from ouro_rl.policy.counter_rng import uniforms
-from ouro_rl.policy.token_distribution import (
+from ouro_rl.model.policy.counter_rng import uniforms
+from ouro_rl.model.policy.token_distribution import (
     NUCLEUS_CANDIDATES,
     Recorded,
     chosen_logprobs,
@@ -265,8 +265,8 @@ def test_a_bad_processor_is_named(processors, name, message):
     [
         ("nowhere.py:f", "there is no file nowhere.py"),
         ("ouro_rl.nothing:f", "No module named"),
-        ("ouro_rl.policy.token_distribution:entropi", "'entropy'"),
-        ("ouro_rl.policy.token_distribution", "no module is named"),
+        ("ouro_rl.model.policy.token_distribution:entropi", "'entropy'"),
+        ("ouro_rl.model.policy.token_distribution", "no module is named"),
     ],
 )
 def test_a_processor_that_does_not_exist(name, message):

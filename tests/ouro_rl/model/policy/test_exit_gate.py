@@ -5,7 +5,7 @@ import torch
 
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, ExitRule
-from ouro_rl.policy.exit_gate import (
+from ouro_rl.model.policy.exit_gate import (
     check_depth_policy,
     decides,
     decision_entropy,
