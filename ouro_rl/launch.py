@@ -29,8 +29,8 @@ from ouro_rl.evaluation.held_out import greedy_params, held_out_prompts
 from ouro_rl.model.checkpoint import load_model_config, load_policy
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.report.page import write_report
 from ouro_rl.run_dir.open_or_resume import open_run_folder
+from ouro_rl.run_dir.report.page import write_report
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.callbacks import Progress, StopOnSignal
 from ouro_rl.training.rollout_source import GroupSampler

@@ -71,7 +71,7 @@ def grade(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
-    from ouro_rl.report.page import write_report
+    from ouro_rl.run_dir.report.page import write_report
 
     print(f"report: {write_report(arguments.run_dir)}")
     return 0

@@ -151,7 +151,7 @@ def test_errors_name_a_damaged_file_and_its_line(run):
 
 def test_it_does_not_import_torch():
     code = (
-        "import sys, ouro_rl.run_dir.run_dir, ouro_rl.training.rollout_metrics, ouro_rl.report.page\n"
+        "import sys, ouro_rl.run_dir.run_dir, ouro_rl.training.rollout_metrics, ouro_rl.run_dir.report.page\n"
         "assert not {'torch', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=HANG_S)

@@ -12,9 +12,19 @@ from typing import Any
 
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.summary_stats import wilson_interval
-from ouro_rl.report.charts import Chart, Panel, before_after_chart, move, number, percent, series, short, step_chart
-from ouro_rl.report.examples import depth_label, escape_text, examples_section
-from ouro_rl.report.style import stylesheet
+from ouro_rl.run_dir.report.charts import (
+    Chart,
+    Panel,
+    before_after_chart,
+    move,
+    number,
+    percent,
+    series,
+    short,
+    step_chart,
+)
+from ouro_rl.run_dir.report.examples import depth_label, escape_text, examples_section
+from ouro_rl.run_dir.report.style import stylesheet
 from ouro_rl.run_dir.run_dir import RunDir
 
 _TIMES = {"rollout": "time/rollout_s", "reward": "time/reward_s", "train": "time/train_s", "sync": "time/sync_s"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from html import escape
 from typing import Any
 
-from ouro_rl.report.charts import number
+from ouro_rl.run_dir.report.charts import number
 from ouro_rl.run_dir.run_dir import RunDir
 
 _SAMPLES = 3

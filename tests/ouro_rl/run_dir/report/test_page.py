@@ -5,9 +5,9 @@ from html.parser import HTMLParser
 import pytest
 
 from ouro_rl.core.errors import UserError
-from ouro_rl.report import charts
-from ouro_rl.report.page import write_report
-from ouro_rl.report.style import contrast, depth_palette
+from ouro_rl.run_dir.report import charts
+from ouro_rl.run_dir.report.page import write_report
+from ouro_rl.run_dir.report.style import contrast, depth_palette
 from ouro_rl.run_dir.run_dir import RunDir
 
 SUMMARY = {
