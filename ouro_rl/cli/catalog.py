@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ouro_rl.cli.preflight.files import BENCHMARKS
 from ouro_rl.config.packaged_configs import copy_config, packaged_configs, summary_of
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.paths import path_option
-from ouro_rl.preflight.files import BENCHMARKS
 
 EXIT_RULES = {
     "sample": "every token's depth is sampled from the gate",

@@ -6,6 +6,7 @@ import argparse
 import re
 import sys
 
+from ouro_rl.cli.preflight.files import check_reward, check_train_files
 from ouro_rl.config.aliases import argument_hint
 from ouro_rl.config.loader import dump_config, known_keys, load_config
 from ouro_rl.config.packaged_configs import find_config
@@ -15,7 +16,6 @@ from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable
 from ouro_rl.core.progress import say
-from ouro_rl.preflight.files import check_reward, check_train_files
 from ouro_rl.run_dir.open_or_resume import open_run_folder
 from ouro_rl.run_dir.revisions import pinned
 
@@ -44,7 +44,7 @@ def check(arguments: argparse.Namespace) -> int:
     config = load_config(TrainConfig, *split_configs(arguments.configs, TrainConfig), must_exist=True)
     check_train_files(config)
     say("Importing torch, transformers and TRL")
-    from ouro_rl.preflight.checks import run_check
+    from ouro_rl.cli.preflight.checks import run_check
 
     return run_check(config)
 

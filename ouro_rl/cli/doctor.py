@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from ouro_rl.preflight.doctor_checks import CHECKS, Finding
+from ouro_rl.cli.preflight.doctor_checks import CHECKS, Finding
 
 WIDTH = 120
 MARK = "!!"

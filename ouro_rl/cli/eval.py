@@ -6,13 +6,13 @@ import argparse
 
 from ouro_rl.cli.argument_types import count, list_of, share, whole
 from ouro_rl.cli.eval_options import add_sampling_options, check_samples, filters_of, stops_of
+from ouro_rl.cli.preflight.files import check_benchmark, check_workers
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.paths import check_writable, expand, path_option
 from ouro_rl.core.progress import say
 from ouro_rl.core.sampling_params import MOST_LOOPS, DepthPolicy
 from ouro_rl.model.checkpoint_files import check_model
-from ouro_rl.preflight.files import check_benchmark, check_workers
 
 
 def add_eval_arguments(command: argparse.ArgumentParser) -> None:

@@ -6,9 +6,9 @@ import argparse
 from typing import Any
 
 from ouro_rl.cli.argument_types import count, number
+from ouro_rl.cli.preflight.files import check_reward
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import expand, path_option
-from ouro_rl.preflight.files import check_reward
 
 
 def add_reward_commands(commands: Any) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from ouro_rl.cli.argument_types import count, list_of
 from ouro_rl.cli.commands import split_configs
+from ouro_rl.cli.preflight.files import check_model
 from ouro_rl.config.sizes import check_launcher
 from ouro_rl.config.study import StudyConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable, path_option
-from ouro_rl.preflight.files import check_model
 
 
 def add_study_arguments(command: argparse.ArgumentParser) -> None:

@@ -16,13 +16,13 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from ouro_rl.cli import main as cli
+from ouro_rl.cli.preflight import checks
+from ouro_rl.cli.preflight.checks import run_check
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.launch import run_training
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
-from ouro_rl.preflight import checks
-from ouro_rl.preflight.checks import run_check
 from ouro_rl.training.batch import collate
 from rollout_workers.pool import LocalPool
 from tests.references.patience import HANG_S, comes_true

@@ -11,12 +11,12 @@ import pytest
 
 from ouro_rl.cli import catalog
 from ouro_rl.cli import main as cli
+from ouro_rl.cli.preflight.files import BENCHMARKS, check_train_files
 from ouro_rl.config.loader import load_config
 from ouro_rl.config.packaged_configs import packaged_configs
 from ouro_rl.config.rollout import ExitRuleConfig
 from ouro_rl.config.train import EvalConfig, TrainConfig
 from ouro_rl.core.kv_rule import KVRule
-from ouro_rl.preflight.files import BENCHMARKS, check_train_files
 from rewards.registry import BUILT_IN
 from tests.references.places import REPOSITORY
 

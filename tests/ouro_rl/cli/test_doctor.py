@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from ouro_rl.cli import doctor
+from ouro_rl.cli.preflight import doctor_checks
+from ouro_rl.cli.preflight.doctor_checks import CHECKS, Finding
 from ouro_rl.core.errors import UserError
 from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.kernels.interface import SWITCH
-from ouro_rl.preflight import doctor_checks
-from ouro_rl.preflight.doctor_checks import CHECKS, Finding
 from rewards.sandbox import ladder
 from tests.references.places import REPOSITORY
 

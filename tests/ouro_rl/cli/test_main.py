@@ -299,20 +299,20 @@ def failing(error: BaseException):
     ],
 )
 def test_exit_status(error, status, text, folder, monkeypatch, capsys) -> None:
-    import ouro_rl.preflight.checks
+    import ouro_rl.cli.preflight.checks
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(ouro_rl.preflight.checks, "run_check", failing(error))
+    monkeypatch.setattr(ouro_rl.cli.preflight.checks, "run_check", failing(error))
     assert cli.main(["check", "good.yaml"]) == status
     stderr = capsys.readouterr().err
     assert stderr.startswith("Importing torch, transformers and TRL ...\n" + text) and len(stderr.splitlines()) <= 4
 
 
 def test_a_bug_is_not_swallowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import ouro_rl.preflight.checks
+    import ouro_rl.cli.preflight.checks
 
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(ouro_rl.preflight.checks, "run_check", failing(ZeroDivisionError()))
+    monkeypatch.setattr(ouro_rl.cli.preflight.checks, "run_check", failing(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         cli.main(["check", "good.yaml"])
 

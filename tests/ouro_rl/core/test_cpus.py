@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from ouro_rl.cli.preflight import files as preflight_files
+from ouro_rl.cli.preflight.files import check_workers
 from ouro_rl.core import progress
 from ouro_rl.core.cpus import available_cpus, quotas
 from ouro_rl.core.errors import UserError
-from ouro_rl.preflight import files as preflight_files
-from ouro_rl.preflight.files import check_workers
 
 
 def test_limits_of_the_control_group_and_its_parents(tmp_path: Path) -> None:

@@ -11,11 +11,11 @@ import pytest
 from huggingface_hub import constants
 
 from ouro_rl.cli import main as cli
+from ouro_rl.cli.preflight.files import check_benchmark, check_train_files
 from ouro_rl.config.loader import load_config
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.hub import check_on_hub, commit_of
-from ouro_rl.preflight.files import check_benchmark, check_train_files
 from ouro_rl.run_dir.open_or_resume import open_run_folder
 from ouro_rl.run_dir.revisions import pinned
 

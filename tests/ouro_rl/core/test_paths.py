@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from ouro_rl.cli import main as cli
+from ouro_rl.cli.preflight.files import check_train_files
 from ouro_rl.config.loader import dump_config, load_config
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.config.yaml12 import to_yaml
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import KEYS, Kind, check_writable, expand
-from ouro_rl.preflight.files import check_train_files
 from ouro_rl.run_dir.open_or_resume import own_commit, refuse_other_config
 from ouro_rl.run_dir.run_dir import RunDir
 from tests.references.places import REPOSITORY

@@ -8,13 +8,13 @@ from pathlib import Path
 import datasets
 import pytest
 
+from ouro_rl.cli.preflight.files import check_benchmark, check_data
 from ouro_rl.config.loader import load_config
 from ouro_rl.config.train import DataConfig, TrainConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.data.prompts import load_benchmark, load_prompts
 from ouro_rl.data.rows import read_rows
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
-from ouro_rl.preflight.files import check_benchmark, check_data
 
 ROWS = [{"problem": f"{n}+1", "answer": str(n + 1)} for n in range(5)]
 TOKENIZER = make_tokenizer()

@@ -10,8 +10,8 @@ from tokenizers import AddedToken, Tokenizer, decoders, normalizers, pre_tokeniz
 from tokenizers.models import BPE
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from ouro_rl.cli.preflight.checks import check_token_ids
 from ouro_rl.model.tokenizer import PROBES, load_tokenizer, other_token_ids, save_tokenizer, tokenizer_file
-from ouro_rl.preflight.checks import check_token_ids
 
 SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CORPUS = ["a\n\n\nb\n\n    return 7\n        x = 2023 2024\n\n1. One\n\n2. Two    7    8 ", "def f(x):\n    return x"]
