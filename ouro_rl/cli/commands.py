@@ -55,7 +55,7 @@ def warmstart(arguments: argparse.Namespace) -> int:
         return _dry_run(config)
     check_writable(config.output, "output")
     say("Importing torch and transformers")
-    from ouro_rl.warmstart.run import run_warmstart
+    from ouro_rl.training.warmstart.run import run_warmstart
 
     print(f"checkpoint: {run_warmstart(config)}")
     return 0

@@ -234,7 +234,8 @@ class OuroForCausalLM(OuroPreTrainedModel, GenerationMixin):
     ) -> OuroCausalLMOutput:
         """See `OuroModel.forward`.
 
-        With `labels`, the loss is the next-token loss of the last loop; `ouro_rl.warmstart.losses` trains all loops.
+        With `labels`, the loss is the next-token loss of the last loop; `ouro_rl.training.warmstart.losses` trains all
+        loops.
         `read_head`, called with this model, the kept states [n, hidden] and what the probes found, replaces the logits:
         for callers that need a few numbers per row, not the whole vocabulary (`ouro_rl.training.token_logprobs`)."""
         output = self.model(

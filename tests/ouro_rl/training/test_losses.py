@@ -10,7 +10,7 @@ from ouro_rl.training.advantages import extra_loops, gate_returns, group_advanta
 from ouro_rl.training.batch import collate, depth_matrix, prompt_owners, replay_inputs
 from ouro_rl.training.loop_price import PriceRule
 from ouro_rl.training.losses import clipped, gate_loss, token_loss, token_weights
-from ouro_rl.warmstart.losses import stage_one_loss, stage_two_loss
+from ouro_rl.training.warmstart.losses import stage_one_loss, stage_two_loss
 from tests.references.exit_distribution import depth_logprobs
 
 

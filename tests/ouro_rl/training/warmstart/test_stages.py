@@ -6,8 +6,8 @@ import torch
 from ouro_rl.model.modeling_ouro import GATE_PARAMETERS
 from ouro_rl.model.policy.exit_gate import exit_log_pdf
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
-from ouro_rl.warmstart.run import batches
-from ouro_rl.warmstart.stages import draw_depths, settling, stage_one, stage_two
+from ouro_rl.training.warmstart.run import batches
+from ouro_rl.training.warmstart.stages import draw_depths, settling, stage_one, stage_two
 from tests.references.tiny_models import random_model
 from tests.references.tiny_warmstart import config_of
 

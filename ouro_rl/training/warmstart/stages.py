@@ -13,8 +13,8 @@ from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule
 from ouro_rl.model.modeling_ouro import GATE_PARAMETERS, OuroForCausalLM
 from ouro_rl.model.policy.exit_gate import exit_quantiles, log_stay
-from ouro_rl.warmstart.batch import Batch
-from ouro_rl.warmstart.losses import loop_cross_entropies, stage_one_loss, stage_two_loss
+from ouro_rl.training.warmstart.batch import Batch
+from ouro_rl.training.warmstart.losses import loop_cross_entropies, stage_one_loss, stage_two_loss
 
 SETTLING_WARMUP = 20
 """Warmup updates of `settling`, whose optimizer starts without moments on a trained model."""

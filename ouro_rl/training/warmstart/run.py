@@ -21,9 +21,9 @@ from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.model.tokenizer import save_tokenizer
 from ouro_rl.tasks import arithmetic, function_writing, hops
-from ouro_rl.warmstart.batch import Batch, padded
-from ouro_rl.warmstart.figures import Measure, arithmetic_figures, function_writing_figures, hops_figures
-from ouro_rl.warmstart.stages import settling, stage_one, stage_two
+from ouro_rl.training.warmstart.batch import Batch, padded
+from ouro_rl.training.warmstart.figures import Measure, arithmetic_figures, function_writing_figures, hops_figures
+from ouro_rl.training.warmstart.stages import settling, stage_one, stage_two
 
 FIGURES = "warmstart.json"
 """File next to the weights: the config, the history of losses, and the final evaluation."""

@@ -14,8 +14,8 @@ from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.tasks.function_writing import CARELESS
 from ouro_rl.tasks.hops import BOXES
-from ouro_rl.warmstart import stages
-from ouro_rl.warmstart.run import TASKS, batches, run_warmstart
+from ouro_rl.training.warmstart import stages
+from ouro_rl.training.warmstart.run import TASKS, batches, run_warmstart
 from rewards.sandbox import ladder
 from tests.references.places import REPOSITORY
 from tests.references.tiny_models import random_model
