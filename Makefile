@@ -21,7 +21,7 @@ CANDIDATES := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
 # Constraints, not requirements: packages that nothing requires, such as CUDA libraries with a CPU build of torch,
 # are not installed.
-LOCK := ouro_rl/requirements.lock
+LOCK := ouro_rl/core/requirements.lock
 UV := uv==0.13.9
 # The public version, shared by CPU and CUDA builds. `make test-latest TORCH=torch` takes the newest one.
 TORCH := torch==2.13.0

@@ -1,7 +1,7 @@
 """The lock file: the versions that were tested together on each platform, and how the installed ones differ.
 
-`make lock` writes `requirements.lock`; `make quickstart` and `make test` install from it. `python -m ouro_rl.core.lock`
-prints the differences.
+`make lock` writes `requirements.lock`, beside this file; `make quickstart` and `make test` install from it.
+`python -m ouro_rl.core.lock` prints the differences.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from packaging.version import Version
 
 def locked_versions(environment: Mapping[str, str] | None = None) -> dict[str, Version]:
     """Locked version by package, for this machine or with some PEP 508 markers overridden by `environment`."""
-    text = (resources.files("ouro_rl") / "requirements.lock").read_text(encoding="utf-8")
+    text = (resources.files("ouro_rl.core") / "requirements.lock").read_text(encoding="utf-8")
     pins = [Requirement(line) for line in text.splitlines() if line and not line.startswith("#")]
     here = [pin for pin in pins if pin.marker is None or pin.marker.evaluate(dict(environment or {}))]
     return {canonicalize_name(pin.name): Version(next(iter(pin.specifier)).version) for pin in here}

@@ -72,7 +72,7 @@ def test_it_contains_exactly_the_files_of_packages_and_configs(wheel):
     with zipfile.ZipFile(wheel) as archive:
         inside = {name for name in archive.namelist() if ".dist-info/" not in name}
     assert inside == project_files()
-    for name in ("ouro_rl/py.typed", "rewards/py.typed", "rollout_workers/py.typed", "ouro_rl/requirements.lock"):
+    for name in ("ouro_rl/py.typed", "rewards/py.typed", "rollout_workers/py.typed", "ouro_rl/core/requirements.lock"):
         assert name in inside
     assert "ouro_rl/configs/tiny_ouro/model.safetensors" in inside and "ouro_rl/kernels/cpu/layer_stack.c" in inside
 

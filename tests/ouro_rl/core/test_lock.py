@@ -14,7 +14,7 @@ from packaging.version import Version
 from ouro_rl.core import lock
 from tests.references.places import REPOSITORY
 
-LOCK = REPOSITORY / "ouro_rl" / "requirements.lock"
+LOCK = REPOSITORY / "ouro_rl" / "core" / "requirements.lock"
 PROJECT = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
 OURS = [
     Requirement(text)
