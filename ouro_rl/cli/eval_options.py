@@ -3,13 +3,36 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from ouro_rl.cli.argument_types import number, share, user_function, whole
+from ouro_rl.config.section import Section
+from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
-from ouro_rl.core.sampling_params import TokenFilters
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.shell_text import line_breaks
 
 LARGEST_MIN_P = 0.999
 """A fraction of 1 would keep only the most likely token, which is greedy decoding."""
+
+
+def add_format_options(command: argparse.ArgumentParser) -> None:
+    """How problems are asked; what is not given is as in the run that wrote the checkpoint, or in `--config`."""
+    command.add_argument(
+        "--config",
+        action="append",
+        default=[],
+        metavar="CONFIG",
+        help="training config whose prompt format, limits and exit rule apply (default: that of the checkpoint's run)",
+    )
+    lines = "(\\n is a line break)"
+    command.add_argument("--system-prompt", metavar="TEXT", help=f"system message before every question {lines}")
+    command.add_argument("--prompt-suffix", metavar="TEXT", help=f"text appended to the question {lines}")
+    command.add_argument(
+        "--assistant-prefix", metavar="TEXT", help=f"start of every answer, such as '<think>\\n' {lines}"
+    )
+    command.add_argument("--question-column", metavar="NAME", help="column of the question, if it has no usual name")
+    command.add_argument("--answer-column", metavar="NAME", help="column of the gold answer, if it has no usual name")
 
 
 def add_sampling_options(command: argparse.ArgumentParser) -> None:
@@ -19,18 +42,16 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
         metavar="X",
         help="sampling temperature (default: 0, greedy, with one sample; else 1)",
     )
-    command.add_argument("--top-k", type=whole(0), default=0, metavar="N", help="keep only the N most likely tokens")
+    command.add_argument("--top-k", type=whole(0), metavar="N", help="keep only the N most likely tokens")
     command.add_argument(
         "--top-p",
         type=share,
-        default=1.0,
         metavar="X",
         help="keep only the most likely tokens with this total probability",
     )
     command.add_argument(
         "--min-p",
         type=number(0.0, LARGEST_MIN_P),
-        default=0.0,
         metavar="X",
         help="keep only tokens with this fraction of the top token's probability",
     )
@@ -38,14 +59,12 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
         "--logit-processor",
         type=user_function,
         action="append",
-        default=[],
         metavar="NAME",
         help="module.path:function or file.py:function; may be repeated",
     )
     command.add_argument(
         "--stop",
         action="append",
-        default=[],
         metavar="TEXT",
         help="ends an answer (\\n is a line break); may be repeated",
     )
@@ -53,14 +72,12 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
         "--stop-id",
         type=whole(0),
         action="append",
-        default=[],
         metavar="ID",
         help="id of a token that ends an answer; may be repeated",
     )
     command.add_argument(
         "--gate-temperature",
         type=number(0.0, above=True),
-        default=1.0,
         metavar="X",
         help="temperature of the exit gate",
     )
@@ -77,14 +94,33 @@ def check_samples(arguments: argparse.Namespace) -> None:
         )
 
 
-def filters_of(arguments: argparse.Namespace) -> TokenFilters:
-    return TokenFilters(
+def with_options(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
+    """The config with the options that were given, under the keys of training. Whether they fit together, and fit the
+    model, is checked where they are used: limits of training, such as a target depth, do not bind an evaluation."""
+
+    def given(section: Section, **values: Any) -> Any:
+        return section.model_copy(update={key: value for key, value in values.items() if value is not None})
+
+    texts = {key: getattr(arguments, key) for key in ("system_prompt", "prompt_suffix", "assistant_prefix")}
+    rollout = given(
+        config.rollout,
+        min_depth=arguments.min_depth,
+        max_depth=arguments.max_depth,
         top_k=arguments.top_k,
         top_p=arguments.top_p,
         min_p=arguments.min_p,
-        logit_processors=tuple(arguments.logit_processor),
+        logit_processors=arguments.logit_processor and tuple(arguments.logit_processor),
+        stop_strings=arguments.stop and tuple(line_breaks(text) for text in arguments.stop),
+        stop_token_ids=arguments.stop_id and tuple(arguments.stop_id),
     )
-
-
-def stops_of(arguments: argparse.Namespace) -> tuple[str, ...]:
-    return tuple(text.replace("\\n", "\n") for text in arguments.stop)  # a shell passes the two characters
+    evaluation = given(
+        config.eval,
+        limit=arguments.limit,
+        max_new_tokens=arguments.max_new_tokens,
+        kv_rule=arguments.kv_rule and KVRule(arguments.kv_rule),
+        gate_temperature=arguments.gate_temperature,
+        question_column=arguments.question_column,
+        answer_column=arguments.answer_column,
+    )
+    data = given(config.data, **{key: text and line_breaks(text) for key, text in texts.items()})
+    return config.model_copy(update={"rollout": rollout, "eval": evaluation, "data": data})

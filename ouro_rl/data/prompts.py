@@ -10,6 +10,7 @@ from typing import Any
 
 from jinja2 import TemplateError
 
+from ouro_rl.config.evaluation import BOX_REQUEST
 from ouro_rl.config.train import DataConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.hub import MATH500
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 HELD_OUT_LIMIT = 500
 HELD_OUT_SEED = 2510
 """Fixed, so that every evaluation uses the same held-out problems."""
-BOX_REQUEST = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 _QUESTIONS, _ANSWERS = ("problem", "question", "prompt"), ("answer", "solution")
 _RESERVED = {"prompt", "prompts", "completion", "completions", "completion_ids"}
 """Parameter names of reward functions; data set columns with these names are not passed on."""

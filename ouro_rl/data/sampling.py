@@ -9,17 +9,20 @@ from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import stop_token_ids
 
+StopKeys = tuple[str, str]
+OF_ROLLOUTS: StopKeys = ("rollout.stop_token_ids", "rollout.stop_strings")
 
-def sampling_params(rollout: RolloutConfig, tokenizer: Any) -> SamplingParams:
+
+def sampling_params(rollout: RolloutConfig, tokenizer: Any, keys: StopKeys = OF_ROLLOUTS) -> SamplingParams:
     """The sampling parameters of rollouts. Raises UserError for stop strings that the tokenizer cannot produce and for
-    unknown token ids."""
+    unknown token ids, which errors call by `keys`."""
     return SamplingParams(
         max_new_tokens=rollout.max_new_tokens,
         temperature=rollout.temperature,
         filters=rollout.filters(),
         exit_rule=rollout.exit_rule.rule(),
-        stop_token_ids=stop_token_ids(tokenizer, rollout.stop_token_ids, "rollout.stop_token_ids"),
-        stop_strings=stop_strings_of(tokenizer, rollout.stop_strings),
+        stop_token_ids=stop_token_ids(tokenizer, rollout.stop_token_ids, keys[0]),
+        stop_strings=stop_strings_of(tokenizer, rollout.stop_strings, keys[1]),
         depth_policy=rollout.depth_policy(),
         early_stop=None if rollout.early_stop is None else rollout.early_stop.rule(),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ouro_rl.config.train import TrainConfig, difficulties_of
@@ -10,27 +11,31 @@ from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.data.gold_answers import keep_gradable
 from ouro_rl.data.prompts import ChatFormat, load_benchmark
-from ouro_rl.data.sampling import sampling_params
+from ouro_rl.data.sampling import OF_ROLLOUTS, StopKeys, sampling_params
 
 
-def held_out_prompts(config: TrainConfig, tokenizer: Any) -> list[Prompt]:
-    """The problems of `eval.source`, in the chat format of training: always the same ones."""
+def held_out_prompts(
+    config: TrainConfig, tokenizer: Any, *, data_file: Path | None = None, key: str = "eval.source"
+) -> list[Prompt]:
+    """The problems of `eval.source` (`key` in errors), in the chat format of training: always the same ones.
+    `data_file` has them if they are not to come from the hub."""
     assert config.eval.source is not None, "asked only where there is an evaluation"
     prompts = load_benchmark(
         config.eval.source,
         tokenizer=tokenizer,
+        data_file=data_file,
         limit=config.eval.limit,
         difficulties=difficulties_of(config.eval),
         chat=ChatFormat.of(config.data),
         question_column=config.eval.question_column,
         answer_column=config.eval.answer_column,
     )
-    return keep_gradable(prompts, f"eval.source {config.eval.source}", workers=config.rewards.workers)
+    return keep_gradable(prompts, f"{key} {config.eval.source}", workers=config.rewards.workers)
 
 
-def greedy_params(config: TrainConfig, tokenizer: Any) -> SamplingParams:
+def greedy_params(config: TrainConfig, tokenizer: Any, keys: StopKeys = OF_ROLLOUTS) -> SamplingParams:
     """Greedy decoding with the exit rule of `eval`; what `eval` leaves open is as in rollouts."""
-    asked, rollout = config.eval, sampling_params(config.rollout, tokenizer)
+    asked, rollout = config.eval, sampling_params(config.rollout, tokenizer, keys)
     return replace(
         rollout,
         max_new_tokens=asked.max_new_tokens or rollout.max_new_tokens,

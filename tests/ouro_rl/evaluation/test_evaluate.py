@@ -13,9 +13,12 @@ from unittest import mock
 import pytest
 
 from ouro_rl.cli import main as cli
+from ouro_rl.cli.eval_options import with_options
+from ouro_rl.cli.parser import parse
+from ouro_rl.config.evaluation import evaluation_config
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
-from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
+from ouro_rl.core.sampling_params import ExitRule, SamplingParams
 from ouro_rl.core.summary_stats import wilson_interval
 from ouro_rl.data.prompts import load_benchmark
 from ouro_rl.evaluation.evaluate import EvalRow, cut_off_note, evaluate, math_scorer, table
@@ -97,10 +100,16 @@ def test_a_box_inside_the_thinking_is_not_an_answer(prompts) -> None:
         assert score.rewards["math"] == value
 
 
+def request_for(model: str, out: Path, *options: str, **asked) -> EvalRequest:
+    arguments = parse(["eval", "--model", model, "--benchmark", "arithmetic", "--out", str(out), *options])
+    config, run = evaluation_config(model, [], "arithmetic")
+    return EvalRequest(model=model, config=with_options(config, arguments), run=run, out=out, **asked)
+
+
 def test_rules_in_the_order_of_the_table() -> None:
-    request = EvalRequest(model="m", benchmark="b", out=Path("o"), depths=(1, 4), thresholds=(0.9,), sample_gate=True)
+    request = request_for("m", Path("o"), depths=(1, 4), thresholds=(0.9,), sample_gate=True)
     assert [rule.label() for rule in request.rules()] == ["fixed 1", "fixed 4", "threshold 0.9", "sample"]
-    assert [rule.label() for rule in EvalRequest(model="m", benchmark="b", out=Path("o")).rules()] == ["threshold 0.5"]
+    assert [rule.label() for rule in request_for("m", Path("o")).rules()] == ["threshold 0.5"]
 
 
 def test_table() -> None:
@@ -179,17 +188,19 @@ def test_more_loops_than_the_model_was_trained_with_and_another_kv_rule(
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("options", "asked", "message"),
     [
-        (dict(depths=(99,)), "max_depth 99 is more than 64 loops, .* trained with 4"),
-        (dict(depth_policy=DepthPolicy(min_depth=5)), "min_depth 5 is not in 1..max_depth, which is 4"),
-        (dict(stop_token_ids=(5000,)), "--stop-id: 5000 is not a token id, the tokenizer has"),
+        ([], dict(depths=(99,)), "max_depth 99 is more than 64 loops, .* trained with 4"),
+        (["--min-depth", "5"], {}, "min_depth 5 is not in 1..max_depth, which is 4"),
+        (["--stop-id", "5000"], {}, "--stop-id: 5000 is not a token id, the tokenizer has"),
     ],
 )
-def test_invalid_requests(random_checkpoint: Path, tmp_path: Path, asked: dict, message: str) -> None:
+def test_invalid_requests(
+    random_checkpoint: Path, tmp_path: Path, options: list[str], asked: dict, message: str
+) -> None:
     checkpoint = Path(shutil.copytree(random_checkpoint, tmp_path / "checkpoint"))
     with pytest.raises(UserError, match=message):
-        run_eval(EvalRequest(model=str(checkpoint), benchmark="arithmetic", out=tmp_path, **asked))
+        run_eval(request_for(str(checkpoint), tmp_path, *options, **asked))
 
 
 def test_sampling_options_are_applied_and_recorded(random_checkpoint: Path, tmp_path: Path) -> None:

@@ -83,8 +83,8 @@ def test_a_checkpoint_measured_as_eval_measures_it(random_checkpoint: Path, tmp_
     found = json.loads((tmp_path / "figures.json").read_text())
     assert found["difficulty"] == [2, 3, 4, 2, 3, 4]
     request = EvalRequest(
-        model=str(random_checkpoint), benchmark="arithmetic", out=tmp_path, depths=(2,), thresholds=(0.5,),
-        sample_gate=True, limit=6, max_new_tokens=8,
+        model=str(random_checkpoint), config=load_config(TrainConfig, [tmp_path / "measure.yaml"]), out=tmp_path,
+        depths=(2,), thresholds=(0.5,), sample_gate=True,
     )  # fmt: skip
     rows = json.loads(run_eval(request).read_text())["rows"]
     assert [rule["rule"] for rule in found["rules"]] == [row["name"] for row in rows]
