@@ -25,9 +25,10 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import ExitRule, TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.policy.exit_gate import decision_logprobs
-from ouro_rl.training.advantages import gate_returns
 from ouro_rl.training.batch import Batch, apply, collate, depth_matrix, replay_inputs
-from ouro_rl.training.losses import gate_loss, token_loss
+from ouro_rl.training.objective.advantages import gate_returns
+from ouro_rl.training.objective.losses import gate_loss, token_loss
+from ouro_rl.training.objective.records import Credits
 from ouro_rl.training.token_logprobs import replay_batch
 from rollout_workers.engine.engine import RolloutEngine
 
@@ -69,7 +70,8 @@ def group_batch(sizes: Sizes, rule: ExitRule = BY_GATE) -> Batch:
     run = run_engine(RolloutEngine(model, EngineConfig(max_batch=sizes.group)), requests, sizes.tokens, rule)
     advantages = torch.linspace(-1, 1, sizes.group)
     returns = gate_returns(advantages, depth_matrix(run.rollouts), sizes.loops, PRICE)
-    return collate(run.rollouts, advantages, returns, 0)
+    by_token = advantages.unsqueeze(1).expand(returns.shape[:2])
+    return collate(run.rollouts, Credits(advantages=by_token, gate_returns=returns, of_rollouts=advantages), 0)
 
 
 def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
@@ -82,8 +84,7 @@ def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
         model, batch, replayed, max_loops=loops, kv_rule=KVRule.LAST_EXITED, temperature=1.0, filters=TokenFilters()
     )
     decisions = decision_logprobs(gate_logits, batch["depths"][mask]).T
-    advantages = batch["advantages"].repeat_interleave(mask.sum(1))
-    of_tokens = token_loss(logprobs, batch["sampler_logprobs"][mask], advantages, CLIP, CLIP)
+    of_tokens = token_loss(logprobs, batch["sampler_logprobs"][mask], batch["advantages"][mask], CLIP, CLIP)
     of_gate = gate_loss(decisions, batch["depth_logprobs"][mask], batch["gate_returns"][mask], CLIP, CLIP)
     loss = (of_tokens + of_gate).mean()
     between = time.perf_counter()

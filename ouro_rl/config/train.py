@@ -145,7 +145,7 @@ class TrainerConfig(Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients are clipped to this norm."""
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
-    """How token losses are averaged, named as in TRL: see `ouro_rl/training/losses.py`."""
+    """How token losses are averaged, named as in TRL: see `ouro_rl/training/objective/losses.py`."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """Divide advantages by the standard deviation of the group's or the batch's rewards, or not at all."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)

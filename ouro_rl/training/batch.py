@@ -6,6 +6,7 @@ and split by sample. Depths are padded with `NO_DEPTH`, which is not a valid dep
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NotRequired, TypedDict, cast
@@ -14,8 +15,9 @@ import torch
 from torch import Tensor
 
 from ouro_rl.core.errors import RunError
-from ouro_rl.core.rollout import Rollout
+from ouro_rl.core.rollout import Rollout, ScoredRollout
 from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, TokenFilters
+from ouro_rl.training.objective.records import Credits, Replayed, Sampled
 
 
 class Batch(TypedDict):
@@ -40,9 +42,9 @@ class Batch(TypedDict):
     support_sizes: Tensor
     """int64 [n, C]: how many tokens the filters kept; 0 where nothing filters."""
     advantages: Tensor
-    """float32 [n]."""
+    """float32 [n, C], of the token head."""
     gate_returns: Tensor
-    """float32 [n, C, T - 1]."""
+    """float32 [n, C, T - 1], of the gate's decisions."""
     num_items_in_batch: NotRequired[Tensor]
     """float32, no dimension: completion tokens of the whole update. The trainer adds it, and `policy_version`."""
     policy_version: NotRequired[Tensor]
@@ -54,10 +56,11 @@ def apply(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
     return cast("Batch", {name: change(tensor) for name, tensor in cast("dict[str, Tensor]", batch).items()})
 
 
-def collate(rollouts: Sequence[Rollout], advantages: Tensor, returns: Tensor, pad_token_id: int) -> Batch:
-    """Pad n rollouts with their `advantages` [n] and `gate_returns` [n, C, T - 1]."""
+def collate(rollouts: Sequence[Rollout], credits: Credits, pad_token_id: int) -> Batch:
+    """Pad n rollouts with their credits, whose tensors may be padded to a longer completion than theirs."""
     prompts = [rollout.prompt_ids for rollout in rollouts]
     completions = [rollout.completion_ids for rollout in rollouts]
+    longest = max(map(len, completions))
     return {
         "prompt_ids": _pad(prompts, pad_token_id, left=True),
         "prompt_mask": _pad([[1] * len(row) for row in prompts], 0, left=True),
@@ -67,9 +70,36 @@ def collate(rollouts: Sequence[Rollout], advantages: Tensor, returns: Tensor, pa
         "sampler_logprobs": _pad([rollout.token_logprobs for rollout in rollouts], 0.0),
         "depth_logprobs": _pad([rollout.depth_logprobs for rollout in rollouts], 0.0),
         "support_sizes": _pad([rollout.support_sizes or (0,) * len(rollout.completion_ids) for rollout in rollouts], 0),
-        "advantages": advantages,
-        "gate_returns": returns,
+        "advantages": credits.advantages[:, :longest],
+        "gate_returns": credits.gate_returns[:, :longest],
     }
+
+
+def sampled(scored: Sequence[ScoredRollout]) -> Sampled:
+    """The rollouts of an update as the objective takes them."""
+    rollouts = [item.rollout for item in scored]
+    return Sampled(
+        rewards=torch.tensor([math.nan if item.reward is None else item.reward for item in scored]),
+        depths=depth_matrix(rollouts),
+        finished=torch.tensor([rollout.finish_reason == "stop" for rollout in rollouts]),
+    )
+
+
+def replayed(batch: Batch, token_logprobs: Tensor, gate_logits: Tensor, weights: Tensor) -> Replayed:
+    """A micro batch as the objective takes it: `token_logprobs` [n] and `gate_logits` [T, n] of its n completion
+    tokens, with gradient, and the tokens' weights [n] in the loss."""
+    mask = batch["completion_mask"].bool()
+    return Replayed(
+        token_logprobs=token_logprobs,
+        gate_logits=gate_logits,
+        depths=batch["depths"][mask],
+        sampler_logprobs=batch["sampler_logprobs"][mask],
+        depth_logprobs=batch["depth_logprobs"][mask],
+        advantages=batch["advantages"][mask],
+        gate_returns=batch["gate_returns"][mask],
+        lengths=mask.sum(1),
+        weights=weights,
+    )
 
 
 def check_depth_policies(rollouts: Sequence[Rollout], policy: DepthPolicy) -> None:

@@ -11,8 +11,9 @@ from trl import GRPOTrainer
 
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.run_dir.run_dir import RunDir
+from ouro_rl.training.objective.objective import Objective
 
-PRICE_FILE = "gate_price.json"
+OBJECTIVE_FILE = "objective.json"
 
 
 class ResumableTrainer(GRPOTrainer):
@@ -20,8 +21,8 @@ class ResumableTrainer(GRPOTrainer):
 
     train_config: TrainConfig
     run_dir: RunDir
-    price_dual: float
-    """The price controller's state."""
+    objective: Objective
+    """Its state (the price's controller) is part of a checkpoint."""
 
     def _save_checkpoint(self, model, trial) -> None:
         """Replaces transformers' and TRL's: writes to a temporary folder and renames it, so a `step-N` is complete."""
@@ -37,7 +38,7 @@ class ResumableTrainer(GRPOTrainer):
         self._save_rng_state(str(folder))
         if self.accelerator.is_main_process:
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
-            (folder / PRICE_FILE).write_text(json.dumps({"price_dual": self.price_dual}))
+            (folder / OBJECTIVE_FILE).write_text(json.dumps(self.objective.state()))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             folder.replace(final)
@@ -46,4 +47,4 @@ class ResumableTrainer(GRPOTrainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
-            self.price_dual = json.loads((Path(checkpoint) / PRICE_FILE).read_text())["price_dual"]
+            self.objective.restore(json.loads((Path(checkpoint) / OBJECTIVE_FILE).read_text()))

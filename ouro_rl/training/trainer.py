@@ -23,21 +23,22 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Prompt, ScoredRollout
 from ouro_rl.model.modeling_ouro import GATE_PARAMETERS, OuroForCausalLM
-from ouro_rl.model.policy.exit_gate import check_depth_policy, decision_entropy, decision_logprobs, tempered
+from ouro_rl.model.policy.exit_gate import check_depth_policy, tempered
 from ouro_rl.run_dir.rollout_record import rollout_record
 from ouro_rl.run_dir.run_dir import RunDir
-from ouro_rl.training.advantages import gate_returns, group_advantages
 from ouro_rl.training.batch import (
     Batch,
     apply,
     check_depth_policies,
     check_filters,
     collate,
-    depth_matrix,
     replay_inputs,
+    replayed,
+    sampled,
 )
-from ouro_rl.training.loop_price import PriceRule
-from ouro_rl.training.losses import gate_loss, token_loss, token_weights
+from ouro_rl.training.objective.losses import token_weights
+from ouro_rl.training.objective.objective import Objective
+from ouro_rl.training.objective.records import Credits, Replayed
 from ouro_rl.training.resumable_trainer import ResumableTrainer
 from ouro_rl.training.rollout_metrics import rollout_metrics, unscored_message
 from ouro_rl.training.step_metrics import StepMetrics
@@ -74,15 +75,7 @@ class OuroGRPOTrainer(ResumableTrainer):
         self.max_loops = self.depth_policy.max_loops(trained)
         model.model.compute_dtype, model.model.exact = getattr(torch, config.model.dtype), config.rollout.exact
         self.published_version = -1  # nothing is published yet
-        self.price_rule = PriceRule(
-            start=config.gate.price,
-            warmup=config.gate.price_warmup,
-            target_depth=config.gate.target_depth,
-            rate=config.gate.price_rate,
-            gain=config.gate.price_gain,
-            largest=config.gate.price_max,
-        )
-        self.price_dual = config.gate.price
+        self.objective = Objective(config, self.max_loops)
         self._token_texts = functools.cache(lambda token: tokenizer.decode([token]))
         self.step_metrics = StepMetrics()
         if config.gate.mode == "off":
@@ -114,12 +107,10 @@ class OuroGRPOTrainer(ResumableTrainer):
         if self.accelerator.num_processes > 1:
             broadcast_object_list(shared)
         scored: list[ScoredRollout] = shared[0]
-        advantages, returns = self._advantages(scored)
+        credits = self._credit(scored)
         first = self.accelerator.process_index * len(inputs)
         mine = slice(first, first + len(inputs))
-        batch = collate(
-            [item.rollout for item in scored[mine]], advantages[mine], returns[mine], self._tokenizer.pad_token_id
-        )
+        batch = collate([item.rollout for item in scored[mine]], credits.rows(mine), self._tokenizer.pad_token_id)
         tokens = sum(len(item.rollout.completion_ids) for item in scored)
         batch["num_items_in_batch"] = torch.tensor(float(tokens))
         batch["policy_version"] = torch.tensor(self.published_version)
@@ -151,20 +142,13 @@ class OuroGRPOTrainer(ResumableTrainer):
         self.step_metrics.new_batch(metrics | {name: timings[name] for name in timings.keys() - spent.keys()})
         return scored
 
-    def _advantages(self, scored: Sequence[ScoredRollout]) -> tuple[Tensor, Tensor]:
-        """Advantages [n] and the gate's returns [n, C, T - 1] of the whole update; also updates the price per loop."""
-        rewards = torch.tensor([float("nan") if item.reward is None else item.reward for item in scored])
-        trainer = self.train_config.trainer
-        advantages = group_advantages(rewards, trainer.group_size, trainer.scale_rewards)
-        depths = depth_matrix([item.rollout for item in scored])
-        mean_depth = (depths.sum() / (depths > 0).sum()).item()
-        price = self.price_rule.price(self.price_dual, mean_depth, self.state.global_step)
-        returns = gate_returns(advantages, depths, self.max_loops, price, self.depth_policy.min_depth)
+    def _credit(self, scored: Sequence[ScoredRollout]) -> Credits:
+        """Credit of all tokens and decisions of the update: the same on every process."""
+        credits = self.objective.credit(sampled(scored), self.state.global_step)
         if self.accelerator.is_main_process:
-            self.step_metrics.describe({"gate/price": price, "gate/penalty": price * mean_depth})
-            self._record(scored, advantages)
-        self.price_dual = self.price_rule.next_dual(self.price_dual, mean_depth)
-        return advantages, returns
+            self.step_metrics.describe(dict(credits.metrics))
+            self._record(scored, credits.of_rollouts)
+        return credits
 
     def _record(self, scored: Sequence[ScoredRollout], advantages: Tensor) -> None:
         step, text = self.state.global_step + 1, self._token_texts
@@ -178,7 +162,6 @@ class OuroGRPOTrainer(ResumableTrainer):
 
     def _compute_loss(self, model, inputs: Batch) -> Tensor:
         """Replaces TRL's loss: replay at the recorded depths, then the clipped losses of both heads."""
-        gate, trainer = self.train_config.gate, self.train_config.trainer
         mask = inputs["completion_mask"].bool()
         policy_logprobs, token_nats, gate_logits = replay_batch(
             model,
@@ -190,48 +173,37 @@ class OuroGRPOTrainer(ResumableTrainer):
             filters=self.filters,
         )
         gate_logits = tempered(gate_logits, self.depth_policy.gate_temperature)
-        depths = inputs["depths"][mask]
-        min_depth = self.depth_policy.min_depth
-        decisions = decision_logprobs(gate_logits, depths, min_depth).T
-        lengths = mask.sum(1)
+        micro_batch = replayed(inputs, policy_logprobs, gate_logits, self._token_weights(inputs, mask.sum(1)))
+        losses = self.objective.losses(micro_batch)
+        with torch.no_grad():
+            self._measure(inputs, micro_batch)
+            self.step_metrics.add("loss/token", losses.token.item())
+            self.step_metrics.add("loss/gate", losses.gate.item())
+            for name, values in {**losses.metrics, "token/entropy": token_nats}.items():
+                self.step_metrics.mean(name, values.mean().item(), len(values))
+        return losses.total
+
+    def _token_weights(self, inputs: Batch, lengths: Tensor) -> Tensor:
+        """Weights [n] of a micro batch's tokens, so that the losses of its update add up."""
+        trainer = self.train_config.trainer
         weights = token_weights(
             lengths,
             trainer.loss_type,
             max_new_tokens=self.train_config.rollout.max_new_tokens,
             tokens_in_update=inputs["num_items_in_batch"].item() / self.accelerator.num_processes,
         )
-        if trainer.loss_type != "dapo":
-            weights = weights / self.current_gradient_accumulation_steps
-        advantages = inputs["advantages"].repeat_interleave(lengths)
-        of_tokens = token_loss(
-            policy_logprobs, inputs["sampler_logprobs"][mask], advantages, trainer.clip_low, trainer.clip_high
-        )
-        loss_token = (weights * of_tokens).sum()
-        loss, loss_gate = loss_token, torch.zeros_like(loss_token)
-        gate_nats = decision_entropy(gate_logits, depths, min_depth)
-        if gate.mode == "policy":
-            of_gate = gate_loss(
-                decisions, inputs["depth_logprobs"][mask], inputs["gate_returns"][mask], gate.clip_low, gate.clip_high
-            )
-            loss_gate = (weights * (of_gate - gate.entropy_bonus * gate_nats)).sum()
-            loss = loss_token + gate.loss_weight * loss_gate
-        with torch.no_grad():
-            self._measure(inputs, mask, policy_logprobs, decisions.sum(1))
-            self.step_metrics.add("loss/token", loss_token.item())
-            self.step_metrics.add("loss/gate", loss_gate.item())
-            self.step_metrics.mean("gate/entropy", gate_nats.mean().item(), len(depths))
-            self.step_metrics.mean("token/entropy", token_nats.mean().item(), len(depths))
-        return loss
+        return weights if trainer.loss_type == "dapo" else weights / self.current_gradient_accumulation_steps
 
-    def _measure(self, inputs: Batch, mask: Tensor, token: Tensor, depth: Tensor) -> None:
+    def _measure(self, inputs: Batch, micro_batch: Replayed) -> None:
         """The gap between the worker's log-probs and the replayed ones, while the weights are the same.
 
         Updates that reuse a batch report none. Raises RunError if the gap exceeds its limit."""
         if int(inputs["policy_version"]) != self.state.global_step:
             return
+        depth = self.objective.decisions(micro_batch).sum(1)
         gaps = torch.stack(
-            [(token - inputs["sampler_logprobs"][mask]).abs(), (depth - inputs["depth_logprobs"][mask]).abs()]
-        )
+            [micro_batch.token_logprobs - micro_batch.sampler_logprobs, depth - micro_batch.depth_logprobs]
+        ).abs()
         worst = self.accelerator.gather(gaps.max()).max().item()
         self.step_metrics.largest("logp_gap/max", worst)
         mean = self.accelerator.gather(gaps.mean()).mean().item()

@@ -19,6 +19,7 @@ from ouro_rl.training.token_logprobs import head_reader
 from rollout_workers.engine.engine import RolloutEngine
 from rollout_workers.engine.scheduling import scheduler
 from tests.ouro_rl.model.policy.test_token_distribution import normal_of_chi_square
+from tests.references.credits import no_credits
 from tests.references.tiny_models import rounding
 from tests.rollout_workers.engine.test_engine import VOCAB, calm_model, make_requests
 from tests.rollout_workers.engine.test_engine_memory import gib_for, most_pages
@@ -50,10 +51,8 @@ def processor(tmp_path):
 
 def replayed(model, rollouts, params):
     """What the trainer computes: log-probs of tokens and depths, for all completion tokens concatenated."""
-    count = len(rollouts)
     max_loops = model.config.total_ut_steps
-    lengths = max(len(rollout.completion_ids) for rollout in rollouts)
-    batch = collate(rollouts, torch.zeros(count), torch.zeros(count, lengths, max_loops - 1), pad_token_id=0)
+    batch = collate(rollouts, no_credits(rollouts, max_loops), pad_token_id=0)
     inputs, mask = replay_inputs(batch, max_loops), batch["completion_mask"].bool()
     with torch.no_grad():
         output = model(

@@ -11,6 +11,7 @@ from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from ouro_rl.model.policy.exit_gate import decision_logprobs
 from ouro_rl.training.batch import check_depth_policies, collate, replay_inputs
 from rollout_workers.engine.engine import RolloutEngine
+from tests.references.credits import no_credits
 from tests.references.exit_distribution import threshold_depths
 from tests.references.sequential import sequential_rollouts
 from tests.references.tiny_models import in_company, rounding
@@ -22,7 +23,7 @@ RULES = list(KVRule)
 def replay_gap(model, rollouts, policy):
     """Largest difference between recorded and replayed log-probs, by the way that the trainer takes."""
     max_loops = policy.max_loops(model.config.total_ut_steps)
-    batch = collate(rollouts, torch.zeros(len(rollouts)), torch.zeros(len(rollouts)), pad_token_id=0)
+    batch = collate(rollouts, no_credits(rollouts, max_loops), pad_token_id=0)
     inputs, mask = replay_inputs(batch, max_loops), batch["completion_mask"].bool()
     with torch.no_grad():
         output = model(

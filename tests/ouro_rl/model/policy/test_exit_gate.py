@@ -16,7 +16,7 @@ from ouro_rl.model.policy.exit_gate import (
     exits,
     log_stay,
 )
-from ouro_rl.training.advantages import gate_returns
+from ouro_rl.training.objective.advantages import gate_returns
 from tests.references.exit_distribution import depth_logprobs, gate_entropy, threshold_depths
 
 

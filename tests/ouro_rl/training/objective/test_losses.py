@@ -3,13 +3,11 @@ import math
 import pytest
 import torch
 
-from ouro_rl.core.rollout import Rollout
 from ouro_rl.core.sampling_params import NO_DEPTH
 from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf
-from ouro_rl.training.advantages import extra_loops, gate_returns, group_advantages
-from ouro_rl.training.batch import collate, depth_matrix, prompt_owners, replay_inputs
-from ouro_rl.training.loop_price import PriceRule
-from ouro_rl.training.losses import clipped, gate_loss, token_loss, token_weights
+from ouro_rl.training.objective.advantages import extra_loops, gate_returns, group_advantages
+from ouro_rl.training.objective.loop_price import PriceRule
+from ouro_rl.training.objective.losses import clipped, gate_loss, token_loss, token_weights
 from ouro_rl.training.warmstart.losses import stage_one_loss, stage_two_loss
 from tests.references.exit_distribution import depth_logprobs
 
@@ -106,37 +104,3 @@ def test_stage_losses_by_hand():
     worth = 1 / (1 + math.exp(50 * 0.005))
     stay, leave = -math.log(1 + math.exp(3.0)), -math.log(1 + math.exp(-3.0))
     assert no_gain == pytest.approx(-(worth * stay + (1 - worth) * leave), rel=1e-5)
-
-
-def rollout(prompt, completion, depths):
-    zeros = tuple(-0.5 for _ in completion)
-    return Rollout(
-        prompt_index=0,
-        sample_index=0,
-        prompt_ids=prompt,
-        completion_ids=completion,
-        token_logprobs=zeros,
-        depths=depths,
-        depth_logprobs=zeros,
-        policy_version=0,
-        temperature=1.0,
-        finish_reason="stop",
-    )
-
-
-def test_recorded_depths_go_to_the_positions_they_belong_to():
-    rollouts = [rollout((5, 6, 7), (8, 9), (2, 1)), rollout((5,), (6, 7, 8), (3, 4, 1))]
-    returns = gate_returns(torch.zeros(2), depth_matrix(rollouts), 4, 0.1)
-    inputs = replay_inputs(collate(rollouts, torch.zeros(2), returns, pad_token_id=0), max_loops=4)
-    assert inputs.input_ids.tolist() == [[5, 6, 7, 8, 9, 0], [0, 0, 5, 6, 7, 8]]
-    assert inputs.depths.tolist() == [[4, 4, 2, 1, 0, 0], [0, 0, 3, 4, 1, 0]]
-    assert inputs.predicting.int().tolist() == [[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0]]
-    assert inputs.owners.tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
-
-
-def test_identical_prompts_have_one_owner():
-    mask = torch.tensor([[1, 1], [0, 1], [1, 1], [0, 1], [1, 1]]).bool()
-    owners = prompt_owners(torch.tensor([[5, 6], [0, 6], [5, 6], [0, 6], [0, 6]]), mask, 4)
-    assert owners.tolist()[:4] == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 10, 11], [4, 5, 14, 15]]
-    assert owners.tolist()[4] == [16, 17, 18, 19]  # a real token 0 is not padding
-    assert prompt_owners(torch.zeros(2, 0), torch.zeros(2, 0).bool(), 1).tolist() == [[0], [1]]

@@ -1,0 +1,93 @@
+"""What goes into the objective and what comes out: frozen records of tensors.
+
+Sizes: N rollouts of an update (groups are consecutive), C tokens of the longest completion, T loops at most; m
+completions of a micro batch with n tokens in all, one completion after another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampled:
+    """All rollouts of an update, as far as credit depends on them."""
+
+    rewards: Tensor
+    """fp32 [N]; NaN: could not be scored."""
+    depths: Tensor
+    """int64 [N, C], 1-based; `NO_DEPTH` after a completion's end."""
+    finished: Tensor
+    """bool [N]: ended by itself; not cut off at the maximum length and not given up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credits:
+    """What each token and each decision of the gate earned; N rollouts, or some of them after `rows`."""
+
+    advantages: Tensor
+    """fp32 [N, C], of the token head."""
+    gate_returns: Tensor
+    """fp32 [N, C, T - 1], of the decision after each loop; 0 where none was made."""
+    of_rollouts: Tensor
+    """fp32 [N]: the advantage of each completion as a whole, from its reward alone."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Of the update, by their names in `metrics.jsonl`."""
+
+    def rows(self, some: slice) -> Credits:
+        """Those of some rollouts."""
+        tensors = {item.name: getattr(self, item.name)[some] for item in fields(self) if item.name != "metrics"}
+        return replace(self, **tensors)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probes:
+    """What loops beyond a token's own depth would have given: each of T loops for each of n tokens."""
+
+    token_logprobs: Tensor
+    """fp32 [T, n]: log-prob of the recorded token at each loop."""
+    gate_logits: Tensor
+    """fp32 [T, n], as the policy uses them (see `Replayed.gate_logits`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replayed:
+    """A micro batch after its replay: what was recorded, and the same computed anew, with gradient."""
+
+    token_logprobs: Tensor
+    """fp32 [n], with gradient."""
+    gate_logits: Tensor
+    """fp32 [T, n], with gradient, as the policy uses them (`exit_gate.tempered`): lambda = sigmoid of them. 0 at loops
+    that a token did not run."""
+    depths: Tensor
+    """int64 [n], as recorded."""
+    sampler_logprobs: Tensor
+    """fp32 [n]: the tokens' log-probs, as recorded."""
+    depth_logprobs: Tensor
+    """fp32 [n]: log p(depth), as recorded."""
+    advantages: Tensor
+    """fp32 [n], from `Credits`."""
+    gate_returns: Tensor
+    """fp32 [n, T - 1], from `Credits`."""
+    lengths: Tensor
+    """int64 [m]: tokens of each completion."""
+    weights: Tensor
+    """fp32 [n]: of each token in the loss (`losses.token_weights`)."""
+    probes: Probes | None = None
+    """None: no loops beyond the recorded depths were computed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Losses:
+    """What a micro batch adds to the loss of its update."""
+
+    token: Tensor
+    """Of the token head; a scalar with gradient."""
+    gate: Tensor
+    """Of the gate, without `gate.loss_weight`; a scalar with gradient."""
+    total: Tensor
+    """What is minimized; a scalar with gradient."""
+    metrics: Mapping[str, Tensor] = field(default_factory=dict)
+    """Values of each token [n], detached, by the names that their means have in `metrics.jsonl`."""

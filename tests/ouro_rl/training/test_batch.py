@@ -1,0 +1,46 @@
+"""From rollouts to padded tensors and the inputs of a replay."""
+
+import torch
+
+from ouro_rl.core.rollout import Rollout
+from ouro_rl.training.batch import collate, prompt_owners, replay_inputs
+from tests.references.credits import no_credits
+
+
+def rollout(prompt, completion, depths):
+    zeros = tuple(-0.5 for _ in completion)
+    return Rollout(
+        prompt_index=0,
+        sample_index=0,
+        prompt_ids=prompt,
+        completion_ids=completion,
+        token_logprobs=zeros,
+        depths=depths,
+        depth_logprobs=zeros,
+        policy_version=0,
+        temperature=1.0,
+        finish_reason="stop",
+    )
+
+
+def test_recorded_depths_go_to_the_positions_they_belong_to():
+    rollouts = [rollout((5, 6, 7), (8, 9), (2, 1)), rollout((5,), (6, 7, 8), (3, 4, 1))]
+    inputs = replay_inputs(collate(rollouts, no_credits(rollouts, 4), pad_token_id=0), max_loops=4)
+    assert inputs.input_ids.tolist() == [[5, 6, 7, 8, 9, 0], [0, 0, 5, 6, 7, 8]]
+    assert inputs.depths.tolist() == [[4, 4, 2, 1, 0, 0], [0, 0, 3, 4, 1, 0]]
+    assert inputs.predicting.int().tolist() == [[0, 0, 1, 1, 0, 0], [0, 0, 1, 1, 1, 0]]
+    assert inputs.owners.tolist() == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+
+
+def test_identical_prompts_have_one_owner():
+    mask = torch.tensor([[1, 1], [0, 1], [1, 1], [0, 1], [1, 1]]).bool()
+    owners = prompt_owners(torch.tensor([[5, 6], [0, 6], [5, 6], [0, 6], [0, 6]]), mask, 4)
+    assert owners.tolist()[:4] == [[0, 1, 2, 3], [4, 5, 6, 7], [0, 1, 10, 11], [4, 5, 14, 15]]
+    assert owners.tolist()[4] == [16, 17, 18, 19]  # a real token 0 is not padding
+    assert prompt_owners(torch.zeros(2, 0), torch.zeros(2, 0).bool(), 1).tolist() == [[0], [1]]
+
+
+def test_credits_of_a_longer_update_are_cut_to_the_completions_at_hand():
+    short, long = rollout((5,), (6, 7), (1, 2)), rollout((5,), (6, 7, 8), (1, 2, 1))
+    batch = collate([short], no_credits([short, long], 4).rows(slice(0, 1)), pad_token_id=0)
+    assert batch["advantages"].shape == (1, 2) and batch["gate_returns"].shape == (1, 2, 3)
