@@ -56,6 +56,10 @@ class Study:
         return [Run(study=self, arm=arm, seed=seed) for seed in seeds for arm in ordered
                 if seed in self.config.seeds_of(arm)]  # fmt: skip
 
+    def first_run(self, arm: str) -> Run:
+        """For what is the same for every seed."""
+        return Run(study=self, arm=arm, seed=self.config.seeds[0])
+
     def resolved(self, text: str) -> Path:
         """A config file named in the study: next to it, then in the working directory, then a packaged one."""
         beside = self.folder / text
@@ -144,7 +148,7 @@ def load_study(file: str, overrides: Sequence[str], results: Path) -> Study:
     config = load_config(StudyConfig, [path], overrides)
     study = Study(name=path.stem, config=config, folder=path.parent, results=results / path.stem)
     for arm in config.arms:
-        train_config(Run(study=study, arm=arm, seed=config.seeds[0]), marginal=(1.0,))
+        train_config(study.first_run(arm), marginal=(1.0,))
     return study
 
 

@@ -1,0 +1,229 @@
+"""Accuracy against compute: means, intervals and paired differences over problems and seeds.
+
+Seeds (training runs) and problems are crossed: every run answers the same problems. The bootstrap draws both, seeds
+with replacement and, independently, problems with replacement, and computes every figure anew from the draw; two arms
+are compared within the same draws, which makes their difference a paired one. With one seed only problems are drawn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from ouro_rl.core.summary_stats import rank_correlation
+from ouro_rl.run_dir.study_result import RIGHT, UNSCORED, RuleFigures, StudyResult
+
+DRAWS = 2000
+"""Draws of the bootstrap."""
+BOOTSTRAP_SEED = 2510
+LEVEL = (0.025, 0.975)
+"""Quantiles of a 95% interval."""
+
+
+ROUNDING = 1e-9
+"""Relative difference below which two costs are equal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A figure with its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcomes:
+    """All answers of one arm, by seed, exit rule and problem."""
+
+    results: tuple[StudyResult, ...]
+    """One per seed, in ascending order; all measured with the same rules and problems."""
+    rules: tuple[str, ...]
+    """Keys of the rules (see `key_of`); the first is the served one."""
+
+    @cached_property
+    def right(self) -> Tensor:
+        """1 where the answer is right: fp64 [seeds, rules, problems]."""
+        return self._stack(lambda figures: [verdict == RIGHT for verdict in figures.correct])
+
+    @cached_property
+    def scored(self) -> Tensor:
+        """1 where the answer could be scored: fp64 [seeds, rules, problems]."""
+        return self._stack(lambda figures: [verdict != UNSCORED for verdict in figures.correct])
+
+    @cached_property
+    def loops(self) -> Tensor:
+        """Loops of each answer: fp64 [seeds, rules, problems]."""
+        return self._stack(lambda figures: figures.loops)
+
+    @cached_property
+    def tokens(self) -> Tensor:
+        """Tokens of each answer: fp64 [seeds, rules, problems]."""
+        return self._stack(lambda figures: figures.tokens)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return tuple(result.seed for result in self.results)
+
+    @property
+    def difficulty(self) -> tuple[int, ...]:
+        return self.results[0].difficulty
+
+    @cached_property
+    def qexit(self) -> list[int]:
+        """Places of the Q-exit rules, by threshold."""
+        found = {key: figures.value for key, figures in by_key(self.results[0]).items() if figures.kind == "threshold"}
+        return [self.rules.index(key) for key in sorted(found, key=lambda key: found[key] or 0.0)]
+
+    def of_seeds(self, seeds: Sequence[int]) -> Outcomes:
+        return Outcomes(results=tuple(result for result in self.results if result.seed in seeds), rules=self.rules)
+
+    def _stack(self, row) -> Tensor:
+        tables = [by_key(result) for result in self.results]
+        return torch.tensor([[row(table[rule]) for rule in self.rules] for table in tables], dtype=torch.float64)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Draws of the bootstrap, as weights that sum to 1; the first row is the data itself."""
+
+    seeds: Tensor
+    """fp64 [1 + draws, seeds]."""
+    problems: Tensor
+    """fp64 [1 + draws, problems]."""
+
+    def mean(self, values: Tensor) -> Tensor:
+        """Weighted means of [seeds, rules, problems]: [1 + draws, rules]."""
+        by_seed = torch.einsum("srp,bp->bsr", values, self.problems)
+        return torch.einsum("bsr,bs->br", by_seed, self.seeds)
+
+
+def key_of(figures: RuleFigures) -> str:
+    """What a rule is called in all runs of an arm: probabilities of `iid` differ from seed to seed."""
+    return figures.kind if figures.kind == "iid" else figures.rule
+
+
+def by_key(result: StudyResult) -> dict[str, RuleFigures]:
+    return {key_of(figures): figures for figures in result.rules}
+
+
+def outcomes_of(results: Sequence[StudyResult]) -> Outcomes:
+    """The outcomes of one arm. Rules that not all of its results have are left out."""
+    ordered = sorted(results, key=lambda result: result.seed)
+    served = key_of(ordered[0].served_figures)
+    shared = [key for key in by_key(ordered[0]) if all(key in by_key(result) for result in ordered)]
+    return Outcomes(results=tuple(ordered), rules=tuple(sorted(shared, key=lambda key: key != served)))
+
+
+def weights(seeds: int, problems: int, draws: int = DRAWS) -> Weights:
+    """The same draws for every call with the same sizes."""
+    generator = torch.Generator().manual_seed(BOOTSTRAP_SEED)
+    return Weights(seeds=_resampled(seeds, draws, generator), problems=_resampled(problems, draws, generator))
+
+
+def _resampled(count: int, draws: int, generator: torch.Generator) -> Tensor:
+    """Shares of `count` items in draws with replacement, below the uniform ones: fp64 [1 + draws, count]."""
+    picks = torch.randint(count, (draws, count), generator=generator)
+    counts = torch.zeros(draws, count, dtype=torch.float64)
+    counts.scatter_add_(1, picks, torch.ones(draws, count, dtype=torch.float64))
+    return torch.cat([torch.ones(1, count, dtype=torch.float64), counts]) / count
+
+
+def estimate(values: Tensor) -> Estimate | None:
+    """From a figure in the data and in every draw [1 + draws]; None if it is unknown (NaN) in the data. Draws in which
+    it is unknown are left out."""
+    if values[0].isnan():
+        return None
+    low, high = torch.nanquantile(values[1:], torch.tensor(LEVEL, dtype=values.dtype)).tolist()
+    return Estimate(value=float(values[0]), low=low, high=high)
+
+
+def curve(outcomes: Outcomes, drawn: Weights) -> tuple[Tensor, Tensor]:
+    """Loops per answer and accuracy of every rule in every draw: [1 + draws, rules] each."""
+    return drawn.mean(outcomes.loops), drawn.mean(outcomes.right) / drawn.mean(outcomes.scored)
+
+
+def interpolate(loops: Tensor, accuracy: Tensor, at: Tensor) -> Tensor:
+    """Accuracy at `at` [n] loops per answer, on straight lines between the points [n, points] of each row.
+
+    Beyond its most expensive point a curve stays level: it has that accuracy with fewer loops. Below its cheapest one
+    it is unknown: NaN."""
+    order = loops.argsort(1)
+    x, y = loops.gather(1, order), accuracy.gather(1, order)
+    right = torch.searchsorted(x, at.unsqueeze(1).contiguous()).clamp(1, x.shape[1] - 1) if x.shape[1] > 1 else None
+    if right is None:
+        value = y[:, 0]
+    else:
+        (x0, x1), (y0, y1) = (
+            (part.gather(1, right - 1).squeeze(1), part.gather(1, right).squeeze(1)) for part in (x, y)
+        )
+        share = ((at - x0) / (x1 - x0).clamp(min=1e-12)).clamp(0, 1)
+        value = y0 + share * (y1 - y0)
+    value = torch.where(at >= x[:, -1], y[:, -1], value)
+    return torch.where(at < x[:, 0] * (1 - ROUNDING), torch.nan, value)
+
+
+def envelope(loops: Tensor, accuracy: Tensor) -> tuple[Tensor, Tensor]:
+    """The best accuracy of all points that are no more expensive: points [n, k], sorted by loops."""
+    order = loops.argsort(1)
+    return loops.gather(1, order), accuracy.gather(1, order).cummax(1).values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The reference against another arm, over the seeds that both have; differences are reference minus other."""
+
+    seeds: tuple[int, ...]
+    accuracy: Estimate
+    """Difference of accuracies, each arm under the rule that it is served with."""
+    loops: Estimate
+    """Loops per answer of the reference relative to the other arm's, minus 1; below 0: the reference is cheaper."""
+    at_its_loops: Estimate | None
+    """Difference at the loops per answer of the other arm as it is served: the reference's Q-exit curve, interpolated,
+    minus the other arm's accuracy. None where the reference is never so cheap."""
+    at_reference_loops: Estimate | None
+    """Difference at the loops per answer of the reference as it is served: its accuracy minus the best that the other
+    arm reaches with as many loops under any measured rule. None where the other arm is never so cheap."""
+
+
+def compare(reference: Outcomes, other: Outcomes, draws: int = DRAWS) -> Comparison | None:
+    """None without a seed that both arms have. Raises ValueError if they answered different problems."""
+    seeds = tuple(seed for seed in reference.seeds if seed in other.seeds)
+    if not seeds:
+        return None
+    if reference.difficulty != other.difficulty:
+        raise ValueError("two arms were measured on different problems")
+    reference, other = reference.of_seeds(seeds), other.of_seeds(seeds)
+    drawn = weights(len(seeds), len(reference.difficulty), draws)
+    (x, y), (other_x, other_y) = curve(reference, drawn), curve(other, drawn)
+    own = reference.qexit or list(range(len(reference.rules)))
+    at_its = interpolate(x[:, own], y[:, own], other_x[:, 0]) - other_y[:, 0]
+    at_own = y[:, 0] - interpolate(*envelope(other_x, other_y), x[:, 0])
+    accuracy, loops = estimate(y[:, 0] - other_y[:, 0]), estimate(x[:, 0] / other_x[:, 0] - 1)
+    assert accuracy is not None and loops is not None
+    return Comparison(
+        seeds=seeds,
+        accuracy=accuracy,
+        loops=loops,
+        at_its_loops=estimate(at_its),
+        at_reference_loops=estimate(at_own),
+    )
+
+
+def oracle_ratio(outcomes: Outcomes, drawn: Weights) -> Estimate | None:
+    """Loops as served, relative to an oracle that gives every token of a problem of difficulty k exactly k loops."""
+    levels = torch.tensor(outcomes.difficulty, dtype=torch.float64)
+    oracle = drawn.mean(outcomes.tokens[:, :1] * levels)[:, 0]
+    return estimate(drawn.mean(outcomes.loops[:, :1])[:, 0] / oracle)
+
+
+def depth_correlations(outcomes: Outcomes) -> list[float | None]:
+    """For each seed, Spearman's rank correlation of the problems' difficulty with the loops per token of their answers
+    as served; None where one of them does not vary."""
+    depths = outcomes.loops[:, 0] / outcomes.tokens[:, 0]
+    return [rank_correlation(outcomes.difficulty, row) for row in depths.tolist()]

@@ -1,0 +1,39 @@
+"""Made-up results of a study, with answers that are given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ouro_rl.run_dir.study_result import RuleFigures, StudyResult
+
+
+def rule(
+    label: str,
+    correct: str,
+    loops: Sequence[int],
+    tokens: Sequence[int],
+    *,
+    levels: Mapping[str, Mapping[str, float]] | None = None,
+) -> RuleFigures:
+    kind, _, value = label.partition(" ")
+    right = [mark == "1" for mark in correct if mark != "-"]
+    return RuleFigures(
+        rule=label, kind=kind, value=float(value) if value and kind != "iid" else None,
+        accuracy=sum(right) / len(right),
+        loops_per_answer=sum(loops) / len(loops), loops_per_token=sum(loops) / sum(tokens),
+        tokens_per_answer=sum(tokens) / len(tokens), flops_per_answer=1e6 * sum(loops) / len(loops), cut_off=0.0,
+        depth_shares=(0.5, 0.5), careful_lines=None,
+        by_difficulty=levels if levels is not None else {"1": {"problems": 1, "accuracy": 1.0,
+            "loops_per_token": 1.0, "loops_per_answer": 1.0}},
+        correct=correct, loops=tuple(loops), tokens=tuple(tokens),
+    )  # fmt: skip
+
+
+def result(arm: str, seed: int, rules: Sequence[RuleFigures], difficulty: Sequence[int]) -> StudyResult:
+    """Served with the first of `rules`."""
+    curves = {"reward/mean": [0.25, 0.75], "depth/mean": [3.0, None]}
+    return StudyResult(
+        study="made_up", arm=arm, seed=seed, config_hash="0", settings={}, checkpoint="0", served=rules[0].rule,
+        minutes=2.0, training={"steps": 2, "logp_gap_max": 0.0, "curves": curves}, difficulty=tuple(difficulty),
+        about={}, rules=tuple(rules),
+    )  # fmt: skip
