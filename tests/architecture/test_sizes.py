@@ -1,12 +1,33 @@
-"""Files and functions of the packages stay short enough to be read in one go."""
+"""Files and functions stay short enough to be read in one go, and the top folder has few entries."""
 
 import ast
+from pathlib import Path
 
 from tests.references.places import REPOSITORY
 
 LONGEST_FILE = 320
 LONGEST_FUNCTION = 60
+MOST_ENTRIES = 12
+"""Folders and files directly in `ouro_rl/`, beside its entry points."""
+ENTRY_POINTS = {"__init__.py", "__main__.py", "launch.py"}
 MODULES = [path for name in ("ouro_rl", "rewards", "rollout_workers") for path in (REPOSITORY / name).rglob("*.py")]
+
+
+def entries(package: Path) -> set[str]:
+    """Folders and files of a package, without its entry points and what Python leaves behind."""
+    return {path.name for path in package.iterdir()} - ENTRY_POINTS - {"__pycache__"}
+
+
+def test_entries_are_counted(tmp_path):
+    for name in ("__init__.py", "launch.py", "a.py", "data.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "__pycache__").mkdir()
+    assert entries(tmp_path) == {"a.py", "data.txt", "folder"}
+
+
+def test_the_top_folder_has_few_entries():
+    assert len(entries(REPOSITORY / "ouro_rl")) <= MOST_ENTRIES
 
 
 def test_no_file_is_too_long():
