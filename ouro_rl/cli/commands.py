@@ -10,7 +10,7 @@ from ouro_rl.cli.preflight.files import check_reward, check_train_files
 from ouro_rl.config.aliases import argument_hint
 from ouro_rl.config.loader import dump_config, known_keys, load_config
 from ouro_rl.config.packaged_configs import find_config
-from ouro_rl.config.sizes import check_launcher, derived_sizes
+from ouro_rl.config.sizes import check_launcher, derived_sizes, foreign_claims
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.errors import UserError
@@ -91,6 +91,7 @@ def split_configs(configs: list[str], cls: type[TrainConfig] | type[WarmstartCon
 
 def _dry_run(config: TrainConfig | WarmstartConfig) -> int:
     """Print the resolved config, then the derived sizes as comments, so that the output is a valid config file."""
+    ignored = [f"# ignored: {claim}, which neither accelerate nor torchrun set" for claim in foreign_claims()]
     sizes = [f"# {name}: {number:,}" for name, number in derived_sizes(config).items()]
-    print(dump_config(config), *sizes, sep="\n")
+    print(dump_config(config), *sizes, *ignored, sep="\n")
     return 0

@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from ouro_rl.config.aliases import meaning
 from ouro_rl.config.packaged_configs import find_config, packaged_configs
-from ouro_rl.config.section import Section
+from ouro_rl.config.section import Misfit, Section
 from ouro_rl.config.sizes import derived_sizes
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
@@ -60,7 +60,10 @@ def load_config(
     except ValidationError as error:
         raise UserError(_explain(cls, error.errors(include_url=False), sources, files)) from None
     if isinstance(config, TrainConfig):
-        derived_sizes(config)  # raises if the batch does not divide among the devices
+        try:
+            derived_sizes(config)
+        except Misfit as misfit:
+            raise UserError(f"{_sources(misfit, (), sources, files)}: {misfit}") from None
     return config
 
 
@@ -178,7 +181,8 @@ def _explain(cls: type[Section], errors: Sequence[ErrorDetails], sources: dict[K
     elif kind == "missing":
         text = f"{files or 'config'}: {name} is missing; {_how_to_set(cls, key)}"
     elif kind == "value_error":  # raised by one of our validators, whose message already names the fix
-        text = f"{_source(key, sources, files)}: {name and name + ': '}{error['ctx']['error']}"
+        problem = error["ctx"]["error"]
+        text = f"{_sources(problem, key, sources, files)}: {name and name + ': '}{problem}"
     else:
         text = f"{_source(key, sources, files)}: {name} {_must(error)}, but is {_shown(error['input'])}"
     about = "" if kind in {"extra_forbidden", "value_error"} else _about(cls, key)
@@ -217,6 +221,13 @@ def _source(key: Key, sources: dict[Key, str], files: str) -> str:
         if key[:length] in sources:
             return sources[key[:length]]
     return files or "config"
+
+
+def _sources(problem: ValueError, section: Key, sources: dict[Key, str], files: str) -> str:
+    """Every file and override that set one of the values which do not fit together; `section` raised the problem."""
+    keys = [(*section, *key.split(".")) for key in problem.keys] if isinstance(problem, Misfit) else []
+    setters = [source for key in keys for other, source in sources.items() if other[: len(key)] == key]
+    return " + ".join(dict.fromkeys(setters)) or _source(section, sources, files)
 
 
 def _deepest(key: Key, sources: dict[Key, str]) -> Key:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from ouro_rl.config.section import SHELL_TEXT, Section, UserFunction
+from ouro_rl.config.section import SHELL_TEXT, Misfit, Section, UserFunction
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import MOST_LOOPS, DepthPolicy, EarlyStop, ExitRule, TokenFilters
@@ -30,15 +30,17 @@ class ExitRuleConfig(Section):
     @model_validator(mode="after")
     def _fits(self) -> ExitRuleConfig:
         if self.kind in ("sample", "iid") and self.value is not None:
-            raise ValueError(f"`{self.kind}` takes no value; leave it out")
+            raise Misfit(f"`{self.kind}` takes no value; leave it out", "kind", "value")
         if self.kind == "threshold" and (self.value is None or self.value > 1):
-            raise ValueError("`threshold` needs a value in (0, 1]; set it")
+            raise Misfit("`threshold` needs a value in (0, 1]; set it", "kind", "value")
         if self.kind == "fixed" and (self.value is None or self.value != int(self.value)):
-            raise ValueError("`fixed` needs a whole number of loops as value; set it")
+            raise Misfit("`fixed` needs a whole number of loops as value; set it", "kind", "value")
         if self.kind != "iid" and self.probabilities:
-            raise ValueError(f"`{self.kind}` takes no probabilities; leave them out, or set kind to `iid`")
+            text = f"`{self.kind}` takes no probabilities; leave them out, or set kind to `iid`"
+            raise Misfit(text, "kind", "probabilities")
         if self.kind == "iid" and abs((total := math.fsum(self.probabilities)) - 1) > SUM_TOLERANCE:
-            raise ValueError(f"`iid` needs probabilities that sum to 1, not to {total:g}; set them")
+            text = f"`iid` needs probabilities that sum to 1, not to {total:g}; set them"
+            raise Misfit(text, "kind", "probabilities")
         return self
 
     def rule(self) -> ExitRule:
@@ -124,13 +126,16 @@ class RolloutConfig(Section):
     @model_validator(mode="after")
     def _fits(self) -> RolloutConfig:
         if self.max_depth is not None and self.min_depth > self.max_depth:
-            raise ValueError(f"min_depth ({self.min_depth}) is more than max_depth ({self.max_depth}); lower it")
+            text = f"min_depth ({self.min_depth}) is more than max_depth ({self.max_depth}); lower it"
+            raise Misfit(text, "min_depth", "max_depth")
         if problem := self.bounds_problem(self.exit_rule):
-            raise ValueError(f"exit_rule: {problem}")
+            raise Misfit(f"exit_rule: {problem}", "exit_rule", "min_depth", "max_depth")
         if self.top_k == 1 and self.exit_rule.kind != "sample":
-            raise ValueError(
+            raise Misfit(
                 "top_k 1 makes all completions of a group equal, so that nothing can be learned; raise it, or set "
-                "exit_rule.kind to `sample`"
+                "exit_rule.kind to `sample`",
+                "top_k",
+                "exit_rule.kind",
             )
         return self
 

@@ -22,6 +22,15 @@ SHELL_TEXT = AfterValidator(line_breaks)
 """For a text in which the two characters `\\n` are a line break, because a shell cannot easily pass one."""
 
 
+class Misfit(ValueError):
+    """Values that do not fit together. `keys` are the dotted keys of these values, seen from the section that raises
+    it: the loader names the files that set them."""
+
+    def __init__(self, text: str, *keys: str) -> None:
+        super().__init__(text)
+        self.keys = keys
+
+
 class Section(BaseModel):
     """Base class of every section: no unknown keys, no silent conversions, immutable.
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from ouro_rl.config.rollout import ExitRuleConfig, RolloutConfig, Rule
-from ouro_rl.config.section import SHELL_TEXT, Section
+from ouro_rl.config.section import SHELL_TEXT, Misfit, Section
 from ouro_rl.core.errors import UserError
 from ouro_rl.tasks.hops import MOST_HOPS
 
@@ -121,6 +121,10 @@ class GateConfig(Section):
     """Weight of the entropy of the gate's decisions, in nats, in the objective."""
 
 
+BATCH_KEYS = ("prompts_per_step", "group_size", "micro_batch")
+"""The keys of `trainer` that must divide one another."""
+
+
 class TrainerConfig(Section):
     steps: int = Field(ge=1)
     """Optimizer updates."""
@@ -168,18 +172,25 @@ class TrainerConfig(Section):
     @model_validator(mode="after")
     def _fits(self) -> TrainerConfig:
         if self.completions % self.micro_batch:
-            raise ValueError(
+            raise Misfit(
                 f"prompts_per_step ({self.prompts_per_step}) x group_size ({self.group_size}) = {self.completions} "
                 f"completions do not divide into micro batches of {self.micro_batch}; "
-                f"set micro_batch to {largest_divisor(self.completions, self.micro_batch)}"
+                f"set micro_batch to {largest_divisor(self.completions, self.micro_batch)}",
+                *BATCH_KEYS,
             )
         if self.checkpoint_every % self.updates_per_batch:
-            raise ValueError(
+            raise Misfit(
                 f"checkpoint_every ({self.checkpoint_every}) must be a multiple of updates_per_batch "
-                f"({self.updates_per_batch}): a run resumes with a fresh batch"
+                f"({self.updates_per_batch}): a run resumes with a fresh batch",
+                "checkpoint_every",
+                "updates_per_batch",
             )
         if self.lr_warmup and self.lr_scheduler == "constant":
-            raise ValueError("lr_warmup has no effect with lr_scheduler `constant`; set it to `constant_with_warmup`")
+            raise Misfit(
+                "lr_warmup has no effect with lr_scheduler `constant`; set it to `constant_with_warmup`",
+                "lr_warmup",
+                "lr_scheduler",
+            )
         return self
 
 
@@ -248,18 +259,23 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _fits(self) -> TrainConfig:
         if self.gate.mode == "policy" and self.rollout.exit_rule.kind != "sample":
-            raise ValueError(
+            raise Misfit(
                 "gate.mode `policy` learns from sampled depths, but rollout.exit_rule.kind is "
-                f"`{self.rollout.exit_rule.kind}`; set it to `sample`, or gate.mode to `off`"
+                f"`{self.rollout.exit_rule.kind}`; set it to `sample`, or gate.mode to `off`",
+                "gate.mode",
+                "rollout.exit_rule.kind",
             )
         target, most = self.gate.target_depth, self.rollout.max_depth
         if target is not None and not self.rollout.min_depth <= target <= (most or target):
-            raise ValueError(
+            raise Misfit(
                 f"gate.target_depth ({target:g}) cannot be met with rollout.min_depth {self.rollout.min_depth} and "
-                f"max_depth {most or 'of the model'}; set it between them"
+                f"max_depth {most or 'of the model'}; set it between them",
+                "gate.target_depth",
+                "rollout.min_depth",
+                "rollout.max_depth",
             )
         if (problem := self.rollout.bounds_problem(self.eval.exit_rule)) and self.eval.source is not None:
-            raise ValueError(f"eval.exit_rule: {problem}")
+            raise Misfit(f"eval.exit_rule: {problem}", "eval.exit_rule", "rollout.min_depth", "rollout.max_depth")
         return self
 
     def check_loops(self, trained: int) -> None:

@@ -280,6 +280,14 @@ def test_a_foreign_world_size_is_reported_first(
     assert "ouro-rl: the environment has WORLD_SIZE=7, but no" in capsys.readouterr().err
 
 
+def test_a_dry_run_ignores_a_foreign_world_size(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("WORLD_SIZE", "7")
+    assert cli.main(["train", "good.yaml", "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+    assert "# processes (WORLD_SIZE): 1\n" in printed and "# ignored: WORLD_SIZE=7, which neither" in printed
+
+
 # --- in process: cases that are hard to provoke from outside
 # ------------------------------------------------------------------
 

@@ -8,30 +8,13 @@ from pathlib import Path
 import pytest
 
 from ouro_rl.config.loader import dump_config, load_config
-from ouro_rl.config.sizes import LAUNCHER, check_launcher, derived_sizes
+from ouro_rl.config.sizes import derived_sizes
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.config.yaml12 import parse_yaml, to_yaml
 from ouro_rl.core.errors import UserError
+from tests.references.config_cases import launched, refusal
 from tests.references.places import CONFIGS
-
-MINIMAL = "model: {path: somewhere}\ntrainer: {steps: 5}\n"
-
-
-@pytest.fixture
-def minimal(tmp_path: Path) -> Path:
-    path = tmp_path / "job.yaml"
-    path.write_text(MINIMAL)
-    return path
-
-
-def refusal(path: Path, *overrides: str) -> str:
-    with pytest.raises(UserError) as caught:
-        load_config(TrainConfig, [path], overrides)
-    text = str(caught.value)
-    assert 1 <= len(text.splitlines()) <= 3
-    return text
-
 
 # --- YAML
 # --------------------------------------------------------------------------------------------------------------
@@ -205,11 +188,6 @@ def test_depths_that_the_model_does_not_have(minimal: Path, overrides: list[str]
             check()
 
 
-def test_sections_that_do_not_fit_together(minimal: Path) -> None:
-    text = refusal(minimal, "rollout.exit_rule={kind: threshold, value: 0.5}")
-    assert "gate.mode" in text and "`off`" in text
-
-
 @pytest.mark.parametrize(
     ("content", "part"),
     [
@@ -238,54 +216,10 @@ def test_files_that_cannot_be_read(tmp_path: Path, minimal: Path) -> None:
     assert "not text" in refusal(tmp_path / "binary.yaml")
 
 
-# --- sizes
-# -------------------------------------------------------------------------------------------------------------
-
-
-def test_sizes(minimal: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = load_config(TrainConfig, [minimal], ["trainer.micro_batch=32", "rollout.max_new_tokens=10"])
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    sizes = derived_sizes(config)
-    assert sizes["completions per update"] == 16 * 8
-    assert sizes["completions per update and device"] == 64
-    assert sizes["micro batches per update and device"] == 2
-    assert sizes["completion tokens per update, at most"] == 1280
-
-
-@pytest.mark.parametrize(
-    ("world", "part"), [("3", "multiple of 3"), ("4", "set trainer.micro_batch to 32"), ("x", "WORLD_SIZE")]
-)
-def test_batches_divide_among_processes(minimal: Path, monkeypatch: pytest.MonkeyPatch, world: str, part: str) -> None:
-    monkeypatch.setenv("WORLD_SIZE", world)
-    assert part in refusal(minimal)
-
-
-@pytest.mark.parametrize(
-    ("environment", "claim"),
-    [
-        ({"WORLD_SIZE": "4", "RANK": "1"}, "WORLD_SIZE=4"),
-        ({"LOCAL_RANK": "0"}, "LOCAL_RANK=0"),
-        ({"WORLD_SIZE": "1", "RANK": "0", "LOCAL_RANK": "0", "MASTER_PORT": "1"}, "WORLD_SIZE=1 and LOCAL_RANK=0"),
-    ],
-)
-def test_an_environment_of_processes_that_were_not_started(environment, claim, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in LAUNCHER:
-        monkeypatch.delenv(name, raising=False)
-    check_launcher()
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match=f"has {claim}, but no .*MASTER_ADDR") as caught:
-        check_launcher()
-    assert len(str(caught.value).splitlines()) == 2
-    for name in LAUNCHER:  # as torchrun does
-        monkeypatch.setenv(name, "2")
-    check_launcher()
-
-
 # --- the configs in the repository
 # -------------------------------------------------------------------------------------
 
-WARM = [CONFIGS / "tiny_warmstart.yaml", CONFIGS / "code_warmstart.yaml"]
+WARM = [CONFIGS / f"{name}_warmstart.yaml" for name in ("tiny", "code", "hops")]
 SMALL = [CONFIGS / "quickstart.yaml", CONFIGS / "math_example.yaml", CONFIGS / "code_example.yaml"]
 MATH = [CONFIGS / "math_ouro_1.4b_thinking.yaml", CONFIGS / "math_ouro_2.6b_thinking.yaml"]
 
@@ -301,12 +235,15 @@ MATH = [CONFIGS / "math_ouro_1.4b_thinking.yaml", CONFIGS / "math_ouro_2.6b_thin
     ids=lambda value: "+".join(path.stem for path in value) if isinstance(value, list) else "",
 )
 def test_our_configs_load_and_survive_a_round_trip(cls, paths, world, tmp_path, monkeypatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", str(world))
+    launched(monkeypatch, str(world))
     config = load_config(cls, paths)
     printed = tmp_path / "printed.yaml"
     printed.write_text(dump_config(config))
     assert load_config(cls, [printed]) == config
-    assert all(size > 0 for size in derived_sizes(config).values())
+    skipped = isinstance(config, WarmstartConfig) and config.stage_two.steps == 0
+    assert {name for name, size in derived_sizes(config).items() if size <= 0} == (
+        {"stage II demonstrations"} if skipped else set()
+    )
 
 
 def test_every_config_file_is_tested() -> None:

@@ -1,0 +1,51 @@
+"""Values that do not fit together are refused, with every file that set one of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ouro_rl.config.loader import load_config
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.core.errors import UserError
+from tests.references.config_cases import MINIMAL, refusal
+
+
+def test_sections_that_do_not_fit_together(minimal: Path) -> None:
+    text = refusal(minimal, "rollout.exit_rule={kind: threshold, value: 0.5}")
+    assert "gate.mode" in text and "`off`" in text
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "third", "named"),
+    [
+        ("trainer: {micro_batch: 5}", "rollout: {max_new_tokens: 9}", "trainer: {lr: 0.1}", ["first"]),
+        ("trainer: {micro_batch: 5}", "trainer: {group_size: 3}", "trainer: {lr: 0.1}", ["second", "first"]),
+        ("rollout: {exit_rule: {kind: fixed, value: 2}}", "gate: {mode: policy}", "{}", ["second", "first"]),
+        ("rollout: {min_depth: 3}", "rollout: {top_p: 0.5}", "rollout: {max_depth: 2}", ["first", "third"]),
+        (
+            "eval: {source: arithmetic, exit_rule: {kind: fixed, value: 1}}",
+            "rollout: {min_depth: 2}",
+            "{}",
+            ["first", "second"],
+        ),
+        ("gate: {target_depth: 3}", "rollout: {max_depth: 2}", "gate: {mode: policy}", ["first", "second"]),
+    ],
+)
+def test_values_that_do_not_fit_together_are_told_with_every_file_that_set_one(
+    first: str, second: str, third: str, named: list[str], minimal: Path, tmp_path: Path
+) -> None:
+    files = {name: tmp_path / f"{name}.yaml" for name in ("first", "second", "third")}
+    for file, text in zip(files.values(), (first, second, third), strict=True):
+        file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        load_config(TrainConfig, [minimal, *files.values()])
+    assert str(caught.value).startswith(" + ".join(str(files[name]) for name in named) + ": ")
+
+
+def test_an_override_that_does_not_fit_a_file_is_told_with_it(minimal: Path) -> None:
+    minimal.write_text(MINIMAL.replace("steps: 5", "steps: 5, group_size: 8"))
+    assert refusal(minimal, "trainer.micro_batch=5").startswith(
+        f"{minimal} + override trainer.micro_batch=5: trainer: "
+    )
