@@ -38,6 +38,7 @@ ALIASES = {
     "trainer.clip_low and trainer.clip_high": ("epsilon", "cliprange", "clip_ratio", "eps_clip", "clip_range"),
     "trainer.clip_low": ("clip_ratio_low", "epsilon_low", "eps_clip_low"),
     "trainer.clip_high": ("clip_ratio_high", "epsilon_high", "eps_clip_high"),
+    "trainer.mask_truncated": ("mask_truncated_completions", "overlong_filtering", "overlong_filter"),
     "trainer.checkpoint_every": ("save_steps", "save_freq", "save_strategy"),
     "trainer.keep_checkpoints": ("save_total_limit", "max_ckpt_to_keep", "max_actor_ckpt_to_keep", "max_ckpt_num"),
     "rollout.max_new_tokens": (

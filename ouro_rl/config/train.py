@@ -150,6 +150,9 @@ class TrainerConfig(Section):
     """Gradients are clipped to this norm."""
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
     """How token losses are averaged, named as in TRL: see `ouro_rl/training/objective/losses.py`."""
+    mask_truncated: bool = False
+    """Leave completions that did not end by themselves (cut off at `max_new_tokens`, or given up) out of the loss and
+    its denominators. They stay in the mean of their group."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """Divide advantages by the standard deviation of the group's or the batch's rewards, or not at all."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)

@@ -46,7 +46,12 @@ class Batch(TypedDict):
     gate_returns: Tensor
     """float32 [n, C, T - 1], of the gate's decisions."""
     num_items_in_batch: NotRequired[Tensor]
-    """float32, no dimension: completion tokens of the whole update. The trainer adds it, and `policy_version`."""
+    """float32, no dimension: completion tokens in the loss of the whole update. The trainer adds it, and what
+    follows."""
+    sequences_in_update: NotRequired[Tensor]
+    """float32, no dimension: completions in the loss of the whole update."""
+    in_loss: NotRequired[Tensor]
+    """bool [n]: False for completions that are left out of the loss and its denominators."""
     policy_version: NotRequired[Tensor]
     """int64, no dimension."""
 
@@ -79,9 +84,19 @@ def sampled(scored: Sequence[ScoredRollout]) -> Sampled:
     """The rollouts of an update as the objective takes them."""
     rollouts = [item.rollout for item in scored]
     return Sampled(
-        rewards=torch.tensor([math.nan if item.reward is None else item.reward for item in scored]),
+        rewards=torch.tensor(
+            [math.nan if item.reward is None else item.reward for item in scored], dtype=torch.float64
+        ),
         depths=depth_matrix(rollouts),
         finished=torch.tensor([rollout.finish_reason == "stop" for rollout in rollouts]),
+    )
+
+
+def in_loss(scored: Sequence[ScoredRollout], *, mask_truncated: bool) -> Tensor:
+    """Which completions are trained on, bool [n]: those that could be scored and, with `mask_truncated`, that ended by
+    themselves."""
+    return torch.tensor(
+        [item.reward is not None and (item.rollout.finish_reason == "stop" or not mask_truncated) for item in scored]
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
 from ouro_rl.core.rollout import ScoredRollout
@@ -19,16 +19,11 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     reward/<name>/status/<status>   share of rollouts with this status from that function; absent if it never occurred
     reward/unscored        share of rollouts without a reward
     depth/mean, depth/p1.. loops per completion token; share of completion tokens at each depth
-    groups/zero_variance   share of groups (one prompt_index each) without a signal: all scored rewards equal, or none
     staleness/mean         how many policy versions the rollouts are behind `policy_version`, the trainer's
     completion/*           `length_mean`, `length_max` in tokens; `stopped`, `cut_off`, `given_up`: share with finish
                            reason `stop`, `length`, `abort`
     """
     rollouts = [item.rollout for item in scored]
-    groups: dict[int, set[float]] = defaultdict(set)
-    for item in scored:
-        groups[item.rollout.prompt_index].update([] if item.reward is None else [item.reward])
-
     rewards = [item.reward for item in scored if item.reward is not None]
     metrics = {"reward/mean": _mean(rewards), "reward/std": deviation(rewards)}
     for name in sorted({name for item in scored for name in item.rewards}):
@@ -39,7 +34,6 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     metrics["depth/mean"] = mean_depth(rollout.depths for rollout in rollouts)
     shares = depth_shares((depth for rollout in rollouts for depth in rollout.depths), max_loops)
     metrics |= {f"depth/p{depth}": share for depth, share in enumerate(shares, start=1)}
-    metrics["groups/zero_variance"] = _mean(len(rewards) <= 1 for rewards in groups.values())
     metrics["staleness/mean"] = _mean(policy_version - rollout.policy_version for rollout in rollouts)
     metrics["completion/length_mean"] = _mean(len(rollout.completion_ids) for rollout in rollouts)
     metrics["completion/length_max"] = max((len(rollout.completion_ids) for rollout in rollouts), default=math.nan)

@@ -32,6 +32,7 @@ from ouro_rl.training.batch import (
     check_depth_policies,
     check_filters,
     collate,
+    in_loss,
     replay_inputs,
     replayed,
     sampled,
@@ -111,8 +112,10 @@ class OuroGRPOTrainer(ResumableTrainer):
         first = self.accelerator.process_index * len(inputs)
         mine = slice(first, first + len(inputs))
         batch = collate([item.rollout for item in scored[mine]], credits.rows(mine), self._tokenizer.pad_token_id)
-        tokens = sum(len(item.rollout.completion_ids) for item in scored)
-        batch["num_items_in_batch"] = torch.tensor(float(tokens))
+        counted = in_loss(scored, mask_truncated=self.train_config.trainer.mask_truncated)
+        lengths = torch.tensor([len(item.rollout.completion_ids) for item in scored])
+        batch["in_loss"], batch["sequences_in_update"] = counted[mine], counted.sum().float()
+        batch["num_items_in_batch"] = (lengths * counted).sum().float()
         batch["policy_version"] = torch.tensor(self.published_version)
         return apply(batch, lambda tensor: tensor.to(self.accelerator.device))
 
@@ -185,14 +188,16 @@ class OuroGRPOTrainer(ResumableTrainer):
 
     def _token_weights(self, inputs: Batch, lengths: Tensor) -> Tensor:
         """Weights [n] of a micro batch's tokens, so that the losses of its update add up."""
-        trainer = self.train_config.trainer
-        weights = token_weights(
+        processes = self.accelerator.num_processes
+        return token_weights(
             lengths,
-            trainer.loss_type,
+            inputs["in_loss"],
+            self.train_config.trainer.loss_type,
             max_new_tokens=self.train_config.rollout.max_new_tokens,
-            tokens_in_update=inputs["num_items_in_batch"].item() / self.accelerator.num_processes,
+            tokens_in_update=inputs["num_items_in_batch"].item() / processes,
+            sequences_in_update=inputs["sequences_in_update"].item() / processes,
+            micro_batches=self.current_gradient_accumulation_steps,
         )
-        return weights if trainer.loss_type == "dapo" else weights / self.current_gradient_accumulation_steps
 
     def _measure(self, inputs: Batch, micro_batch: Replayed) -> None:
         """The gap between the worker's log-probs and the replayed ones, while the weights are the same.

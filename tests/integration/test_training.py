@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
@@ -24,6 +25,7 @@ from ouro_rl.launch import run_training
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.training.batch import collate
+from ouro_rl.training.objective.losses import token_weights
 from rollout_workers.pool import LocalPool
 from tests.references.patience import HANG_S, comes_true
 from tests.references.tiny_models import random_model
@@ -31,7 +33,9 @@ from tests.references.tiny_models import random_model
 STEP_METRICS = {
     "step", "reward/mean", "reward/math", "reward/unscored", "depth/mean", "depth/p1", "depth/p2", "depth/p3",
     "logp_gap/max", "logp_gap/mean", "gate/entropy", "gate/penalty", "groups/zero_variance", "loss/token",
-    "loss/gate", "staleness/mean", "tokens/s", "time/rollout_s", "time/reward_s", "time/train_s", "time/sync_s",
+    "loss/gate", "staleness/mean", "reward/std", "completion/length_mean", "completion/length_max",
+    "completion/cut_off", "completion/stopped", "clip/token_low", "clip/token_high", "clip/gate_low", "clip/gate_high",
+    "kl/sampler", "kl/sampler_k1", "tokens/s", "time/rollout_s", "time/reward_s", "time/train_s", "time/sync_s",
 }  # fmt: skip
 ROLLOUT_FIELDS = {
     "step", "policy_version", "prompt_ids", "completion_ids", "depths", "token_logprobs", "depth_logprobs",
@@ -46,6 +50,9 @@ def digits(prompts, completions, **columns):
 
 def broken(prompts, completions, **columns):
     raise KeyError("gone")
+
+def some(prompts, completions, **columns):
+    return [None if i % 4 < 3 and i % 2 else float(i) for i in range(len(completions))]
 
 def of_texts(prompts, completions, **columns):
     return [float("1" in completion and isinstance(completion, str)) for completion in completions]
@@ -202,6 +209,9 @@ def test_other_loss_types_and_reused_batches_train(checkpoint, tmp_path, loss_ty
     rows = metrics_of(tmp_path / "run")
     assert all(math.isfinite(row["grad_norm"]) for row in rows)
     assert [row["staleness/mean"] for row in rows] == [0, 1, 0]
+    assert abs(rows[0]["kl/sampler"]) < 1e-6 < rows[1]["kl/sampler"], "the policy has moved away"
+    assert sum(rows[0][name] for name in rows[0] if name.startswith("clip/")) == 0
+    assert sum(rows[1][name] for name in rows[1] if name.startswith("clip/")) > 0
     assert (
         "logp_gap/max" in rows[0] and "logp_gap/max" not in rows[1]
     )  # the second update of a batch is off-policy by design
@@ -408,3 +418,30 @@ def test_a_reward_that_gives_no_signal_is_told_of(checkpoint, tmp_path, capsys):
     told = [line for line in capsys.readouterr().err.splitlines() if "of_texts(" in line]
     assert len(told) == 1 and "of_texts(completions=[[{'role': 'assistant', 'content': " in told[0]
     assert "-> 0.0; in all 16 x 0" in told[0]
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_unscored_and_masked_completions_are_left_out_of_the_loss(checkpoint, tmp_path, masked):
+    """The gradient of a step is that of the same step without them, in every denominator."""
+    seen = []
+
+    def weights_of(lengths, counted, loss_type, **update):
+        weights = token_weights(lengths, counted, loss_type, **update)
+        seen.append((counted.tolist(), update["tokens_in_update"], weights.sum().item()))
+        return weights
+
+    config = config_of(
+        checkpoint, tmp_path / "run", reward="some", eval__source=None, trainer__steps=1, rewards__max_unscored=0.9,
+        trainer__mask_truncated=masked,
+    )  # fmt: skip
+    with mock.patch("ouro_rl.training.trainer.token_weights", weights_of):
+        assert run_training(config, resume=False) == 0
+    rollouts = [json.loads(line) for line in (tmp_path / "run/rollouts/step-000001.jsonl").read_text().splitlines()]
+    kept = [
+        len(r["completion_ids"])
+        for r in rollouts
+        if r["reward"] is not None and (r["finish_reason"] == "stop" or not masked)
+    ]
+    assert 0 < len(kept) < 12 if masked else len(kept) == 12, "the case is there"
+    assert sum(sum(counted) for counted, _, _ in seen) == len(kept) and {total for _, total, _ in seen} == {sum(kept)}
+    assert sum(weight for _, _, weight in seen) == pytest.approx(1.0)

@@ -5,28 +5,66 @@ Raw rewards, compute cost and price stay separate until `gate_returns`, the only
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from ouro_rl.core.errors import RunError
 from ouro_rl.model.policy.exit_gate import decision_mask
 
 EPSILON = 1e-4
 """Keeps the division by a group's standard deviation finite (TRL's value)."""
+LARGEST_EXPONENT = 1023
+"""Of the powers of two that fp64 holds."""
 
 
 def group_advantages(rewards: Tensor, group_size: int, scale: str) -> Tensor:
-    """Reward minus its group's mean, divided by the standard deviation of the group or the batch -> [n].
+    """Reward minus its group's mean, divided by the standard deviation of the group or the batch -> fp32 [n].
 
     `rewards` [n]: groups are consecutive rows; NaN means unscored, which is left out of mean and deviation and gets
-    advantage 0. `scale`: `group`, `batch` or `none`.
-    arXiv 2402.03300 (GRPO); `none` is arXiv 2503.20783 (Dr. GRPO)."""
-    grouped = rewards.view(-1, group_size)
-    centred = grouped - grouped.nanmean(dim=1, keepdim=True)
+    advantage 0. Equal rewards give exactly 0. Computed in fp64, relative to the largest reward, so that rewards of any
+    size have finite squares; raises RunError for an advantage that fp32 cannot hold. `scale`: `group`, `batch` or
+    `none`. arXiv 2402.03300 (GRPO); `none` is arXiv 2503.20783 (Dr. GRPO)."""
+    rows = rewards.double().view(-1, group_size)
+    unit = _powers_of_two(rows if scale == "group" else rows.view(1, -1))
+    grouped = rows / unit  # exact
+    shifted = grouped - _smallest(grouped)  # the mean of equal numbers may be rounded; that of zeros is not
+    centred = shifted - shifted.nanmean(dim=1, keepdim=True)
     if scale == "group":
-        centred = centred / (_deviation(centred, dim=1) + EPSILON)
+        centred = centred / (_deviation(centred, dim=1) + EPSILON / unit)
     elif scale == "batch":
-        centred = centred / (_deviation(rewards.view(1, -1) - rewards.nanmean(), dim=1) + EPSILON)
-    return centred.nan_to_num(nan=0.0).flatten()
+        everything = grouped.view(1, -1)
+        deviation = _deviation(everything - everything.nanmean(), dim=1)
+        centred = centred / (deviation + EPSILON / unit)
+    else:
+        centred = centred * unit
+    advantages = centred.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf).flatten().float()
+    if not advantages.isfinite().all():
+        largest = rewards.nan_to_num(nan=0.0).abs().max().item()
+        raise RunError(
+            f"rewards of up to {largest:.3g} give advantages that fp32 cannot hold; "
+            "lower the rewards' weights, or set trainer.scale_rewards to group"
+        )
+    return advantages
+
+
+def zero_variance(advantages: Tensor, group_size: int) -> float:
+    """Share of groups without a signal: those whose `advantages` [n] are all 0."""
+    return (advantages.view(-1, group_size) == 0).all(1).double().mean().item()
+
+
+def _powers_of_two(rows: Tensor) -> Tensor:
+    """For every row [g, n] a power of two above its values, [g, 1]: dividing by it is exact. NaN does not count."""
+    exponents = [math.frexp(largest)[1] for largest in rows.abs().nan_to_num(nan=0.0).amax(1).tolist()]
+    powers = [math.ldexp(1.0, min(exponent, LARGEST_EXPONENT)) for exponent in exponents]
+    return torch.tensor(powers, dtype=torch.float64, device=rows.device).unsqueeze(1)
+
+
+def _smallest(grouped: Tensor) -> Tensor:
+    """The smallest scored value of every group, keeping the dimension; 0 where there is none."""
+    smallest = grouped.nan_to_num(nan=torch.inf).amin(1, keepdim=True)
+    return smallest.where(smallest.isfinite(), 0.0)
 
 
 def _deviation(centred: Tensor, dim: int) -> Tensor:

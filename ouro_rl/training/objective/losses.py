@@ -6,20 +6,31 @@ import torch
 from torch import Tensor
 
 
-def token_weights(lengths: Tensor, loss_type: str, *, max_new_tokens: int, tokens_in_update: float) -> Tensor:
-    """Loss weight of every token of a micro batch: `lengths` [n] -> [sum of lengths], for TRL's loss types.
+def token_weights(
+    lengths: Tensor,
+    counted: Tensor,
+    loss_type: str,
+    *,
+    max_new_tokens: int,
+    tokens_in_update: float,
+    sequences_in_update: float,
+    micro_batches: int,
+) -> Tensor:
+    """Loss weight of every token of a micro batch, so that the losses of an update add up: `lengths` [n] -> [sum of
+    lengths], for TRL's loss types.
 
-    `grpo`: mean over sequences of the mean over tokens. `bnpo`: mean over the micro batch's tokens. `dr_grpo`: sum
-    divided by (sequences x `max_new_tokens`). `dapo`: sum divided by `tokens_in_update`, the tokens of the whole update
-    on one device. For all but `dapo` the caller divides by the number of micro batches."""
-    count = len(lengths)
-    per_sequence = {
-        "grpo": 1.0 / (lengths.clamp(min=1) * count),
-        "bnpo": torch.full_like(lengths, 1.0, dtype=torch.float32) / lengths.sum().clamp(min=1),
-        "dr_grpo": torch.full_like(lengths, 1.0 / (count * max_new_tokens), dtype=torch.float32),
-        "dapo": torch.full_like(lengths, 1.0 / max(1.0, tokens_in_update), dtype=torch.float32),
-    }[loss_type]
-    return per_sequence.float().repeat_interleave(lengths)
+    Sequences that are not `counted` (bool [n]) get weight 0 and are in no denominator. `grpo`: mean over sequences of
+    the mean over tokens. `dr_grpo`: sum divided by (sequences x `max_new_tokens`). `dapo`: mean over tokens. All of
+    them over the whole update on one device, which has `tokens_in_update` and `sequences_in_update` that count. `bnpo`:
+    mean over the micro batch's tokens, then over the `micro_batches`."""
+    sequences = max(1.0, sequences_in_update)
+    denominators = {
+        "grpo": lengths.clamp(min=1) * sequences,
+        "bnpo": (lengths * counted).sum().clamp(min=1) * micro_batches,
+        "dr_grpo": torch.tensor(sequences * max_new_tokens),
+        "dapo": torch.tensor(max(1.0, tokens_in_update)),
+    }
+    return (counted / denominators[loss_type]).float().repeat_interleave(lengths)
 
 
 def clipped(ratio: Tensor, advantage: Tensor, low: float, high: float) -> Tensor:

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.sampling_params import NO_DEPTH
-from ouro_rl.model.policy.exit_gate import decision_entropy, decision_logprobs
-from ouro_rl.training.objective.advantages import gate_returns, group_advantages
+from ouro_rl.model.policy.exit_gate import decision_entropy, decision_logprobs, decision_mask
+from ouro_rl.training.objective.advantages import gate_returns, group_advantages, zero_variance
 from ouro_rl.training.objective.loop_price import PriceRule
+from ouro_rl.training.objective.loss_metrics import clip_fractions, kl_to_sampler
 from ouro_rl.training.objective.losses import gate_loss, token_loss
 from ouro_rl.training.objective.records import Credits, Losses, Replayed, Sampled
 
@@ -46,7 +47,11 @@ class Objective:
             advantages=advantages.unsqueeze(1).expand(depths.shape),
             gate_returns=returns,
             of_rollouts=advantages,
-            metrics={"gate/price": price, "gate/penalty": price * mean_depth},
+            metrics={
+                "gate/price": price,
+                "gate/penalty": price * mean_depth,
+                "groups/zero_variance": zero_variance(advantages, self.trainer.group_size),
+            },
         )
 
     def losses(self, replayed: Replayed) -> Losses:
@@ -59,14 +64,29 @@ class Objective:
         token = (weights * of_tokens).sum()
         nats = decision_entropy(replayed.gate_logits, replayed.depths, self.min_depth)
         of_gate = torch.zeros_like(token)
+        ratios = (replayed.token_logprobs - replayed.sampler_logprobs).detach()
+        metrics = {"gate/entropy": nats.detach()} | clip_fractions(
+            "token", ratios, replayed.advantages, self.trainer.clip_low, self.trainer.clip_high, weights > 0
+        )
         if gate.mode == "policy":
             decisions = self.decisions(replayed)
             of_decisions = gate_loss(
                 decisions, replayed.depth_logprobs, replayed.gate_returns, gate.clip_low, gate.clip_high
             )
             of_gate = (weights * (of_decisions - gate.entropy_bonus * nats)).sum()
+            of_depths = (decisions.sum(1) - replayed.depth_logprobs).detach()
+            made = decision_mask(self.max_loops, replayed.depths, self.min_depth).T & (weights > 0).unsqueeze(1)
+            metrics |= clip_fractions(
+                "gate",
+                of_depths.unsqueeze(1).expand_as(made),
+                replayed.gate_returns,
+                gate.clip_low,
+                gate.clip_high,
+                made,
+            )
+            ratios = ratios + of_depths  # the action is the pair of token and depth
         total = token + gate.loss_weight * of_gate if gate.mode == "policy" else token
-        return Losses(token=token, gate=of_gate, total=total, metrics={"gate/entropy": nats.detach()})
+        return Losses(token=token, gate=of_gate, total=total, metrics=metrics | kl_to_sampler(ratios))
 
     def decisions(self, replayed: Replayed) -> Tensor:
         """Log-probability of each decision that led to the recorded depths, [n, T - 1]; 0 where none was made."""

@@ -16,7 +16,7 @@ class Sampled:
     """All rollouts of an update, as far as credit depends on them."""
 
     rewards: Tensor
-    """fp32 [N]; NaN: could not be scored."""
+    """fp64 [N]; NaN: could not be scored."""
     depths: Tensor
     """int64 [N, C], 1-based; `NO_DEPTH` after a completion's end."""
     finished: Tensor
@@ -90,4 +90,5 @@ class Losses:
     total: Tensor
     """What is minimized; a scalar with gradient."""
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
-    """Values of each token [n], detached, by the names that their means have in `metrics.jsonl`."""
+    """Values of tokens or decisions, one dimension, detached, by the names that their means have in
+    `metrics.jsonl`."""

@@ -50,7 +50,6 @@ def test_rollout_metrics_by_hand():
             "depth/p2": 1 / 8,
             "depth/p3": 0.0,
             "depth/p4": 5 / 8,
-            "groups/zero_variance": 1 / 2,
             "staleness/mean": (1 + 1 + 3 + 1) / 4,
             "completion/length_mean": 2.0,
             "completion/length_max": 3,
@@ -66,10 +65,9 @@ def test_rollout_metrics_does_not_depend_on_order():
     assert rollout_metrics(batch, 4, 5) == rollout_metrics(batch[::-1], 4, 5)
 
 
-def test_a_group_of_unscored_rollouts_has_no_signal_and_no_mean():
+def test_a_group_of_unscored_rollouts_has_no_mean():
     metrics = rollout_metrics([scored(0, (1,), None), scored(0, (1,), None)], max_loops=1, policy_version=5)
     assert math.isnan(metrics["reward/mean"]) and math.isnan(metrics["reward/math"])
-    assert metrics["groups/zero_variance"] == 1.0
     assert metrics["reward/unscored"] == 1.0
 
 

@@ -3,34 +3,12 @@ import math
 import pytest
 import torch
 
-from ouro_rl.core.sampling_params import NO_DEPTH
 from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf
-from ouro_rl.training.objective.advantages import extra_loops, gate_returns, group_advantages
+from ouro_rl.training.objective.advantages import extra_loops
 from ouro_rl.training.objective.loop_price import PriceRule
 from ouro_rl.training.objective.losses import clipped, gate_loss, token_loss, token_weights
 from ouro_rl.training.warmstart.losses import stage_one_loss, stage_two_loss
 from tests.references.exit_distribution import depth_logprobs
-
-
-def test_group_advantages_by_hand():
-    rewards = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0])
-    assert group_advantages(rewards, 4, "none").tolist() == pytest.approx([0.75, -0.25, -0.25, -0.25, 0, 0, 0, 0])
-    scaled = group_advantages(rewards, 4, "group")
-    assert scaled[0].item() == pytest.approx(0.75 / (0.5 + 1e-4)) and scaled[4:].abs().max() == 0
-
-
-def test_an_unscored_rollout_is_left_out_of_the_baseline():
-    rewards = torch.tensor([1.0, 0.0, math.nan, math.nan])
-    assert group_advantages(rewards, 4, "none").tolist() == pytest.approx([0.5, -0.5, 0.0, 0.0])
-    assert group_advantages(torch.full((4,), math.nan), 4, "group").tolist() == [0, 0, 0, 0]
-
-
-def test_gate_returns_charge_each_decision_for_what_it_caused():
-    depths = torch.tensor([[1, 3, NO_DEPTH]])
-    assert extra_loops(depths, 3)[:, 0].tolist() == [[0, 2, 0], [0, 1, 0]]
-    returns = gate_returns(torch.tensor([0.5]), depths, 3, price=0.1)
-    # loop 1: costs 0 and 2, mean 1; loop 2: one decision, cost 1, mean 1
-    assert returns[0].tolist() == [pytest.approx([0.6, 0.0]), pytest.approx([0.4, 0.5]), [0.0, 0.0]]
 
 
 def test_price_moves_towards_the_target_and_warms_up():
@@ -53,8 +31,26 @@ def test_price_moves_towards_the_target_and_warms_up():
     ],
 )
 def test_token_weights(loss_type, expected):
-    weights = token_weights(torch.tensor([1, 3]), loss_type, max_new_tokens=10, tokens_in_update=8)
-    assert weights.tolist() == pytest.approx(expected)
+    update = {"max_new_tokens": 10, "tokens_in_update": 8, "sequences_in_update": 2, "micro_batches": 1}
+    lengths, all_of_them = torch.tensor([1, 3]), torch.tensor([True, True])
+    assert token_weights(lengths, all_of_them, loss_type, **update).tolist() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo"])
+def test_what_is_left_out_is_in_no_denominator(loss_type):
+    """Weights are those of an update without these sequences, however it falls into micro batches."""
+    lengths, counted = torch.tensor([1, 3, 2, 4]), torch.tensor([True, False, True, True])
+    update = {"max_new_tokens": 10, "tokens_in_update": 7.0, "sequences_in_update": 3.0, "micro_batches": 1}
+    kept = token_weights(lengths[counted], counted[counted], loss_type, **update)
+    assert kept.sum() == pytest.approx(7 / 30 if loss_type == "dr_grpo" else 1.0)
+    got = token_weights(lengths, counted, loss_type, **update)
+    token_counted = counted.repeat_interleave(lengths)
+    assert got[token_counted].tolist() == kept.tolist() and not got[~token_counted].any()
+    if loss_type != "bnpo":  # its denominator is the micro batch's
+        parts = [token_weights(lengths[s], counted[s], loss_type, **update) for s in (slice(0, 2), slice(2, 4))]
+        assert torch.cat(parts).tolist() == got.tolist()
+    nothing = token_weights(lengths, counted & False, loss_type, **update | {"sequences_in_update": 0.0})
+    assert nothing.tolist() == [0.0] * 10
 
 
 def test_clipping_is_pessimistic():

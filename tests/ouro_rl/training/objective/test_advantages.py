@@ -1,0 +1,72 @@
+"""Advantages and returns, compared with values computed by hand and with exact fractions."""
+
+import math
+import random
+from fractions import Fraction
+
+import pytest
+import torch
+
+from ouro_rl.core.errors import RunError
+from ouro_rl.core.sampling_params import NO_DEPTH
+from ouro_rl.training.objective.advantages import extra_loops, gate_returns, group_advantages, zero_variance
+
+
+def test_group_advantages_by_hand():
+    rewards = torch.tensor([1.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 1.0])
+    assert group_advantages(rewards, 4, "none").tolist() == pytest.approx([0.75, -0.25, -0.25, -0.25, 0, 0, 0, 0])
+    scaled = group_advantages(rewards, 4, "group")
+    assert scaled[0].item() == pytest.approx(0.75 / (0.5 + 1e-4)) and scaled[4:].abs().max() == 0
+
+
+def test_an_unscored_rollout_is_left_out_of_the_baseline():
+    rewards = torch.tensor([1.0, 0.0, math.nan, math.nan])
+    assert group_advantages(rewards, 4, "none").tolist() == pytest.approx([0.5, -0.5, 0.0, 0.0])
+    assert group_advantages(torch.full((4,), math.nan), 4, "group").tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+@pytest.mark.parametrize("size", [1.0, 1e30, 1e-3])
+def test_rewards_of_any_size_have_advantages(size, scale):
+    """Squares of 1e30 are infinite in fp32: advantages were 0 while groups were said to have a signal."""
+    rewards = torch.tensor([1.0, 0.0, 0.25, math.nan, 0.3, 0.3, 0.3, 0.3], dtype=torch.float64) * size
+    advantages = group_advantages(rewards, 4, scale)
+    exact = [Fraction(value) for value in rewards[:3].tolist()]
+    centred = [value - sum(exact) / 3 for value in exact]
+    everything = [Fraction(value) for value in rewards.tolist() if not math.isnan(value)]
+    of = exact if scale == "group" else everything
+    variance = sum((value - sum(of) / len(of)) ** 2 for value in of) / (len(of) - 1)
+    deviation = 1.0 if scale == "none" else size * math.sqrt(variance / Fraction(size) ** 2) + 1e-4
+    assert advantages[:3].tolist() == pytest.approx([float(value) / deviation for value in centred], rel=1e-6)
+    assert advantages[3:].tolist() == [0.0] * 5, "equal rewards give exactly 0, though 0.3 + 0.3 + 0.3 is rounded"
+    assert advantages.dtype == torch.float32 and zero_variance(advantages, 4) == 0.5
+
+
+def test_extreme_rewards():
+    mixed = torch.tensor([1e300, 0.0, 1.0, 0.0, 1e-300, 0.0], dtype=torch.float64)
+    assert group_advantages(mixed, 2, "group").tolist() == pytest.approx(
+        [0.7071, -0.7071] + [0.707, -0.707] + [0, 0], abs=1e-3
+    )
+    assert group_advantages(torch.tensor([1.7e308, -1.7e308], dtype=torch.float64), 2, "group")[0] > 0.7
+    with pytest.raises(RunError, match="rewards of up to 1e.300 give advantages that fp32 cannot hold"):
+        group_advantages(mixed, 2, "none")
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_groups_without_a_signal_are_those_of_equal_rewards(scale):
+    generator = random.Random(0)
+    for _ in range(200):
+        choices = [generator.choice([0.0, 0.1, 1 / 3, -2.7, 1e30, 1e-3, math.nan]) for _ in range(2)]
+        rewards = [generator.choice(choices) for _ in range(12)]
+        groups = [{reward for reward in rewards[i : i + 3] if not math.isnan(reward)} for i in range(0, 12, 3)]
+        wanted = sum(len(group) <= 1 for group in groups) / 4
+        advantages = group_advantages(torch.tensor(rewards, dtype=torch.float64), 3, scale)
+        assert zero_variance(advantages, 3) == wanted, rewards
+
+
+def test_gate_returns_charge_each_decision_for_what_it_caused():
+    depths = torch.tensor([[1, 3, NO_DEPTH]])
+    assert extra_loops(depths, 3)[:, 0].tolist() == [[0, 2, 0], [0, 1, 0]]
+    returns = gate_returns(torch.tensor([0.5]), depths, 3, price=0.1)
+    # loop 1: costs 0 and 2, mean 1; loop 2: one decision, cost 1, mean 1
+    assert returns[0].tolist() == [pytest.approx([0.6, 0.0]), pytest.approx([0.4, 0.5]), [0.0, 0.0]]
