@@ -97,12 +97,8 @@ def check_samples(arguments: argparse.Namespace) -> None:
 def with_options(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
     """The config with the options that were given, under the keys of training. Whether they fit together, and fit the
     model, is checked where they are used: limits of training, such as a target depth, do not bind an evaluation."""
-
-    def given(section: Section, **values: Any) -> Any:
-        return section.model_copy(update={key: value for key, value in values.items() if value is not None})
-
-    texts = {key: getattr(arguments, key) for key in ("system_prompt", "prompt_suffix", "assistant_prefix")}
-    rollout = given(
+    config = with_format(config, arguments)
+    rollout = _given(
         config.rollout,
         min_depth=arguments.min_depth,
         max_depth=arguments.max_depth,
@@ -113,14 +109,27 @@ def with_options(config: TrainConfig, arguments: argparse.Namespace) -> TrainCon
         stop_strings=arguments.stop and tuple(line_breaks(text) for text in arguments.stop),
         stop_token_ids=arguments.stop_id and tuple(arguments.stop_id),
     )
-    evaluation = given(
+    evaluation = _given(
+        config.eval,
+        kv_rule=arguments.kv_rule and KVRule(arguments.kv_rule),
+        gate_temperature=arguments.gate_temperature,
+    )
+    return config.model_copy(update={"rollout": rollout, "eval": evaluation})
+
+
+def with_format(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
+    """The config with the options that say which problems are asked, and how."""
+    texts = {key: getattr(arguments, key) for key in ("system_prompt", "prompt_suffix", "assistant_prefix")}
+    evaluation = _given(
         config.eval,
         limit=arguments.limit,
         max_new_tokens=arguments.max_new_tokens,
-        kv_rule=arguments.kv_rule and KVRule(arguments.kv_rule),
-        gate_temperature=arguments.gate_temperature,
         question_column=arguments.question_column,
         answer_column=arguments.answer_column,
     )
-    data = given(config.data, **{key: text and line_breaks(text) for key, text in texts.items()})
-    return config.model_copy(update={"rollout": rollout, "eval": evaluation, "data": data})
+    data = _given(config.data, **{key: text and line_breaks(text) for key, text in texts.items()})
+    return config.model_copy(update={"eval": evaluation, "data": data})
+
+
+def _given(section: Section, **values: Any) -> Any:
+    return section.model_copy(update={key: value for key, value in values.items() if value is not None})

@@ -13,6 +13,7 @@ from ouro_rl.cli.catalog import add_catalog_commands
 from ouro_rl.cli.commands import check, grade, report, train, warmstart
 from ouro_rl.cli.doctor import add_doctor_command
 from ouro_rl.cli.eval import add_eval_arguments, evaluate
+from ouro_rl.cli.gate import add_gate_commands
 from ouro_rl.cli.reward import add_reward_commands
 from ouro_rl.cli.study import add_study_arguments, study
 from ouro_rl.config.aliases import option_hint
@@ -88,6 +89,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--out", type=path_option, metavar="FILE", help="file for the scored rows (default: stdout)")
 
+    add_gate_commands(commands)
     add_reward_commands(commands)
     _add_configs(add("check", check, "preflight: would this training config run, and run correctly?"), dry_run=False)
     _add_configs(add("warmstart", warmstart, "train a small looped model from scratch (Stages I and II)"), dry_run=True)

@@ -13,34 +13,25 @@ import statistics
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from ouro_rl.config.loader import load_config
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.atomic_write import write_atomically
-from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import OuroRLError, UserError
 from ouro_rl.core.own_names import pin_own_packages
-from ouro_rl.core.rollout import Prompt, Rollout
-from ouro_rl.core.sampling_params import DepthPolicy, ExitRule
+from ouro_rl.core.rollout import Prompt
+from ouro_rl.core.sampling_params import ExitRule
 from ouro_rl.core.summary_stats import depth_shares
-from ouro_rl.evaluation.evaluate import graded_answers, math_scorer
-from ouro_rl.evaluation.held_out import greedy_params, held_out_prompts
 from ouro_rl.evaluation.study.files import CONFIG_FILE, FIGURES_FILE, TASK_FILE
-from ouro_rl.model.checkpoint import load_policy
+from ouro_rl.evaluation.under_rules import RuleAnswers, answers_under
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.flops import answer_flops
-from ouro_rl.model.policy.exit_gate import check_depth_policy
 from ouro_rl.model.tokenizer import completion_texts
 from ouro_rl.run_dir.study_result import RuleFigures, label_of
-from rollout_workers.pool import make_pool
 
-MAX_BATCH = 256
-"""Maximum number of sequences decoded at once."""
 _LINE = re.compile(r"^([^=\n]*\d)=", re.MULTILINE)
 _OPERATOR = re.compile(r"[-+*]")
 
@@ -53,31 +44,13 @@ def measure(
 
     `difficulty`: the column that has it. `seed`: of rules that sample. Raises UserError if a problem has no such
     column, or if a rule does not fit the model."""
-    model, tokenizer = load_policy(model_path, torch.float32)
-    shape: OuroConfig = model.config
-    params = greedy_params(config, tokenizer)
-    policies = [policy_for(rule, params.depth_policy) for rule in rules]
-    for rule, policy in zip(rules, policies, strict=True):
-        check_depth_policy(policy, rule, shape.total_ut_steps)
-    prompts = held_out_prompts(config, tokenizer)
-    levels = [level_of(prompt, difficulty) for prompt in prompts]
-    figures = []
-    with (
-        make_pool(0, model_path, EngineConfig(dtype="float32", max_batch=MAX_BATCH)) as pool,
-        math_scorer(tokenizer, prompts) as scorer,
-    ):
-        pool.publish(model.state_dict(), 0)
-        for rule, policy in zip(rules, policies, strict=True):
-            asked = replace(params, exit_rule=rule, depth_policy=policy)
-            grades, rollouts = graded_answers(pool, prompts, asked, tokenizer=tokenizer, scorer=scorer, seed=seed)
-            lines = careful_share(completion_texts(tokenizer, rollouts)) if config.data.source == "arithmetic" else None
-            figures.append(figures_of(rule, grades, rollouts, levels, shape, policy, careful_lines=lines))
+    answers = answers_under(config, model_path, rules, seed=seed)
+    levels = [level_of(prompt, difficulty) for prompt in answers.prompts]
+    lines = config.data.source == "arithmetic"
+    figures = [
+        figures_of(found, levels, answers.shape, answers.tokenizer if lines else None) for found in answers.rules
+    ]
     return {"difficulty": levels, "rules": [asdict(each) for each in figures]}
-
-
-def policy_for(rule: ExitRule, policy: DepthPolicy) -> DepthPolicy:
-    """With a fixed depth no loop beyond it runs, in prompts neither, and no KV rule reads beyond it."""
-    return replace(policy, min_depth=1, max_depth=int(rule.level)) if rule.kind == "fixed" else policy
 
 
 def level_of(prompt: Prompt, column: str) -> int:
@@ -92,18 +65,11 @@ def level_of(prompt: Prompt, column: str) -> int:
 
 
 def figures_of(
-    rule: ExitRule,
-    grades: Sequence[float | None],
-    rollouts: Sequence[Rollout],
-    difficulty: Sequence[int],
-    shape: OuroConfig,
-    policy: DepthPolicy,
-    *,
-    careful_lines: float | None,
+    answers: RuleAnswers, difficulty: Sequence[int], shape: OuroConfig, tokenizer: Any | None
 ) -> RuleFigures:
-    """The figures of one rule from one answer per problem."""
+    """The figures of one rule. `tokenizer`: if the share of careful lines is to be found."""
+    rule, policy, rollouts, correct = answers.rule, answers.policy, answers.rollouts, answers.correct
     most = policy.max_loops(shape.total_ut_steps)
-    correct = [None if grade is None else grade == 1.0 for grade in grades]
     loops = [sum(rollout.depths) for rollout in rollouts]
     tokens = [len(rollout.completion_ids) for rollout in rollouts]
     flops = [
@@ -122,10 +88,10 @@ def figures_of(
         rule=rule.label(),
         kind=rule.kind,
         value=rule.value,
-        **averages(correct, loops, tokens, flops, range(len(grades))),
+        **averages(correct, loops, tokens, flops, range(len(rollouts))),
         cut_off=sum(rollout.finish_reason == "length" for rollout in rollouts) / len(rollouts),
         depth_shares=tuple(depth_shares((depth for rollout in rollouts for depth in rollout.depths), most)),
-        careful_lines=careful_lines,
+        careful_lines=careful_share(completion_texts(tokenizer, rollouts)) if tokenizer is not None else None,
         by_difficulty={
             str(level): {"problems": len(places), **_known(averages(correct, loops, tokens, flops, places))}
             for level, places in sorted(by_level.items())

@@ -16,6 +16,7 @@ from ouro_rl.core.rollout import Prompt, Rollout
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule
 from ouro_rl.evaluation.run import EvalRequest, run_eval
 from ouro_rl.evaluation.study.measure import careful_share, figures_of, level_of, main
+from ouro_rl.evaluation.under_rules import RuleAnswers
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.flops import answer_flops
 
@@ -31,10 +32,14 @@ def answer(depths: tuple[int, ...], prompt: int = 3, reason="stop") -> Rollout:
     )  # fmt: skip
 
 
+def answers(rule: ExitRule, grades: list, rollouts: list, policy: DepthPolicy | None = None) -> RuleAnswers:
+    return RuleAnswers(rule=rule, policy=policy or DepthPolicy(), grades=grades, rollouts=rollouts)
+
+
 def test_figures_by_hand():
     rollouts = [answer((1, 2)), answer((4, 4, 4), reason="length"), answer((2,))]
     rule = ExitRule(kind="threshold", value=0.5)
-    found = figures_of(rule, [1.0, 0.0, None], rollouts, [1, 2, 1], SHAPE, DepthPolicy(), careful_lines=None)
+    found = figures_of(answers(rule, [1.0, 0.0, None], rollouts), [1, 2, 1], SHAPE, None)
     assert (found.rule, found.correct, found.loops, found.tokens) == ("threshold 0.5", "10-", (3, 12, 2), (2, 3, 1))
     assert (found.accuracy, found.loops_per_answer, found.tokens_per_answer) == (0.5, 17 / 3, 2.0)
     assert found.loops_per_token == 17 / 6 and found.cut_off == 1 / 3
@@ -45,14 +50,14 @@ def test_figures_by_hand():
         "problems": 2, "accuracy": 1.0, "loops_per_answer": 2.5, "loops_per_token": 5 / 3, "tokens_per_answer": 1.5,
         "flops_per_answer": (flops[0] + flops[2]) / 2,
     }  # fmt: skip
-    unscored = figures_of(rule, [1.0, None, 1.0], rollouts, [1, 2, 1], SHAPE, DepthPolicy(), careful_lines=None)
+    unscored = figures_of(answers(rule, [1.0, None, 1.0], rollouts), [1, 2, 1], SHAPE, None)
     assert "accuracy" not in unscored.by_difficulty["2"], "unknown is not 0"
 
 
 def test_tokens_that_run_all_loops_cost_all_loops():
     policy = DepthPolicy(kv_rule=KVRule.FULL)
     (rollout,) = rollouts = [answer((1, 2))]
-    found = figures_of(ExitRule(), [1.0], rollouts, [1], SHAPE, policy, careful_lines=None)
+    found = figures_of(answers(ExitRule(), [1.0], rollouts, policy), [1], SHAPE, None)
     assert found.flops_per_answer == answer_flops(SHAPE, len(rollout.prompt_ids), (4, 4), 4)
 
 
