@@ -13,15 +13,18 @@ full depth, once per group. The two sides take turns.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ouro_rl.bench.timing import BY_GATE, Say, ratios, run_engine, spread, take_turns
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.rollout import Rollout
 from ouro_rl.core.sampling_params import ExitRule, TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.policy.exit_gate import decision_logprobs
@@ -68,10 +71,19 @@ def group_batch(sizes: Sizes, rule: ExitRule = BY_GATE) -> Batch:
     seeds = trace_seeds(model, sizes, sizes.group, sizes.tokens)
     requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=sizes.group)
     run = run_engine(RolloutEngine(model, EngineConfig(max_batch=sizes.group)), requests, sizes.tokens, rule)
-    advantages = torch.linspace(-1, 1, sizes.group)
-    returns = gate_returns(advantages, depth_matrix(run.rollouts), sizes.loops, PRICE)
-    by_token = advantages.unsqueeze(1).expand(returns.shape[:2])
-    return collate(run.rollouts, Credits(advantages=by_token, gate_returns=returns, of_rollouts=advantages), 0)
+    return earning(run.rollouts, torch.linspace(-1, 1, sizes.group), sizes.loops, PRICE)
+
+
+def earning(rollouts: Sequence[Rollout], advantages: Tensor, loops: int, price: float) -> Batch:
+    """A batch of n rollouts that earned these `advantages` [n], at a price per loop."""
+    depths = depth_matrix(rollouts)
+    credits = Credits(
+        advantages=advantages.unsqueeze(1).expand(depths.shape),
+        gate_returns=gate_returns(advantages, depths, loops, price),
+        loop_prices=torch.full(depths.shape, price),
+        of_rollouts=advantages,
+    )
+    return collate(rollouts, credits, 0)
 
 
 def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
@@ -80,11 +92,11 @@ def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
     started = time.perf_counter()
     replayed = replay_inputs(batch, loops)
     mask = batch["completion_mask"].bool()
-    logprobs, _, gate_logits = replay_batch(
+    reading, gate_logits = replay_batch(
         model, batch, replayed, max_loops=loops, kv_rule=KVRule.LAST_EXITED, temperature=1.0, filters=TokenFilters()
     )
     decisions = decision_logprobs(gate_logits, batch["depths"][mask]).T
-    of_tokens = token_loss(logprobs, batch["sampler_logprobs"][mask], batch["advantages"][mask], CLIP, CLIP)
+    of_tokens = token_loss(reading.logprobs, batch["sampler_logprobs"][mask], batch["advantages"][mask], CLIP, CLIP)
     of_gate = gate_loss(decisions, batch["depth_logprobs"][mask], batch["gate_returns"][mask], CLIP, CLIP)
     loss = (of_tokens + of_gate).mean()
     between = time.perf_counter()
@@ -96,7 +108,7 @@ def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
         backward_seconds=ended - between,
         tokens=int(mask.sum()),
         loops=int(replayed.depths[replayed.owners == places].sum()),
-        gap=(logprobs.detach() - batch["sampler_logprobs"][mask]).abs().max().item(),
+        gap=(reading.logprobs.detach() - batch["sampler_logprobs"][mask]).abs().max().item(),
     )
 
 

@@ -16,6 +16,7 @@ from ouro_rl.bench.curves import bench_curves, plot
 from ouro_rl.bench.exact import bench_exact
 from ouro_rl.bench.group import bench_group
 from ouro_rl.bench.machine import cpu_ticks, describe_machine, stolen_share
+from ouro_rl.bench.probes import bench_probes
 from ouro_rl.bench.replay import bench_replay
 from ouro_rl.bench.results import assemble, table, write_json
 from ouro_rl.bench.rollout import bench_rollout
@@ -27,8 +28,11 @@ SECTIONS = {
     "cache": {"cache": bench_cache},
     "group": {"group": bench_group},
     "curves": {"curves": bench_curves},
+    "probes": {"probes": bench_probes},
 }
 """Benchmark -> sections of the JSON and the functions that produce them."""
+APART = ("curves", "probes")
+"""Not part of `all`."""
 
 
 def run_bench(
@@ -38,7 +42,7 @@ def run_bench(
     started, ticks = time.perf_counter(), cpu_ticks()
     machine = describe_machine(torch.get_num_threads(), torch.__version__)
     sizes = QUICK if quick else Sizes()
-    chosen = [part for part in SECTIONS if part != "curves"] if name == "all" else [name]
+    chosen = [part for part in SECTIONS if part not in APART] if name == "all" else [name]
     sections = {}
     for key, run in ((key, run) for part in chosen for key, run in SECTIONS[part].items()):
         say(started, f"{key} ...")

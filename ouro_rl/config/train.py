@@ -8,10 +8,12 @@ wrong types and values out of range are `UserError`s that name the file, the key
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ouro_rl.config.probe_rules import check_probes
+from ouro_rl.config.rewards import RewardsConfig
 from ouro_rl.config.rollout import ExitRuleConfig, RolloutConfig, Rule
 from ouro_rl.config.section import SHELL_TEXT, Misfit, Section
 from ouro_rl.core.errors import UserError
@@ -69,40 +71,29 @@ class DataConfig(Section):
     """`hops`: numbers of hops in a problem."""
 
 
-class RewardConfig(Section):
-    name: str
-    """`math`, `code`, `format`, `length`, `exact`, `regex`, `module.path:function`, or `path/to/file.py:function`."""
-    weight: float = 1.0
-    """Weight of its score in the reward."""
-    kwargs: dict[str, Any] = {}
-    """Options of a built-in reward; extra keyword arguments of a function."""
-    timeout_s: float = Field(default=10.0, gt=0)
-    """Timeout of one call, in seconds: of one item, or of one batch if the function takes batches."""
-    adapter: Literal["auto", "trl", "verl", "plain"] = "auto"
-    """Calling convention of a function: TRL's, verl's `compute_score`, or plain `f(completion, answer)`; `auto` decides
-    by its parameters."""
-
-
-class RewardsConfig(Section):
-    functions: tuple[RewardConfig, ...] = Field(default=(RewardConfig(name="math"),), min_length=1)
-    """The rewards; a completion's reward is their weighted sum."""
-    workers: int = Field(default=1, ge=1)
-    """Scoring processes; each can be killed at a timeout."""
-    max_unscored: float = Field(default=0.2, ge=0, le=1)
-    """The run stops if a larger fraction of a step's completions could not be scored."""
-
-
 class GateConfig(Section):
     """The exit gate as a policy (docs/method.md, "Objective")."""
 
-    mode: Literal["policy", "off"] = "policy"
-    """`policy` trains the gate; `off` freezes it and leaves depth to the exit rule."""
+    mode: Literal["policy", "stage2", "off"] = "policy"
+    """`policy` trains the gate by reward and price; `stage2` by what one more loop adds to the log-prob of the sampled
+    tokens (the paper's Stage II, on-policy); `off` freezes it and leaves depth to the exit rule."""
     lr: float = Field(default=1e-4, ge=0)
     """Learning rate of the gate."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
     """Importance ratios of the gate are clipped at 1 - `clip_low`."""
     clip_high: float = Field(default=0.2, gt=0)
     """Importance ratios of the gate are clipped at 1 + `clip_high`."""
+    probe_share: float = Field(default=0.0, ge=0, le=1)
+    """Share of the samples whose tokens are probed: the loops beyond their depths are computed too, which costs time
+    (docs/results.md) and changes nothing else. 0: none."""
+    credit: Literal["score", "rao_blackwell"] = "score"
+    """How the reward reaches the gate: through the depth that was drawn, or, in probed samples, through all loops by
+    their posterior."""
+    eta: float = Field(default=0.0, ge=0, le=1)
+    """With `rao_blackwell` credit, of the gate or the trainer: the part of the score function, 0 for the least
+    variance, 1 for no bias."""
+    cost: Literal["sampled", "expected"] = "sampled"
+    """The gradient of the price: from the sampled depths, or, in probed samples, that of the expected depth."""
     loss_weight: float = Field(default=1.0, ge=0)
     """Weight of the gate's loss relative to the token loss."""
     price: float = Field(default=0.02, ge=0)
@@ -153,6 +144,9 @@ class TrainerConfig(Section):
     mask_truncated: bool = False
     """Leave completions that did not end by themselves (cut off at `max_new_tokens`, or given up) out of the loss and
     its denominators. They stay in the mean of their group."""
+    credit: Literal["sampled", "rao_blackwell", "rltt_uniform", "rltt_progressive", "rltt_exit"] = "sampled"
+    """The loops that a token's advantage goes to: the one that was sampled, or, in probed samples (`gate.probe_share`),
+    all of them, by their posterior or by one of RLTT's weights."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """Divide advantages by the standard deviation of the group's or the batch's rewards, or not at all."""
     clip_low: float = Field(default=0.2, gt=0, lt=1)
@@ -258,6 +252,18 @@ class TrainConfig(Section):
     """Held-out accuracy before and after training."""
     run: RunConfig = RunConfig()
     """Folder and seed of the run."""
+
+    @model_validator(mode="after")
+    def _probes_fit(self) -> TrainConfig:
+        gate, credit = self.gate, self.trainer.credit
+        settings = {
+            "gate.mode": gate.mode,
+            "gate.credit": gate.credit,
+            "gate.cost": gate.cost,
+            "trainer.credit": credit,
+        }
+        check_probes(settings, probe_share=gate.probe_share, restricted=self.rollout.filters().restrict)
+        return self
 
     @model_validator(mode="after")
     def _fits(self) -> TrainConfig:

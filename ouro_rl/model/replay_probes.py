@@ -149,8 +149,11 @@ def attend_own_densely(
     keys, values = torch.cat([keys[tokens], grid(k)], 1), torch.cat([values[tokens], grid(v)], 1)
     itself = torch.eye(length, dtype=torch.bool, device=q.device)
     mask = torch.cat([layout.mask[lines] & ~itself, itself.expand(len(lines), 1, -1, -1)], -1)
+    q_bhsd, k_bhsd, v_bhsd = (x.transpose(1, 2) for x in (grid(q), keys, values))
     mixed = F.scaled_dot_product_attention(
-        *(x.transpose(1, 2) for x in (grid(q), keys, values)),
+        q_bhsd,
+        k_bhsd,
+        v_bhsd,
         attn_mask=mask,
         scale=module.scaling,
         enable_gqa=q.shape[1] != k.shape[1],

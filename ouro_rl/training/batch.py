@@ -17,7 +17,9 @@ from torch import Tensor
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Rollout, ScoredRollout
 from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, TokenFilters
-from ouro_rl.training.objective.records import Credits, Replayed, Sampled
+from ouro_rl.core.seeds import sample_seed
+from ouro_rl.model.policy.counter_rng import PROBE_STREAM, uniforms
+from ouro_rl.training.objective.records import Credits, Probes, Replayed, Sampled
 
 
 class Batch(TypedDict):
@@ -45,6 +47,10 @@ class Batch(TypedDict):
     """float32 [n, C], of the token head."""
     gate_returns: Tensor
     """float32 [n, C, T - 1], of the gate's decisions."""
+    loop_prices: Tensor
+    """float32 [n, C]: the price of one more loop of each token."""
+    probed: NotRequired[Tensor]
+    """bool [n]: the samples whose tokens are probed at all loops; absent if none is."""
     num_items_in_batch: NotRequired[Tensor]
     """float32, no dimension: completion tokens in the loss of the whole update. The trainer adds it, and what
     follows."""
@@ -77,6 +83,7 @@ def collate(rollouts: Sequence[Rollout], credits: Credits, pad_token_id: int) ->
         "support_sizes": _pad([rollout.support_sizes or (0,) * len(rollout.completion_ids) for rollout in rollouts], 0),
         "advantages": credits.advantages[:, :longest],
         "gate_returns": credits.gate_returns[:, :longest],
+        "loop_prices": credits.loop_prices[:, :longest],
     }
 
 
@@ -100,9 +107,11 @@ def in_loss(scored: Sequence[ScoredRollout], *, mask_truncated: bool) -> Tensor:
     )
 
 
-def replayed(batch: Batch, token_logprobs: Tensor, gate_logits: Tensor, weights: Tensor) -> Replayed:
+def replayed(
+    batch: Batch, token_logprobs: Tensor, gate_logits: Tensor, weights: Tensor, probes: Probes | None = None
+) -> Replayed:
     """A micro batch as the objective takes it: `token_logprobs` [n] and `gate_logits` [T, n] of its n completion
-    tokens, with gradient, and the tokens' weights [n] in the loss."""
+    tokens, with gradient, the tokens' weights [n] in the loss, and what probes found."""
     mask = batch["completion_mask"].bool()
     return Replayed(
         token_logprobs=token_logprobs,
@@ -112,9 +121,17 @@ def replayed(batch: Batch, token_logprobs: Tensor, gate_logits: Tensor, weights:
         depth_logprobs=batch["depth_logprobs"][mask],
         advantages=batch["advantages"][mask],
         gate_returns=batch["gate_returns"][mask],
+        loop_prices=batch["loop_prices"][mask],
         lengths=mask.sum(1),
         weights=weights,
+        probes=probes,
     )
+
+
+def probed_samples(rollouts: Sequence[Rollout], share: float, run_seed: int, step: int) -> Tensor:
+    """Which samples of the update `step` are probed, bool [n]: about `share` of them, each by its own seed alone."""
+    seeds = [sample_seed(run_seed, step, rollout.prompt_index, rollout.sample_index) for rollout in rollouts]
+    return uniforms(torch.tensor(seeds), torch.zeros(len(seeds), dtype=torch.long), PROBE_STREAM) < share
 
 
 def check_depth_policies(rollouts: Sequence[Rollout], policy: DepthPolicy) -> None:
@@ -160,6 +177,8 @@ class ReplayInputs:
     """int64 [n, S]: the flat index at which each position is computed. Identical prompts are computed once."""
     predicting: Tensor
     """bool [n, S]: positions whose next token is a completion token (the last prompt position is the first)."""
+    probes: Tensor | None
+    """bool [n, S]: those of the samples that are probed; None: no probes."""
 
 
 def replay_inputs(batch: Batch, max_loops: int) -> ReplayInputs:
@@ -176,6 +195,7 @@ def replay_inputs(batch: Batch, max_loops: int) -> ReplayInputs:
         owners=prompt_owners(batch["prompt_ids"][:, :-1], prompt_mask[:, :-1], input_ids.shape[1]),
         depths=torch.cat([prompt_depths, batch["depths"], nothing], 1),
         predicting=predicting,
+        probes=predicting & batch["probed"].unsqueeze(1) if "probed" in batch else None,
     )
 
 

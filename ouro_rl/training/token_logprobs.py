@@ -21,9 +21,11 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.outputs import OuroCausalLMOutput
+from ouro_rl.model.policy.exit_gate import tempered
 from ouro_rl.model.policy.token_distribution import Recorded, chosen_logprobs, entropy, token_distribution
 from ouro_rl.model.replay_probes import Probed
 from ouro_rl.training.batch import Batch, ReplayInputs
+from ouro_rl.training.objective.records import Probes
 
 CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}
 """Size of one chunk's fp32 logits. Every chunk reads and writes the head's gradient once, so GPUs get larger chunks."""
@@ -108,14 +110,14 @@ class TokenReader:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What the head says of a batch of n completion tokens, k of them probed."""
+    """What a replay says of a batch of n completion tokens."""
 
     logprobs: Tensor
     """fp32 [n]: of the recorded tokens at their depths."""
     entropies: Tensor
     """fp32 [n], in nats, detached."""
-    loop_logprobs: Tensor | None = None
-    """fp32 [T, k]: of the probed tokens at every loop; -inf where a loop's filters drop the token."""
+    probes: Probes | None = None
+    """Of the tokens that were probed, if any were."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,6 +129,7 @@ class HeadReader:
     """int64 [n]."""
     probed: Tensor
     """int64 [k]: the tokens that are probed, in order."""
+    gate_temperature: float = 1.0
 
     def __call__(self, model: OuroForCausalLM, states: Tensor, probed: Probed | None) -> Reading:
         """States [n, hidden] at the tokens' depths, and those of all loops of the k probed tokens."""
@@ -138,7 +141,14 @@ class HeadReader:
         reader = replace(self.tokens, numbers=self.probed[others[1]])
         found, _ = reader(model, probed.states[others])
         known = logprobs[self.probed].expand(len(loops), -1)  # at a token's own depth nothing is read twice
-        return Reading(logprobs=logprobs, entropies=entropies, loop_logprobs=known.index_put(others, found))
+        temperature = self.gate_temperature
+        probes = Probes(
+            tokens=self.probed,
+            token_logprobs=known.index_put(others, found),
+            gate_logits=tempered(probed.gate_logits, temperature),
+            detached_gate_logits=tempered(model.model.gate_logits(probed.states.detach()), temperature),
+        )
+        return Reading(logprobs=logprobs, entropies=entropies, probes=probes)
 
 
 def chunk_rows(vocabulary: int, device: torch.device) -> int:
@@ -147,10 +157,8 @@ def chunk_rows(vocabulary: int, device: torch.device) -> int:
     return max(1, steps) * ROW_STEP
 
 
-def head_reader(batch: Batch, temperature: float, filters: TokenFilters, probed: Tensor | None = None) -> HeadReader:
-    """The reader for a collated batch (`ouro_rl.training.batch.collate`), as its rollouts were sampled.
-
-    `probed` bool [n, C]: the completion tokens that are probed."""
+def head_reader(batch: Batch, temperature: float, filters: TokenFilters, gate_temperature: float = 1.0) -> HeadReader:
+    """The reader for a collated batch (`ouro_rl.training.batch.collate`), as its rollouts were sampled."""
     mask = batch["completion_mask"].bool()
     completions = None
     if filters.logit_processors:
@@ -160,8 +168,13 @@ def head_reader(batch: Batch, temperature: float, filters: TokenFilters, probed:
         )
     recorded = Recorded(token_ids=batch["completion_ids"][mask], support_sizes=batch["support_sizes"][mask])
     tokens = TokenReader(recorded=recorded, temperature=temperature, filters=filters, completions=completions)
-    probed = torch.zeros_like(mask) if probed is None else probed
-    return HeadReader(tokens=tokens, depths=batch["depths"][mask], probed=probed[mask].nonzero().squeeze(1))
+    samples = batch["probed"] if "probed" in batch else torch.zeros_like(mask[:, 0])
+    return HeadReader(
+        tokens=tokens,
+        depths=batch["depths"][mask],
+        probed=samples.repeat_interleave(mask.sum(1)).nonzero().squeeze(1),
+        gate_temperature=gate_temperature,
+    )
 
 
 def replay_batch(
@@ -173,23 +186,25 @@ def replay_batch(
     kv_rule: KVRule,
     temperature: float,
     filters: TokenFilters,
-) -> tuple[Tensor, Tensor, Tensor]:
+    gate_temperature: float = 1.0,
+) -> tuple[Reading, Tensor]:
     """Replay a collated batch at its recorded depths; `replayed` is what `replay_inputs` makes of it.
 
-    Returns log-probs [n] of the n completion tokens, entropies [n] of their distributions, and gate logits
-    [max_loops, n] of the positions that predict them."""
+    Returns what it says of the n completion tokens, and gate logits [max_loops, n] of the positions that predict them,
+    divided by the gate temperature."""
     output = model(
         input_ids=replayed.input_ids,
         depths=replayed.depths,
         owners=replayed.owners,
+        probes=replayed.probes,
         logits_to_keep=replayed.predicting,
         use_cache=False,
         num_loops=max_loops,
         kv_rule=kv_rule,
-        read_head=head_reader(batch, temperature, filters),
+        read_head=head_reader(batch, temperature, filters, gate_temperature),
     )
     assert output.gate_logits is not None  # a replay always has them
-    return output.reading.logprobs, output.reading.entropies, output.gate_logits[:, replayed.predicting]
+    return output.reading, tempered(output.gate_logits[:, replayed.predicting], gate_temperature)
 
 
 def _unpadded(ids: Tensor, mask: Tensor) -> list[list[int]]:

@@ -23,7 +23,7 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Prompt, ScoredRollout
 from ouro_rl.model.modeling_ouro import GATE_PARAMETERS, OuroForCausalLM
-from ouro_rl.model.policy.exit_gate import check_depth_policy, tempered
+from ouro_rl.model.policy.exit_gate import check_depth_policy
 from ouro_rl.run_dir.rollout_record import rollout_record
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.batch import (
@@ -33,6 +33,7 @@ from ouro_rl.training.batch import (
     check_filters,
     collate,
     in_loss,
+    probed_samples,
     replay_inputs,
     replayed,
     sampled,
@@ -116,6 +117,9 @@ class OuroGRPOTrainer(ResumableTrainer):
         lengths = torch.tensor([len(item.rollout.completion_ids) for item in scored])
         batch["in_loss"], batch["sequences_in_update"] = counted[mine], counted.sum().float()
         batch["num_items_in_batch"] = (lengths * counted).sum().float()
+        if share := self.train_config.gate.probe_share:
+            seed, step = self.train_config.run.seed, self.state.global_step + 1
+            batch["probed"] = probed_samples([item.rollout for item in scored[mine]], share, seed, step)
         batch["policy_version"] = torch.tensor(self.published_version)
         return apply(batch, lambda tensor: tensor.to(self.accelerator.device))
 
@@ -166,7 +170,7 @@ class OuroGRPOTrainer(ResumableTrainer):
     def _compute_loss(self, model, inputs: Batch) -> Tensor:
         """Replaces TRL's loss: replay at the recorded depths, then the clipped losses of both heads."""
         mask = inputs["completion_mask"].bool()
-        policy_logprobs, token_nats, gate_logits = replay_batch(
+        reading, gate_logits = replay_batch(
             model,
             inputs,
             replay_inputs(inputs, self.max_loops),
@@ -174,16 +178,18 @@ class OuroGRPOTrainer(ResumableTrainer):
             kv_rule=self.depth_policy.kv_rule,
             temperature=self.temperature,
             filters=self.filters,
+            gate_temperature=self.depth_policy.gate_temperature,
         )
-        gate_logits = tempered(gate_logits, self.depth_policy.gate_temperature)
-        micro_batch = replayed(inputs, policy_logprobs, gate_logits, self._token_weights(inputs, mask.sum(1)))
+        weights = self._token_weights(inputs, mask.sum(1))
+        micro_batch = replayed(inputs, reading.logprobs, gate_logits, weights, reading.probes)
         losses = self.objective.losses(micro_batch)
         with torch.no_grad():
             self._measure(inputs, micro_batch)
             self.step_metrics.add("loss/token", losses.token.item())
             self.step_metrics.add("loss/gate", losses.gate.item())
-            for name, values in {**losses.metrics, "token/entropy": token_nats}.items():
-                self.step_metrics.mean(name, values.mean().item(), len(values))
+            for name, values in {**losses.metrics, "token/entropy": reading.entropies}.items():
+                if len(values):
+                    self.step_metrics.mean(name, values.mean().item(), len(values))
         return losses.total
 
     def _token_weights(self, inputs: Batch, lengths: Tensor) -> Tensor:

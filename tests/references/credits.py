@@ -13,5 +13,6 @@ def no_credits(rollouts: Sequence[Rollout], max_loops: int) -> Credits:
     return Credits(
         advantages=torch.zeros(count, longest),
         gate_returns=torch.zeros(count, longest, max_loops - 1),
+        loop_prices=torch.zeros(count, longest),
         of_rollouts=torch.zeros(count),
     )

@@ -89,8 +89,8 @@ def attend_gradient(
     kv_heads, sharing = keys.shape[1], q.shape[1] // keys.shape[1]
     for part in parts:
         lines, entries = part.pages.shape
-        rows = max(LEAST_ROWS, part.rows.shape[1] * sharing)
-        at_once = max(1, CHUNK_NUMBERS // max(1, lines * rows * entries))
+        height = max(LEAST_ROWS, part.rows.shape[1] * sharing)
+        at_once = max(1, CHUNK_NUMBERS // max(1, lines * height * entries))
         for head in range(0, kv_heads, at_once):
             heads = slice(head, head + at_once)
 

@@ -10,11 +10,14 @@ def uniforms(seeds: Tensor, positions: Tensor, stream: int | Tensor) -> Tensor:
 
     int64 tensors [n] -> fp64 [n]. SplitMix64's finalizer (Steele et al., 2014), applied twice."""
     state = _mix(seeds + _wrap(0x9E3779B97F4A7C15) * (positions + 1))
-    state = _mix(state + _wrap(0xD1B54A32D192ED03) * (stream + 1))
+    step = 0xD1B54A32D192ED03
+    state = _mix(
+        state + (_wrap(step * (stream + 1) % 2**64) if isinstance(stream, int) else _wrap(step) * (stream + 1))
+    )
     return _shift(state, 11).double() * 2.0**-53
 
 
-TOKEN_STREAM, DEPTH_STREAM = 0, 1
+TOKEN_STREAM, DEPTH_STREAM, PROBE_STREAM = 0, 1, 2
 
 
 def _mix(state: Tensor) -> Tensor:

@@ -62,6 +62,14 @@ def exit_log_pdf(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
     return torch.cat([impossible, log_survival + leave])
 
 
+def expected_depth(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
+    """E[d] = sum_t t p(d = t) with its exact gradient: [T, ...] -> [...].
+
+    Computed as `min_depth` plus the sum of the probabilities S_t of going past loop t."""
+    survival = log_stay(gate_logits[min_depth - 1 : -1]).cumsum(0).exp()
+    return min_depth + survival.sum(0)
+
+
 def decision_logprobs(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -> Tensor:
     """Log-probability of each decision that led to `depths`: stay at t < d, leave at t = d < T; shape [T - 1, ...].
 

@@ -13,9 +13,15 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.sampling_params import NO_DEPTH
 from ouro_rl.model.policy.exit_gate import decision_entropy, decision_logprobs, decision_mask
 from ouro_rl.training.objective.advantages import gate_returns, group_advantages, zero_variance
+from ouro_rl.training.objective.gate_calibration import calibration
 from ouro_rl.training.objective.loop_price import PriceRule
 from ouro_rl.training.objective.loss_metrics import clip_fractions, kl_to_sampler
 from ouro_rl.training.objective.losses import gate_loss, token_loss
+from ouro_rl.training.objective.probed_losses import (
+    probed_gate_losses,
+    spread_token_losses,
+    stage_two_gate_loss,
+)
 from ouro_rl.training.objective.records import Credits, Losses, Replayed, Sampled
 
 
@@ -46,6 +52,7 @@ class Objective:
         return Credits(
             advantages=advantages.unsqueeze(1).expand(depths.shape),
             gate_returns=returns,
+            loop_prices=torch.full(depths.shape, price),
             of_rollouts=advantages,
             metrics={
                 "gate/price": price,
@@ -56,37 +63,63 @@ class Objective:
 
     def losses(self, replayed: Replayed) -> Losses:
         """Losses of a micro batch. On the policy that sampled, their gradients are those of the objective."""
-        weights, gate = replayed.weights, self.gate
+        decisions, probes, weights = self.decisions(replayed), replayed.probes, replayed.weights
         of_tokens = token_loss(
             replayed.token_logprobs, replayed.sampler_logprobs, replayed.advantages,
             self.trainer.clip_low, self.trainer.clip_high,
         )  # fmt: skip
+        log_ratios = self._log_ratios(replayed, decisions)
+        if probes is not None and self.trainer.credit != "sampled":
+            ratios = log_ratios.exp().clamp(max=1 + self.trainer.clip_high)
+            of_tokens = spread_token_losses(
+                of_tokens, replayed, probes, ratios, self.trainer, self.gate, self.min_depth
+            )
         token = (weights * of_tokens).sum()
         nats = decision_entropy(replayed.gate_logits, replayed.depths, self.min_depth)
-        of_gate = torch.zeros_like(token)
-        ratios = (replayed.token_logprobs - replayed.sampler_logprobs).detach()
-        metrics = {"gate/entropy": nats.detach()} | clip_fractions(
-            "token", ratios, replayed.advantages, self.trainer.clip_low, self.trainer.clip_high, weights > 0
+        gate = self._gate_loss(replayed, decisions, log_ratios, nats)
+        total = token if self.gate.mode == "off" else token + self.gate.loss_weight * gate
+        metrics = {"gate/entropy": nats.detach(), **self._clipped(replayed, decisions), **kl_to_sampler(log_ratios)}
+        if probes is not None:
+            metrics |= calibration(probes.gate_logits, probes.token_logprobs, self.min_depth)
+        return Losses(token=token, gate=gate, total=total, metrics=metrics)
+
+    def _gate_loss(self, replayed: Replayed, decisions: Tensor, log_ratios: Tensor, nats: Tensor) -> Tensor:
+        """The gate's loss, a scalar; `nats` [n]: the entropy of each token's decisions."""
+        gate, probes, weights = self.gate, replayed.probes, replayed.weights
+        if gate.mode == "policy":
+            losses = gate_loss(decisions, replayed.depth_logprobs, replayed.gate_returns, gate.clip_low, gate.clip_high)
+            if probes is not None and (gate.credit, gate.cost) != ("score", "sampled"):
+                ratios = log_ratios.exp().clamp(max=1 + gate.clip_high)
+                probed = probed_gate_losses(replayed, probes, decisions, ratios, gate, self.min_depth)
+                losses = losses.index_put((probes.tokens,), probed)
+            return (weights * (losses - gate.entropy_bonus * nats)).sum()
+        if gate.mode == "stage2" and probes is not None:
+            return stage_two_gate_loss(replayed, probes, gate.probe_share, self.min_depth)
+        return torch.zeros_like(weights.sum())
+
+    def _log_ratios(self, replayed: Replayed, decisions: Tensor) -> Tensor:
+        """log pi_now - log pi_recorded of each sampled action, [n], detached: of the token, and of the depth too where
+        the gate is trained as the policy."""
+        of_tokens = (replayed.token_logprobs - replayed.sampler_logprobs).detach()
+        if self.gate.mode != "policy":
+            return of_tokens
+        return of_tokens + (decisions.sum(1) - replayed.depth_logprobs).detach()
+
+    def _clipped(self, replayed: Replayed, decisions: Tensor) -> dict[str, Tensor]:
+        """Where clipping leaves no gradient, for both heads: values of metrics."""
+        gate, counted = self.gate, replayed.weights > 0
+        of_tokens = (replayed.token_logprobs - replayed.sampler_logprobs).detach()
+        clipped = dict(
+            clip_fractions(
+                "token", of_tokens, replayed.advantages, self.trainer.clip_low, self.trainer.clip_high, counted
+            )
         )
         if gate.mode == "policy":
-            decisions = self.decisions(replayed)
-            of_decisions = gate_loss(
-                decisions, replayed.depth_logprobs, replayed.gate_returns, gate.clip_low, gate.clip_high
-            )
-            of_gate = (weights * (of_decisions - gate.entropy_bonus * nats)).sum()
             of_depths = (decisions.sum(1) - replayed.depth_logprobs).detach()
-            made = decision_mask(self.max_loops, replayed.depths, self.min_depth).T & (weights > 0).unsqueeze(1)
-            metrics |= clip_fractions(
-                "gate",
-                of_depths.unsqueeze(1).expand_as(made),
-                replayed.gate_returns,
-                gate.clip_low,
-                gate.clip_high,
-                made,
-            )
-            ratios = ratios + of_depths  # the action is the pair of token and depth
-        total = token + gate.loss_weight * of_gate if gate.mode == "policy" else token
-        return Losses(token=token, gate=of_gate, total=total, metrics=metrics | kl_to_sampler(ratios))
+            made = decision_mask(self.max_loops, replayed.depths, self.min_depth).T & counted.unsqueeze(1)
+            spread = of_depths.unsqueeze(1).expand_as(made)
+            clipped |= clip_fractions("gate", spread, replayed.gate_returns, gate.clip_low, gate.clip_high, made)
+        return clipped
 
     def decisions(self, replayed: Replayed) -> Tensor:
         """Log-probability of each decision that led to the recorded depths, [n, T - 1]; 0 where none was made."""

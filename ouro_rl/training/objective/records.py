@@ -31,6 +31,8 @@ class Credits:
     """fp32 [N, C], of the token head."""
     gate_returns: Tensor
     """fp32 [N, C, T - 1], of the decision after each loop; 0 where none was made."""
+    loop_prices: Tensor
+    """fp32 [N, C]: what `gate_returns` charge each token for one more loop of its own."""
     of_rollouts: Tensor
     """fp32 [N]: the advantage of each completion as a whole, from its reward alone."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -44,12 +46,16 @@ class Credits:
 
 @dataclass(frozen=True, kw_only=True)
 class Probes:
-    """What loops beyond a token's own depth would have given: each of T loops for each of n tokens."""
+    """All T loops of k probed tokens: as replayed up to a token's depth, beyond it what the loop would have given."""
 
+    tokens: Tensor
+    """int64 [k]: which of the micro batch's n tokens, ascending."""
     token_logprobs: Tensor
-    """fp32 [T, n]: log-prob of the recorded token at each loop."""
+    """fp32 [T, k], with gradient: log-prob of the recorded token at each loop; -inf where a loop's filters drop it."""
     gate_logits: Tensor
-    """fp32 [T, n], as the policy uses them (see `Replayed.gate_logits`)."""
+    """fp32 [T, k], with gradient, as the policy uses them (see `Replayed.gate_logits`)."""
+    detached_gate_logits: Tensor
+    """The same from detached states: their gradient reaches the gate alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,12 +77,14 @@ class Replayed:
     """fp32 [n], from `Credits`."""
     gate_returns: Tensor
     """fp32 [n, T - 1], from `Credits`."""
+    loop_prices: Tensor
+    """fp32 [n], from `Credits`."""
     lengths: Tensor
     """int64 [m]: tokens of each completion."""
     weights: Tensor
     """fp32 [n]: of each token in the loss (`losses.token_weights`)."""
     probes: Probes | None = None
-    """None: no loops beyond the recorded depths were computed."""
+    """None: no token was probed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,5 +98,4 @@ class Losses:
     total: Tensor
     """What is minimized; a scalar with gradient."""
     metrics: Mapping[str, Tensor] = field(default_factory=dict)
-    """Values of tokens or decisions, one dimension, detached, by the names that their means have in
-    `metrics.jsonl`."""
+    """Values of tokens or decisions, any number of them, detached, by the names of their means in `metrics.jsonl`."""

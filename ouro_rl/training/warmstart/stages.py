@@ -14,7 +14,7 @@ from ouro_rl.core.sampling_params import NO_DEPTH, ExitRule
 from ouro_rl.model.modeling_ouro import GATE_PARAMETERS, OuroForCausalLM
 from ouro_rl.model.policy.exit_gate import exit_quantiles, log_stay
 from ouro_rl.training.warmstart.batch import Batch
-from ouro_rl.training.warmstart.losses import loop_cross_entropies, stage_one_loss, stage_two_loss
+from ouro_rl.training.warmstart.losses import loop_cross_entropies, stage_one_loss, stage_two_losses
 
 SETTLING_WARMUP = 20
 """Warmup updates of `settling`, whose optimizer starts without moments on a trained model."""
@@ -47,7 +47,7 @@ def stage_two(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[
         with torch.no_grad():  # one forward pass: only the gate is trained, on these states
             states, _ = loop_states_of(model, batch)
             loop_losses = loop_cross_entropies(model.lm_head(states), batch.loop_targets)
-        return stage_two_loss(loop_losses, model.model.gate_logits(states)), loop_losses.mean(1)
+        return stage_two_losses(loop_losses, model.model.gate_logits(states)).mean(), loop_losses.mean(1)
 
     gate = [parameter for name, parameter in model.named_parameters() if name.endswith(GATE_PARAMETERS)]
     return train(model, "Stage II", config.stage_two, batches, loss_of, gate)

@@ -391,6 +391,15 @@ def test_curves_and_their_plot(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     plot(results["curves"], tmp_path / "again.png")
 
 
+def test_probes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr("ouro_rl.bench.run.QUICK", TINY)
+    results = run_bench("probes", quick=True, json_file=tmp_path / "p.json")
+    for depth in (1.6, 2.3):
+        run = results["probes"]["runs"][str(depth)]
+        assert abs(run["mean_depth"] - depth) < 0.5 and results[f"probe_cost_{depth}"] > 0
+        assert run["noise"]["gate"] > 1  # the loops that were not sampled no longer add noise
+
+
 def test_straight_line():
     line = straight_line([1e6, 2e6, 4e6], [2.0, 3.0, 5.0])
     assert line["seconds_at_zero"] == pytest.approx(1.0)

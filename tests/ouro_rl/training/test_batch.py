@@ -1,9 +1,11 @@
 """From rollouts to padded tensors and the inputs of a replay."""
 
+from dataclasses import replace
+
 import torch
 
 from ouro_rl.core.rollout import Rollout
-from ouro_rl.training.batch import collate, prompt_owners, replay_inputs
+from ouro_rl.training.batch import collate, probed_samples, prompt_owners, replay_inputs
 from tests.references.credits import no_credits
 
 
@@ -44,3 +46,23 @@ def test_credits_of_a_longer_update_are_cut_to_the_completions_at_hand():
     short, long = rollout((5,), (6, 7), (1, 2)), rollout((5,), (6, 7, 8), (1, 2, 1))
     batch = collate([short], no_credits([short, long], 4).rows(slice(0, 1)), pad_token_id=0)
     assert batch["advantages"].shape == (1, 2) and batch["gate_returns"].shape == (1, 2, 3)
+
+
+def test_samples_are_probed_by_their_own_seeds_alone():
+    rollouts = [replace(rollout((5,), (6,), (1,)), prompt_index=i // 8, sample_index=i % 8) for i in range(800)]
+    probed = probed_samples(rollouts, 0.25, 3, 7)
+    assert 0.2 < probed.float().mean() < 0.3
+    assert torch.equal(probed_samples(rollouts[100:300], 0.25, 3, 7), probed[100:300])
+    assert (probed <= probed_samples(rollouts, 0.5, 3, 7)).all()  # a larger share keeps those of a smaller one
+    assert probed_samples(rollouts, 1.0, 3, 7).all() and not probed_samples(rollouts, 0.0, 3, 7).any()
+    for other in (probed_samples(rollouts, 0.25, 4, 7), probed_samples(rollouts, 0.25, 3, 8)):
+        assert (other != probed).any()
+
+
+def test_probes_are_the_predicting_positions_of_the_samples_that_are_probed():
+    rollouts = [rollout((5, 6, 7), (8, 9), (2, 1)), rollout((5,), (6, 7, 8), (3, 4, 1))]
+    batch = collate(rollouts, no_credits(rollouts, 4), pad_token_id=0)
+    assert replay_inputs(batch, max_loops=4).probes is None
+    batch["probed"] = torch.tensor([True, False])
+    probes = replay_inputs(batch, max_loops=4).probes
+    assert probes.int().tolist() == [[0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]]

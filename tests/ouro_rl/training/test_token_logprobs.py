@@ -152,19 +152,26 @@ def test_probed_tokens_are_read_at_every_loop(filters):
         tokens=TokenReader(recorded=recorded, temperature=0.8, filters=filters, chunk_rows=64),
         depths=depths,
         probed=numbers,
+        gate_temperature=2.0,
     )
-    assert reader(model, states, None).loop_logprobs is None
-    reading = reader(model, states, Probed(states=loop_states, gate_logits=torch.zeros(3, 45)))
+    assert reader(model, states, None).probes is None
+    reading = reader(model, states, Probed(states=loop_states, gate_logits=torch.ones(3, 45)))
     assert torch.equal(reading.logprobs, reader.tokens(model, states)[0])
+    found = reading.probes.token_logprobs
 
     anew, _ = token_distribution(model.row_logits(loop_states.flatten(0, 1)), 0.8, filters)
     expected = chosen_logprobs(anew, recorded.token_ids[numbers].repeat(3)).view(3, 45)
     own = depths[numbers] == torch.tensor([[1], [2], [3]])
-    assert torch.equal(reading.loop_logprobs[~own], expected[~own])
-    assert torch.equal(reading.loop_logprobs.T[own.T], reading.logprobs[numbers])
+    assert torch.equal(found[~own], expected[~own])
+    assert torch.equal(found.T[own.T], reading.logprobs[numbers])
     assert bool(expected.isinf().any()) == filters.restrict  # some tokens are outside of another loop's support
-    finite = reading.loop_logprobs.isfinite()
-    reading.loop_logprobs[finite].sum().backward()
+    assert torch.equal(reading.probes.tokens, numbers) and bool((reading.probes.gate_logits == 0.5).all())
+    gates = model.model.gate_logits(loop_states.detach()) / 2
+    torch.testing.assert_close(reading.probes.detached_gate_logits, gates)
+    reading.probes.detached_gate_logits.sum().backward(retain_graph=True)
+    assert loop_states.grad is None and model.model.early_exit_gate.weight.grad.abs().sum() > 0
+    finite = found.isfinite()
+    found[finite].sum().backward()
     assert (loop_states.grad.abs().sum(-1) > 0).equal(finite & ~own)
     assert (states.grad.abs().sum(-1) > 0).equal(torch.arange(90) % 2 == 0)
 

@@ -14,6 +14,7 @@ from ouro_rl.model.policy.exit_gate import (
     exit_log_pdf,
     exit_quantiles,
     exits,
+    expected_depth,
     log_stay,
 )
 from ouro_rl.training.objective.advantages import gate_returns
@@ -41,7 +42,22 @@ def test_decisions_add_up_to_the_depth():
     assert decision_logprobs(gates, torch.tensor([3]))[:, 0].tolist() == pytest.approx([math.log(0.5), math.log(0.75)])
 
 
+@pytest.mark.parametrize("least", [1, 2, 4])
+def test_the_expected_depth_has_its_exact_gradient(least):
+    gates = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    pdf = exit_log_pdf(gates, least).exp()
+    expected = (pdf * torch.arange(1, 5).unsqueeze(1)).sum(0)
+    torch.testing.assert_close(expected_depth(gates, least), expected)
+    if least == 4:
+        assert expected_depth(gates, least).tolist() == [4] * 5
+        return
+    (wanted,) = torch.autograd.grad(expected.sum(), gates)
+    (got,) = torch.autograd.grad(expected_depth(gates, least).sum(), gates)
+    torch.testing.assert_close(got, wanted)
+
+
 def test_one_loop_has_no_decision():
+    assert expected_depth(torch.randn(1, 3)).tolist() == [1, 1, 1]
     gates = torch.randn(1, 5)
     assert exit_log_pdf(gates).abs().max() == 0
     assert depth_logprobs(gates, torch.ones(5, dtype=torch.long)).abs().max() == 0

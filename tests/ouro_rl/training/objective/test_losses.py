@@ -7,7 +7,7 @@ from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf
 from ouro_rl.training.objective.advantages import extra_loops
 from ouro_rl.training.objective.loop_price import PriceRule
 from ouro_rl.training.objective.losses import clipped, gate_loss, token_loss, token_weights
-from ouro_rl.training.warmstart.losses import stage_one_loss, stage_two_loss
+from ouro_rl.training.warmstart.losses import stage_one_loss, stage_two_losses
 from tests.references.exit_distribution import depth_logprobs
 
 
@@ -95,8 +95,10 @@ def test_stage_losses_by_hand():
     losses, gates = torch.tensor([[2.0], [1.0]]), torch.tensor([[0.0], [5.0]])  # p = 1/2, 1/2
     assert stage_one_loss(losses, gates, 0.1).item() == pytest.approx(1.5 - 0.1 * math.log(2))
     worth = 1 / (1 + math.exp(-50 * (1.0 - 0.005)))
-    assert stage_two_loss(losses, gates).item() == pytest.approx(-math.log(0.5) * (worth + (1 - worth)))
-    no_gain = stage_two_loss(losses.flip(0), torch.tensor([[3.0], [0.0]])).item()
+    assert stage_two_losses(losses, gates).item() == pytest.approx(-math.log(0.5) * (worth + (1 - worth)))
+    no_gain = stage_two_losses(losses.flip(0), torch.tensor([[3.0], [0.0]])).item()
     worth = 1 / (1 + math.exp(50 * 0.005))
     stay, leave = -math.log(1 + math.exp(3.0)), -math.log(1 + math.exp(-3.0))
     assert no_gain == pytest.approx(-(worth * stay + (1 - worth) * leave), rel=1e-5)
+    three, logits = torch.cat([losses, losses[:1]]), torch.cat([gates[:1], gates])
+    assert stage_two_losses(three, logits, min_depth=2) == stage_two_losses(three[1:], logits[1:])

@@ -30,6 +30,7 @@ def test_rows_are_those_of_some_rollouts():
     credits = Credits(
         advantages=torch.arange(6.0).view(3, 2),
         gate_returns=torch.arange(6.0).view(3, 2, 1),
+        loop_prices=torch.arange(6.0).view(3, 2),
         of_rollouts=torch.arange(3.0),
         metrics={"gate/price": 1.0},
     ).rows(slice(1, 3))

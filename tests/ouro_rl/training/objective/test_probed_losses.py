@@ -1,0 +1,148 @@
+"""The objective with probes, as the trainer calls it: by enumeration, and by hand."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.training.objective.objective import Objective
+from ouro_rl.training.objective.records import Probes, Replayed
+from ouro_rl.training.warmstart.losses import stage_two_losses
+from tests.references.enumeration import LOOPS, VOCAB, advantages, enumeration_model, gradient, replay_outcomes
+
+PRICE = 0.3
+EXACT = 1e-6
+
+
+def objective(**sections) -> Objective:
+    values = {
+        "model": {"path": "m"},
+        "trainer": {"steps": 1, "group_size": 2, "prompts_per_step": 1, "micro_batch": 2},
+        "gate": {"probe_share": 1.0},
+        "rollout": {},
+    }
+    for key, value in sections.items():
+        section, name = key.split("__")
+        values[section][name] = value
+    return Objective(TrainConfig.model_validate(values), LOOPS)
+
+
+def replayed(outcomes, tokens=None, *, price=PRICE, stale=0.0) -> Replayed:
+    """All outcomes as one micro batch, each weighted by its probability; `tokens` are probed, by default all.
+
+    `stale`: how much less likely every token was when it was sampled, in nats."""
+    count, length = outcomes.depths.shape
+    earned = advantages(outcomes).unsqueeze(1).expand(count, length).flatten()
+    decisions = outcomes.decisions.flatten(1).T
+    depths = outcomes.depths.flatten()
+    extra = (depths == 2).double().unsqueeze(1)  # loops after the decision at loop 1
+    tokens = torch.arange(count * length) if tokens is None else tokens
+    return Replayed(
+        token_logprobs=outcomes.token_logprobs.flatten(),
+        gate_logits=outcomes.gate_logits.flatten(1),
+        depths=depths,
+        sampler_logprobs=outcomes.token_logprobs.detach().flatten() - stale,
+        depth_logprobs=decisions.detach().sum(1),
+        advantages=earned,
+        gate_returns=earned.unsqueeze(1) - price * extra,
+        loop_prices=torch.full((count * length,), price).double(),
+        lengths=torch.full((count,), length),
+        weights=outcomes.probabilities.repeat_interleave(length),
+        probes=Probes(
+            tokens=tokens,
+            token_logprobs=outcomes.loop_logprobs.flatten(1)[:, tokens],
+            gate_logits=outcomes.gate_logits.flatten(1)[:, tokens],
+            detached_gate_logits=outcomes.gate_logits.flatten(1)[:, tokens],
+        ),
+    )
+
+
+@pytest.mark.parametrize(
+    "cost,probed",
+    [
+        ("sampled", []),
+        ("sampled", [0, 2]),
+        ("sampled", [0, 1, 2, 3]),
+        ("expected", []),
+        ("expected", [0, 1, 2, 3]),  # the cost is exact over all tokens alone; samples are not chosen by their tokens
+    ],
+)
+@pytest.mark.parametrize("credit", ["score", "rao_blackwell"])
+@pytest.mark.parametrize("head", ["sampled", "rao_blackwell"])
+def test_the_mean_is_the_gradient_of_reward_minus_expected_cost(head, credit, cost, probed):
+    """Of a token that ends the answer, whatever is estimated from probes, and for whichever samples."""
+    model = enumeration_model()
+    outcomes = replay_outcomes(model, 1)
+    tokens = torch.tensor([depth * VOCAB + token for depth in range(LOOPS) for token in probed]).long()
+    chosen = objective(gate__credit=credit, gate__cost=cost, trainer__credit=head)
+    losses = chosen.losses(replayed(outcomes, tokens))
+    value = outcomes.logprobs.sum(1).exp() * (advantages(outcomes) - PRICE * outcomes.depths[:, 0])
+    wanted = gradient(model, -value.sum(), retain_graph=True)
+    assert (gradient(model, losses.total, retain_graph=True) - wanted).abs().max() <= EXACT
+    assert len(losses.metrics["gate/gain"]) == len(tokens)
+
+
+@pytest.mark.parametrize("rule", list(KVRule))
+def test_eta_one_is_the_score_function(rule):
+    model = enumeration_model()
+    outcomes = replay_outcomes(model, 2, rule)
+    spread = objective(gate__credit="rao_blackwell", trainer__credit="rao_blackwell", gate__eta=1.0)
+    plain = objective(gate__probe_share=0.0)
+    got, wanted = (gradient(model, o.losses(replayed(outcomes)).total, retain_graph=True) for o in (spread, plain))
+    assert (got - wanted).abs().max() <= EXACT
+    half = objective(gate__credit="rao_blackwell", trainer__credit="rao_blackwell", gate__eta=0.5)
+    bias = (gradient(model, half.losses(replayed(outcomes)).total) - wanted).abs().max()
+    assert bias <= EXACT if rule is KVRule.FULL else bias > 100 * EXACT
+
+
+@pytest.mark.parametrize("credit", ["rao_blackwell", "rltt_uniform", "rltt_progressive", "rltt_exit"])
+def test_credit_of_the_head_by_hand(credit):
+    outcomes = replay_outcomes(enumeration_model(), 1)
+    batch = replayed(outcomes, stale=1.0)
+    pdf, logprobs = outcomes.log_pdf.flatten(1).exp(), batch.probes.token_logprobs
+    weights = {
+        "rao_blackwell": pdf * logprobs.exp() / (pdf * logprobs.exp()).sum(0),
+        "rltt_uniform": torch.tensor([[1 / 2], [1 / 2]]),
+        "rltt_progressive": torch.tensor([[1 / 3], [2 / 3]]),
+        "rltt_exit": pdf,
+    }[credit]
+    truncated = 1.28  # the ratio is e
+    expected = -(batch.weights * truncated * batch.advantages * (weights * logprobs).sum(0)).sum()
+    losses = objective(trainer__credit=credit, gate__mode="off").losses(batch)
+    assert losses.total.item() == pytest.approx(expected.item(), rel=1e-6)
+    assert losses.gate.item() == 0
+
+
+def test_stage_two_moves_the_gate_alone_by_the_probed_tokens():
+    outcomes = replay_outcomes(enumeration_model(), 1)
+    tokens = torch.tensor([1, 5, 6])
+    batch = replayed(outcomes, tokens)
+    leaf = batch.probes.detached_gate_logits.detach().requires_grad_()
+    batch = replace(batch, probes=replace(batch.probes, detached_gate_logits=leaf))
+    losses = objective(gate__mode="stage2", gate__probe_share=0.25, gate__loss_weight=2.0).losses(batch)
+    nats = stage_two_losses(-batch.probes.token_logprobs, leaf)
+    assert losses.gate.item() == pytest.approx((batch.weights[tokens] * nats).sum().item() / 0.25)
+    assert losses.total.item() == pytest.approx(losses.token.item() + 2 * losses.gate.item())
+    others = [outcomes.gate_logits, outcomes.loop_logprobs]
+    grads = torch.autograd.grad(losses.gate, [leaf, *others], allow_unused=True)
+    assert grads[0].abs().sum() > 0 and grads[1:] == (None, None)
+    nothing = objective(gate__mode="stage2", gate__probe_share=0.25).losses(replace(batch, probes=None))
+    assert nothing.gate.item() == 0
+
+
+@pytest.mark.parametrize(
+    "sections,told",
+    [
+        ({"gate__credit": "rao_blackwell", "gate__probe_share": 0.0}, "gate.credit `rao_blackwell` reads all loops"),
+        ({"trainer__credit": "rltt_exit", "gate__probe_share": 0.0}, "set gate.probe_share above 0"),
+        ({"gate__mode": "stage2", "gate__probe_share": 0.0}, "gate.mode `stage2` reads all loops"),
+        ({"gate__cost": "expected", "gate__mode": "off"}, "gate.cost `expected` has no effect with gate.mode `off`"),
+        ({"gate__mode": "stage2", "rollout__top_p": 0.9}, "gate.mode `stage2` needs each token's probability"),
+        ({"trainer__credit": "rltt_uniform", "rollout__top_k": 5}, "trainer.credit `rltt_uniform` needs each token's"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused(sections, told):
+    with pytest.raises(ValueError, match=told):
+        objective(**sections)
