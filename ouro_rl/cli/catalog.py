@@ -18,6 +18,10 @@ EXIT_RULES = {
     "threshold": "a token exits at the first loop with a cumulative exit probability of at least `value` (Q-exit)",
     "fixed": "every token runs `value` loops",
     "iid": "every token's depth is sampled from `probabilities`, whatever the gate says (for comparison)",
+    "confidence": "a token exits when the LM head's most likely token has a probability of at least `value`",
+    "entropy": "a token exits when the entropy of the LM head's distribution is at most `value` nats",
+    "kl": "a token exits when the LM head's distribution is within `value` nats (KL) of the loop before",
+    "simulated": "the depth is sampled from the gate, the token drawn at the last loop (for comparison)",
 }
 KV_RULES: Mapping[str, str] = {
     KVRule.LAST_EXITED: "deeper loops read the last keys and values of a token that exited early",

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field, model_validator
 
 from ouro_rl.config.section import SHELL_TEXT, Misfit, Section, UserFunction
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.kv_rule import KVRule
-from ouro_rl.core.sampling_params import MOST_LOOPS, DepthPolicy, EarlyStop, ExitRule, TokenFilters
+from ouro_rl.core.sampling_params import MOST_LOOPS, DepthPolicy, EarlyStop, ExitKind, ExitRule, TokenFilters
 
+DRAWN = ("sample", "iid", "simulated")
+"""Exit rules that draw a depth."""
 SUM_TOLERANCE = 1e-6
 """Probabilities that were rounded to six digits still sum to 1."""
 Rule = Annotated[KVRule, Field(strict=False)]
@@ -19,20 +21,25 @@ Rule = Annotated[KVRule, Field(strict=False)]
 
 
 class ExitRuleConfig(Section):
-    kind: Literal["sample", "threshold", "fixed", "iid"] = "sample"
+    kind: ExitKind = "sample"
     """`sample` samples the depth from the gate; `threshold` is the paper's Q-exit; `fixed` runs `value` loops; `iid`
-    samples the depth from `probabilities`, whatever the token."""
+    samples the depth from `probabilities`, whatever the token. `confidence`, `entropy` and `kl` run the LM head after
+    every loop, and exit when the most likely token has a probability of at least `value`, the entropy is at most
+    `value` nats, or the KL divergence from the loop before is. `simulated` samples the depth like `sample`, but draws
+    the token at the last loop (for comparison; needs kv_rule `full`)."""
     value: float | None = Field(default=None, gt=0)
-    """Threshold in (0, 1], or number of loops; not set for `sample` and `iid`."""
+    """Threshold, number of loops, or nats, by `kind`; not set for `sample`, `iid` and `simulated`."""
     probabilities: tuple[Annotated[float, Field(ge=0, le=1)], ...] = ()
     """`iid`: probabilities of depths 1, 2, ..., which sum to 1."""
 
     @model_validator(mode="after")
     def _fits(self) -> ExitRuleConfig:
-        if self.kind in ("sample", "iid") and self.value is not None:
+        if self.kind in DRAWN and self.value is not None:
             raise Misfit(f"`{self.kind}` takes no value; leave it out", "kind", "value")
-        if self.kind == "threshold" and (self.value is None or self.value > 1):
-            raise Misfit("`threshold` needs a value in (0, 1]; set it", "kind", "value")
+        if self.kind in ("threshold", "confidence") and (self.value is None or self.value > 1):
+            raise Misfit(f"`{self.kind}` needs a value in (0, 1]; set it", "kind", "value")
+        if self.kind in ("entropy", "kl") and self.value is None:
+            raise Misfit(f"`{self.kind}` needs a value, in nats; set it", "kind", "value")
         if self.kind == "fixed" and (self.value is None or self.value != int(self.value)):
             raise Misfit("`fixed` needs a whole number of loops as value; set it", "kind", "value")
         if self.kind != "iid" and self.probabilities:
@@ -130,7 +137,14 @@ class RolloutConfig(Section):
             raise Misfit(text, "min_depth", "max_depth")
         if problem := self.bounds_problem(self.exit_rule):
             raise Misfit(f"exit_rule: {problem}", "exit_rule", "min_depth", "max_depth")
-        if self.top_k == 1 and self.exit_rule.kind != "sample":
+        if self.exit_rule.kind == "simulated" and not self.kv_rule.runs_all_loops:
+            raise Misfit(
+                "exit_rule.kind `simulated` draws tokens at the last loop, which every token must run; set kv_rule to "
+                "`full`",
+                "kv_rule",
+                "exit_rule.kind",
+            )
+        if self.top_k == 1 and self.exit_rule.kind not in DRAWN:
             raise Misfit(
                 "top_k 1 makes all completions of a group equal, so that nothing can be learned; raise it, or set "
                 "exit_rule.kind to `sample`",

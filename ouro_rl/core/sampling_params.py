@@ -15,6 +15,9 @@ MOST_LOOPS = 64
 """A larger `max_depth` is taken for a typo."""
 
 
+ExitKind = Literal["sample", "threshold", "fixed", "iid", "confidence", "entropy", "kl", "simulated"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class ExitRule:
     """How a token's depth is chosen: `sample` (sampled from the exit distribution), `threshold` (the first loop whose
@@ -28,7 +31,7 @@ class ExitRule:
 
     @property
     def level(self) -> float:
-        """`value` of a kind that has one: `threshold` and `fixed`."""
+        """`value` of a kind that has one: not of `sample`, `iid` and `simulated`."""
         assert self.value is not None, f"an exit rule {self.kind!r} without its value"
         return self.value
 

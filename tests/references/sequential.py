@@ -39,16 +39,20 @@ class Sequence:
         self.max_loops = max_loops or model.config.total_ut_steps
         self.memory = [[] for _ in model.model.layers]
         self.depths = []
+        self.states = []
+        """Of the running token, after each loop so far."""
 
     def run(self, token, leaves=lambda loop, gates: False):
         """Run the next token until `leaves(loop, gate logits)` or the last loop -> (state, depth, gate logits)."""
         position = len(self.depths)
         self.depths.append(self.max_loops)  # a running token attends to itself
         hidden, gates, state, depth = self.model.model.embed_tokens(torch.tensor(token)), [], None, None
+        self.states = []
         for loop in range(1, self.max_loops + 1):
             if depth is not None and loop > self.rule.loops_run(depth, self.max_loops):
                 break
             hidden = self.loop(hidden, position, loop)
+            self.states.append(hidden)
             gates.append(self.model.model.gate_logits(hidden).item())
             if depth is None and (loop == self.max_loops or leaves(loop, gates)):
                 state, depth = hidden, loop
@@ -106,6 +110,19 @@ def depth_logprob(gates, depth, max_loops, policy: DepthPolicy):
     return math.log((before[-1] if before else 1.0) - after[-1])
 
 
+def reads_exit(rule, heads):
+    """Whether a rule that reads the head exits after the last of these distributions, fp64 [vocab] each."""
+    probs = heads[-1]
+    if rule.kind == "confidence":
+        return probs.max() >= rule.value
+    if rule.kind == "entropy":
+        return -sum(p * math.log(p) for p in probs.tolist()) <= rule.value
+    before = heads[-2].tolist() if len(heads) > 1 else None
+    return before is not None and sum(
+        p * math.log(p / b) for p, b in zip(probs.tolist(), before, strict=True)
+    ) <= rule.value  # fmt: skip
+
+
 def gives_up(early_stop, tokens, logprobs):
     if early_stop is None or len(tokens) % early_stop.every:
         return False
@@ -126,11 +143,14 @@ def sequential_rollout(model, request, index, params, policy_version=0):
         sequence.run(token)
     token, tokens, logprobs, depths, depth_logprobs, finish = prompt[-1], [], [], [], [], "length"
     for i in range(params.max_new_tokens):
-        quantile = rule.value if rule.kind in ("threshold", "fixed") else draw(seed, i, DEPTH_STREAM)
+        quantile = draw(seed, i, DEPTH_STREAM) if rule.kind in ("sample", "iid") else rule.value
 
         def leaves(loop, gates, quantile=quantile):
             if rule.kind == "fixed":
                 return loop == rule.value
+            if rule.kind in ("confidence", "entropy", "kl"):
+                heads = [model.lm_head(state).double().softmax(0) for state in sequence.states]
+                return loop >= policy.min_depth and bool(reads_exit(rule, heads))
             if rule.kind == "iid":
                 return loop >= policy.min_depth and sum(rule.probabilities[:loop]) >= quantile
             return loop >= policy.min_depth and survivals(gates, policy)[-1] <= 1 - quantile

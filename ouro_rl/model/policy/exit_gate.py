@@ -112,7 +112,7 @@ def exit_quantiles(rule: ExitRule, uniforms: Tensor) -> Tensor:
     Sampling d from the exit distribution is Q-exit with a random quantile, so `sample` and `threshold` share one rule:
     exit at the first loop with log S_t <= log(1 - q). `iid` samples from another distribution in the same way. `fixed`
     never exits by the gate (see `exits`)."""
-    if rule.kind in ("sample", "iid"):
+    if rule.kind in ("sample", "iid", "simulated"):
         return log_quantile(uniforms)
     level = float(rule.level) if rule.kind == "threshold" else 1.0
     return log_quantile(torch.full_like(uniforms, level, dtype=torch.float64))

@@ -21,8 +21,10 @@ from ouro_rl.model.layers import in_tiles
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.policy.counter_rng import DEPTH_STREAM, TOKEN_STREAM, uniforms
 from ouro_rl.model.policy.exit_gate import decides, exit_quantiles, exits, log_exit, log_stay, tempered
+from ouro_rl.model.policy.read_out import reads_out
 from rollout_workers.engine.sampling.completion import Completion, CompletionTensors
 from rollout_workers.engine.sampling.early_stop import EarlyStopper
+from rollout_workers.engine.sampling.read_out import ReadOut
 from rollout_workers.engine.sampling.token_sampler import TokenDraw
 
 Choose = Callable[..., tuple[Tensor, ...]]
@@ -64,6 +66,7 @@ class Sampler:
             return torch.zeros(slots, dtype=torch.float32, device=device)
 
         self.token_draw = TokenDraw(model, params, slots)
+        self.read_out = ReadOut(model, params.exit_rule, slots) if reads_out(params.exit_rule) else None
         self.states = torch.zeros(slots, embeddings.shape[1], dtype=embeddings.dtype, device=device)
         """Input of the next pass: the embedding of the last token, or the state after the last loop."""
         self.positions, self.loops = integers(), integers()
@@ -136,6 +139,8 @@ class Sampler:
         survival = before + torch.where(asked, stay, 0.0)
         quantiles = self.log_quantiles.index_select(0, rows)
         leaving = exits(self.params.exit_rule, survival, quantiles, loops, self.max_loops, self.min_depth)
+        if self.read_out is not None:
+            leaving = leaving | (self.read_out.exits(rows, states, loops) & (loops >= self.min_depth))
         self.states.index_copy_(0, rows, states)
         self.log_survival.index_copy_(0, rows, survival)
         self.loops.index_copy_(0, rows, loops + 1)
@@ -175,6 +180,8 @@ class Sampler:
         self.completions.depth_logprobs.view(-1).index_copy_(0, places, logprobs)
         self.exit_states.index_copy_(0, deciding, chosen)
         self.undecided.index_fill_(0, deciding, False)
+        if self.params.exit_rule.kind == "simulated":
+            return loops == self.max_loops, states
         return loops == self.max_loops, self.exit_states.index_select(0, rows)
 
     def _places(self, rows: Tensor) -> Tensor:

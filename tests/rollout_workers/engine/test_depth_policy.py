@@ -188,3 +188,20 @@ def test_a_fixed_depth_beyond_the_bounds_is_refused():
     params = SamplingParams(max_new_tokens=2, exit_rule=ExitRule(kind="fixed", value=5))
     with pytest.raises(UserError, match="`fixed 5` .* max_depth 4 .* set max_depth"):
         engine.generate(make_requests([3]), params)
+
+
+def test_a_simulated_exit_records_depths_that_did_not_make_the_tokens():
+    """The tokens are those of full depth; depths are sampled from the gate at the same states."""
+    model, requests = calm_model(3), make_requests([6, 1, 9], group=2)
+    full = DepthPolicy(kv_rule=KVRule.FULL)
+
+    def run(rule):
+        params = SamplingParams(max_new_tokens=10, exit_rule=rule, depth_policy=full)
+        return RolloutEngine(model, EngineConfig(max_batch=4)).generate(requests, params)
+
+    simulated, deep = run(ExitRule(kind="simulated")), run(ExitRule(kind="fixed", value=4))
+    assert [r.completion_ids for r in simulated] == [r.completion_ids for r in deep]
+    assert [r.token_logprobs for r in simulated] == [r.token_logprobs for r in deep]
+    assert {depth for r in simulated for depth in r.depths} == {1, 2, 3, 4}
+    firsts = [(r.depths[0], r.depth_logprobs[0]) for r in simulated]
+    assert firsts == [(r.depths[0], r.depth_logprobs[0]) for r in run(ExitRule())], "as sampled depths are"

@@ -24,6 +24,9 @@ RULES = [
     ExitRule(kind="threshold", value=0.6),
     ExitRule(kind="fixed", value=2),
     ExitRule(kind="iid", probabilities=(0.5, 0.3, 0.2)),
+    ExitRule(kind="confidence", value=0.07),
+    ExitRule(kind="entropy", value=3.555),
+    ExitRule(kind="kl", value=0.07),
 ]
 
 
