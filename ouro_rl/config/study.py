@@ -48,6 +48,9 @@ class ArmConfig(Section):
     exit rule `iid`, in rollouts and in evaluation."""
     rules: tuple[ExitRuleConfig, ...] = ()
     """Exit rules to measure besides those of `evaluation`."""
+    keep: bool = False
+    """true: results that are there are kept whatever has changed since: what they measured, today's code no longer
+    does."""
     seeds: tuple[Seed, ...] | None = None
     """Some of the study's seeds. null: all."""
 

@@ -25,9 +25,12 @@ def context_flops(config: OuroConfig) -> int:
     return config.num_hidden_layers * 2 * 2 * config.num_attention_heads * config.head_dim
 
 
-def answer_flops(config: OuroConfig, prompt_tokens: int, depths: Sequence[int], prompt_loops: int) -> int:
+def answer_flops(
+    config: OuroConfig, prompt_tokens: int, depths: Sequence[int], prompt_loops: int, *, head_every_loop: bool = False
+) -> int:
     """Of a completion and its prompt. `depths`: loops run at each position that predicts a completion token, the first
     of which is the prompt's last. `prompt_loops`: loops of all earlier positions.
+    `head_every_loop`: the LM head runs after each loop of a completion token, not after the last alone.
 
     A position reads itself and every earlier one, at every loop that it runs."""
     depths = [depth for depth in depths if depth != NO_DEPTH]
@@ -35,5 +38,6 @@ def answer_flops(config: OuroConfig, prompt_tokens: int, depths: Sequence[int], 
     loops = before * prompt_loops + sum(depths)
     read = prompt_loops * before * (before + 1) // 2
     read += sum(depth * (before + index) for index, depth in enumerate(depths, start=1))
-    head = 2 * config.hidden_size * config.vocab_size * len(depths)
+    heads = sum(depths) if head_every_loop else len(depths)
+    head = 2 * config.hidden_size * config.vocab_size * heads
     return loops * loop_flops(config) + read * context_flops(config) + head

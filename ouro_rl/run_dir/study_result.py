@@ -58,7 +58,8 @@ class StudyResult:
     config_hash: str
     """Of `settings`."""
     settings: Mapping[str, Any]
-    """Everything that the figures depend on: `train` (with content hashes instead of paths) and `evaluation`."""
+    """Everything that the figures depend on: `train` (with content hashes instead of paths) and `evaluation`; `set`:
+    the keys of the training config that are not at their default."""
     checkpoint: str
     """SHA-256 of the weights that were measured."""
     served: str

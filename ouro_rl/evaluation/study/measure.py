@@ -29,6 +29,7 @@ from ouro_rl.evaluation.study.files import CONFIG_FILE, FIGURES_FILE, TASK_FILE
 from ouro_rl.evaluation.under_rules import RuleAnswers, answers_under
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.flops import answer_flops
+from ouro_rl.model.policy.read_out import reads_out
 from ouro_rl.model.tokenizer import completion_texts
 from ouro_rl.run_dir.study_result import RuleFigures, label_of
 
@@ -78,6 +79,7 @@ def figures_of(
             len(rollout.prompt_ids),
             [most] * len(rollout.depths) if policy.kv_rule.runs_all_loops else rollout.depths,
             prompt_loops=most,
+            head_every_loop=reads_out(rule),
         )
         for rollout in rollouts
     ]

@@ -115,29 +115,32 @@ class Job:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """Everything that the figures depend on, without paths: see `StudyResult.settings`."""
-        values = portable(self.config.model_dump(mode="json"), self.start)
+        values = portable(self.config, self.start)
         evaluation = {
             "eval": values.pop("eval"),
             "difficulty": self.run.study.config.evaluation.difficulty,
             "rules": [rule.label() for rule in self.rules],
         }
-        return {"train": values if self.run.arm_config.train else {"start": self.start}, "evaluation": evaluation}
+        train = values if self.run.arm_config.train else {"start": self.start}
+        return {"train": train, "evaluation": evaluation, "set": sorted(keys_set(self.config))}
 
     @property
     def config_hash(self) -> str:
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:HASH_DIGITS]
 
-    def changed(self, recorded: Mapping[str, Any], part: str | None = None) -> str | None:
+    def changed(self, recorded: Mapping[str, Any], parts: Sequence[str] = ("train", "evaluation")) -> str | None:
         """What differs between recorded settings and these, such as `train.gate.lr: 0.001 -> 0.01`; None if nothing.
-        `part`: `train` or `evaluation` alone.
 
-        A key that the record lacks, because it is newer, counts only if its value is not the default."""
-        before, now = ({part: values[part]} if part else values for values in (recorded, self.settings))
-        old, new = dict(leaves(before)), dict(leaves(now))
-        set_keys = {key for key, _ in leaves(self.config.model_dump(mode="json", exclude_defaults=True))}
+        A key that only one of the two has, because the other's code does not know it, counts only if it was set to
+        something else than its default."""
+        old, new = (
+            dict(leaves({part: values.get(part, {}) for part in parts})) for values in (recorded, self.settings)
+        )
+        set_before, set_now = recorded.get("set", ()), self.settings["set"]
         for key in sorted({*old, *new}):
-            is_new_default = key not in old and key.partition(".")[2] not in set_keys
-            if old.get(key) != new.get(key) and not is_new_default:
+            name = key.partition(".")[2]
+            unknown = (key not in old and name not in set_now) or (key not in new and name not in set_before)
+            if old.get(key) != new.get(key) and not unknown:
                 return f"{key}: {_short(old.get(key))} -> {_short(new.get(key))}"
         return None
 
@@ -211,9 +214,9 @@ def trained_checkpoint(run: Run) -> Path | None:
     return trained_checkpoint(replace(run, arm=run.arm_config.start))
 
 
-def portable(values: dict[str, Any], start: str) -> dict[str, Any]:
-    """A dumped training config with hashes of contents instead of paths, and without keys that have no effect."""
-    values = json.loads(json.dumps(values))
+def portable(config: TrainConfig, start: str) -> dict[str, Any]:
+    """A training config with hashes of contents instead of paths, and without keys that have no effect."""
+    values = config.model_dump(mode="json")
     for key, text in list(texts_in(values)):
         kind = kind_of(key)
         if kind in (Kind.ROWS, Kind.FUNCTION) and (path := path_in(kind, text)[0]):
@@ -222,7 +225,15 @@ def portable(values: dict[str, Any], start: str) -> dict[str, Any]:
     for key in WITHOUT_EFFECT:
         section, _, name = key.partition(".")
         del values[section][name]
+    if config.gate.mode == "off":  # how a gate would be trained that is not
+        chosen = keys_set(config)
+        values["gate"] = {key: value for key, value in values["gate"].items() if f"gate.{key}" in chosen}
     return values
+
+
+def keys_set(config: TrainConfig) -> set[str]:
+    """Dotted keys with another value than their default."""
+    return {key for key, _ in leaves(config.model_dump(mode="json", exclude_defaults=True))}
 
 
 def weights_hash(path: str) -> str:

@@ -172,7 +172,7 @@ def train(job: Job, processes: Processes) -> float:
     run, marker = job.run, job.run.folder / TRAINED_FILE
     if marker.exists():
         record = json.loads(marker.read_text(encoding="utf-8"))
-        if job.changed(record["settings"], part="train") is None and trained_checkpoint(run) is not None:
+        if job.changed(record["settings"], parts=("train",)) is None and trained_checkpoint(run) is not None:
             return record["minutes"]
     if run.folder.exists():
         shutil.rmtree(run.folder)

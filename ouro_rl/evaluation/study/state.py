@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from ouro_rl.evaluation.study.plan import Job, Run, Study, make_job, trained_checkpoint, weights_hash
 from ouro_rl.run_dir.study_result import StudyResult, read_result
 
+MEASURING = 0.2
+"""Estimated time of measuring alone, as a part of a run that also trains."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class State:
@@ -54,7 +57,7 @@ def state_of(run: Run, results: Mapping[str, StudyResult]) -> State:
     if found is None:
         reason = "its result has another format" if run.result_path.exists() else ""
         return State(run=run, result=None, job=job, reason=reason)
-    if change := job.changed(found.settings):
+    if not run.arm_config.keep and (change := job.changed(found.settings)):
         return State(run=run, result=None, job=job, reason=f"its config has changed: {change}")
     return State(run=run, result=found, job=job, reason="")
 
@@ -71,13 +74,19 @@ def has_checkpoint(run: Run, result: StudyResult) -> bool:
 
 
 def minutes_of(state: State, states: Sequence[State]) -> float:
-    """How long a run took; else an estimate: the mean of its arm, of the study, or the config's."""
+    """How long a run took; else an estimate: the mean of its arm, of the study's runs of its kind, or the config's."""
     if state.result is not None:
         return state.result.minutes
-    timed = [(other.run.arm, other.result.minutes) for other in states if other.result is not None]
+    trains = state.run.arm_config.train
+    timed = [
+        (other.run.arm, other.result.minutes)
+        for other in states
+        if other.result is not None and other.run.arm_config.train == trains
+    ]
     same = [minutes for arm, minutes in timed if arm == state.run.arm]
-    known = same or [minutes for _, minutes in timed]
-    return statistics.fmean(known) if known else state.run.study.config.minutes_per_run
+    if known := same or [minutes for _, minutes in timed]:
+        return statistics.fmean(known)
+    return state.run.study.config.minutes_per_run * (1 if trains else MEASURING)
 
 
 def plan_table(study: Study, states: Sequence[State], jobs: int) -> str:

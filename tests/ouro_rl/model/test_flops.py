@@ -22,6 +22,7 @@ def test_by_hand():
     head = 2 * 2 * 16 * 11
     expected = (8 + 3) * loop_flops(SHAPE) + (4 * 3 + 2 * 3 + 1 * 4) * context_flops(SHAPE) + head
     assert answer_flops(SHAPE, 3, [2, 1], prompt_loops=4) == expected
+    assert answer_flops(SHAPE, 3, [2, 1], prompt_loops=4, head_every_loop=True) == expected + head // 2
     assert answer_flops(SHAPE, 1, [1], prompt_loops=4) == loop_flops(SHAPE) + context_flops(SHAPE) + head // 2
 
 

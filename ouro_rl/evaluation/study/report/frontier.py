@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from ouro_rl.core.summary_stats import rank_correlation
+from ouro_rl.model.policy.read_out import READ_OUTS
 from ouro_rl.run_dir.study_result import RIGHT, UNSCORED, RuleFigures, StudyResult
 
 DRAWS = 2000
@@ -75,10 +76,14 @@ class Outcomes:
         return self.results[0].difficulty
 
     @cached_property
-    def qexit(self) -> list[int]:
-        """Places of the Q-exit rules, by threshold."""
-        found = {key: figures.value for key, figures in by_key(self.results[0]).items() if figures.kind == "threshold"}
-        return [self.rules.index(key) for key in sorted(found, key=lambda key: found[key] or 0.0)]
+    def curve_rules(self) -> list[int]:
+        """Places of the rules that make the arm's curve, by their value: those of the served kind if it reads the head,
+        else those of Q-exit."""
+        figures = by_key(self.results[0])
+        kind = figures[self.rules[0]].kind
+        kind = kind if kind in READ_OUTS else "threshold"
+        values = {key: figures[key].value or 0.0 for key in self.rules if figures[key].kind == kind}
+        return [self.rules.index(key) for key in sorted(values, key=lambda key: values[key])]
 
     def of_seeds(self, seeds: Sequence[int]) -> Outcomes:
         return Outcomes(results=tuple(result for result in self.results if result.seed in seeds), rules=self.rules)
@@ -184,8 +189,8 @@ class Comparison:
     loops: Estimate
     """Loops per answer of the reference relative to the other arm's, minus 1; below 0: the reference is cheaper."""
     at_its_loops: Estimate | None
-    """Difference at the loops per answer of the other arm as it is served: the reference's Q-exit curve, interpolated,
-    minus the other arm's accuracy. None where the reference is never so cheap."""
+    """Difference at the loops per answer of the other arm as it is served: the reference's curve, interpolated, minus
+    the other arm's accuracy. None where the reference is never so cheap."""
     at_reference_loops: Estimate | None
     """Difference at the loops per answer of the reference as it is served: its accuracy minus the best that the other
     arm reaches with as many loops under any measured rule. None where the other arm is never so cheap."""
@@ -201,7 +206,7 @@ def compare(reference: Outcomes, other: Outcomes, draws: int = DRAWS) -> Compari
     reference, other = reference.of_seeds(seeds), other.of_seeds(seeds)
     drawn = weights(len(seeds), len(reference.difficulty), draws)
     (x, y), (other_x, other_y) = curve(reference, drawn), curve(other, drawn)
-    own = reference.qexit or list(range(len(reference.rules)))
+    own = reference.curve_rules or list(range(len(reference.rules)))
     at_its = interpolate(x[:, own], y[:, own], other_x[:, 0]) - other_y[:, 0]
     at_own = y[:, 0] - interpolate(*envelope(other_x, other_y), x[:, 0])
     accuracy, loops = estimate(y[:, 0] - other_y[:, 0]), estimate(x[:, 0] / other_x[:, 0] - 1)

@@ -93,7 +93,7 @@ def _plots(measured: Measured, folder: Path, draws: int) -> None:
         heights = accuracy[0].tolist()
         costs = {"loops": loops[0].tolist(), "flops": _mean_flops(arm)}
         # An arm that runs a fixed depth has no use for the gate, whose curve would only crowd the plot.
-        joined = [] if arm.rules[0].startswith("fixed") else arm.qexit
+        joined = [] if arm.rules[0].startswith("fixed") else arm.curve_rules
         for kind, xs in costs.items():
             lines[kind].append(
                 Line(

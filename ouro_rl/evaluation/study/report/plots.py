@@ -32,7 +32,7 @@ class Line:
 
 
 def frontier_plot(lines: Sequence[Line], *, x_label: str, y_label: str, title: str, files: Path) -> None:
-    """Curves over Q-exit thresholds, and each arm's served point with its interval; written to `files` with the
+    """Curves over thresholds, and each arm's served point with its interval; written to `files` with the
     suffixes of `FORMATS`."""
 
     def draw(axis: Any, colors: Mapping[str, Any]) -> None:

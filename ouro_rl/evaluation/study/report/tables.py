@@ -18,6 +18,7 @@ from ouro_rl.evaluation.study.report.frontier import (
     weights,
 )
 from ouro_rl.evaluation.study.report.measured import Measured
+from ouro_rl.model.policy.read_out import READ_OUTS
 from ouro_rl.run_dir.study_result import RuleFigures
 
 LAST_UPDATES = 10
@@ -169,7 +170,7 @@ def _ends(records: Sequence[Mapping[str, Any]], metric: str, digits: int) -> str
 
 def _rule_order(rule: str) -> tuple[int, float]:
     kind, _, value = rule.partition(" ")
-    order = ["fixed", "threshold", "sample", "iid"]
+    order = ["fixed", "threshold", "sample", "iid", *READ_OUTS]
     return (order.index(kind) if kind in order else len(order), float(value) if value else 0.0)
 
 

@@ -61,6 +61,16 @@ def test_tokens_that_run_all_loops_cost_all_loops():
     assert found.flops_per_answer == answer_flops(SHAPE, len(rollout.prompt_ids), (4, 4), 4)
 
 
+def test_a_rule_that_reads_the_head_pays_for_it_at_every_loop():
+    (rollout,) = rollouts = [answer((1, 3))]
+    found = [
+        figures_of(answers(rule, [1.0], rollouts), [1], SHAPE, None).flops_per_answer
+        for rule in (ExitRule(kind="threshold", value=0.5), ExitRule(kind="entropy", value=0.5))
+    ]
+    assert found[1] - found[0] == 2 * 2 * SHAPE.hidden_size * SHAPE.vocab_size, "two heads more"
+    assert found[0] == answer_flops(SHAPE, len(rollout.prompt_ids), (1, 3), 4)
+
+
 def test_careful_lines_do_one_operation():
     assert careful_share(["7+5=12\n12*3=36\n\\boxed{36}", "(7+5)*3=36\n36-2=34"]) == 0.75
     assert careful_share(["\\boxed{3}", ""]) is None

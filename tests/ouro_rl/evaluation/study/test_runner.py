@@ -158,10 +158,36 @@ def test_where_and_how_fast_a_run_computes_is_not_its_config(here):
 def test_a_key_that_is_newer_than_a_result_counts_only_if_it_is_set(here):
     runner.run_study(study(), jobs=1)
     for file in (here / "out" / "s").glob("ours-*.json"):
-        file.write_text(file.read_text().replace('"price_rate":0.0005,', ""))
+        file.write_text(file.read_text().replace('"clip_low":0.2,', ""))
     assert all(state.done for state in states_of(study()))
-    set_now = study("arms.ours.overrides={gate.price: 0.1, gate.price_rate: 0.7}")
-    assert "train.gate.price_rate: null -> 0.7" in plan_table(set_now, states_of(set_now), 1)
+    set_now = study("arms.ours.overrides={gate.price: 0.1, gate.clip_low: 0.7}")
+    assert "train.gate.clip_low: null -> 0.7" in plan_table(set_now, states_of(set_now), 1)
+
+
+def test_a_key_that_is_gone_counts_only_if_it_was_set(here):
+    runner.run_study(study(), jobs=1)
+    file = here / "out" / "s" / "ours-0.json"
+    text = file.read_text().replace('"clip_low":0.2,', '"clip_low":0.2,"gone":3,')
+    file.write_text(text)
+    assert all(state.done for state in states_of(study()))
+    file.write_text(text.replace('"set":[', '"set":["gate.gone",'))
+    assert "train.gate.gone: 3 -> null" in plan_table(study(), states_of(study()), 1)
+
+
+def test_how_a_gate_would_be_trained_is_no_setting_of_one_that_is_frozen(here):
+    runner.run_study(study(), jobs=1)
+    (iid,) = [result for result in read_results(here / "out" / "s") if result.arm == "iid"]
+    assert iid.settings["train"]["gate"] == {"mode": "off"}
+    frozen = study("arms.iid.overrides={gate.mode: off, gate.clip_low: 0.7}")
+    assert "train.gate.clip_low: null -> 0.7" in plan_table(frozen, states_of(frozen), 1)
+
+
+def test_results_of_an_arm_can_be_kept(here):
+    runner.run_study(study(), jobs=1)
+    kept = study("arms.ours.overrides={gate.price: 0.2}", "arms.ours.keep=true")
+    assert all(state.done for state in states_of(kept))
+    Path("out/s/ours-0.json").unlink()
+    assert [state.run.name for state in states_of(kept) if not state.done] == ["ours-0", "later-0"]
 
 
 def test_a_failed_run_is_reported_and_stops_only_what_needs_it(here, capsys):
@@ -228,7 +254,7 @@ def test_a_broken_result_is_named(here):
 
 def test_the_command_line(here, capsys):
     assert cli.main(["study", "s.yaml", "--list", "--out", "out", "seeds=[0]", "arms.iid.seeds=[]"]) == 0
-    assert "s: 0 of 2 runs done; about 10 minutes are left with --jobs 1" in capsys.readouterr().out
+    assert "s: 0 of 2 runs done; about 6 minutes are left with --jobs 1" in capsys.readouterr().out
     assert cli.main(["study", "s.yaml", "--list", "--only", "other"]) == 2
     assert "--only other: s has no such arm; it has iid, ours, later" in capsys.readouterr().err
     assert cli.main(["study", "seeds=[0]"]) == 2
