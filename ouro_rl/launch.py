@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from datetime import timedelta
@@ -31,8 +32,9 @@ from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.run_dir.open_or_resume import open_run_folder
 from ouro_rl.run_dir.report.page import write_report
-from ouro_rl.run_dir.run_dir import RunDir
+from ouro_rl.run_dir.run_dir import BEST_FOLDER, RunDir
 from ouro_rl.training.callbacks import Progress, StopOnSignal
+from ouro_rl.training.periodic_evaluation import History, PeriodicEvaluation, best_of, history_of, is_stalled
 from ouro_rl.training.rollout_source import GroupSampler
 from ouro_rl.training.trainer import OuroGRPOTrainer
 from rewards.scorer import Scorer
@@ -59,7 +61,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         pool = cleanup.enter_context(start_pool(config)) if processes.is_main_process else None
         # Replaces Ray's handler. Outside of updates there is nothing to save: stop at once, with the workers.
         signal.signal(signal.SIGTERM, _interrupt)
-        examine, sampler = None, None
+        examine, sampler, during = None, None, None
         summary: dict[str, Any] = {}
         if pool is not None:  # the main process
             scorer = cleanup.enter_context(make_scorer(config))
@@ -75,7 +77,8 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         done = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
         if resume and processes.is_main_process:
             run_dir.truncate_after(done)
-        if done >= config.trainer.steps:  # only the evaluation is left; transformers would take one more step
+        if done >= config.trainer.steps or is_stalled(history_of(run_dir), config.eval.patience):
+            # Only the evaluation is left; transformers would take one more step.
             model, _ = load_policy(str(checkpoint), torch.float32)
         else:
             with StopOnSignal() as stop:
@@ -83,16 +86,19 @@ def run_training(config: TrainConfig, resume: bool) -> int:
                     model, tokenizer, config, prompts, publish=pool.publish if pool else None, run_dir=run_dir,
                     rollout_source=sampler, callbacks=[stop, *([Progress()] if processes.is_main_process else [])],
                 )  # fmt: skip
+                during = PeriodicEvaluation(trainer, examine, pool.publish if pool else None)
+                if config.eval.every is not None:
+                    trainer.add_callback(during)
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             done = trainer.state.global_step
-            if done < config.trainer.steps:
-                assert stop.received is not None, "only a signal ends training early"
+            if stop.received is not None and done < config.trainer.steps:
                 if processes.is_main_process:
                     print_stopped(stop.received, run_dir)
                 return 128 + stop.received
         if pool is not None and examine is not None:
-            pool.publish(model.state_dict(), done)
-            summary |= figures("after", examine("after"))
+            row = during.row_after(done) if during else None
+            summary |= figures("after", row or published(pool, model, done, examine))
+            summary |= best_figures(history_of(run_dir))
         processes.wait_for_everyone()
     if processes.is_main_process:
         summary |= closing_figures(run_dir, (time.monotonic() - started) / 60)
@@ -145,6 +151,12 @@ def make_examiner(config: TrainConfig, pool, tokenizer, model_config: OuroConfig
     return lambda when: evaluate(pool, prompts, params, tokenizer=tokenizer, name=when)
 
 
+def published(pool: RolloutPool, model: OuroForCausalLM, done: int, examine: Callable[[str], EvalRow]) -> EvalRow:
+    """The evaluation of a model after so many updates, after giving it to the workers."""
+    pool.publish(model.state_dict(), done)
+    return examine("after")
+
+
 def figures(when: str, row: EvalRow) -> dict:
     """An evaluation under the keys of `summary.json`."""
     return {
@@ -155,6 +167,12 @@ def figures(when: str, row: EvalRow) -> dict:
         "n_heldout": row.n,
         f"eval_{when}": asdict(row),
     }
+
+
+def best_figures(history: History) -> dict:
+    """The best evaluation during training; nothing if none was better than the one before it."""
+    step, accuracy = best_of(history) if history else (0, None)
+    return {"best_step": step, "best_accuracy": accuracy} if step else {}
 
 
 def closing_figures(run_dir: RunDir, minutes: float) -> dict:
@@ -174,6 +192,9 @@ def print_closing(summary: dict, report) -> None:
         )
     if "cut_off_before" in summary:  # a run of an older version has none
         print(f"  cut off             {summary['cut_off_before']:6.1%} -> {summary['cut_off_after']:6.1%}")
+    if "best_step" in summary:
+        where = f"after update {summary['best_step']}, kept in {report.parent / BEST_FOLDER}"
+        print(f"  best                {summary['best_accuracy']:6.1%} {where}")
     if summary["logp_gap_max"] is not None:
         print(f"Largest log-prob gap between worker and trainer: {summary['logp_gap_max']:.1e} nats")
     print(f"{summary['steps']} updates in {summary['minutes']:.1f} minutes. Report: {report}")

@@ -11,7 +11,6 @@ LEARNING_RATE = "trainer.lr (the exit gate has its own, gate.lr)"
 PASSES = "trainer.prompts_per_step (groups in an update) and trainer.micro_batch (completions in one pass)"
 ENGINE = "vLLM runs a fixed depth and is not used: set rollout.workers and rollout.worker_gpus for the built-in engine"
 TRACKER = "there is no tracker: metrics.jsonl and report.html in run.dir hold every update"
-EVALUATION = "evaluation is before and after training, on eval.source"
 UPLOAD = "nothing is uploaded: a checkpoint in run.dir is a Hugging Face folder, for `hf upload`"
 LORA = "there is no LoRA: all weights are trained"
 PARALLEL = "there is only data parallelism: `accelerate launch --num_processes N --module ouro_rl train ...`"
@@ -64,7 +63,14 @@ ALIASES = {
     "data.question_column": ("prompt_key", "input_key"),
     "data.answer_column": ("label_key",),
     "eval.source": ("val_files", "eval_dataset", "dataset_test_split", "eval_dataset_name"),
-    EVALUATION: ("eval_strategy", "eval_steps", "test_freq", "val_before_train", "do_eval", "evaluation_strategy"),
+    "eval.every (in updates; before and after training there is always one)": (
+        "eval_strategy", "eval_steps", "test_freq", "val_before_train", "do_eval", "evaluation_strategy",
+        "eval_interval",
+    ),
+    "eval.patience (in evaluations)": ("early_stopping_patience", "early_stopping"),
+    "eval.every, which keeps the best weights in run.dir/best": (
+        "load_best_model_at_end", "save_best", "metric_for_best_model",
+    ),
     "run.dir": (
         "output_dir", "default_local_dir", "save_path", "ckpt_path", "run_name", "experiment_name", "logging_dir",
     ),

@@ -16,7 +16,8 @@ from ouro_rl.core.paths import Kind, same_place
 from ouro_rl.tasks.catalog import GENERATED
 
 RUN_CONFIG = "config.yaml"
-"""A run's config: in its folder, two levels above a checkpoint, and beside an exported checkpoint."""
+"""A run's config: in its folder, two levels above a checkpoint, one above `best/`, and beside an exported
+checkpoint."""
 BOX_REQUEST = "\nPlease reason step by step, and put your final answer within \\boxed{}."
 """Prompt suffix of a benchmark without a run. Generated tasks have none, as in our training runs."""
 SHORT_ANSWER, LONG_ANSWER = 64, 2048
@@ -31,6 +32,7 @@ def config_of_run(checkpoint: str) -> Path | None:
     """The config of the run that a checkpoint folder belongs to; None if it belongs to none."""
     folder = Path(checkpoint).absolute()
     above = [folder.parent.parent] if folder.parent.name == "checkpoints" else []
+    above += [folder.parent] if folder.name == "best" else []
     return next((place / RUN_CONFIG for place in (folder, *above) if _is_ours(place / RUN_CONFIG)), None)
 
 

@@ -197,7 +197,7 @@ def largest_divisor(number: int, most: int) -> int:
 
 
 class EvalConfig(Section):
-    """Held-out accuracy before and after training."""
+    """Held-out accuracy before, during and after training."""
 
     source: str | None = None
     """`arithmetic`, `hops`, `math500`, a data file, or a local folder (split `test`). null: no evaluation."""
@@ -215,6 +215,11 @@ class EvalConfig(Section):
     """KV rule. null: as in rollouts, whose min_depth and max_depth apply here too."""
     max_new_tokens: int | None = Field(default=None, ge=1)
     """Maximum length of an answer, in tokens. null: as in rollouts."""
+    every: int | None = Field(default=None, ge=1)
+    """Updates between two evaluations during training. The weights with the highest accuracy are kept in `best/` in the
+    run's folder, apart from the checkpoints. null: none during training."""
+    patience: int | None = Field(default=None, ge=1)
+    """Training stops after this many evaluations without a higher accuracy. null: it never stops early."""
     operations: Operations = (2, 3, 4)
     """`arithmetic`: numbers of operations in a problem."""
     hops: Hops = (1, 2, 3, 4)
@@ -249,7 +254,7 @@ class TrainConfig(Section):
     trainer: TrainerConfig
     """Optimizer updates: sizes, learning rates, clipping, checkpoints."""
     eval: EvalConfig = EvalConfig()
-    """Held-out accuracy before and after training."""
+    """Held-out accuracy before, during and after training."""
     run: RunConfig = RunConfig()
     """Folder and seed of the run."""
 
@@ -283,6 +288,10 @@ class TrainConfig(Section):
                 "rollout.min_depth",
                 "rollout.max_depth",
             )
+        if self.eval.every is not None and self.eval.source is None:
+            raise ValueError("eval.every evaluates on eval.source, which is not set; set it, or leave eval.every out")
+        if self.eval.patience is not None and self.eval.every is None:
+            raise ValueError("eval.patience counts evaluations during training; set eval.every, or leave it out")
         if (problem := self.rollout.bounds_problem(self.eval.exit_rule)) and self.eval.source is not None:
             raise Misfit(f"eval.exit_rule: {problem}", "eval.exit_rule", "rollout.min_depth", "rollout.max_depth")
         return self

@@ -4,6 +4,7 @@ config.yaml               resolved config, with versions, commit and seed
 metrics.jsonl             one object per step
 rollouts/step-000123.jsonl  every rollout of a step
 checkpoints/step-123/     Hugging Face format; written elsewhere and renamed into place, so always complete
+best/                     the weights with the highest held-out accuracy during training
 summary.json, report.html
 """
 
@@ -22,6 +23,7 @@ from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.jsonl import parse_row, read_jsonl
 
+BEST_FOLDER = "best"
 _ROLLOUT_NAME = re.compile(r"step-(\d+)\.jsonl")
 _CHECKPOINT_NAME = re.compile(r"step-(\d+)")
 
@@ -39,6 +41,8 @@ class RunDir:
         self.metrics_path = self.path / "metrics.jsonl"
         self.rollouts_dir = self.path / "rollouts"
         self.checkpoints_dir = self.path / "checkpoints"
+        self.best_path = self.path / BEST_FOLDER
+        self.best_tmp_path = self.path / ".best.tmp"
         self.summary_path = self.path / "summary.json"
         self.report_path = self.path / "report.html"
 
@@ -106,6 +110,12 @@ class RunDir:
         if not self.summary_path.exists():
             return None
         return parse_row(self.summary_path.read_text(encoding="utf-8"), str(self.summary_path))
+
+    def replace_best(self) -> None:
+        """Make what was written to `best_tmp_path` the best weights."""
+        if self.best_path.exists():
+            shutil.rmtree(self.best_path)
+        self.best_tmp_path.replace(self.best_path)
 
     def latest_checkpoint(self) -> Path | None:
         """The complete checkpoint of the highest step, or None."""

@@ -150,6 +150,7 @@ def _step_panels(max_loops: int, gap_limit: float | None) -> dict[str, list[Pane
     return {
         "Reward": [
             Panel(title="Mean reward", keys=("reward/mean",)),
+            Panel(title="Held-out accuracy", keys=("eval/accuracy",), text=percent, optional=True),
             Panel(title=no_signal, keys=("groups/zero_variance",), text=percent, optional=True),
         ],
         "Depth": [

@@ -25,7 +25,7 @@ def run(tmp_path: Path) -> Path:
 
 def test_the_config_is_found_above_and_beside_a_checkpoint(run: Path, tmp_path: Path) -> None:
     checkpoint = run / "checkpoints" / "step-4"
-    assert config_of_run(str(checkpoint)) == run / "config.yaml"
+    assert config_of_run(str(checkpoint)) == config_of_run(str(run / "best")) == run / "config.yaml"
     for other in ("org/name", str(run / "checkpoints"), str(tmp_path / "elsewhere" / "step-4")):
         assert config_of_run(other) is None
     (checkpoint / "config.yaml").write_text("optimizer: {lr: 1}\n")

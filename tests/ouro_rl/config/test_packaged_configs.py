@@ -51,5 +51,12 @@ def test_the_error_for_a_missing_config_names_the_closest_one_or_where_to_look(h
 
 
 def test_the_packaged_configs_are_those_of_the_folder():
-    assert {"quickstart", "math_example", "code_example", "gpus_8", "tiny_warmstart"} <= packaged_configs().keys()
+    assert {
+        "quickstart",
+        "math_example",
+        "code_example",
+        "gpus_8",
+        "hops",
+        "tiny_warmstart",
+    } <= packaged_configs().keys()
     assert all(file.is_file() for file in packaged_configs().values())

@@ -1,0 +1,54 @@
+"""The checkpoint whose needed depth is known: in the engine, t loops solve the problems of at most t hops, and no
+others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ouro_rl.cli import main as cli
+from ouro_rl.config.loader import load_config
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.config.warmstart import WarmstartConfig
+from tests.references.places import REPOSITORY
+
+SOLVED, UNSOLVED = 0.8, 0.55
+NEUTRAL = 0.2
+"""Largest rank correlation of depth with difficulty that a gate may start with."""
+CHECKPOINT = REPOSITORY / "configs/hops_ouro"
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    out = tmp_path_factory.mktemp("eval")
+    arguments = ["eval", "--model", str(CHECKPOINT), "--benchmark", "hops", "--limit", "400", "--stop", "}"]
+    fixed = cli.main([*arguments, "--depth", "1,2,3,4", "--out", str(out / "fixed")])
+    sampled = cli.main([*arguments, "--sample-gate", "--temperature", "1", "--out", str(out / "sampled")])
+    assert fixed == sampled == 0
+    found = [json.loads((out / name / "eval.json").read_text())["rows"] for name in ("fixed", "sampled")]
+    return {row["name"]: row for row in sum(found, [])}
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3, 4])
+def test_t_loops_solve_what_t_hops_lead_to(rows, depth):
+    row = rows[f"fixed {depth}"]
+    assert row["mean_length"] == 1.0, "an answer is one token"
+    for part in row["by_difficulty"]:
+        assert part["n"] == 100 and part["mean_loops"] == depth
+        reached = part["difficulty"] <= depth
+        assert part["accuracy"] >= SOLVED if reached else part["accuracy"] <= UNSOLVED, part
+
+
+def test_the_gate_starts_without_the_oracle(rows):
+    row = rows["sample"]
+    assert 0.4 <= row["accuracy"] <= 0.7
+    assert abs(row["depth_correlation"]) < NEUTRAL
+
+
+def test_it_is_the_checkpoint_of_its_config():
+    record = json.loads((CHECKPOINT / "warmstart.json").read_text())
+    config = load_config(WarmstartConfig, [REPOSITORY / "configs/hops_warmstart.yaml"])
+    expected = config.model_dump(mode="json", exclude={"output": True, "corpus": config.unread_corpus()})
+    assert {key: value for key, value in record["config"].items() if key != "output"} == expected
+    assert load_config(TrainConfig, [REPOSITORY / "configs/hops.yaml"]).model.path == str(CHECKPOINT)
