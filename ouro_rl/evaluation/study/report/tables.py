@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -97,16 +98,24 @@ def difficulty_table(measured: Measured) -> Iterator[str]:
 
 
 def frontier_table(measured: Measured) -> Iterator[str]:
-    rules = list(dict.fromkeys(rule for arm in measured.arms.values() for rule in arm.rules))
-    rules.sort(key=_rule_order)
-    yield from _head("arm", *rules)
-    for name, arm in measured.arms.items():
+    """The rules that several arms share, as a table; below it, those that one arm has for itself."""
+    arms = measured.arms
+    uses = Counter(rule for arm in arms.values() for rule in arm.rules)
+    shared = sorted((rule for rule, count in uses.items() if count > 1 or len(arms) == 1), key=_rule_order)
+    own: list[str] = []
+    yield from _head("arm", *shared)
+    for name, arm in arms.items():
         loops, accuracy = curve(arm, weights(len(arm.seeds), len(arm.difficulty), draws=0))
         cells = {
             rule: f"{percent(float(accuracy[0, place]))} ({float(loops[0, place]):.1f})"
             for place, rule in enumerate(arm.rules)
         }
-        yield _row(name, *(cells.get(rule, NONE) for rule in rules))
+        yield _row(name, *(cells.get(rule, NONE) for rule in shared))
+        if alone := sorted((rule for rule in arm.rules if rule not in shared), key=_rule_order):
+            own.append(f"- {name}: " + ", ".join(f"{rule} {cells[rule]}" for rule in alone))
+    if own:
+        yield "\nRules of one arm alone:\n"
+        yield from own
 
 
 def training_table(measured: Measured) -> Iterator[str]:
