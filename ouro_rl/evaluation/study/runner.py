@@ -57,9 +57,11 @@ class Processes:
         self._lock = threading.Lock()
         self.stopped = False
 
-    def run(self, command: Sequence[str], log: Path) -> None:
-        """Run a command to its end, with one thread; its output goes to `log`. Raises RunError with the output's last
-        line if it fails."""
+    def run(self, command: Sequence[str], log: Path, lock: int) -> None:
+        """Run a command to its end, with one thread; its output goes to `log`. The process holds the file descriptor
+        `lock`, too: if this one is killed, the run is still locked until that one ends.
+
+        Raises RunError with the output's last line if it fails."""
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
         with log.open("a", encoding="utf-8") as output:
             with self._lock:
@@ -68,7 +70,7 @@ class Processes:
                 # A session of its own: Ctrl-C reaches this process alone, which then ends them all.
                 process = subprocess.Popen(
                     command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment,
-                    start_new_session=True,
+                    start_new_session=True, pass_fds=(lock,),
                 )  # fmt: skip
                 self._live.add(process)
             try:
@@ -102,7 +104,7 @@ def run_study(study: Study, *, jobs: int, only: Sequence[str] = ()) -> bool:
         if state.done:
             print(f"  {state.run.name}: done already, at {state.run.result_path}")
     processes, failed, live = Processes(), set[str](), dict[Future[StudyResult], Run]()
-    with ThreadPoolExecutor(max_workers=jobs) as threads:
+    with ended_by_sigterm(), ThreadPoolExecutor(max_workers=jobs) as threads:
         try:
             while pending or live:
                 for state in [state for state in pending if _ready(state.run, results, failed)]:
@@ -131,6 +133,20 @@ def run_study(study: Study, *, jobs: int, only: Sequence[str] = ()) -> bool:
     return not failed
 
 
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Within it SIGTERM raises SystemExit, as Ctrl-C raises KeyboardInterrupt, so that child processes are ended."""
+
+    def end(number: int, _frame: Any) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _ready(run: Run, results: dict[str, StudyResult], failed: set[str]) -> bool:
     """Whether everything that a run needs has ended."""
     return all(need.name in results or need.name in failed for need in run.needs)
@@ -141,13 +157,13 @@ def perform(run: Run, needed: dict[str, StudyResult], processes: Processes) -> S
     process is at this run."""
     state = state_of(run, needed)
     assert state.job is not None, "what it needs is done"
-    with alone(run):
-        minutes = train(state.job, processes) if run.arm_config.train else 0.0
+    with alone(run) as lock:
+        minutes = train(state.job, processes, lock) if run.arm_config.train else 0.0
         started = time.monotonic()
         checkpoint = trained_checkpoint(run)
         if checkpoint is None:
             raise RunError(f"training left no checkpoint in {run.folder}")
-        figures = measure(state.job, checkpoint, processes)
+        figures = measure(state.job, checkpoint, processes, lock)
         minutes += (time.monotonic() - started) / 60
         result = result_of(state.job, checkpoint, figures, minutes)
         write_result(run.result_path, result)
@@ -155,19 +171,19 @@ def perform(run: Run, needed: dict[str, StudyResult], processes: Processes) -> S
 
 
 @contextmanager
-def alone(run: Run) -> Iterator[None]:
-    """Hold the run's lock; raises RunError if another process has it."""
+def alone(run: Run) -> Iterator[int]:
+    """Hold the run's lock, a file descriptor; raises RunError if another process has it."""
     lock = run.folder.with_suffix(".lock")
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise RunError("another process is at this run") from None
-        yield
+            raise RunError("another process is at this run; wait for it, or end it") from None
+        yield file.fileno()
 
 
-def train(job: Job, processes: Processes) -> float:
+def train(job: Job, processes: Processes, lock: int) -> float:
     """Train from the beginning, unless this training has ended before. Returns its minutes."""
     run, marker = job.run, job.run.folder / TRAINED_FILE
     if marker.exists():
@@ -179,7 +195,9 @@ def train(job: Job, processes: Processes) -> float:
     started = time.monotonic()
     config = job.config.model_copy(update={"eval": job.config.eval.model_copy(update={"source": None})})
     write_atomically(run.folder / TRAIN_FILE, [dump_config(config)])
-    processes.run([sys.executable, "-m", "ouro_rl", "train", str(run.folder / TRAIN_FILE)], run.folder / TRAIN_LOG)
+    processes.run(
+        [sys.executable, "-m", "ouro_rl", "train", str(run.folder / TRAIN_FILE)], run.folder / TRAIN_LOG, lock
+    )
     minutes = (time.monotonic() - started) / 60
     run_dir = RunDir(run.folder / "run")
     shutil.rmtree(run_dir.rollouts_dir)  # the largest part, which no figure is made from
@@ -187,7 +205,7 @@ def train(job: Job, processes: Processes) -> float:
     return minutes
 
 
-def measure(job: Job, checkpoint: Path, processes: Processes) -> dict[str, Any]:
+def measure(job: Job, checkpoint: Path, processes: Processes, lock: int) -> dict[str, Any]:
     """The figures of a checkpoint, as `ouro_rl.evaluation.study.measure` writes them."""
     folder = job.run.folder
     (folder / FIGURES_FILE).unlink(missing_ok=True)
@@ -199,7 +217,7 @@ def measure(job: Job, checkpoint: Path, processes: Processes) -> dict[str, Any]:
         "seed": job.run.seed,
     }
     write_atomically(folder / TASK_FILE, [json.dumps(task), "\n"])
-    processes.run([sys.executable, "-m", MEASURE, str(folder)], folder / MEASURE_LOG)
+    processes.run([sys.executable, "-m", MEASURE, str(folder)], folder / MEASURE_LOG, lock)
     return json.loads((folder / FIGURES_FILE).read_text(encoding="utf-8"))
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -17,6 +20,8 @@ from ouro_rl.evaluation.study.plan import load_study
 from ouro_rl.evaluation.study.state import plan_table, states_of
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.run_dir.study_result import read_result, read_results
+from tests.references.patience import comes_true
+from tests.references.places import REPOSITORY
 
 BASE = """
 model: {path: start}
@@ -42,7 +47,8 @@ class StandIn(runner.Processes):
     """Runs whose training fails."""
     on_train = staticmethod(lambda name: None)
 
-    def run(self, command, log):
+    def run(self, command, log, lock):
+        assert os.fstat(lock)
         name, folder = log.parent.name, log.parent
         if command[2] == "ouro_rl":
             self.asked.append(f"train {name}")
@@ -227,17 +233,54 @@ def test_two_studies_at_once_do_not_share_a_run(here):
         pass
 
 
+def test_a_process_that_outlives_the_study_keeps_its_run_locked(here):
+    """As after a SIGKILL: the study is gone, its child is not."""
+    run = study().runs()[0]
+    with runner.alone(run) as lock:
+        child = subprocess.Popen(["sleep", "600"], pass_fds=(lock,))
+    try:
+        with pytest.raises(RunError, match="another process is at this run"), runner.alone(run):
+            pass
+    finally:
+        child.kill()
+        child.wait()
+    with runner.alone(run):
+        pass
+
+
+def test_sigterm_ends_the_children(here, tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from ouro_rl.evaluation.study import runner\n"
+        "from ouro_rl.evaluation.study.plan import load_study\n"
+        "def perform(run, needed, processes):\n"
+        "    with runner.alone(run) as lock:\n"
+        "        processes.run(['sh', '-c', 'echo begun; sleep 600'], Path(f'{run.name}.log'), lock)\n"
+        "runner.perform = perform\n"
+        "runner.run_study(load_study('s.yaml', [], Path('out')), jobs=1)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    process = subprocess.Popen([sys.executable, "-c", program], env=environment, stdout=subprocess.PIPE)
+    log = tmp_path / "ours-0.log"
+    assert comes_true(lambda: log.exists() and "begun" in log.read_text())
+    process.terminate()
+    assert process.wait() == 143
+    with runner.alone(study().runs()[0]):
+        pass  # nothing holds the lock: the child is gone
+
+
 def test_a_command_that_fails_is_told_with_its_last_line(tmp_path):
     log = tmp_path / "x.log"
-    with pytest.raises(RunError, match=r"^the reason \(exit status 3; see .*x.log\)$"):
-        runner.Processes().run(["sh", "-c", "echo first; echo the reason >&2; exit 3"], log)
-    processes = runner.Processes()
-    stopper = threading.Timer(0.1, processes.stop)
-    stopper.start()
-    with pytest.raises(RunError, match="exit status -9"):
-        processes.run(["sleep", "600"], log)
-    with pytest.raises(RunError, match="stopped"):
-        processes.run(["true"], log)
+    with (tmp_path / "lock").open("w") as file:
+        lock = file.fileno()
+        with pytest.raises(RunError, match=r"^the reason \(exit status 3; see .*x.log\)$"):
+            runner.Processes().run(["sh", "-c", "echo first; echo the reason >&2; exit 3"], log, lock)
+        processes = runner.Processes()
+        stopper = threading.Timer(0.1, processes.stop)
+        stopper.start()
+        with pytest.raises(RunError, match="exit status -9|stopped"):
+            processes.run(["sleep", "600"], log, lock)
+        with pytest.raises(RunError, match="stopped"):
+            processes.run(["true"], log, lock)
 
 
 def test_a_broken_result_is_named(here):
