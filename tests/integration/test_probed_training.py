@@ -54,3 +54,16 @@ def test_the_loss_does_not_depend_on_the_micro_batch(checkpoint, tmp_path):  # n
     rows = [train(checkpoint, tmp_path / str(size), trainer__micro_batch=size, **settings)[0][0] for size in (4, 16)]
     for key in ("loss/token", "loss/gate", "gate/brier", "grad_norm"):
         assert rows[0][key] == pytest.approx(rows[1][key], rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["rao_blackwell", "stage2"])
+def test_updates_in_which_no_sample_is_probed_train(checkpoint, tmp_path, name):  # noqa: F811
+    rows, _ = train(checkpoint, tmp_path / "run", gate__probe_share=1e-9, **SETTINGS[name])
+    assert not rows[0].keys() & CALIBRATION and all(math.isfinite(row["grad_norm"]) for row in rows)
+
+
+def test_filters_may_drop_a_token_at_other_loops(checkpoint, tmp_path):  # noqa: F811
+    settings = {**SETTINGS["rao_blackwell"], "gate__probe_share": 1.0}
+    config = config_of(checkpoint, tmp_path / "run", eval__source=None, trainer__steps=2, rollout__top_k=3, **settings)
+    assert run_training(config, resume=False) == 0
+    assert all(math.isfinite(row[key]) for row in metrics_of(tmp_path / "run") for key in ("grad_norm", "gate/gain"))
