@@ -69,7 +69,9 @@ def test_an_unused_corpus_is_refused(tmp_path):
         load_config(WarmstartConfig, [job], ["corpus.careful=0.9"])
 
 
-@pytest.mark.parametrize("task,digest", [("arithmetic", "1b0755b2534d3e7b"), ("function_writing", "c5297eb7604f11a1")])
+@pytest.mark.parametrize("task,digest", [
+    ("arithmetic", "1b0755b2534d3e7b"), ("function_writing", "c5297eb7604f11a1"), ("hops", "08e718228783a02d"),
+])  # fmt: skip
 def test_demonstrations_are_those_of_the_published_checkpoints(task, digest):
     stream = TASKS[task].demonstrations(config_of("unused", task=task), 0)
     text = "".join("\n".join(next(stream)) for _ in range(50))
