@@ -10,6 +10,7 @@ from ouro_rl.cli.preflight.files import check_reward, check_train_files
 from ouro_rl.config.aliases import argument_hint
 from ouro_rl.config.loader import dump_config, known_keys, load_config
 from ouro_rl.config.packaged_configs import find_config
+from ouro_rl.config.section import Section
 from ouro_rl.config.sizes import check_launcher, derived_sizes, foreign_claims
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
@@ -77,7 +78,7 @@ def report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def split_configs(configs: list[str], cls: type[TrainConfig] | type[WarmstartConfig]) -> tuple[list[str], list[str]]:
+def split_configs(configs: list[str], cls: type[Section]) -> tuple[list[str], list[str]]:
     """Split arguments into config files and overrides, keeping their order. Raises UserError for an argument that looks
     like another system's override."""
     overrides = [text for text in configs if OVERRIDE.match(text)]

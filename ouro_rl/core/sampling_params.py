@@ -22,9 +22,13 @@ ExitKind = Literal["sample", "threshold", "fixed", "iid", "confidence", "entropy
 class ExitRule:
     """How a token's depth is chosen: `sample` (sampled from the exit distribution), `threshold` (the first loop whose
     cumulative exit probability reaches `value`: the paper's Q-exit, arXiv 2510.25741), `fixed` (`value` loops), `iid`
-    (sampled from `probabilities`, the same for every token: what the gate knows is left out, for comparison)."""
+    (sampled from `probabilities`, the same for every token: what the gate knows is left out, for comparison);
+    `confidence`, `entropy`, `kl`: by the token distribution after each loop (`ouro_rl.model.policy.read_out`).
 
-    kind: Literal["sample", "threshold", "fixed", "iid"] = "sample"
+    `simulated`: the depth is sampled from the gate, but the token is drawn at the last loop, so that its loss is taken
+    at a depth that did not make it (the first attempt of arXiv 2510.25741). Needs the KV rule `full`."""
+
+    kind: ExitKind = "sample"
     value: float | None = None
     probabilities: tuple[float, ...] = ()
     """Of depths 1, 2, ...; only for `iid`. They sum to 1."""

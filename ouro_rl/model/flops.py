@@ -14,15 +14,16 @@ from ouro_rl.model.configuration_ouro import OuroConfig
 
 def loop_flops(config: OuroConfig) -> int:
     """Of one loop of one token, without attention over its context."""
-    hidden, heads, dim = config.hidden_size, config.num_attention_heads, config.head_dim
-    attention = 2 * hidden * dim * (2 * heads + 2 * config.num_key_value_heads)
+    hidden, (heads, pairs, dim) = config.hidden_size, config.attention_shape
+    attention = 2 * hidden * dim * (2 * heads + 2 * pairs)
     mlp = 2 * hidden * config.intermediate_size * 3
     return config.num_hidden_layers * (attention + mlp) + 2 * hidden
 
 
 def context_flops(config: OuroConfig) -> int:
     """Of one loop of one token, for each position that it reads: its score, and its share of the sum of values."""
-    return config.num_hidden_layers * 2 * 2 * config.num_attention_heads * config.head_dim
+    heads, _, dim = config.attention_shape
+    return config.num_hidden_layers * 2 * 2 * heads * dim
 
 
 def answer_flops(

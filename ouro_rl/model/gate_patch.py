@@ -40,7 +40,7 @@ class GatePatch:
 
 def extract_gate(checkpoint: Path) -> GatePatch:
     """The gate of a checkpoint folder. Raises UserError if the folder is not a complete checkpoint in safetensors."""
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for file in _parts(checkpoint):
         with _opened(file) as stream:
             tensors |= {name: stream.get_tensor(name).float() for name in GATE if name in stream.keys()}

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.config.loader import load_config
-from ouro_rl.config.packaged_configs import find_config
+from ouro_rl.config.packaged_configs import config_folder, find_config
 from ouro_rl.config.study import ArmConfig, StudyConfig
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
-from ouro_rl.core.paths import Kind, is_local, kind_of, path_in, put, texts_in
+from ouro_rl.core.paths import Kind, expand, is_local, kind_of, path_in, put, texts_in
 from ouro_rl.core.sampling_params import ExitRule
 from ouro_rl.model.checkpoint_files import weight_files
 from ouro_rl.run_dir.run_dir import RunDir
@@ -146,13 +146,22 @@ class Job:
 
 
 def load_study(file: str, overrides: Sequence[str], results: Path) -> Study:
-    """A study from its config file; raises UserError for the first mistake in it or in an arm's training config."""
-    path = find_config(file)
+    """A study from its config file, or from the name of a packaged one, such as `hops`. Raises UserError for the first
+    mistake in it or in an arm's training config."""
+    path = find_study(file)
     config = load_config(StudyConfig, [path], overrides)
     study = Study(name=path.stem, config=config, folder=path.parent, results=results / path.stem)
     for arm in config.arms:
         train_config(study.first_run(arm), marginal=(1.0,))
     return study
+
+
+def find_study(text: str) -> Path:
+    """The file that an argument names: one that exists, else a packaged study."""
+    path = Path(expand(text))
+    packaged = config_folder() / "study" / f"{path.name.removesuffix('.yaml')}.yaml"
+    by_name = path.parent in (Path(), Path("study"), Path("configs/study"))
+    return packaged if not path.is_file() and by_name and packaged.is_file() else find_config(text)
 
 
 def make_job(run: Run, results: Mapping[str, StudyResult]) -> Job:
@@ -217,10 +226,10 @@ def trained_checkpoint(run: Run) -> Path | None:
 def portable(config: TrainConfig, start: str) -> dict[str, Any]:
     """A training config with hashes of contents instead of paths, and without keys that have no effect."""
     values = config.model_dump(mode="json")
-    for key, text in list(texts_in(values)):
-        kind = kind_of(key)
+    for at, text in list(texts_in(values)):
+        kind = kind_of(at)
         if kind in (Kind.ROWS, Kind.FUNCTION) and (path := path_in(kind, text)[0]):
-            put(values, key, f"{Path(path).name} {_file_hash(Path(path))}{path_in(kind, text)[1]}")
+            put(values, at, f"{Path(path).name} {_content_hash(Path(path))}{path_in(kind, text)[1]}")
     values["model"]["path"] = start
     for key in WITHOUT_EFFECT:
         section, _, name = key.partition(".")
@@ -255,8 +264,13 @@ def leaves(values: Any, at: str = "") -> Iterator[tuple[str, Any]]:
         yield at, list(values) if isinstance(values, tuple) else values
 
 
-def _file_hash(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:HASH_DIGITS]
+def _content_hash(path: Path) -> str:
+    """Of a file, or of all files in a folder."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if file.is_file():
+            digest.update(file.read_bytes())
+    return digest.hexdigest()[:HASH_DIGITS]
 
 
 def _short(value: Any) -> str:

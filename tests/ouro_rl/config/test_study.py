@@ -8,7 +8,7 @@ from ouro_rl.config.loader import load_config
 from ouro_rl.config.packaged_configs import config_folder
 from ouro_rl.config.study import StudyConfig
 from ouro_rl.core.errors import UserError
-from ouro_rl.evaluation.study.plan import load_study
+from ouro_rl.evaluation.study.plan import find_study, load_study
 
 SMALL = "base: [quickstart]\narms: {a: {}, b: {start: a}, c: {marginal_of: b, seeds: [1]}}\nseeds: [0, 1]\n"
 
@@ -62,3 +62,12 @@ def test_a_mistake_in_the_training_config_of_an_arm_is_found_before_anything_run
 def test_the_studies_that_come_with_ouro_rl(file, tmp_path):
     study = load_study(str(file), [], tmp_path)
     assert study.name == file.stem and len(study.runs()) > 5
+
+
+@pytest.mark.parametrize("text", ["hops", "hops.yaml", "study/hops.yaml", "configs/study/hops.yaml"])
+def test_a_name_finds_the_packaged_study_from_any_folder(text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert find_study(text) == config_folder() / "study" / "hops.yaml"
+    assert find_study("elsewhere/hops.yaml").parent.name == "elsewhere"
+    (tmp_path / "hops.yaml").write_text(SMALL)
+    assert find_study("hops.yaml").read_text() == SMALL, "a file of one's own comes first"
