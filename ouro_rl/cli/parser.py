@@ -13,6 +13,7 @@ from ouro_rl.cli.catalog import add_catalog_commands
 from ouro_rl.cli.commands import check, grade, report, train, warmstart
 from ouro_rl.cli.doctor import add_doctor_command
 from ouro_rl.cli.eval import add_eval_arguments, evaluate
+from ouro_rl.cli.export import add_export_arguments, export
 from ouro_rl.cli.gate import add_gate_commands
 from ouro_rl.cli.reward import add_reward_commands
 from ouro_rl.cli.study import add_study_arguments, study
@@ -77,6 +78,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--resume", action="store_true", help="resume from the last checkpoint in run.dir")
 
     add_eval_arguments(add("eval", evaluate, "accuracy and depth of a checkpoint on a benchmark"))
+
+    add_export_arguments(add("export", export, "a checkpoint as a folder to hand over or to upload"))
 
     command = add("grade", grade, "score saved completions with a reward")
     command.add_argument("file", type=path_option, metavar="FILE.jsonl", help="rows with `completion` and `answer`")

@@ -15,6 +15,8 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Rollout
 
 TOKENIZER_FILE = "tokenizer.json"
+NOT_OF_THE_TOKENIZER = ("auto_map", "backend", "is_local", "local_files_only")
+"""Keys of a saved tokenizer_config.json that say how it was loaded, or name code that is not copied."""
 SPECIAL_TOKENS = {"pad_token": "<|endoftext|>", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
 """The special tokens of the published checkpoints, whose files set all three to `<|endoftext|>`."""
 PROBES = (
@@ -91,7 +93,8 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     if (folder / TOKENIZER_FILE).exists():
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     config["padding_side"] = tokenizer.padding_side
-    config.pop("backend", None)
+    for key in NOT_OF_THE_TOKENIZER:
+        config.pop(key, None)
     if isinstance(further := config.pop("extra_special_tokens", None), list):
         config["additional_special_tokens"] = further
     path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -10,6 +10,8 @@ from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOTrainer
 
 from ouro_rl.config.train import TrainConfig
+from ouro_rl.model.checkpoint_contract import PublishedCode, complete_checkpoint
+from ouro_rl.run_dir.run_card import card_of_run
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.objective.objective import Objective
 
@@ -23,6 +25,8 @@ class ResumableTrainer(GRPOTrainer):
     run_dir: RunDir
     objective: Objective
     """Its state (the price's controller) is part of a checkpoint."""
+    published_code: PublishedCode
+    """What checkpoints carry on from the base model."""
 
     def _save_checkpoint(self, model, trial) -> None:
         """Replaces transformers' and TRL's: writes to a temporary folder and renames it, so a `step-N` is complete."""
@@ -34,6 +38,8 @@ class ResumableTrainer(GRPOTrainer):
             shutil.rmtree(folder)
         self.accelerator.wait_for_everyone()
         self.save_model(str(folder), _internal_call=True)
+        if self.accelerator.is_main_process:
+            self._complete(folder)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_rng_state(str(folder))
         if self.accelerator.is_main_process:
@@ -43,6 +49,14 @@ class ResumableTrainer(GRPOTrainer):
         if self.accelerator.is_main_process:
             folder.replace(final)
             self.run_dir.drop_old_checkpoints(self.train_config.trainer.keep_checkpoints)
+
+    def _complete(self, folder: Path) -> None:
+        """Add what a checkpoint holds besides weights, so that others can load it."""
+        code, step = self.published_code, self.state.global_step
+        metrics = next((row for row in reversed(self.run_dir.read_metrics()) if row["step"] == step), {})
+        summary = self.run_dir.read_summary() or {}
+        card = card_of_run(self.train_config, step, metrics, summary, has_code=bool(code.files))
+        complete_checkpoint(folder, self.processing_class, code, card)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         super()._load_optimizer_and_scheduler(checkpoint)

@@ -22,6 +22,7 @@ from transformers import PrinterCallback
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Prompt, ScoredRollout
+from ouro_rl.model.checkpoint_contract import published_code
 from ouro_rl.model.modeling_ouro import GATE_PARAMETERS, OuroForCausalLM
 from ouro_rl.model.policy.exit_gate import check_depth_policy
 from ouro_rl.run_dir.rollout_record import rollout_record
@@ -70,6 +71,7 @@ class OuroGRPOTrainer(ResumableTrainer):
     ):
         self.train_config, self.run_dir = config, run_dir
         self.rollout_source, self.publish = rollout_source, publish
+        self.published_code = published_code(config.model.path, config.model.revision)
         self.prompts = prompts
         trained = model.config.total_ut_steps
         self.depth_policy, self.filters = config.rollout.depth_policy(), config.rollout.filters()

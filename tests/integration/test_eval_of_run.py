@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from ouro_rl.cli import main as cli
+from tests.ouro_rl.model.test_checkpoint_contract import keeps_the_contract
 from tests.references.places import CONFIGS
+from tests.references.published_code import add_code
 
 JOB = """
 model: {path: MODEL}
@@ -31,11 +33,22 @@ eval:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run whose every setting of evaluation differs from the default."""
     folder = tmp_path_factory.mktemp("job")
-    (folder / "job.yaml").write_text(JOB.replace("MODEL", str(CONFIGS / "tiny_ouro")))
+    base = shutil.copytree(CONFIGS / "tiny_ouro", folder / "base")
+    add_code(base)
+    (folder / "job.yaml").write_text(JOB.replace("MODEL", str(base)))
     sums = [(a, b) for a in range(3, 9) for b in range(11, 18)]
     (folder / "held_out.csv").write_text("sum,value\n" + "".join(f"{a}+{b},{a + b}\n" for a, b in sums))
     assert cli.main(["train", str(folder / "job.yaml"), f"run.dir={folder / 'run'}"]) == 0
     return folder / "run"
+
+
+def test_the_checkpoint_is_one_that_others_can_load(finished: Path) -> None:
+    checkpoint, base = finished / "checkpoints" / "step-1", finished.parent / "base"
+    keeps_the_contract(checkpoint, code=True)
+    for name in ("tokenizer.json", "chat_template.jinja", "modeling_ouro.py"):
+        assert (checkpoint / name).read_bytes() == (base / name).read_bytes()
+    card = (checkpoint / "README.md").read_text()
+    assert "| updates | 1 of 1 |" in card and "reward, last update" in card and str(base.parent) not in card
 
 
 def row_of(out: Path) -> dict:

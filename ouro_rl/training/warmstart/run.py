@@ -16,10 +16,11 @@ from transformers.utils import logging as transformers_logging
 
 from ouro_rl.config.warmstart import TaskName, WarmstartConfig
 from ouro_rl.core.atomic_write import write_atomically
+from ouro_rl.model.checkpoint_contract import PublishedCode, complete_checkpoint
 from ouro_rl.model.configuration_ouro import OuroConfig
+from ouro_rl.model.model_card import model_card
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
-from ouro_rl.model.tokenizer import save_tokenizer
 from ouro_rl.tasks import arithmetic, function_writing, hops
 from ouro_rl.training.warmstart.batch import Batch, padded
 from ouro_rl.training.warmstart.figures import Measure, arithmetic_figures, function_writing_figures, hops_figures
@@ -76,7 +77,7 @@ def run_warmstart(config: WarmstartConfig) -> Path:
     config.output.mkdir(parents=True, exist_ok=True)
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.save_pretrained(config.output)
-    save_tokenizer(tokenizer, config.output)
+    complete_checkpoint(config.output, tokenizer, PublishedCode(), card_of(config))
     figures = TASKS[config.task].measure(model, tokenizer, config)
     print(figures.text)
     record = {
@@ -87,6 +88,16 @@ def run_warmstart(config: WarmstartConfig) -> Path:
     }
     write_atomically(config.output / FIGURES, [json.dumps(record, indent=1), "\n"])
     return config.output
+
+
+def card_of(config: WarmstartConfig) -> str:
+    """The README of a checkpoint from scratch."""
+    about = [
+        f"A small looped language model (Ouro, arXiv 2510.25741) with {config.model.total_ut_steps} loops, trained "
+        f"from scratch by ouro-rl on the generated task `{config.task}`, to try reinforcement learning on.",
+        f"`{FIGURES}` holds its configuration, its losses, and its figures before reinforcement learning.",
+    ]
+    return model_card(config.output.name, about, has_code=False)
 
 
 def batches(config: WarmstartConfig, tokenizer: Any, seed: int) -> Iterator[Callable[[int], Batch]]:
