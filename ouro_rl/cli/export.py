@@ -17,6 +17,9 @@ from ouro_rl.core.progress import say
 from ouro_rl.model.checkpoint_files import check_model
 from ouro_rl.run_dir.run_dir import RunDir
 
+STEP_FILES = {"trainer_state.json": "global_step", "evaluation.json": "step"}
+"""File -> key of the update's number: of a checkpoint, and of a run's best weights."""
+
 
 def add_export_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
@@ -44,7 +47,6 @@ def export(arguments: argparse.Namespace) -> int:
         raise UserError(f"--out {out}: is not an empty folder; give a new one")
     check_writable(out, "--out")
     found = config_of_run(str(checkpoint))
-    config = None if found is None else load_config(TrainConfig, [found])
     say("Importing torch and transformers")
     from ouro_rl.model.checkpoint_contract import published_code
     from ouro_rl.model.export import export_checkpoint
@@ -52,12 +54,12 @@ def export(arguments: argparse.Namespace) -> int:
     code = published_code(arguments.code or str(checkpoint))
     if arguments.code and not code.files:
         raise UserError(f"--code {arguments.code}: has no modeling code (auto_map); give a published checkpoint")
-    card = _card(checkpoint, config, has_code=bool(code.files), dtype=arguments.dtype)
+    card = _card(checkpoint, found, has_code=bool(code.files), dtype=arguments.dtype)
     export_checkpoint(str(checkpoint), out, dtype=arguments.dtype, code=code, card=card)
-    if config is not None:
+    if found is not None:
         from ouro_rl.run_dir.run_card import without_folders
 
-        (out / RUN_CONFIG).write_text(to_yaml(without_folders(config)), encoding="utf-8")
+        (out / RUN_CONFIG).write_text(to_yaml(without_folders(load_config(TrainConfig, [found]))), encoding="utf-8")
     print(f"exported: {out}, from {checkpoint}\nupload it with: hf upload YOUR_NAME/MODEL {out}")
     return 0
 
@@ -74,20 +76,28 @@ def checkpoint_in(source: Path) -> Path:
     return last
 
 
-def _card(checkpoint: Path, config: TrainConfig | None, *, has_code: bool, dtype: str) -> str:
-    """The README: from the run where there is one, else only what the checkpoint itself says."""
+def _card(checkpoint: Path, found: Path | None, *, has_code: bool, dtype: str) -> str:
+    """The README: from the run whose config was found, else only what the checkpoint itself says."""
     from ouro_rl.model.model_card import model_card
     from ouro_rl.run_dir.run_card import card_of_run
 
-    if config is None:
+    if found is None:
         about = ["A looped language model (Ouro, arXiv 2510.25741), exported by ouro-rl."]
         return model_card(checkpoint.name, about, has_code=has_code, dtype=dtype)
-    state = checkpoint / "trainer_state.json"
-    step = json.loads(state.read_text(encoding="utf-8"))["global_step"] if state.exists() else config.trainer.steps
+    config = load_config(TrainConfig, [found])
+    step = _step_of(checkpoint) or config.trainer.steps
     metrics: dict[str, Any] = {}
     summary: dict[str, Any] = {}
-    if checkpoint.parent.name == "checkpoints":
-        run_dir = RunDir(checkpoint.parent.parent)
+    if found.parent != checkpoint.absolute():  # in its run's folder
+        run_dir = RunDir(found.parent)
         metrics = next((row for row in reversed(run_dir.read_metrics()) if row["step"] == step), {})
         summary = run_dir.read_summary() or {}
     return card_of_run(config, step, metrics, summary, has_code=has_code, dtype=dtype)
+
+
+def _step_of(checkpoint: Path) -> int | None:
+    """The update that made a checkpoint or a run's best weights; None if the folder does not say."""
+    for file, key in STEP_FILES.items():
+        if (checkpoint / file).exists():
+            return json.loads((checkpoint / file).read_text(encoding="utf-8"))[key]
+    return None

@@ -38,8 +38,6 @@ class ResumableTrainer(GRPOTrainer):
             shutil.rmtree(folder)
         self.accelerator.wait_for_everyone()
         self.save_model(str(folder), _internal_call=True)
-        if self.accelerator.is_main_process:
-            self._complete(folder)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_rng_state(str(folder))
         if self.accelerator.is_main_process:
@@ -50,8 +48,13 @@ class ResumableTrainer(GRPOTrainer):
             folder.replace(final)
             self.run_dir.drop_old_checkpoints(self.train_config.trainer.keep_checkpoints)
 
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """The weights, with what others need to load them."""
+        super().save_model(output_dir, _internal_call)
+        if self.accelerator.is_main_process:
+            self._complete(Path(output_dir or self.args.output_dir))
+
     def _complete(self, folder: Path) -> None:
-        """Add what a checkpoint holds besides weights, so that others can load it."""
         code, step = self.published_code, self.state.global_step
         metrics = next((row for row in reversed(self.run_dir.read_metrics()) if row["step"] == step), {})
         summary = self.run_dir.read_summary() or {}

@@ -19,6 +19,7 @@ data: {source: arithmetic, limit: 40, operations: [2], prompt_suffix: "\\n", ass
 rollout: {max_new_tokens: 24, min_depth: 2, max_depth: 3, kv_rule: skip, gate_temperature: 1.5}
 trainer: {steps: 1, prompts_per_step: 2, group_size: 2, micro_batch: 4, lr: 1e-3}
 eval:
+  every: 1
   source: held_out.csv
   limit: 30
   question_column: sum

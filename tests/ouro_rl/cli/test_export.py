@@ -60,6 +60,14 @@ def test_an_earlier_checkpoint_has_its_own_figures(run: Path, tmp_path: Path) ->
     assert "| reward, last update | 0.25 |" in card and "before training" in card and "after training" not in card
 
 
+def test_the_best_weights_of_a_run(run: Path, tmp_path: Path) -> None:
+    best = Path(shutil.copytree(run / "checkpoints" / "step-1", run / "best"))
+    (best / "trainer_state.json").unlink()
+    (best / "evaluation.json").write_text('{"step": 1}')
+    assert cli.main(["export", str(best), "--out", str(tmp_path / "out")]) == 0
+    assert "reward, last update | 0.25 |" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_a_checkpoint_of_no_run_with_code_from_elsewhere(
     tmp_path: Path, random_checkpoint: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
