@@ -50,7 +50,7 @@ def umask():
     os.umask(before)
 
 
-@pytest.mark.parametrize("name", ["tiny_ouro", "tiny_code_ouro"])
+@pytest.mark.parametrize("name", ["tiny_ouro", "tiny_code_ouro", "hops_ouro"])
 def test_our_own_checkpoints(name: str) -> None:
     keeps_the_contract(CONFIGS / name)
 
