@@ -35,6 +35,7 @@ def make_tokenizer(words: Sequence[str] = ()) -> PreTrainedTokenizerFast:
         bos_token=SPECIAL[1],
         eos_token=SPECIAL[2],
         model_max_length=8192,
+        padding_side="left",
         clean_up_tokenization_spaces=False,
     )
     fast.chat_template = CHAT_TEMPLATE
