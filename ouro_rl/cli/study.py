@@ -8,14 +8,18 @@ from typing import TYPE_CHECKING
 
 from ouro_rl.cli.argument_types import count, list_of
 from ouro_rl.cli.commands import split_configs
+from ouro_rl.config.loader import dump_config
 from ouro_rl.config.sizes import check_launcher
 from ouro_rl.config.study import StudyConfig
+from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable, path_option
 from ouro_rl.model.checkpoint_files import check_model
 
 if TYPE_CHECKING:
     from ouro_rl.evaluation.study.plan import Study
+
+CONFIG_NOTE = "# All keys of configs/study/{name}.yaml, as these results were measured.\n"
 
 
 def add_study_arguments(command: argparse.ArgumentParser) -> None:
@@ -81,4 +85,6 @@ def _report(one: Study) -> None:
     outdated = {
         state.run.name: state.reason for state in states_of(one) if not state.done and state.run.result_path.exists()
     }
-    print(f"page: {write_study_page(one.results, one.name, one.config, outdated)}")
+    page = write_study_page(one.results, one.name, one.config, outdated)
+    write_atomically(one.results / "study.yaml", [CONFIG_NOTE.format(name=one.name), dump_config(one.config), "\n"])
+    print(f"page: {page}")

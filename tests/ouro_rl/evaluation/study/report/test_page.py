@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ouro_rl.cli import main as cli
+from ouro_rl.config.loader import load_config
 from ouro_rl.config.study import ArmConfig, StudyConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.evaluation.study.report.page import write_study_page
@@ -95,3 +96,4 @@ def test_the_command_makes_the_page_anew(folder, tmp_path_factory, capsys, monke
     assert cli.main(["study", "made_up.yaml", "--out", str(here), "--report"]) == 0
     assert (here / "made_up" / "README.md").exists() and "page: " in capsys.readouterr().out
     assert "its config has changed" in (here / "made_up" / "README.md").read_text(), "the settings are made up"
+    assert load_config(StudyConfig, [here / "made_up" / "study.yaml"]).arms.keys() == {"new", "old"}
