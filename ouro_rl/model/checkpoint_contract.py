@@ -37,8 +37,9 @@ def published_code(path: str, revision: str | None = None) -> PublishedCode:
     files: dict[str, str] = {}
     for name, target in auto_map.items():
         repository, _, local = target.rpartition("--")
-        source = (repository, None) if repository and repository != path else (path, revision)
-        if not _collect(f"{local.partition('.')[0]}.py", *source, files):
+        elsewhere = bool(repository) and repository != path
+        source, at = (repository, None) if elsewhere else (path, revision)
+        if not _collect(f"{local.partition('.')[0]}.py", source, at, files):
             return PublishedCode()
         plain[name] = local
     return PublishedCode(auto_map=plain, files=files)

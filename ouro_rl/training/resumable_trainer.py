@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOTrainer
@@ -52,11 +53,15 @@ class ResumableTrainer(GRPOTrainer):
         """The weights, with what others need to load them."""
         super().save_model(output_dir, _internal_call)
         if self.accelerator.is_main_process:
-            self._complete(Path(output_dir or self.args.output_dir))
+            folder = output_dir or self.args.output_dir
+            assert folder is not None, "grpo_config sets it"
+            self._complete(Path(folder))
 
     def _complete(self, folder: Path) -> None:
         code, step = self.published_code, self.state.global_step
-        metrics = next((row for row in reversed(self.run_dir.read_metrics()) if row["step"] == step), {})
+        metrics: dict[str, Any] = next(
+            (row for row in reversed(self.run_dir.read_metrics()) if row["step"] == step), {}
+        )
         summary = self.run_dir.read_summary() or {}
         card = card_of_run(self.train_config, step, metrics, summary, has_code=bool(code.files))
         complete_checkpoint(folder, self.processing_class, code, card)
