@@ -76,6 +76,10 @@ class RunDir:
         self._require_run()
         return list(read_jsonl(self.metrics_path, growing=True)) if self.metrics_path.exists() else []
 
+    def metrics_of(self, step: int) -> dict[str, Any]:
+        """The row of one step; empty if it has none (yet)."""
+        return next((row for row in reversed(self.read_metrics()) if row["step"] == step), {})
+
     # --- rollouts --------------------------------------------------------------------------------------------------
 
     def write_rollouts(self, step: int, records: Iterable[Mapping[str, Any]]) -> None:
