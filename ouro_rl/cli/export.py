@@ -90,8 +90,7 @@ def _card(checkpoint: Path, found: Path | None, *, has_code: bool, dtype: str) -
     summary: dict[str, Any] = {}
     if found.parent != checkpoint.absolute():  # in its run's folder
         run_dir = RunDir(found.parent)
-        metrics = next((row for row in reversed(run_dir.read_metrics()) if row["step"] == step), {})
-        summary = run_dir.read_summary() or {}
+        metrics, summary = run_dir.metrics_of(step), run_dir.read_summary() or {}
     return card_of_run(config, step, metrics, summary, has_code=has_code, dtype=dtype)
 
 

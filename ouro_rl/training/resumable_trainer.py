@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
 
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOTrainer
@@ -59,9 +58,7 @@ class ResumableTrainer(GRPOTrainer):
 
     def _complete(self, folder: Path) -> None:
         code, step = self.published_code, self.state.global_step
-        metrics: dict[str, Any] = next(
-            (row for row in reversed(self.run_dir.read_metrics()) if row["step"] == step), {}
-        )
+        metrics = self.run_dir.metrics_of(step)
         summary = self.run_dir.read_summary() or {}
         card = card_of_run(self.train_config, step, metrics, summary, has_code=bool(code.files))
         complete_checkpoint(folder, self.processing_class, code, card)
