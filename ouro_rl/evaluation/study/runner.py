@@ -200,7 +200,8 @@ def train(job: Job, processes: Processes, lock: int) -> float:
     )
     minutes = (time.monotonic() - started) / 60
     run_dir = RunDir(run.folder / "run")
-    shutil.rmtree(run_dir.rollouts_dir)  # the largest part, which no figure is made from
+    if run_dir.rollouts_dir.exists():
+        shutil.rmtree(run_dir.rollouts_dir)  # the largest part, which no figure is made from
     write_atomically(marker, [json.dumps({"settings": job.settings, "minutes": minutes}), "\n"])
     return minutes
 
