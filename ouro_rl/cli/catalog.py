@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.cli.preflight.files import BENCHMARKS
-from ouro_rl.config.packaged_configs import copy_config, packaged_configs, summary_of
+from ouro_rl.config.packaged_configs import copy_config, packaged_configs, packaged_studies, summary_of
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.paths import path_option
@@ -46,6 +46,10 @@ KINDS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
         "`ouro-rl train NAME` from any folder, `ouro-rl configs NAME` copies one",
         lambda: {name: summary_of(file) for name, file in packaged_configs().items()},
     ),
+    "studies": (
+        "`ouro-rl study NAME` from any folder",
+        lambda: {name: summary_of(file) for name, file in packaged_studies().items()},
+    ),
     "exit-rules": ("rollout.exit_rule.kind, eval.exit_rule.kind", lambda: EXIT_RULES),
     "kv-rules": ("rollout.kv_rule", lambda: KV_RULES),
 }
@@ -53,7 +57,7 @@ KINDS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
 
 
 def add_catalog_commands(commands: Any) -> None:
-    text = "everything that has a name: rewards, benchmarks, configs, exit rules, KV rules"
+    text = "everything that has a name: rewards, benchmarks, configs, studies, exit rules, KV rules"
     command = commands.add_parser("list", help=text, description=text.capitalize() + ".", allow_abbrev=False)
     command.set_defaults(run=run_list)
     command.add_argument(

@@ -23,6 +23,19 @@ def packaged_configs() -> dict[str, Path]:
     return {file.stem: file for file in sorted(config_folder().glob("*.yaml"))}
 
 
+def packaged_studies() -> dict[str, Path]:
+    """Every packaged study by its name, such as `hops`."""
+    return {file.stem: file for file in sorted((config_folder() / "study").glob("*.yaml"))}
+
+
+def find_study(text: str) -> Path:
+    """As `find_config`, for a study: `hops`, `hops.yaml`, `study/hops.yaml` or `configs/study/hops.yaml`."""
+    path = Path(expand(text))
+    if not path.is_file() and path.parent in (Path(), Path("study"), Path("configs/study")):
+        return packaged_studies().get(path.name.removesuffix(".yaml"), path)
+    return path
+
+
 def find_config(text: str | Path) -> Path:
     """The config file that an argument names: a file that exists, else a packaged config, written as `quickstart`,
     `quickstart.yaml` or `configs/quickstart.yaml`. Any other argument is returned as it is, and reading it fails."""

@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.config.loader import load_config
-from ouro_rl.config.packaged_configs import config_folder, find_config
+from ouro_rl.config.packaged_configs import find_config, find_study
 from ouro_rl.config.study import ArmConfig, StudyConfig
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
-from ouro_rl.core.paths import Kind, expand, is_local, kind_of, path_in, put, texts_in
+from ouro_rl.core.paths import Kind, is_local, kind_of, path_in, put, texts_in
 from ouro_rl.core.sampling_params import ExitRule
 from ouro_rl.model.checkpoint_files import weight_files
 from ouro_rl.run_dir.run_dir import RunDir
@@ -154,14 +154,6 @@ def load_study(file: str, overrides: Sequence[str], results: Path) -> Study:
     for arm in config.arms:
         train_config(study.first_run(arm), marginal=(1.0,))
     return study
-
-
-def find_study(text: str) -> Path:
-    """The file that an argument names: one that exists, else a packaged study."""
-    path = Path(expand(text))
-    packaged = config_folder() / "study" / f"{path.name.removesuffix('.yaml')}.yaml"
-    by_name = path.parent in (Path(), Path("study"), Path("configs/study"))
-    return packaged if not path.is_file() and by_name and packaged.is_file() else find_config(text)
 
 
 def make_job(run: Run, results: Mapping[str, StudyResult]) -> Job:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from ouro_rl.config.loader import load_config
-from ouro_rl.config.packaged_configs import config_folder
+from ouro_rl.config.packaged_configs import config_folder, find_study, packaged_studies
 from ouro_rl.config.study import StudyConfig
 from ouro_rl.core.errors import UserError
-from ouro_rl.evaluation.study.plan import find_study, load_study
+from ouro_rl.evaluation.study.plan import load_study
 
 SMALL = "base: [quickstart]\narms: {a: {}, b: {start: a}, c: {marginal_of: b, seeds: [1]}}\nseeds: [0, 1]\n"
 
@@ -58,7 +58,7 @@ def test_a_mistake_in_the_training_config_of_an_arm_is_found_before_anything_run
         load_study(str(path), [], tmp_path / "out")
 
 
-@pytest.mark.parametrize("file", sorted(config_folder().glob("study/*.yaml")), ids=lambda file: file.stem)
+@pytest.mark.parametrize("file", packaged_studies().values(), ids=lambda file: file.stem)
 def test_the_studies_that_come_with_ouro_rl(file, tmp_path):
     study = load_study(str(file), [], tmp_path)
     assert study.name == file.stem and len(study.runs()) > 5
