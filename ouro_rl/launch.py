@@ -21,6 +21,7 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.progress import say
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import SamplingParams
+from ouro_rl.data.fingerprint import prompts_record
 from ouro_rl.data.fitting import keep_fitting
 from ouro_rl.data.gold_answers import keep_gradable
 from ouro_rl.data.prompts import load_prompts
@@ -30,9 +31,10 @@ from ouro_rl.evaluation.held_out import greedy_params, held_out_prompts
 from ouro_rl.model.checkpoint import load_model_config, load_policy
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.run_dir.open_or_resume import open_run_folder
+from ouro_rl.run_dir.disk import warn_if_disk_is_short
 from ouro_rl.run_dir.report.page import write_report
 from ouro_rl.run_dir.run_dir import BEST_FOLDER, RunDir
+from ouro_rl.run_dir.run_folder import run_folder
 from ouro_rl.training.callbacks import Progress, StopOnSignal
 from ouro_rl.training.periodic_evaluation import History, PeriodicEvaluation, best_of, history_of, is_stalled
 from ouro_rl.training.rollout_source import GroupSampler
@@ -55,29 +57,28 @@ def run_training(config: TrainConfig, resume: bool) -> int:
     processes = PartialState(timeout=LONGEST_WAIT)
     with ExitStack() as cleanup:
         model, tokenizer, prompts = load_model_and_prompts(config)
-        # The run's folder is created only now, and workers start after it: a failed load leaves neither behind.
-        opened = [open_run_folder(config, resume=resume)] if processes.is_main_process else [None]
-        run_dir, checkpoint = broadcast_object_list(opened)[0]
+        began, config = config, with_steps(config, len(prompts))
         pool = cleanup.enter_context(start_pool(config)) if processes.is_main_process else None
         # Replaces Ray's handler. Outside of updates there is nothing to save: stop at once, with the workers.
         signal.signal(signal.SIGTERM, _interrupt)
-        examine, sampler, during = None, None, None
+        examine, sampler, during, opened = None, None, None, [None]
         summary: dict[str, Any] = {}
         if pool is not None:  # the main process
             scorer = cleanup.enter_context(make_scorer(config))
             sampler = GroupSampler(config, sampling_params(config.rollout, tokenizer), pool, scorer, tokenizer)
             examine = make_examiner(config, pool, tokenizer, model.config)
-            summary = (run_dir.read_summary() or {}) if resume else {}
+            # The folder comes last: a start that fails leaves none behind.
+            record, number = prompts_record(prompts), processes.num_processes
+            folder = run_folder(began, resume=resume, prompts=record, processes=number)
+            opened = [cleanup.enter_context(folder)]  # type: ignore[list-item]
             say(describe_start(config.rollout.workers))
             print(f"Rollouts by {pool.description()}")
-        if pool is not None and examine is not None and "accuracy_before" not in summary:
-            pool.publish(model.state_dict(), 0)
-            summary |= figures("before", examine("before"))
-            run_dir.write_summary(summary)
+        run_dir, checkpoint = broadcast_object_list(opened)[0]
         done = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
-        if resume and processes.is_main_process:
-            run_dir.truncate_after(done)
-        if done >= config.trainer.steps or is_stalled(history_of(run_dir), config.eval.patience):
+        if pool is not None:
+            warn_if_disk_is_short(run_dir, config, model.num_parameters(), after_update=done)
+            summary = summary_before(run_dir, pool, model, examine)
+        if done >= config.trainer.updates or is_stalled(history_of(run_dir), config.eval.patience):
             # Only the evaluation is left; transformers would take one more step.
             model, _ = load_policy(str(checkpoint), torch.float32)
         else:
@@ -91,7 +92,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
                     trainer.add_callback(during)
                 trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
             done = trainer.state.global_step
-            if stop.received is not None and done < config.trainer.steps:
+            if stop.received is not None and done < config.trainer.updates:
                 if processes.is_main_process:
                     print_stopped(stop.received, run_dir)
                 return 128 + stop.received
@@ -121,6 +122,21 @@ def load_model_and_prompts(config: TrainConfig) -> tuple[OuroForCausalLM, PreTra
             f"{config.trainer.prompts_per_step};\n  give more data, or lower trainer.prompts_per_step"
         )
     return model, tokenizer, prompts
+
+
+def with_steps(config: TrainConfig, prompts: int) -> TrainConfig:
+    """The config with `trainer.steps`, also if it asks for epochs."""
+    return config.model_copy(update={"trainer": config.trainer.with_steps(prompts)})
+
+
+def summary_before(run_dir: RunDir, pool: RolloutPool, model, examine) -> dict[str, Any]:
+    """The summary with the figures before training; a resumed run has them already."""
+    summary = run_dir.read_summary() or {}
+    if examine is not None and "accuracy_before" not in summary:
+        pool.publish(model.state_dict(), 0)
+        summary |= figures("before", examine("before"))
+        run_dir.write_summary(summary)
+    return summary
 
 
 def print_stopped(number: int, run_dir: RunDir) -> None:

@@ -11,13 +11,13 @@ from ouro_rl.config.aliases import argument_hint
 from ouro_rl.config.loader import dump_config, known_keys, load_config
 from ouro_rl.config.packaged_configs import find_config
 from ouro_rl.config.section import Section
-from ouro_rl.config.sizes import check_launcher, derived_sizes, foreign_claims
+from ouro_rl.config.sizes import check_launcher, derived_sizes, foreign_claims, world_size
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable
 from ouro_rl.core.progress import say
-from ouro_rl.run_dir.open_or_resume import open_run_folder
+from ouro_rl.run_dir.open_or_resume import check_resume
 from ouro_rl.run_dir.revisions import pinned
 
 OVERRIDE = re.compile(r"[A-Za-z_]\w*(\.\w+)*=", re.ASCII)
@@ -33,7 +33,7 @@ def train(arguments: argparse.Namespace) -> int:
     check_train_files(config)
     config = pinned(config, resume=arguments.resume)
     if arguments.resume:
-        open_run_folder(config, resume=True)  # refuses a missing run or another config; changes nothing
+        check_resume(config, world_size())
     say("Importing torch, transformers and TRL")
     from ouro_rl.launch import run_training
 

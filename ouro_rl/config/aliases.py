@@ -25,9 +25,9 @@ ALIASES = {
     ),
     "trainer.updates_per_batch": ("num_iterations", "ppo_epochs", "steps_per_generation", "ppo_mini_batch_size"),
     "trainer.steps": (
-        "max_steps", "num_steps", "total_training_steps", "num_train_epochs", "total_epochs", "num_episodes",
-        "max_epochs", "epochs",
+        "max_steps", "num_steps", "total_training_steps", "num_episodes",
     ),
+    "trainer.epochs": ("num_train_epochs", "total_epochs", "max_epochs"),
     LEARNING_RATE: ("lr", "learning_rate", "actor_learning_rate"),
     "trainer.lr_scheduler": ("lr_scheduler_type",),
     "trainer.lr_warmup (in updates)": (

@@ -9,7 +9,8 @@ from pathlib import Path
 import yaml
 
 from ouro_rl.config.loader import load_config
-from ouro_rl.config.train import DataConfig, EvalConfig, ModelConfig, TrainConfig, TrainerConfig
+from ouro_rl.config.train import DataConfig, EvalConfig, ModelConfig, TrainConfig
+from ouro_rl.config.trainer import TrainerConfig
 from ouro_rl.config.yaml12 import parse_yaml
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import Kind, same_place

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 
 from ouro_rl.config.section import Misfit
-from ouro_rl.config.train import BATCH_KEYS, TrainConfig, largest_divisor
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.config.trainer import BATCH_KEYS, largest_divisor
 from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.errors import UserError
 
@@ -72,9 +73,8 @@ def derived_sizes(config: TrainConfig | WarmstartConfig) -> dict[str, int]:
             f"set trainer.micro_batch to {largest_divisor(on_device, trainer.micro_batch)}",
             *keys,
         )
-    batches = -(-trainer.steps // trainer.updates_per_batch)
     engines = max(1, rollout.workers)
-    return {
+    sizes = {
         "processes (WORLD_SIZE)": devices,
         "completions per update": trainer.completions,
         "completions per update and device": on_device,
@@ -83,6 +83,11 @@ def derived_sizes(config: TrainConfig | WarmstartConfig) -> dict[str, int]:
         "completions decoded at once on one rollout engine, at most": min(
             rollout.max_batch, -(-trainer.prompts_per_step // engines) * trainer.group_size
         ),
+    }
+    if trainer.steps is None:  # trainer.epochs: known once the prompts are read
+        return sizes
+    batches = -(-trainer.steps // trainer.updates_per_batch)
+    return sizes | {
         "optimizer updates": trainer.steps,
         "batches of rollouts": batches,
         "prompts in the whole run": batches * trainer.prompts_per_step,

@@ -16,6 +16,7 @@ from ouro_rl.config.probe_rules import check_probes
 from ouro_rl.config.rewards import RewardsConfig
 from ouro_rl.config.rollout import ExitRuleConfig, RolloutConfig, Rule
 from ouro_rl.config.section import SHELL_TEXT, Misfit, Section
+from ouro_rl.config.trainer import TrainerConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.tasks.hops import MOST_HOPS
 
@@ -63,12 +64,27 @@ class DataConfig(Section):
     characters `\\n` are a line break, wherever they are given. Rows that begin the answer themselves do without."""
     limit: int | None = Field(default=None, ge=1)
     """Maximum number of rows, from the start. null: all."""
+    order: Literal["shuffle", "sequential", "curriculum"] = "shuffle"
+    """Order of the prompts: drawn anew in each epoch from `run.seed`, as in the data, or sorted by `curriculum_column`,
+    smallest first. The last prompts of an epoch that do not fill an update are left out of it."""
+    curriculum_column: str | None = None
+    """Column of numbers or texts that `order: curriculum` sorts by."""
     max_prompt_tokens: int = Field(default=1024, ge=1)
     """Longer prompts are left out and counted."""
     operations: Operations = (2, 3, 4)
     """`arithmetic`: numbers of operations in a problem."""
     hops: Hops = (1, 2, 3, 4)
     """`hops`: numbers of hops in a problem."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> DataConfig:
+        if (self.order == "curriculum") != (self.curriculum_column is not None):
+            raise Misfit(
+                "order `curriculum` and curriculum_column belong together; set both or neither",
+                "order",
+                "curriculum_column",
+            )
+        return self
 
 
 class GateConfig(Section):
@@ -112,90 +128,6 @@ class GateConfig(Section):
     """Weight of the entropy of the gate's decisions, in nats, in the objective."""
 
 
-BATCH_KEYS = ("prompts_per_step", "group_size", "micro_batch")
-"""The keys of `trainer` that must divide one another."""
-
-
-class TrainerConfig(Section):
-    steps: int = Field(ge=1)
-    """Optimizer updates."""
-    prompts_per_step: int = Field(default=16, ge=1)
-    """Prompts (groups) per update, over all devices."""
-    group_size: int = Field(default=8, ge=2)
-    """Completions per prompt: a group needs at least 2 completions to compare."""
-    micro_batch: int = Field(default=64, ge=1)
-    """Completions per forward and backward pass on one device."""
-    updates_per_batch: int = Field(default=1, ge=1)
-    """Optimizer updates per batch of rollouts (TRL's num_iterations)."""
-    lr: float = Field(default=1e-6, ge=0)
-    """Learning rate of everything but the gate."""
-    lr_scheduler: Literal["constant", "linear", "cosine", "constant_with_warmup"] = "constant"
-    """Schedule of the learning rates."""
-    lr_warmup: int = Field(default=0, ge=0)
-    """Updates over which the learning rate rises from 0."""
-    weight_decay: float = Field(default=0.0, ge=0)
-    """AdamW's weight decay, for all weight matrices but the gate's."""
-    adam_beta2: float = Field(default=0.999, gt=0, lt=1)
-    """AdamW's beta2, the decay of the second moment."""
-    max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients are clipped to this norm."""
-    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
-    """How token losses are averaged, named as in TRL: see `ouro_rl/training/objective/losses.py`."""
-    mask_truncated: bool = False
-    """Leave completions that did not end by themselves (cut off at `max_new_tokens`, or given up) out of the loss and
-    its denominators. They stay in the mean of their group."""
-    credit: Literal["sampled", "rao_blackwell", "rltt_uniform", "rltt_progressive", "rltt_exit"] = "sampled"
-    """The loops that a token's advantage goes to: the one that was sampled, or, in probed samples (`gate.probe_share`),
-    all of them, by their posterior or by one of RLTT's weights."""
-    scale_rewards: Literal["group", "batch", "none"] = "group"
-    """Divide advantages by the standard deviation of the group's or the batch's rewards, or not at all."""
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    """Importance ratios of tokens are clipped at 1 - `clip_low`."""
-    clip_high: float = Field(default=0.28, gt=0)
-    """Importance ratios of tokens are clipped at 1 + `clip_high`."""
-    logp_gap_limit: float | None = Field(default=None, gt=0)
-    """The run stops if the largest log-prob gap between worker and trainer, in nats, exceeds this. null: 1e-3 in fp32,
-    1 in bf16."""
-    checkpoint_every: int = Field(default=25, ge=1)
-    """Updates between two checkpoints."""
-    keep_checkpoints: int = Field(default=2, ge=1)
-    """Number of checkpoints to keep; older ones are deleted."""
-
-    @property
-    def completions(self) -> int:
-        """Completions per update, over all devices."""
-        return self.prompts_per_step * self.group_size
-
-    @model_validator(mode="after")
-    def _fits(self) -> TrainerConfig:
-        if self.completions % self.micro_batch:
-            raise Misfit(
-                f"prompts_per_step ({self.prompts_per_step}) x group_size ({self.group_size}) = {self.completions} "
-                f"completions do not divide into micro batches of {self.micro_batch}; "
-                f"set micro_batch to {largest_divisor(self.completions, self.micro_batch)}",
-                *BATCH_KEYS,
-            )
-        if self.checkpoint_every % self.updates_per_batch:
-            raise Misfit(
-                f"checkpoint_every ({self.checkpoint_every}) must be a multiple of updates_per_batch "
-                f"({self.updates_per_batch}): a run resumes with a fresh batch",
-                "checkpoint_every",
-                "updates_per_batch",
-            )
-        if self.lr_warmup and self.lr_scheduler == "constant":
-            raise Misfit(
-                "lr_warmup has no effect with lr_scheduler `constant`; set it to `constant_with_warmup`",
-                "lr_warmup",
-                "lr_scheduler",
-            )
-        return self
-
-
-def largest_divisor(number: int, most: int) -> int:
-    """The largest divisor of `number` that is at most `most`."""
-    return next(size for size in range(min(number, most), 0, -1) if number % size == 0)
-
-
 class EvalConfig(Section):
     """Held-out accuracy before, during and after training."""
 
@@ -234,6 +166,8 @@ def difficulties_of(section: DataConfig | EvalConfig) -> tuple[int, ...] | None:
 class RunConfig(Section):
     dir: Path = Path("runs/run")
     """Folder of the run; if it exists, the next free one of `dir-2`, `dir-3`, ... (not with `--resume`)."""
+    rollouts: Literal["all", "none"] | Annotated[int, Field(ge=1)] = "all"
+    """Which batches of rollouts are written to disk, about 80 bytes a token: `all`, `none`, or every N-th."""
     seed: Seed = 0
     """Seed of the prompt order and of every sample."""
 

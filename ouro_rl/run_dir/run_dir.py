@@ -10,6 +10,7 @@ summary.json, report.html
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -121,16 +122,41 @@ class RunDir:
             shutil.rmtree(self.best_path)
         self.best_tmp_path.replace(self.best_path)
 
+    def checkpoints(self) -> list[Path]:
+        """All checkpoints, by ascending step; they were complete when they were written."""
+        return [path for _, path in _numbered(self.checkpoints_dir, _CHECKPOINT_NAME) if path.is_dir()]
+
     def latest_checkpoint(self) -> Path | None:
-        """The complete checkpoint of the highest step, or None."""
-        found = [path for _, path in _numbered(self.checkpoints_dir, _CHECKPOINT_NAME) if path.is_dir()]
+        """The checkpoint of the highest step, or None."""
+        found = self.checkpoints()
         return found[-1] if found else None
+
+    def set_aside(self, checkpoint: Path) -> Path:
+        """Rename a damaged checkpoint, so that it is no longer one of the run's. Returns its new path."""
+        aside = next(
+            path
+            for number in itertools.count(1)
+            if not (
+                path := checkpoint.with_name(f"{checkpoint.name}.damaged{f'-{number}' if number > 1 else ''}")
+            ).exists()
+        )
+        checkpoint.rename(aside)
+        return aside
 
     def drop_old_checkpoints(self, keep: int) -> None:
         """Delete all but the `keep` newest checkpoints, and any that a killed process left incomplete."""
         found = [path for _, path in _numbered(self.checkpoints_dir, _CHECKPOINT_NAME)]
         for path in [*found[:-keep], *self.checkpoints_dir.glob(".step-*.tmp")]:
             shutil.rmtree(path)
+
+    def remove_if_nothing_ran(self) -> None:
+        """Delete the record of a run that ended before its first update, and the folder if nothing else is in it."""
+        if self.metrics_path.exists() or self.rollouts_dir.exists() or self.checkpoints_dir.exists():
+            return
+        for path in (self.config_path, self.summary_path):
+            path.unlink(missing_ok=True)
+        if self.path.is_dir() and not any(self.path.iterdir()):
+            self.path.rmdir()
 
     def truncate_after(self, step: int) -> None:
         """Delete metrics and rollouts of steps > `step`, and an incomplete last row, before a run is resumed.

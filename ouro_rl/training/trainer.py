@@ -1,8 +1,9 @@
 """GRPO with recorded depths: TRL's trainer with its generation and its loss replaced.
 
-TRL and transformers provide batching and prompt order, gradient accumulation, distributed training (accelerate),
-schedules, checkpoints and resuming. Replaced here: rollouts come from the looped engine, the loss replays each token at
-its sampled depth, and the exit gate is optimized along with the token head, with its own learning rate and clipping.
+TRL and transformers provide batching, gradient accumulation and distributed training (accelerate); the order of
+prompts, schedules and checkpoints are in `resumable_trainer.py`. Replaced here: rollouts come from the looped engine,
+the loss replays each token at its sampled depth, and the exit gate is optimized along with the token head, with its own
+learning rate and clipping.
 `tests/ouro_rl/training/test_trl_seams.py` fails when the methods overridden here change in TRL.
 """
 
@@ -25,6 +26,7 @@ from ouro_rl.core.rollout import Prompt, ScoredRollout
 from ouro_rl.model.checkpoint_contract import published_code
 from ouro_rl.model.modeling_ouro import GATE_PARAMETERS, OuroForCausalLM
 from ouro_rl.model.policy.exit_gate import check_depth_policy
+from ouro_rl.run_dir.disk import keeps_rollouts
 from ouro_rl.run_dir.rollout_record import rollout_record
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.batch import (
@@ -161,6 +163,8 @@ class OuroGRPOTrainer(ResumableTrainer):
 
     def _record(self, scored: Sequence[ScoredRollout], advantages: Tensor) -> None:
         step, text = self.state.global_step + 1, self._token_texts
+        if not keeps_rollouts(self.train_config, step):
+            return
         records = [
             rollout_record(item, advantage, step, [text(token) for token in item.rollout.completion_ids])
             for item, advantage in zip(scored, advantages.tolist(), strict=True)
@@ -232,16 +236,16 @@ class OuroGRPOTrainer(ResumableTrainer):
     # -- optimizer, log ------------------------------------------------------------------------------------------------
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """AdamW with a separate parameter group for the gate."""
+        """AdamW with a separate parameter group for the gate; `create_scheduler` sets the learning rates."""
         if self.optimizer is None:
             named = [(name, p) for name, p in (model or self.model).named_parameters() if p.requires_grad]
             matrices = [p for name, p in named if p.dim() > 1 and not name.endswith(GATE_PARAMETERS)]
             vectors = [p for name, p in named if p.dim() <= 1 and not name.endswith(GATE_PARAMETERS)]
             gate = [p for name, p in named if name.endswith(GATE_PARAMETERS)]
             groups = [
-                {"params": matrices, "weight_decay": self.args.weight_decay},
-                {"params": vectors, "weight_decay": 0.0},
-                {"params": gate, "weight_decay": 0.0, "lr": self.train_config.gate.lr},
+                {"params": matrices, "weight_decay": self.args.weight_decay, "is_gate": False},
+                {"params": vectors, "weight_decay": 0.0, "is_gate": False},
+                {"params": gate, "weight_decay": 0.0, "is_gate": True},
             ]
             optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = optimizer_class([group for group in groups if group["params"]], **settings)

@@ -180,8 +180,8 @@ def test_resuming_a_finished_run_trains_no_further(finished, checkpoint, tmp_pat
 
 
 def test_resume_refuses_another_configuration_and_an_empty_folder(finished, checkpoint, tmp_path):
-    with pytest.raises(UserError, match=r"trainer\.lr"):
-        run_training(config_of(checkpoint, finished, trainer__lr=0.5), resume=True)
+    with pytest.raises(UserError, match=r"trainer\.clip_low"):
+        run_training(config_of(checkpoint, finished, trainer__clip_low=0.5), resume=True)
     with pytest.raises(UserError, match="holds no run"):
         run_training(config_of(checkpoint, tmp_path / "nothing"), resume=True)
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ouro_rl.config.train import GateConfig, TrainerConfig
+from ouro_rl.config.train import GateConfig
+from ouro_rl.config.trainer import TrainerConfig
 from ouro_rl.model.policy.exit_gate import decision_mask, exit_log_pdf, expected_depth
 from ouro_rl.training.objective.depth_credit import depth_posterior, loop_weights, mixed, spread_loss
 from ouro_rl.training.objective.losses import gate_loss

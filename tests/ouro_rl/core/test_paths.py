@@ -176,7 +176,16 @@ def _parts(annotation):
 
 def test_every_key_with_a_path_is_known() -> None:
     """A new key of type str must be added here or to `KEYS`."""
-    texts = ("name", "split", "question_column", "answer_column", "system_prompt", "prompt_suffix", "assistant_prefix")
+    texts = (
+        "name",
+        "split",
+        "curriculum_column",
+        "question_column",
+        "answer_column",
+        "system_prompt",
+        "prompt_suffix",
+        "assistant_prefix",
+    )
     no_paths = {("data", name) for name in texts} | {("data", "revision"), ("model", "revision")} | {
         ("eval", "question_column"), ("eval", "answer_column"),
         ("rollout", "stop_strings"), ("eval", "kv_rule"), ("rewards", "functions", "*", "kwargs")

@@ -34,6 +34,10 @@ def test_trl_is_the_version_that_was_reviewed():
         (Trainer, "_save_optimizer_and_scheduler", ["self", "output_dir"]),
         (Trainer, "_save_rng_state", ["self", "output_dir"]),
         (Trainer, "save_model", ["self", "output_dir", "_internal_call"]),
+        (Trainer, "_load_rng_state", ["self", "checkpoint"]),
+        (Trainer, "get_batch_samples", ["self", "epoch_iterator", "num_batches", "device"]),
+        (Trainer, "create_scheduler", ["self", "num_training_steps", "optimizer"]),
+        (GRPOTrainer, "_get_train_sampler", ["self", "dataset"]),
     ],
 )
 def test_replaced_methods_are_where_they_were(owner, name, parameters):
@@ -44,7 +48,8 @@ def test_replaced_methods_are_where_they_were(owner, name, parameters):
 def test_every_override_overrides_something():
     classes = (OuroGRPOTrainer, ResumableTrainer)
     own = {name for cls in classes for name, member in vars(cls).items() if inspect.isfunction(member)}
-    ours = {"_publish_weights", "_sample", "_credit", "_token_weights", "_record", "_measure", "_complete"}
+    ours = {"_publish_weights", "_sample", "_credit", "_token_weights", "_record", "_measure", "_complete",
+            "_schedule_from", "_check_finite", "_save_batch", "_load_batch"}  # fmt: skip
     assert not [name for name in own - ours - {"__init__"} if not hasattr(GRPOTrainer, name)]
     assert not [name for name in ours if hasattr(GRPOTrainer, name)], "TRL now has a method of that name"
 

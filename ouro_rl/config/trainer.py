@@ -1,0 +1,109 @@
+"""The section `trainer` of `ouro-rl train`."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ouro_rl.config.section import Misfit, Section
+
+BATCH_KEYS = ("prompts_per_step", "group_size", "micro_batch")
+"""The keys of `trainer` that must divide one another."""
+
+
+class TrainerConfig(Section):
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer updates; either this or `epochs` must be set."""
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes through the prompts, instead of `steps`; the number of updates is rounded up."""
+    prompts_per_step: int = Field(default=16, ge=1)
+    """Prompts (groups) per update, over all devices."""
+    group_size: int = Field(default=8, ge=2)
+    """Completions per prompt: a group needs at least 2 completions to compare."""
+    micro_batch: int = Field(default=64, ge=1)
+    """Completions per forward and backward pass on one device."""
+    updates_per_batch: int = Field(default=1, ge=1)
+    """Optimizer updates per batch of rollouts (TRL's num_iterations)."""
+    lr: float = Field(default=1e-6, ge=0)
+    """Learning rate of everything but the gate."""
+    lr_scheduler: Literal["constant", "linear", "cosine", "constant_with_warmup"] = "constant"
+    """Schedule of the learning rates."""
+    lr_warmup: int = Field(default=0, ge=0)
+    """Updates over which the learning rate rises to its peak, in equal steps; the first is not 0."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's weight decay, for all weight matrices but the gate's."""
+    adam_beta2: float = Field(default=0.999, gt=0, lt=1)
+    """AdamW's beta2, the decay of the second moment."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients are clipped to this norm."""
+    loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
+    """How token losses are averaged, named as in TRL: see `ouro_rl/training/objective/losses.py`."""
+    mask_truncated: bool = False
+    """Leave completions that did not end by themselves (cut off at `max_new_tokens`, or given up) out of the loss and
+    its denominators. They stay in the mean of their group."""
+    credit: Literal["sampled", "rao_blackwell", "rltt_uniform", "rltt_progressive", "rltt_exit"] = "sampled"
+    """The loops that a token's advantage goes to: the one that was sampled, or, in probed samples (`gate.probe_share`),
+    all of them, by their posterior or by one of RLTT's weights."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """Divide advantages by the standard deviation of the group's or the batch's rewards, or not at all."""
+    clip_low: float = Field(default=0.2, gt=0, lt=1)
+    """Importance ratios of tokens are clipped at 1 - `clip_low`."""
+    clip_high: float = Field(default=0.28, gt=0)
+    """Importance ratios of tokens are clipped at 1 + `clip_high`."""
+    logp_gap_limit: float | None = Field(default=None, gt=0)
+    """The run stops if the largest log-prob gap between worker and trainer, in nats, exceeds this. null: 1e-3 in fp32,
+    1 in bf16."""
+    checkpoint_every: int = Field(default=25, ge=1)
+    """Updates between two checkpoints."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """Number of checkpoints to keep; older ones are deleted."""
+
+    @property
+    def completions(self) -> int:
+        """Completions per update, over all devices."""
+        return self.prompts_per_step * self.group_size
+
+    @property
+    def updates(self) -> int:
+        """Optimizer updates of the run, once `with_steps` has derived them from `epochs`."""
+        assert self.steps is not None, "with_steps comes first"
+        return self.steps
+
+    def with_steps(self, prompts: int) -> TrainerConfig:
+        """The same with `steps` instead of `epochs`, for this many prompts."""
+        if self.epochs is None:
+            return self
+        batches = math.ceil(self.epochs * (prompts // self.prompts_per_step))
+        return self.model_copy(update={"steps": max(1, batches * self.updates_per_batch), "epochs": None})
+
+    @model_validator(mode="after")
+    def _fits(self) -> TrainerConfig:
+        if self.completions % self.micro_batch:
+            raise Misfit(
+                f"prompts_per_step ({self.prompts_per_step}) x group_size ({self.group_size}) = {self.completions} "
+                f"completions do not divide into micro batches of {self.micro_batch}; "
+                f"set micro_batch to {largest_divisor(self.completions, self.micro_batch)}",
+                *BATCH_KEYS,
+            )
+        if (self.steps is None) == (self.epochs is None):
+            raise Misfit(
+                "trainer.steps is missing; set it, or trainer.epochs"
+                if self.steps is None
+                else "trainer.steps and trainer.epochs are both set; set one of them to null",
+                "steps",
+                "epochs",
+            )
+        if self.lr_warmup and self.lr_scheduler == "constant":
+            raise Misfit(
+                "lr_warmup has no effect with lr_scheduler `constant`; set it to `constant_with_warmup`",
+                "lr_warmup",
+                "lr_scheduler",
+            )
+        return self
+
+
+def largest_divisor(number: int, most: int) -> int:
+    """The largest divisor of `number` that is at most `most`."""
+    return next(size for size in range(min(number, most), 0, -1) if number % size == 0)

@@ -1,0 +1,77 @@
+"""One process at a time writes into a run folder."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+
+from ouro_rl.core.errors import UserError
+from ouro_rl.run_dir.run_lock import LOCK_FILE, RunLock, refuse_live_run
+from tests.references.patience import HANG_S
+
+HOLD = """
+import os, pathlib, sys, time
+from ouro_rl.run_dir.run_lock import RunLock
+lock = RunLock(pathlib.Path(sys.argv[1]))
+lock.acquire()
+if len(sys.argv) > 2 and os.fork() == 0:  # a child that outlives its parent
+    os.close(1)
+    time.sleep(600)
+print(os.getpid(), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def owner(tmp_path):
+    processes = []
+
+    def start(*arguments):
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(tmp_path), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+        processes.append(process)
+        assert int(process.stdout.readline()) == process.pid
+        return process
+
+    yield start
+    for process in processes:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=HANG_S)
+
+
+def test_a_live_owner_is_named_and_its_file_stays(tmp_path, owner):
+    process = owner()
+    before = (tmp_path / LOCK_FILE).read_bytes()
+    for ask in (RunLock(tmp_path).acquire, lambda: refuse_live_run(tmp_path)):
+        with pytest.raises(UserError, match=f"process {process.pid} on {socket.gethostname()} is running there"):
+            ask()
+    assert (tmp_path / LOCK_FILE).read_bytes() == before
+
+
+def test_an_owner_that_was_killed_leaves_no_lock_even_if_a_child_lives(tmp_path, owner):
+    process = owner("with a child")
+    process.kill()
+    process.wait(HANG_S)
+    assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == process.pid
+    refuse_live_run(tmp_path)
+    lock = RunLock(tmp_path)
+    lock.acquire()
+    assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == os.getpid()
+    lock.release()
+
+
+def test_after_release_it_can_be_taken_again(tmp_path):
+    lock = RunLock(tmp_path)
+    for _ in range(2):
+        lock.acquire()
+        with pytest.raises(UserError, match=str(os.getpid())):
+            RunLock(tmp_path).acquire()
+        lock.release()
+        lock.release()
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,177 @@
+"""A run that was killed and resumed takes the same updates as the one that was not: random cases on a stub model, whose
+rollouts and loss cost nothing; the trainer, its checkpoints and transformers' loop are the real ones."""
+
+import gc
+import random
+import shutil
+from dataclasses import dataclass
+
+import pytest
+import torch
+from transformers import TrainerCallback
+
+from ouro_rl.config.train import TrainConfig
+from ouro_rl.core.rollout import Prompt, Rollout, ScoredRollout
+from ouro_rl.core.seeds import sample_seed
+from ouro_rl.model.tiny_tokenizer import make_tokenizer
+from ouro_rl.run_dir.run_dir import RunDir
+from ouro_rl.training.trainer import OuroGRPOTrainer
+from tests.references.tiny_models import random_model
+
+CASES = 200
+GROUP = 2
+SCHEDULES = ("constant", "linear", "cosine", "constant_with_warmup")
+
+
+class Killed(Exception):
+    """Stands for a SIGKILL: nothing is saved any more."""
+
+
+class StubTrainer(OuroGRPOTrainer):
+    def _compute_loss(self, model, inputs):
+        """Depends on the weights, the rows of this pass and the random state, as the real one does."""
+        noise = torch.rand(()).item()
+        self.seen.append((self.state.global_step + 1, inputs["advantages"].tolist(), noise))
+        return model.model.norm.weight.mean() * (inputs["advantages"].sum() + noise)
+
+    def save_model(self, output_dir=None, _internal_call=False):
+        """Without the tokenizer, which takes most of the time."""
+        self.model.save_pretrained(output_dir)
+
+
+@dataclass
+class Stop(TrainerCallback):
+    """A kill, or a signal that lets the update finish, after some update."""
+
+    after: int
+    kill: bool
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step == self.after and not self.kill:
+            control.should_save = control.should_training_stop = True
+
+    def on_step_begin(self, args, state, control, **_):
+        if state.global_step == self.after and self.kill:
+            raise Killed
+
+
+def source_of(seed, calls):
+    """Rollouts that follow from the seeds, as those of the engine do."""
+
+    def source(prompts, step):
+        scored = []
+        for prompt in prompts:
+            seeds = [sample_seed(seed, step, prompt.index, sample) for sample in range(GROUP)]
+            calls.append((step, prompt.index, seeds))
+            for sample, number in enumerate(seeds):
+                rollout = Rollout(
+                    prompt_index=prompt.index, sample_index=sample, prompt_ids=(1,), completion_ids=(2,),
+                    token_logprobs=(-1.0,), depths=(1 + number % 3,), depth_logprobs=(-1.0,), policy_version=step - 1,
+                    temperature=1.0, support_sizes=(), finish_reason="stop",
+                )  # fmt: skip
+                reward = number % 7 / 7
+                scored.append(
+                    ScoredRollout(
+                        rollout=rollout, completion="x", rewards={"r": reward}, statuses={"r": "correct"}, reward=reward
+                    )
+                )
+        return scored, {"time/rollout_s": 0.0, "tokens/s": 1.0}
+
+    return source
+
+
+def config_of(folder, **trainer):
+    return TrainConfig.model_validate(
+        {
+            "model": {"path": "x"},
+            "rollout": {"max_new_tokens": 4},
+            "gate": {"target_depth": 2.0, "lr": 1e-3},
+            "trainer": {"group_size": GROUP, "lr": 1e-3, "keep_checkpoints": 1} | trainer,
+            "run": {"dir": str(folder), "seed": 5},
+        },
+        strict=False,
+    )
+
+
+@pytest.fixture
+def model():
+    gc.collect()
+    gc.freeze()  # transformers collects garbage at each start, which takes most of the time with this many modules
+    yield random_model(layers=1, heads=1, loops=3, hidden=4, vocab=len(make_tokenizer()))
+    gc.unfreeze()
+
+
+def train(model, config, prompts, *, checkpoint=None, stop=None):
+    """What a run does: (groups asked for, passes, rows of metrics)."""
+    calls, run = [], RunDir(config.run.dir)
+    copy = type(model)(model.config)
+    copy.load_state_dict(model.state_dict())
+    trainer = StubTrainer(
+        copy, TOKENIZER, config, prompts, rollout_source=source_of(config.run.seed, calls), publish=lambda *_: None,
+        run_dir=run, callbacks=[stop] if stop else [],
+    )  # fmt: skip
+    trainer.seen = []
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    return calls, trainer
+
+
+TOKENIZER = make_tokenizer()
+
+
+def rows_of(run):
+    keys = ("step", "lr", "gate/price", "reward/mean", "depth/mean", "grad_norm", "staleness/mean")
+    return [tuple(row.get(key) for key in keys) for row in run.read_metrics()]
+
+
+def weights_of(trainer):
+    return {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+
+
+def interrupted(model, config, prompts, stop):
+    """Train until the stop, resume, and return what was done in all, without what the kill threw away."""
+    run = RunDir(config.run.dir)
+    before, seen = [], []
+    try:
+        before, trainer = train(model, config, prompts, stop=stop)
+        seen = trainer.seen
+    except Killed:
+        before = None  # what was done up to the checkpoint is compared by the rows of metrics
+    checkpoint = run.latest_checkpoint()
+    done = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
+    run.truncate_after(done)
+    after, trainer = train(model, config, prompts, checkpoint=checkpoint)
+    return done, before, seen, after, trainer
+
+
+def one_case(model, folder, number):
+    draw = random.Random(number)
+    per_step, updates_per_batch = draw.randint(1, 3), draw.randint(1, 3)
+    count = draw.randint(per_step, 3 * per_step + 1)  # an epoch is 1 to 4 batches
+    steps = draw.randint(2, 9)
+    kind = draw.choice(SCHEDULES)
+    sizes = {
+        "steps": steps, "prompts_per_step": per_step, "updates_per_batch": updates_per_batch, "lr_scheduler": kind,
+        "micro_batch": GROUP * draw.choice([1, per_step]), "checkpoint_every": draw.randint(1, 5),
+        "lr_warmup": 0 if kind == "constant" else draw.randint(0, 3),
+    }  # fmt: skip
+    prompts = [Prompt(index=i + i // 2, token_ids=(1,), columns={}) for i in range(count)]
+    straight = config_of(folder / "straight", **sizes | {"checkpoint_every": 100})  # none are needed
+    calls, whole = train(model, straight, prompts)
+    stop = Stop(after=draw.randint(1, steps - 1), kill=draw.random() < 0.5)
+    config = config_of(folder / "resumed", **sizes)
+    done, before, seen, after, resumed = interrupted(model, config, prompts, stop)
+    assert rows_of(RunDir(config.run.dir)) == rows_of(RunDir(straight.run.dir)), sizes
+    assert after == calls[len(calls) - len(after) :] and all(step > done for step, *_ in after)
+    if before is not None:
+        assert before + after == calls and seen + resumed.seen == whole.seen
+    assert whole.seen[len(whole.seen) - len(resumed.seen) :] == resumed.seen
+    ours, theirs = weights_of(resumed), weights_of(whole)
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs), sizes
+
+
+@pytest.mark.parametrize("tenth", range(10))
+def test_the_resumed_run_is_the_straight_one(model, tmp_path, tenth):
+    for number in range(tenth, CASES, 10):
+        one_case(model, tmp_path, number)
+        shutil.rmtree(tmp_path / "straight")
+        shutil.rmtree(tmp_path / "resumed")
