@@ -11,8 +11,8 @@ from ouro_rl.launch import run_training
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
-from tests.integration.test_training import REWARD, config_of
 from tests.references.tiny_models import random_model
+from tests.references.tiny_training import REWARD, config_of
 
 GATE = "model.early_exit_gate.weight"
 

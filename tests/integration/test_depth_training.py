@@ -9,7 +9,7 @@ from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, SamplingParams
 from ouro_rl.launch import run_training
-from tests.integration.test_training import checkpoint, config_of, metrics_of  # noqa: F401 (the fixture is found by its name)
+from tests.references.tiny_training import config_of, metrics_of
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ouro_rl.bench.group import Unshared
 from ouro_rl.bench.rollout import Lockstep
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import UserError
@@ -175,69 +174,6 @@ def test_a_request_that_can_never_fit_is_refused():
 def test_a_limit_that_the_machine_does_not_have():
     with pytest.raises(UserError, match="lower rollout.kv_memory_gib"):
         RolloutEngine(calm_model(), EngineConfig(max_batch=2, kv_memory_gib=2.0**40))
-
-
-def test_a_beginning_is_computed_once_for_all_prompts():
-    """Six groups that begin with the same 33 tokens, five with 65: shared in blocks of 16."""
-    model = calm_model(5)
-    rng = random.Random(0)
-    tokens = [rng.randrange(VOCAB) for _ in range(65)]
-    prompts = [(*tokens[: 33 if i == 2 else 65], 1 + i, *range(5, 5 + i)) for i in range(6)]
-    requests = [
-        RolloutRequest(prompt=Prompt(index=i, token_ids=prompt), seeds=(2 * i, 2 * i + 1))
-        for i, prompt in enumerate(prompts)
-    ]
-    params = SamplingParams(max_new_tokens=6)
-    engine, unshared = (
-        RolloutEngine(model, EngineConfig(max_batch=4)),
-        RolloutEngine(model, EngineConfig(max_batch=4), policy=Unshared()),
-    )
-    rollouts = engine.generate(requests, params)
-    assert_same(unshared.generate(requests, params), rollouts, in_company(model))
-    assert_same(rollouts[6:8], sequential_rollouts(model, requests[3:4], params), rounding(model))
-    own = sum(len(prompt) - 1 for prompt in prompts)
-    assert unshared.stats.prefill_rows == 4 * 2 * own and unshared.stats.prefix_hits == 0
-    # 32 tokens once for all six, 32 more once for the five
-    assert engine.stats.prefill_rows == 4 * (own - 5 * 32 - 4 * 32)
-    # the second of each group finds all, the first of each but the very first what others have computed
-    assert engine.stats.prefix_hits == own + 5 * 32 + 4 * 32
-
-
-def test_beginnings_that_were_given_away_are_computed_again():
-    """Three prompts in turn with two beginnings, and room for hardly more than one sample."""
-    model = calm_model(6)
-    rng = random.Random(1)
-    starts = [tuple(rng.randrange(VOCAB) for _ in range(48)) for _ in range(2)]
-    requests = [
-        RolloutRequest(prompt=Prompt(index=i, token_ids=(*starts[i % 2], i, 7)), seeds=(i, 100 + i)) for i in range(6)
-    ]
-    params = SamplingParams(max_new_tokens=8)
-    engine = RolloutEngine(
-        model, EngineConfig(max_batch=4, kv_memory_gib=gib_for(model, most_pages(requests, params, 4)))
-    )
-    rollouts = engine.generate(requests, params)
-    assert_same(rollouts, RolloutEngine(model, EngineConfig(max_batch=4)).generate(requests, params), in_company(model))
-    assert engine.stats.prefill_rows > 4 * (2 * 48 + 6)
-    engine.cache.check_integrity()
-
-
-@pytest.mark.parametrize("hidden", [32, 64])
-def test_long_prompts_do_not_stall_those_that_decode(hidden):
-    model = calm_model(7, hidden=hidden)
-    requests, params = make_requests([2, 150, 90, 3], group=2), SamplingParams(max_new_tokens=12)
-    engine = RolloutEngine(model, EngineConfig(max_batch=8, prefill_rows=20))
-    widest = 0
-    with engine.start(requests, params) as call:
-        while not call.done:
-            before = engine.stats.prefill_rows
-            call.advance()
-            widest = max(widest, engine.stats.prefill_rows - before)
-            if engine.stats.passes == 3:
-                assert len(call.live) == 2  # the short prompt's samples
-    assert 0 < widest <= 20
-    assert_same(
-        call.rollouts, RolloutEngine(model, EngineConfig(max_batch=8)).generate(requests, params), in_company(model)
-    )
 
 
 def test_cancelled_samples_leave_at_once():

@@ -1,0 +1,61 @@
+"""A training job of a few updates on a model of a few thousand parameters."""
+
+import json
+
+from ouro_rl.config.train import TrainConfig
+
+REWARD = '''
+def digits(prompts, completions, **columns):
+    """The share of digits: something that a random model can learn."""
+    texts = [completion[0]["content"] for completion in completions]
+    return [sum(c.isdigit() for c in text) / max(1, len(text)) for text in texts]
+
+def broken(prompts, completions, **columns):
+    raise KeyError("gone")
+
+def some(prompts, completions, **columns):
+    return [None if i % 4 < 3 and i % 2 else float(i) for i in range(len(completions))]
+
+def of_texts(prompts, completions, **columns):
+    return [float("1" in completion and isinstance(completion, str)) for completion in completions]
+
+calls = []
+
+def breaks_later(prompts, completions, **columns):
+    calls.append(1)
+    if len(calls) > 8:  # a step is 4 groups
+        raise KeyError("gone at last")
+    return [float(len(calls) + i) for i in range(len(completions))]
+'''
+
+
+def config_of(checkpoint, run_dir, reward="digits", **changes):
+    values = {
+        "model": {"path": str(checkpoint)},
+        "data": {"limit": 40, "operations": [2]},
+        "rollout": {"max_new_tokens": 10},
+        "rewards": {"functions": [{"name": f"{checkpoint}/rewards.py:{reward}"}, {"name": "math", "weight": 0.0}]},
+        "gate": {"lr": 1e-2, "target_depth": 1.5},
+        "trainer": {
+            "steps": 3,
+            "prompts_per_step": 4,
+            "group_size": 4,
+            "micro_batch": 8,
+            "lr": 1e-2,
+            "checkpoint_every": 2,
+        },
+        "eval": {"source": "arithmetic", "limit": 6, "operations": [2]},
+        "run": {"dir": str(run_dir), "seed": 3},
+    }
+    for key, value in changes.items():
+        section, name = key.split("__")
+        values[section][name] = value
+    return TrainConfig.model_validate(values, strict=False)
+
+
+def deterministic(row):
+    return {key: value for key, value in row.items() if not key.startswith(("time/", "tokens/s"))}
+
+
+def metrics_of(folder):
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
