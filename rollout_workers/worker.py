@@ -51,7 +51,7 @@ class RolloutWorker:
             model = OuroForCausalLM(config)
         model = model.to(getattr(torch, engine.dtype)).to_empty(device=device).eval()
         model.tie_weights()
-        model.model.exact = engine.exact
+        model.model.batch_invariant = engine.batch_invariant
         self.engine = RolloutEngine(model, engine)
         self.version: int | None = None
         self._progress = (0, 0)

@@ -3,7 +3,7 @@
 The relevant part of a training step: two groups of 16 samples of 32 tokens, sampled along the trace, and their replay.
 The replay is timed on one group and counted once per group of the batch.
 
-    exact_cost   (rollout + replay seconds with `model.model.exact` true) / (the same with false) - 1
+    exact_cost   (rollout + replay seconds with `rollout.exact` true) / (the same with false) - 1
 
 So rollout and replay are weighted by the time they take. The rollouts run together (see `timing`); the replays take
 turns. If the kernels are batch-invariant in any case (`one_path`), both sides run the same code and the ratio is
@@ -40,7 +40,7 @@ class Side:
     def __init__(self, sizes: Sizes, exact: bool):
         self.sizes = sizes
         self.model, self.trained = bench_model(sizes), trainer_model(sizes)
-        self.model.model.exact = self.trained.model.exact = exact
+        self.model.model.batch_invariant = self.trained.model.batch_invariant = exact
         self.engine = RolloutEngine(self.model, EngineConfig(max_batch=sizes.batch))
         seeds = trace_seeds(self.model, sizes, sizes.batch, sizes.tokens)
         self.requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=sizes.group)

@@ -45,7 +45,7 @@ DEFINITIONS = """\
   `ouro_rl/bench/group.py`).
 - **replay**: the functions of the trainer's loss on one group (its prompt once, at full depth), fp32 master weights
   computing in bf16.
-- **exact**: rollout and replay of one batch (2 groups of 16, 32 new tokens) with `model.model.exact` true, against
+- **exact**: rollout and replay of one batch (2 groups of 16, 32 new tokens) with `rollout.exact` true, against
   false.
 - **KV bytes**: pages of the completions' positions at the engine's peak, 32 new tokens.
 

@@ -62,13 +62,15 @@ class Stack(Protocol):
 
 
 class RowKernels(Protocol):
-    asks_the_host: bool
+    needs_host_sync: bool
     """Whether `plan_rows` always reads tensor values on the host; if so, it cannot be captured in a CUDA graph."""
 
-    def product(self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None) -> Product:
+    def product(
+        self, weights: Sequence[Tensor], dtype: torch.dtype, *, batch_invariant: bool, old: Product | None
+    ) -> Product:
         """The product by the matrices [N_i, K], concatenated along N, in this precision.
 
-        `old`: the product returned for the same matrices before they changed. `exact`: batch-invariant."""
+        `old`: the product returned for the same matrices before they changed. `batch_invariant`: batch-invariant."""
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:
         """x [..., width] / rms * weight [width].
@@ -88,11 +90,13 @@ class RowKernels(Protocol):
     def silu_mul_gradient(self, grad: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
         """Gradients of gate and up from the gradient of `silu_mul`'s output."""
 
-    def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor, *, apart: int = 0) -> Any:
-        """Plan an attention over n rows, for all layers: row r reads the first contexts[r] pages of table[lines[r]].
+    def plan_rows(self, table: Tensor, table_rows: Tensor, contexts: Tensor, *, unshared: int = 0) -> Any:
+        """Plan an attention over n rows, for all layers: row r reads the first contexts[r] pages of
+        table[table_rows[r]].
 
-        `table`: block table int64 [..., width], indexed by `lines` over its flattened leading axes; `lines` and
-        `contexts` int64 [n]. Each of the first `apart` rows is known to be the only one of its block-table row."""
+        `table`: block table int64 [..., width], indexed by `table_rows` over its flattened leading axes; `table_rows`
+        and `contexts` int64 [n]. Each of the first `unshared` rows is known to be the only reader of its
+        block-table row."""
 
     def attend(self, q: Tensor, keys: Tensor, values: Tensor, rows: Any, scaling: float) -> Tensor:
         """Attention of q [n or more, heads, dim] over keys and values [pages, kv heads, dim]; others give zeros."""

@@ -94,12 +94,12 @@ def rope_angles(positions: Tensor, theta: float, dim: int) -> Tensor:
 class KernelOps:
     """Operations by kernels, for rows [n, ...] on their device. Weights are packed once per version.
 
-    `exact`: products are batch-invariant; all other operations always are."""
+    `batch_invariant`: products are batch-invariant; all other operations always are."""
 
     tile = 1
 
-    def __init__(self, kernels: RowKernels, *, exact: bool):
-        self.kernels, self.exact = kernels, exact
+    def __init__(self, kernels: RowKernels, *, batch_invariant: bool):
+        self.kernels, self.batch_invariant = kernels, batch_invariant
         self._kept: dict[tuple, CachedProduct] = {}
 
     def linear(self, x: Tensor, *modules: nn.Linear) -> tuple[Tensor, ...]:
@@ -120,14 +120,14 @@ class KernelOps:
         if kept is None or not kept.is_of(weights):
             kept = self._kept[key] = CachedProduct(weights)
             kept.forget_with(self._kept, key, weights)
-        return kept.product(self.kernels, weights, dtype, self.exact)
+        return kept.product(self.kernels, weights, dtype, self.batch_invariant)
 
     def refresh(self) -> list[Tensor]:
         copies = []
         for (dtype, *_), kept in list(self._kept.items()):
             weights = [weight for reference in kept.weights if (weight := reference()) is not None]
             if len(weights) == len(kept.weights):
-                copies.append(kept.product(self.kernels, weights, dtype, self.exact).copy)
+                copies.append(kept.product(self.kernels, weights, dtype, self.batch_invariant).copy)
         return [copy for copy in copies if copy is not None]
 
     def norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:

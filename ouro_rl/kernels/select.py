@@ -17,10 +17,12 @@ def torch_ops(config: PreTrainedConfig) -> TorchOps:
     return TORCH_OPS if config.hidden_act == "silu" else TorchOps(ACT2FN[config.hidden_act])
 
 
-def choose_ops(config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, *, exact: bool) -> tuple[Ops, str]:
+def choose_ops(
+    config: PreTrainedConfig, device: torch.device, dtype: torch.dtype, *, batch_invariant: bool
+) -> tuple[Ops, str]:
     """The operations for rows [n, hidden] of a model on this device in this precision, and a one-line reason.
 
-    `exact`: batch-invariant products (see `KernelOps`)."""
+    `batch_invariant`: batch-invariant products (see `KernelOps`)."""
     plain = torch_ops(config)
     if config.hidden_act != "silu":
         return plain, f"plain torch (no kernel for the activation {config.hidden_act})"
@@ -35,6 +37,6 @@ def choose_ops(config: PreTrainedConfig, device: torch.device, dtype: torch.dtyp
             kv_heads=config.num_key_value_heads,
             head_dim=config.head_dim,
         )
-        if kernels is not None and not exact:
+        if kernels is not None and not batch_invariant:
             why = f"{why}, products by cuBLAS"
-    return (plain if kernels is None else KernelOps(kernels, exact=exact)), why
+    return (plain if kernels is None else KernelOps(kernels, batch_invariant=batch_invariant)), why

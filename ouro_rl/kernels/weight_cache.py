@@ -31,10 +31,12 @@ class CachedProduct:
 
         self.weights = [weakref.ref(weight, forget) for weight in weights]
 
-    def product(self, kernels: RowKernels, weights: Sequence[Tensor], dtype: torch.dtype, exact: bool) -> Product:
+    def product(
+        self, kernels: RowKernels, weights: Sequence[Tensor], dtype: torch.dtype, batch_invariant: bool
+    ) -> Product:
         version = version_of(weights)
         if self._product is None or self._version != version:
-            self._product = kernels.product(weights, dtype, exact=exact, old=self._product)
+            self._product = kernels.product(weights, dtype, batch_invariant=batch_invariant, old=self._product)
             self._version = version
         return self._product
 

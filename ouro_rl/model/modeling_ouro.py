@@ -65,7 +65,7 @@ class OuroModel(OuroPreTrainedModel):
         self.gradient_checkpointing = False
         self.compute_dtype: torch.dtype | None = None
         """Precision of the forward pass if it differs from the weights' (a trainer's master weights are fp32)."""
-        self.exact = True
+        self.batch_invariant = True
         """Whether rows are computed batch-invariantly, so that workers and replay agree bitwise; see `KernelOps`."""
         self.torch_ops = torch_ops(config)
         self._row_ops: dict[tuple, tuple[Ops, str]] = {}
@@ -85,9 +85,9 @@ class OuroModel(OuroPreTrainedModel):
 
         Every call returns the same object, which keeps packed weights."""
         device = self.embed_tokens.weight.device
-        key = device, dtype, self.exact
+        key = device, dtype, self.batch_invariant
         if key not in self._row_ops:
-            self._row_ops[key] = choose_ops(self.config, device, dtype, exact=self.exact)
+            self._row_ops[key] = choose_ops(self.config, device, dtype, batch_invariant=self.batch_invariant)
         return self._row_ops[key]
 
     def gate_logits(self, states: Tensor, ops: Ops = TORCH_OPS) -> Tensor:

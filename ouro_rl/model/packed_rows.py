@@ -58,7 +58,7 @@ class Layout:
     """bool [B, 1, S, S]: the attention mask, if torch's attention is used."""
     pages: Tensor
     """int64 [B, S], the block table: the rows of each sequence's tokens that are attended to, in order."""
-    lines: Tensor
+    table_rows: Tensor
     """int64 [n]: the sequence of each row, which is its row of `pages`."""
     contexts: Tensor
     """int64 [n]: how many entries of that row of `pages` it attends to, its own included."""
@@ -71,7 +71,7 @@ def lay_out(present: Tensor, packing: Packing, *, masked: bool) -> Layout:
     return Layout(
         mask=replay_mask(present) if masked else None,
         pages=packing.rows[row_pages(present)],
-        lines=torch.div(packing.places, present.shape[1], rounding_mode="floor"),
+        table_rows=torch.div(packing.places, present.shape[1], rounding_mode="floor"),
         contexts=contexts[packing.places],
         packing=packing,
     )
@@ -81,7 +81,7 @@ def paged_rows(kernels: RowKernels | None, rows: Tensor, layout: Layout) -> Any:
     """The attention plan of `rows` [m] for the kernels; None without kernels."""
     if kernels is None:
         return None
-    return kernels.plan_rows(layout.pages, layout.lines[rows], layout.contexts[rows])
+    return kernels.plan_rows(layout.pages, layout.table_rows[rows], layout.contexts[rows])
 
 
 def replay_mask(valid: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ def attend_frozen(
     filling = len(q) - len(rows)
     q, k, v = (x[: len(rows)] for x in (q, k, v))
     if old_k is None or old_v is None:
-        old_k, old_v = (x.new_zeros(len(layout.lines), *x.shape[1:]) for x in (k, v))
+        old_k, old_v = (x.new_zeros(len(layout.table_rows), *x.shape[1:]) for x in (k, v))
     k, v = old_k.index_copy(0, rows, k), old_v.index_copy(0, rows, v)
     if kernels is None:
         mixed = dense_attention(q, k, v, rows, layout, module.scaling)

@@ -106,10 +106,12 @@ class OwnPages:
 def own_pages(rows: Tensor, earlier: Tensor, layout: Layout, kernels: RowKernels) -> OwnPages:
     """The pages of the packed `rows` [m]: the first `earlier` [m] of each one's sequence, then its own."""
     numbers = torch.arange(len(rows), device=rows.device)
-    lines, line_of_row = layout.lines[rows].unique(return_inverse=True)
-    pages = layout.pages[lines, : int(earlier.max()) + 1]
-    read = torch.zeros(len(layout.lines), dtype=torch.bool, device=rows.device).index_fill(0, pages.flatten(), True)
-    table = (read.long().cumsum(0) - 1)[pages][line_of_row]
+    table_rows, index_of_row = layout.table_rows[rows].unique(return_inverse=True)
+    pages = layout.pages[table_rows, : int(earlier.max()) + 1]
+    read = torch.zeros(len(layout.table_rows), dtype=torch.bool, device=rows.device).index_fill(
+        0, pages.flatten(), True
+    )
+    table = (read.long().cumsum(0) - 1)[pages][index_of_row]
     tokens = read.nonzero().squeeze(1)
     table[numbers, earlier] = len(tokens) + numbers
     return OwnPages(tokens=tokens, plan=kernels.plan_rows(table.contiguous(), numbers, earlier + 1))
@@ -138,17 +140,17 @@ def attend_own_densely(
     """`attend_own` by torch, on the whole sequences that the packed `rows` [m] belong to (q, k, v: m or more)."""
     assert layout.mask is not None
     batch, length = layout.pages.shape
-    lines, line_of_row = layout.lines[rows].unique(return_inverse=True)
-    places = (line_of_row, packing.places[rows] % length)
+    table_rows, index_of_row = layout.table_rows[rows].unique(return_inverse=True)
+    places = (index_of_row, packing.places[rows] % length)
 
     def grid(x: Tensor) -> Tensor:
-        """[m or more, heads, dim] -> [lines, S, heads, dim], zeros where no row is probed."""
-        return x.new_zeros(len(lines), length, *x.shape[1:]).index_put(places, x[: len(rows)])
+        """[m or more, heads, dim] -> [table_rows, S, heads, dim], zeros where no row is probed."""
+        return x.new_zeros(len(table_rows), length, *x.shape[1:]).index_put(places, x[: len(rows)])
 
-    tokens = packing.rows.view(batch, length)[lines]
+    tokens = packing.rows.view(batch, length)[table_rows]
     keys, values = torch.cat([keys[tokens], grid(k)], 1), torch.cat([values[tokens], grid(v)], 1)
     itself = torch.eye(length, dtype=torch.bool, device=q.device)
-    mask = torch.cat([layout.mask[lines] & ~itself, itself.expand(len(lines), 1, -1, -1)], -1)
+    mask = torch.cat([layout.mask[table_rows] & ~itself, itself.expand(len(table_rows), 1, -1, -1)], -1)
     q_bhsd, k_bhsd, v_bhsd = (x.transpose(1, 2) for x in (grid(q), keys, values))
     mixed = F.scaled_dot_product_attention(
         q_bhsd,

@@ -79,7 +79,10 @@ class OuroGRPOTrainer(ResumableTrainer):
         self.depth_policy, self.filters = config.rollout.depth_policy(), config.rollout.filters()
         check_depth_policy(self.depth_policy, config.rollout.exit_rule.rule(), trained)
         self.max_loops = self.depth_policy.max_loops(trained)
-        model.model.compute_dtype, model.model.exact = getattr(torch, config.model.dtype), config.rollout.exact
+        model.model.compute_dtype, model.model.batch_invariant = (
+            getattr(torch, config.model.dtype),
+            config.rollout.exact,
+        )
         self.published_version = -1  # nothing is published yet
         self.objective = Objective(config, self.max_loops)
         self._token_texts = functools.cache(lambda token: tokenizer.decode([token]))

@@ -103,10 +103,10 @@ def checked(answer: dict[str, Any]) -> dict[str, Any]:
     error = answer.get("error")
     if error is not None:
         if type(error) is not list or len(error) != 2 or not all(type(part) is str for part in error):
-            raise ChildGone("a garbled answer")
+            raise ChildGone("a malformed answer")
         return {"error": [part[:300] for part in error]}
     if "ok" not in answer:
-        raise ChildGone("a garbled answer")
+        raise ChildGone("a malformed answer")
     changed = answer.get("changed")
     reported = answer["ok"] is None and type(changed) is list  # see `candidate`: other values come without changes
     return {"ok": answer["ok"], **({"changed": changed} if reported else {})}

@@ -47,7 +47,7 @@ class Rows:
 
 
 class Attention(Protocol):
-    asks_the_host: bool
+    needs_host_sync: bool
     """Whether planning reads device values on the host even without prefills: then a CUDA graph cannot capture a
     pass."""
 
@@ -65,12 +65,12 @@ class KernelAttention:
 
     def __init__(self, cache: KVCache, kernels: RowKernels):
         self.cache, self.kernels = cache, kernels
-        self.asks_the_host = kernels.asks_the_host
+        self.needs_host_sync = kernels.needs_host_sync
 
     def paged(self, rows: Rows) -> Any:
         """The kernels' plan of the rows (`plan_rows`)."""
         table_rows = self.cache.table_rows(rows.slots, rows.loops)
-        return self.kernels.plan_rows(self.cache.table, table_rows, rows.contexts, apart=rows.samples)
+        return self.kernels.plan_rows(self.cache.table, table_rows, rows.contexts, unshared=rows.samples)
 
     def plan(self, rows: Rows) -> Attend:
         paged = self.paged(rows)
@@ -100,7 +100,7 @@ class Segment:
 class TorchAttention:
     """Gathers the pages of rows with equal padded context. The padding depends only on a row's own context."""
 
-    asks_the_host = True
+    needs_host_sync = True
 
     def __init__(self, cache: KVCache, heads: int):
         self.cache = cache

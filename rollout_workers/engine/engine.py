@@ -32,8 +32,8 @@ from rollout_workers.engine.stats import EngineStats, OnRollout, Progress
 class RolloutEngine:
     """Samples completions from a model whose depth varies per token.
 
-    `dtype`, `device` and `exact` of `config` are ignored: the model has its own. The cache's pools stay allocated
-    between calls. `policy` decides what runs in a pass, never what is sampled; the default is the fastest."""
+    `dtype`, `device` and `batch_invariant` of `config` are ignored: the model has its own. The cache's pools stay
+    allocated between calls. `policy` decides what runs in a pass, never what is sampled; the default is the fastest."""
 
     def __init__(
         self, model: OuroForCausalLM, config: EngineConfig | None = None, *, policy: SchedulingPolicy | None = None

@@ -71,10 +71,10 @@ def plain(model, requests, params):
 
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_graphs_give_what_their_passes_give(dtype, exact):
+def test_graphs_give_the_results_of_their_passes(dtype, exact):
     """Bitwise: a graph replays the same kernels. Over two calls, the second with other weights; all are captured."""
     model, requests = gpu_model(1, dtype), make_requests([1, 9, 70, 33, 5, 20])
-    model.model.exact = exact
+    model.model.batch_invariant = exact
     params = SamplingParams(max_new_tokens=40, stop_token_ids=(3,))
     graphed, uncaptured = (RolloutEngine(model, EngineConfig(max_batch=13)) for _ in range(2))
     uncaptured.static.wrap = lambda run_pass: run_pass
@@ -89,7 +89,7 @@ def test_graphs_give_what_their_passes_give(dtype, exact):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_static_passes_give_what_ordinary_ones_give(dtype):
+def test_static_and_dynamic_passes_give_the_same_rollouts(dtype):
     """Bitwise: rows are batch-invariant, in buckets and in compacted passes."""
     model, requests = gpu_model(2, dtype), make_requests([1, 9, 70, 33, 5, 20], group=6)
     params = SamplingParams(max_new_tokens=24, stop_token_ids=(3,))
@@ -125,7 +125,7 @@ def replayed(model, rollouts):
 def test_worker_and_trainer_agree_on_every_log_prob(dtype, exact):
     """Bitwise with `exact`, in graphs and in prefill; otherwise the mean difference in bf16 is at most 0.01."""
     model, requests = gpu_model(3, dtype, layers=4), make_requests([5, 40, 100, 17])
-    model.model.exact = exact
+    model.model.batch_invariant = exact
     rollouts = RolloutEngine(model, EngineConfig(max_batch=32)).generate(requests, SamplingParams(max_new_tokens=48))
     tokens, depths = (gap.abs() for gap in replayed(model, rollouts))
     for name, gap in (("tokens", tokens), ("depths", depths)):
@@ -162,14 +162,16 @@ def milliseconds(function, runs=20):
 
 
 @torch.inference_mode()
-def test_what_exact_products_cost():
+def test_cost_of_batch_invariant_products():
     """Prints batch-invariant tiles against cuBLAS: Ouro-1.4B's matrices in bf16, from decoding to replay."""
     kernels, why = gpu_kernels.choose(torch.device(DEVICE), torch.bfloat16, heads=16, kv_heads=16, head_dim=128)
     assert kernels is not None, why
     print("\noutputs x inputs, rows: exact ms, cuBLAS ms, exact GB/s of weights, exact TFLOP/s")
     for outputs, inputs in [(6144, 2048), (2048, 2048), (11264, 2048), (2048, 5632), (49152, 2048)]:
         weights = [torch.randn(outputs, inputs, device=DEVICE, dtype=torch.bfloat16)]
-        exact, plain = (kernels.product(weights, torch.bfloat16, exact=exact, old=None) for exact in (True, False))
+        exact, plain = (
+            kernels.product(weights, torch.bfloat16, batch_invariant=exact, old=None) for exact in (True, False)
+        )
         for rows in (8, 64, 256, 4096):
             x = torch.randn(rows, inputs, device=DEVICE, dtype=torch.bfloat16)
             ours, theirs = milliseconds(lambda: exact(x)), milliseconds(lambda: plain(x))  # noqa: B023
@@ -227,7 +229,7 @@ def test_tokens_per_second_at_the_shapes_of_ouro_1_4b(exact):
     gc.collect()  # free the previous test's memory, including graphs
     torch.cuda.empty_cache()
     model = random_ouro(OURO_1_4B)
-    model.model.exact = exact
+    model.model.batch_invariant = exact
     requests = random_requests(64, 480, 49152)
     free, _ = torch.cuda.mem_get_info()
     engine = RolloutEngine(model, EngineConfig(max_batch=64, kv_memory_gib=0.8 * free / 2**30, prefill_rows=4096))

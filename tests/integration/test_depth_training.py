@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from ouro_rl import launch
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, SamplingParams
+from ouro_rl.data import sampling
 from ouro_rl.launch import run_training
 from tests.references.tiny_training import config_of, metrics_of
 
@@ -45,7 +45,7 @@ def test_a_run_replays_what_it_sampled(checkpoint, tmp_path, rule, least, most):
 
 def test_a_source_that_samples_under_another_policy_stops_the_run(checkpoint, tmp_path, monkeypatch):  # noqa: F811
     other = DepthPolicy(kv_rule=KVRule.SKIP)
-    monkeypatch.setattr(launch, "SamplingParams", lambda **fields: SamplingParams(**fields | {"depth_policy": other}))
+    monkeypatch.setattr(sampling, "SamplingParams", lambda **fields: SamplingParams(**fields | {"depth_policy": other}))
     with pytest.raises(RunError, match="sampled under .*skip.*\n.*replays .*last_exited"):
         run_training(config_of(checkpoint, tmp_path / "run"), resume=False)
 

@@ -99,7 +99,7 @@ def test_options_come_before_the_run(finished: Path, tmp_path: Path, capsys) -> 
     assert record["rows"][0]["mean_depth"] == 1.0
 
 
-def test_without_a_run_the_default_is_said(tmp_path: Path, capsys) -> None:
+def test_without_a_run_the_default_is_printed(tmp_path: Path, capsys) -> None:
     model, rows = str(CONFIGS / "tiny_ouro"), tmp_path / "rows.jsonl"
     rows.write_text(json.dumps({"problem": "1+1", "answer": "2"}) + "\n")
     arguments = ["eval", "--model", model, "--out", str(tmp_path), "--max-new-tokens", "4"]

@@ -96,7 +96,7 @@ def test_prompts_that_do_not_fit_are_found_at_the_start(checkpoint, tmp_path, ca
     assert not (tmp_path / "none").exists()
 
 
-def test_a_reward_that_gives_no_signal_is_told_of(checkpoint, tmp_path, capsys):
+def test_a_reward_without_a_signal_is_reported(checkpoint, tmp_path, capsys):
     """It expects texts and gets messages, so it gives 0 for ever."""
     config = config_of(checkpoint, tmp_path / "run", reward="of_texts", eval__source=None, trainer__steps=5)
     assert run_training(config, resume=False) == 0

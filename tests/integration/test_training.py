@@ -40,7 +40,7 @@ def finished(checkpoint, tmp_path_factory):
     return folder
 
 
-def test_the_run_directory_keeps_its_contract(finished):
+def test_the_run_directory_holds_what_is_documented(finished):
     rows = metrics_of(finished)
     assert [row["step"] for row in rows] == [1, 2, 3]
     assert STEP_METRICS <= set(rows[0])
@@ -109,12 +109,12 @@ def test_resume_refuses_another_configuration_and_an_empty_folder(finished, chec
         run_training(config_of(checkpoint, tmp_path / "nothing"), resume=True)
 
 
-def test_a_finished_run_is_not_written_into(finished, checkpoint):
+def test_a_finished_run_is_not_overwritten(finished, checkpoint):
     assert run_training(config_of(checkpoint, finished, trainer__steps=1, eval__source=None), resume=False) == 0
     assert (finished.with_name("whole-2") / "metrics.jsonl").exists() and len(metrics_of(finished)) == 3
 
 
-def test_a_gate_that_is_off_stays_as_it_was(checkpoint, tmp_path):
+def test_a_gate_that_is_off_does_not_change(checkpoint, tmp_path):
     config = config_of(checkpoint, tmp_path / "off", gate__mode="off", eval__source=None)
     run_training(config, resume=False)
     after = load_file(tmp_path / "off" / "checkpoints" / "step-3" / "model.safetensors")

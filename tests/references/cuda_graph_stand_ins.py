@@ -13,10 +13,10 @@ from rollout_workers.engine.kv_cache import NO_PAGE
 from rollout_workers.engine.sampling.completion import CompletionTensors
 
 
-class WholeLines:
+class FullRowAttention:
     """Static attention like the Triton kernel's, in plain torch: every row reads its whole block-table row, masked."""
 
-    asks_the_host = False
+    needs_host_sync = False
 
     def __init__(self, cache):
         self.cache = cache
@@ -44,11 +44,11 @@ class WholeLines:
 
 
 class PlainKernels:
-    """Kernels in plain torch that keep copies of weights, as the GPU kernels do. Used with `WholeLines`."""
+    """Kernels in plain torch that keep copies of weights, as the GPU kernels do. Used with `FullRowAttention`."""
 
-    asks_the_host = False
+    needs_host_sync = False
 
-    def product(self, weights, dtype, *, exact, old=None):
+    def product(self, weights, dtype, *, batch_invariant, old=None):
         return product_by(F.linear, weights, dtype, old)
 
     def stack(self, *_, **__):

@@ -8,7 +8,7 @@
 int linear(void *out, const void *x, const void *weights, int64_t M, int64_t N, int64_t K, int half, int half_rows, int threads);
 void rms_norm(void *out, const void *x, const float *weight, int64_t rows, int64_t width, float eps, int half, int threads);
 void silu_mul(void *out, const void *gate, const void *up, int64_t rows, int64_t width, int64_t stride, int half, int threads);
-int64_t blocks(int64_t *starts, int64_t *shared, const int64_t *order, const int64_t *table, const int64_t *lines,
+int64_t blocks(int64_t *starts, int64_t *shared, const int64_t *order, const int64_t *table, const int64_t *table_rows,
                const int64_t *contexts, int64_t n, int64_t width);
 int attend(const Attention *call, int half, int threads);
 
@@ -94,31 +94,31 @@ static void single_rows(int rows, int width, int half) {
 
 // 6 rows of 3 heads that share one KV head; five of them share the first 20 of 37 pages.
 static void attention(int dim, int half) {
-    enum { ROWS = 6, HEADS = 3, PAGES = 60, LINE = 37 };
+    enum { ROWS = 6, HEADS = 3, PAGES = 60, TABLE_WIDTH = 37 };
     static float q[MOST], keys[MOST], values[MOST], out[MOST], alone[MOST];
-    int64_t table[ROWS * LINE], lines[ROWS], contexts[ROWS], order[ROWS], starts[ROWS + 1], shared[ROWS];
+    int64_t table[ROWS * TABLE_WIDTH], table_rows[ROWS], contexts[ROWS], order[ROWS], starts[ROWS + 1], shared[ROWS];
     draw(q, ROWS * HEADS * dim, half), draw(keys, PAGES * dim, half), draw(values, PAGES * dim, half);
     for (int r = 0; r < ROWS; r++) {
-        lines[r] = order[r] = r, contexts[r] = LINE - r;
-        for (int j = 0; j < LINE; j++) table[r * LINE + j] = j < 20 && r < 5 ? j : (r * 7 + j * 11) % PAGES;
+        table_rows[r] = order[r] = r, contexts[r] = TABLE_WIDTH - r;
+        for (int j = 0; j < TABLE_WIDTH; j++) table[r * TABLE_WIDTH + j] = j < 20 && r < 5 ? j : (r * 7 + j * 11) % PAGES;
     }
-    Attention call = {.out = out, .q = q, .keys = keys, .values = values, .table = table, .lines = lines, .contexts = contexts,
-                      .order = order, .starts = starts, .shared = shared, .width = LINE, .heads = HEADS, .kv_heads = 1, .dim = dim,
+    Attention call = {.out = out, .q = q, .keys = keys, .values = values, .table = table, .table_rows = table_rows, .contexts = contexts,
+                      .order = order, .starts = starts, .shared = shared, .width = TABLE_WIDTH, .heads = HEADS, .kv_heads = 1, .dim = dim,
                       .scaling = 0.3f};
-    call.count = blocks(starts, shared, order, table, lines, contexts, ROWS, LINE);
+    call.count = blocks(starts, shared, order, table, table_rows, contexts, ROWS, TABLE_WIDTH);
     check(call.count < ROWS, "rows that go together", dim, half);
     check(!attend(&call, half, 1), "attention's memory", dim, half);
     for (int r = 0; r < ROWS; r++) {
         Attention one = call;
         int64_t first[2] = {0, 1}, none = 0;
-        one.out = alone, one.q = row(q, r * HEADS * dim, half), one.lines = lines + r, one.contexts = contexts + r, one.order = &none;
+        one.out = alone, one.q = row(q, r * HEADS * dim, half), one.table_rows = table_rows + r, one.contexts = contexts + r, one.order = &none;
         one.starts = first, one.shared = &none, one.count = 1;
         attend(&one, half, 1);
         check(!memcmp(alone, row(out, r * HEADS * dim, half), HEADS * dim * (half ? 2 : 4)), "attention alone", dim, half);
         for (int h = 0; h < HEADS; h++) {
             double mixed[1024] = {0}, total = 0;
             for (int j = 0; j < contexts[r]; j++) {
-                const int64_t page = table[r * LINE + j];
+                const int64_t page = table[r * TABLE_WIDTH + j];
                 double score = 0;
                 for (int d = 0; d < dim; d++) score += worth(q, (r * HEADS + h) * dim + d, half) * worth(keys, page * dim + d, half);
                 const double weight = exp(score * call.scaling);

@@ -25,7 +25,7 @@ def near(got: torch.Tensor, expected: torch.Tensor, model: OuroForCausalLM) -> b
     return (got - expected).abs().max().item() <= scale * rounding(model)
 
 
-def in_company(model: OuroForCausalLM) -> float:
+def batch_tolerance(model: OuroForCausalLM) -> float:
     """Tolerance of a sample's log-probs between batches: 0 with the C kernels, plain torch's rounding otherwise."""
     return 0.0 if cpu_kernels.load()[0] is not None else rounding(model)
 

@@ -102,11 +102,11 @@ def rows():
     assert rowwise.silu_mul(ends * torch.nan, torch.ones_like(ends)).isnan().all()
 
 
-def paged(q, keys, values, table, lines, contexts, scaling):
+def paged(q, keys, values, table, table_rows, contexts, scaling):
     """Reference attention, row by row, in fp64 or with gradients if the inputs have them."""
     sharing, mixed = q.shape[1] // keys.shape[1], []
-    for row, (line, context) in enumerate(zip(lines.tolist(), contexts.tolist(), strict=True)):
-        k, v = (pool[table[line, :context]].repeat_interleave(sharing, 1) for pool in (keys, values))
+    for row, (table_row, context) in enumerate(zip(table_rows.tolist(), contexts.tolist(), strict=True)):
+        k, v = (pool[table[table_row, :context]].repeat_interleave(sharing, 1) for pool in (keys, values))
         scores = torch.einsum("hd,chd->hc", q[row], k) * scaling
         mixed.append(torch.einsum("hc,chd->hd", scores.softmax(-1), v))
     return torch.stack(mixed)
@@ -120,41 +120,44 @@ def attend():
         keys[0] = values[0] = torch.nan  # entries past a context name the null page, which is not read
         table = torch.randint(1, 300, (6, 3 * BLOCK))
         prompt = torch.arange(BLOCK - 12, BLOCK + 9)  # consecutive rows of one block-table row, across a block boundary
-        lines = torch.cat([torch.tensor([5, 0, 3, 3, 1]), torch.full_like(prompt, 4), torch.tensor([2, 2])])
+        table_rows = torch.cat([torch.tensor([5, 0, 3, 3, 1]), torch.full_like(prompt, 4), torch.tensor([2, 2])])
         contexts = torch.cat([torch.tensor([1, BLOCK, BLOCK + 1, 3 * BLOCK, 130]), prompt, torch.tensor([3, 150])])
         table[5, 1:] = table[0, BLOCK:] = table[1, 130:] = table[4, BLOCK + 8 :] = table[2, 150:] = 0
-        count, scaling, kernels = len(lines), dim**-0.5, TritonKernels(heads // kv_heads)
+        count, scaling, kernels = len(table_rows), dim**-0.5, TritonKernels(heads // kv_heads)
         q = (3 * torch.randn(count + 2, heads, dim)).to(dtype)
-        tiled = kernels.plan_rows(table, lines, contexts)
+        tiled = kernels.plan_rows(table, table_rows, contexts)
         mixed = kernels.attend(q, keys, values, tiled, scaling)
         wide = [x.double() for x in (q[:count], keys, values)]
-        near(mixed[:count], paged(*wide, table, lines, contexts, scaling), dtype)
+        near(mixed[:count], paged(*wide, table, table_rows, contexts, scaling), dtype)
         assert not mixed[count:].any(), "rows that are not planned must give zeros"
-        apart = kernels.plan_rows(table, lines, contexts, apart=count)
-        assert len(apart.starts) == count + 1 > len(tiled.starts)
-        assert torch.equal(kernels.attend(q, keys, values, apart, scaling), mixed), (
+        unshared = kernels.plan_rows(table, table_rows, contexts, unshared=count)
+        assert len(unshared.starts) == count + 1 > len(tiled.starts)
+        assert torch.equal(kernels.attend(q, keys, values, unshared, scaling), mixed), (
             "a row alone differs from itself in a tile"
         )
-        some = kernels.plan_rows(table, lines, contexts, apart=7)
+        some = kernels.plan_rows(table, table_rows, contexts, unshared=7)
         assert len(tiled.starts) < len(some.starts) < count + 1
         assert torch.equal(kernels.attend(q, keys, values, some, scaling), mixed)
         order = torch.randperm(count)
-        moved = kernels.plan_rows(table, lines[order], contexts[order])
+        moved = kernels.plan_rows(table, table_rows[order], contexts[order])
         assert torch.equal(kernels.attend(q[order], keys, values, moved, scaling), mixed[order])
-        none = kernels.plan_rows(table, lines[:2], contexts[:2] * torch.tensor([0, 1]))
+        none = kernels.plan_rows(table, table_rows[:2], contexts[:2] * torch.tensor([0, 1]))
         assert torch.equal(kernels.attend(q[:2], keys, values, none, scaling), torch.stack([mixed[0] * 0, mixed[1]]))
         assert (
-            kernels.attend(q[:0], keys, values, kernels.plan_rows(table, lines[:0], lines[:0]), scaling).shape[0] == 0
+            kernels.attend(
+                q[:0], keys, values, kernels.plan_rows(table, table_rows[:0], table_rows[:0]), scaling
+            ).shape[0]
+            == 0
         )
 
 
 def plan_of_samples():
     """Planning a pass of samples only does not read the device: it works on meta tensors."""
-    lines = torch.zeros(9, dtype=torch.int64, device="meta")
-    plan = TritonKernels(sharing=1).plan_rows(lines.view(3, 3), lines, lines, apart=9)
+    table_rows = torch.zeros(9, dtype=torch.int64, device="meta")
+    plan = TritonKernels(sharing=1).plan_rows(table_rows.view(3, 3), table_rows, table_rows, unshared=9)
     assert plan.starts.shape == (10,)
     try:
-        TritonKernels(sharing=1).plan_rows(lines.view(3, 3), lines, lines, apart=8)
+        TritonKernels(sharing=1).plan_rows(table_rows.view(3, 3), table_rows, table_rows, unshared=8)
     except Exception as error:
         assert "meta" in str(error)
     else:

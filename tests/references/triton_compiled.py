@@ -60,7 +60,7 @@ def layer(rows, dtype, tiles):
 
     def product(outputs, inputs, kind=dtype):
         weights = torch.empty(outputs, inputs, dtype=kind)
-        return kernels.product([weights], kind, exact=True)(torch.empty(rows, inputs, dtype=kind))
+        return kernels.product([weights], kind, batch_invariant=True)(torch.empty(rows, inputs, dtype=kind))
 
     x, weight = torch.empty(rows, HIDDEN, dtype=dtype), torch.ones(HIDDEN, dtype=dtype)
     kernels.rms_norm(x, weight, 1e-6)
@@ -70,9 +70,12 @@ def layer(rows, dtype, tiles):
     for part in (q, k):
         kernels.rotate(part, angles, angles)
         kernels.rotate(part, angles, angles, back=True)
-    table, lines = torch.zeros(70, 513 if tiles else 640, dtype=torch.int64), torch.arange(rows) * (0 if tiles else 1)
+    table, table_rows = (
+        torch.zeros(70, 513 if tiles else 640, dtype=torch.int64),
+        torch.arange(rows) * (0 if tiles else 1),
+    )
     pool = torch.empty(100, HEADS, DIM, dtype=dtype)
-    plan = kernels.plan_rows(table, lines, torch.ones_like(lines), apart=0 if tiles else rows)
+    plan = kernels.plan_rows(table, table_rows, torch.ones_like(table_rows), unshared=0 if tiles else rows)
     kernels.attend(q.contiguous(), pool, pool, plan, 0.1)
     gate, up = product(2 * INTERMEDIATE, HIDDEN).split(INTERMEDIATE, dim=1)
     kernels.silu_mul(gate, up)
@@ -85,7 +88,7 @@ def layer(rows, dtype, tiles):
 def compiled():
     """Machine code of every kernel at the shapes of Ouro-1.4B; half-precision products use Hopper's tensor cores."""
     made = catch_launches()
-    TritonKernels(sharing=1).product([torch.empty(64, 48)], torch.float32, exact=True)(torch.empty(5, 48))
+    TritonKernels(sharing=1).product([torch.empty(64, 48)], torch.float32, batch_invariant=True)(torch.empty(5, 48))
     assert "wgmma" not in made[0][1].asm["ptx"], "fp32 must not be rounded to fewer bits"
     layer(70, torch.bfloat16, tiles=True)
     names = {name for name, _ in made}
@@ -114,12 +117,14 @@ def compiled():
     # Grouped heads of a size that is not a power of two; and attention in fp32, which needs the most shared memory.
     grouped = TritonKernels(sharing=3)
     for dtype, heads, dim in [(torch.float16, 6, 80), (torch.float32, 6, 128)]:
-        q, pool, lines = (
+        q, pool, table_rows = (
             torch.empty(5, heads, dim, dtype=dtype),
             torch.empty(9, heads // 3, dim, dtype=dtype),
             torch.arange(5),
         )
-        grouped.attend(q, pool, pool, grouped.plan_rows(torch.zeros(5, 9, dtype=torch.int64), lines, lines), 0.1)
+        grouped.attend(
+            q, pool, pool, grouped.plan_rows(torch.zeros(5, 9, dtype=torch.int64), table_rows, table_rows), 0.1
+        )
         assert made[-1][1].metadata.shared <= SHARED
 
 

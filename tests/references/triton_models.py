@@ -67,7 +67,7 @@ def self_test():
 
 
 def exact():
-    """The trainer's replay is bitwise equal to the workers' log-probs, in fp32 and bf16, ordinary and static passes.
+    """The trainer's replay is bitwise equal to the workers' log-probs, in fp32 and bf16, dynamic and static passes.
 
     The trainer has fp32 weights that compute in `dtype`, the worker has weights of `dtype`, and both an fp32 gate."""
     for dtype, static, rule in [
@@ -78,7 +78,9 @@ def exact():
         with triton_everywhere():
             model = small(dtype=dtype)
             engine = RolloutEngine(model, EngineConfig(max_batch=3, static_passes=static))
-            assert isinstance(engine.forward.attention, KernelAttention) and not engine.forward.attention.asks_the_host
+            assert (
+                isinstance(engine.forward.attention, KernelAttention) and not engine.forward.attention.needs_host_sync
+            )
             params = SamplingParams(max_new_tokens=3, depth_policy=DepthPolicy(kv_rule=rule))
             rollouts = engine.generate(make_requests([1, 5, 19], group=1), params)
             assert len({depth for rollout in rollouts for depth in rollout.depths}) == 2

@@ -20,14 +20,14 @@ INLINE void attend_block(const Attention *call, const int64_t *order, int64_t sh
     for (int h = 0; h < heads; h++)
         for (int r = 0; r < rows; r++) fill(queries + (h * rows + r) * head, call->q, order[r] * step + h * dim, call->scaling, dim, half);
     memset(mixed, 0, sizeof(float) * heads * rows * head);
-    const int64_t *pages = call->table + call->lines[order[0]] * call->width;
+    const int64_t *pages = call->table + call->table_rows[order[0]] * call->width;
     const Wanted rest = {.ahead = CHUNK, .last = shared};
     for (int64_t start = 0; start < shared; start += CHUNK)
         for (int h = 0; h < heads; h++)
             score(work + h * line, room, queries + h * rows * head, part(call->keys, h / share * dim, half), pages, start,
                   start + CHUNK < shared ? start + CHUNK : shared, rest, size, dim, rows, half);
     for (int r = 0; r < rows; r++) {
-        const int64_t context = call->contexts[order[r]], *own = call->table + call->lines[order[r]] * call->width;
+        const int64_t context = call->contexts[order[r]], *own = call->table + call->table_rows[order[r]] * call->width;
         for (int64_t start = shared; start < context; start += CHUNK)
             for (int h = 0; h < heads; h++) {
                 const int64_t at = h / share * dim;
@@ -43,8 +43,8 @@ INLINE void attend_block(const Attention *call, const int64_t *order, int64_t sh
             mix(mixed + h * rows * head, work + h * line, room, part(call->values, h / share * dim, half), pages, start,
                 start + CHUNK < shared ? start + CHUNK : shared, rest, size, dim, rows, half);
     for (int r = 0; r < rows; r++) {
-        const int64_t context = call->contexts[order[r]], *own = call->table + call->lines[order[r]] * call->width;
-        const int64_t *others = call->table + call->lines[following] * call->width;
+        const int64_t context = call->contexts[order[r]], *own = call->table + call->table_rows[order[r]] * call->width;
+        const int64_t *others = call->table + call->table_rows[following] * call->width;
         for (int64_t start = shared; start < context; start += CHUNK)
             for (int h = 0; h < heads; h++) {
                 const int64_t at = h / share * dim;
@@ -75,14 +75,14 @@ BLOCKS(block_half, 1)
 
 // Finds blocks of neighbors in `order` [n] with a shared prefix of pages. Writes the first index of each block to
 // `starts` (followed by n) and the number of shared pages to `shared`. Returns the number of blocks.
-CALL int64_t blocks(int64_t *starts, int64_t *shared, const int64_t *order, const int64_t *table, const int64_t *lines,
+CALL int64_t blocks(int64_t *starts, int64_t *shared, const int64_t *order, const int64_t *table, const int64_t *table_rows,
                     const int64_t *contexts, int64_t n, int64_t width) {
     int64_t count = 0;
     for (int64_t i = 0; i < n;) {
-        const int64_t *first = table + lines[order[i]] * width;
+        const int64_t *first = table + table_rows[order[i]] * width;
         int64_t common = contexts[order[i]], rows = 1;
         for (; rows < TOGETHER && i + rows < n; rows++) {
-            const int64_t row = order[i + rows], *other = table + lines[row] * width;
+            const int64_t row = order[i + rows], *other = table + table_rows[row] * width;
             const int64_t most = contexts[row] < common ? contexts[row] : common;
             int64_t same = 0;
             if (other == first) same = most;

@@ -28,7 +28,7 @@ class Attention(ctypes.Structure):
         keys="p",
         values="p",
         table="p",
-        lines="p",
+        table_rows="p",
         contexts="p",
         order="p",
         starts="p",
@@ -52,11 +52,11 @@ class Layer(ctypes.Structure):
 
 @dataclass(frozen=True, kw_only=True)
 class PagedRows:
-    """The result of `plan_rows`: row r attends to the first contexts[r] pages of table[lines[r]]."""
+    """The result of `plan_rows`: row r attends to the first contexts[r] pages of table[table_rows[r]]."""
 
     table: Tensor
-    """Block table, int64 [..., width]; `lines` indexes its flattened leading axes."""
-    lines: Tensor
+    """Block table, int64 [..., width]; `table_rows` indexes its flattened leading axes."""
+    table_rows: Tensor
     contexts: Tensor
     """int64 [n], at least 1."""
     order: Tensor
@@ -68,7 +68,7 @@ class PagedRows:
 
     def attention(self, heads: int, kv_heads: int, dim: int, scaling: float) -> Attention:
         """The C structure for these rows; the caller sets `out`, `q`, `keys` and `values`."""
-        tensors = pointers(self.table, self.lines, self.contexts, self.order, self.starts, self.shared)
+        tensors = pointers(self.table, self.table_rows, self.contexts, self.order, self.starts, self.shared)
         return Attention(0, 0, 0, 0, *tensors, self.count, self.table.shape[-1], heads, kv_heads, dim, scaling)
 
 

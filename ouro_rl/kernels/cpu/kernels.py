@@ -60,7 +60,7 @@ def rounded(weight: Tensor, dtype: torch.dtype) -> Tensor:
 class Kernels:
     """The C library's functions as `ouro_rl.kernels.interface.RowKernels`."""
 
-    asks_the_host = True
+    needs_host_sync = True
 
     def __init__(self, library: ctypes.CDLL):
         self._linear = declare(library.linear, "pppiiinnn")
@@ -75,16 +75,16 @@ class Kernels:
         self._stack = declare(library.stack, "ppi" + "pppp" + "piiifnn")
 
     def product(
-        self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None = None
+        self, weights: Sequence[Tensor], dtype: torch.dtype, *, batch_invariant: bool, old: Product | None = None
     ) -> Product:
         """x [n, K] -> [n, N] by these matrices, which are packed again.
 
-        bf16 uses oneDNN if the CPU has instructions for it (AMX, AVX512-BF16), in tiles of a fixed height if `exact`.
-        Everything else uses `linear`, which is always batch-invariant."""
+        bf16 uses oneDNN if the CPU has instructions for it (AMX, AVX512-BF16), in tiles of a fixed height if
+        `batch_invariant`. Everything else uses `linear`, which is always batch-invariant."""
         with torch.no_grad():
             matrix = torch.cat([weight.detach().to(dtype) for weight in weights])
         if dtype == torch.bfloat16 and has_bf16_products():
-            return Product(multiply=onednn_product(matrix, tile=ONEDNN_TILE if exact else None))
+            return Product(multiply=onednn_product(matrix, tile=ONEDNN_TILE if batch_invariant else None))
         packed = pack(matrix)
         return Product(multiply=lambda x: self.linear(x, packed), packed=packed)
 
@@ -172,19 +172,22 @@ class Kernels:
         )
         return grad_gate, grad_up
 
-    def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor, *, apart: int = 0) -> PagedRows:
-        """See `RowKernels`. `apart` is not used: rows of different block-table rows can share pages, too."""
+    def plan_rows(self, table: Tensor, table_rows: Tensor, contexts: Tensor, *, unshared: int = 0) -> PagedRows:
+        """See `RowKernels`. `unshared` is not used: rows of different block-table rows can share pages, too."""
         width = table.shape[-1]
         # Rows that begin with the same page probably have a longer shared prefix.
-        firsts = table.view(-1, width)[:, 0].index_select(0, lines)
+        firsts = table.view(-1, width)[:, 0].index_select(0, table_rows)
         order = torch.argsort(firsts, stable=True)
-        starts, shared = torch.empty(len(lines) + 1, dtype=torch.int64), torch.empty(len(lines), dtype=torch.int64)
-        tensors = (starts, shared, order, table, lines, contexts)
+        starts, shared = (
+            torch.empty(len(table_rows) + 1, dtype=torch.int64),
+            torch.empty(len(table_rows), dtype=torch.int64),
+        )
+        tensors = (starts, shared, order, table, table_rows, contexts)
         assert all(tensor.is_contiguous() and tensor.dtype == torch.int64 for tensor in tensors)
-        count = self._blocks(*(tensor.data_ptr() for tensor in tensors), len(lines), width)
+        count = self._blocks(*(tensor.data_ptr() for tensor in tensors), len(table_rows), width)
         return PagedRows(
             table=table,
-            lines=lines,
+            table_rows=table_rows,
             contexts=contexts,
             order=order,
             starts=starts,
@@ -197,7 +200,7 @@ class Kernels:
         """Attention of q [n or more, heads, dim] over keys and values [pages, kv heads, dim]; others give zeros."""
         q = q.contiguous()
         mixed = torch.empty_like(q)
-        mixed[len(rows.lines) :] = 0
+        mixed[len(rows.table_rows) :] = 0
         failed = self._attend(*attention(mixed, q, keys, values, rows, scaling))
         return made(mixed, failed)
 
@@ -206,7 +209,7 @@ class Kernels:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of q [n, heads, dim], keys and values [pages, kv heads, dim] from the gradient of the output."""
         q, grad = q.contiguous(), grad.contiguous()
-        assert grad.dtype == q.dtype and len(q) == len(rows.lines)
+        assert grad.dtype == q.dtype and len(q) == len(rows.table_rows)
         grad_q = torch.empty_like(q)
         grad_keys, grad_values = (torch.zeros(keys.shape, dtype=torch.float32) for _ in range(2))
         call = attention(grad_q, q, keys, values, rows, scaling)

@@ -54,7 +54,7 @@ class NativeStack:
         states = states.clone(memory_format=torch.contiguous_format)
         n, hidden = states.shape
         _, kv_heads, dim = keys[0].shape
-        assert n == len(pages) == len(rows.lines) and pages.dtype == torch.int64 and states.dtype == keys[0].dtype
+        assert n == len(pages) == len(rows.table_rows) and pages.dtype == torch.int64 and states.dtype == keys[0].dtype
         for layer, key_pool, value_pool in zip(self.layers, keys, values, strict=True):
             layer.keys, layer.values = pointers(key_pool, value_pool)
         failed = self.function(

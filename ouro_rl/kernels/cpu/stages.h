@@ -29,12 +29,12 @@ void rotate_rows(void *out, const int64_t *places, const void *x, const float *c
 void activate_rows(void *out, const void *gate, const void *up, int64_t rows, int64_t width, int64_t stride, int half);
 
 // An attention over paged keys and values [pages, kv heads, dim]: row r of q [rows, heads, dim] reads the pages
-// table[lines[r]][0 .. contexts[r]) of the block table, in order. The rows order[starts[b] .. starts[b + 1]) of block b
+// table[table_rows[r]][0 .. contexts[r]) of the block table, in order. The rows order[starts[b] .. starts[b + 1]) of block b
 // share their first shared[b] pages: see `blocks`.
 typedef struct {
     void *out;
     const void *q, *keys, *values;
-    const int64_t *table, *lines, *contexts, *order, *starts, *shared;
+    const int64_t *table, *table_rows, *contexts, *order, *starts, *shared;
     int64_t count, width;  // number of blocks, entries per block-table row
     int64_t heads, kv_heads, dim;
     float scaling;

@@ -31,11 +31,11 @@ HEIGHT = 16
 
 @dataclass(frozen=True, kw_only=True)
 class PagedTiles:
-    """The pages that rows attend to: row r reads the first contexts[r] pages of table[lines[r]]."""
+    """The pages that rows attend to: row r reads the first contexts[r] pages of table[table_rows[r]]."""
 
     table: Tensor
-    """Block table, int64 [..., width]; `lines` indexes its flattened leading axes."""
-    lines: Tensor
+    """Block table, int64 [..., width]; `table_rows` indexes its flattened leading axes."""
+    table_rows: Tensor
     contexts: Tensor
     """int64 [n]."""
     starts: Tensor
@@ -44,32 +44,32 @@ class PagedTiles:
     @functools.cached_property
     def parts(self) -> list[Part]:
         """The layout for `attend_gradient`."""
-        return lay_out_parts(self.table, self.lines, self.contexts)
+        return lay_out_parts(self.table, self.table_rows, self.contexts)
 
 
-def tile_rows(table: Tensor, lines: Tensor, contexts: Tensor, sharing: int, apart: int) -> PagedTiles:
+def tile_rows(table: Tensor, table_rows: Tensor, contexts: Tensor, sharing: int, unshared: int) -> PagedTiles:
     """Tiles of consecutive rows with the same block-table row; `sharing` query heads share one KV head.
 
-    Each of the first `apart` rows is a tile of its own; otherwise the number of tiles is read on the host."""
-    assert all(x.is_contiguous() and x.dtype == torch.int64 for x in (table, lines, contexts))
-    places = torch.arange(len(lines) + 1, device=lines.device)
+    Each of the first `unshared` rows is a tile of its own; otherwise the number of tiles is read on the host."""
+    assert all(x.is_contiguous() and x.dtype == torch.int64 for x in (table, table_rows, contexts))
+    places = torch.arange(len(table_rows) + 1, device=table_rows.device)
     starts, height = places, max(1, HEIGHT // sharing)
-    if apart < len(lines) and height > 1:
+    if unshared < len(table_rows) and height > 1:
         begins = torch.ones_like(places, dtype=torch.bool)
-        begins[1:-1] = lines[1:] != lines[:-1]
-        begins[: apart + 1] = True
+        begins[1:-1] = table_rows[1:] != table_rows[:-1]
+        begins[: unshared + 1] = True
         before = torch.where(begins, places, 0).cummax(0).values
         starts = ((places - before) % height == 0).nonzero().squeeze(1)
-    return PagedTiles(table=table, lines=lines, contexts=contexts, starts=starts)
+    return PagedTiles(table=table, table_rows=table_rows, contexts=contexts, starts=starts)
 
 
 @triton.jit(do_not_specialize=["width"])
 def _attend_tile(
-    mixed, q, keys, values, table, lines, contexts, starts, width, scaling,
+    mixed, q, keys, values, table, table_rows, contexts, starts, width, scaling,
     HEADS: tl.constexpr, SHARING: tl.constexpr, DIM: tl.constexpr, DIM_FILLED: tl.constexpr, HEIGHT: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """`mixed` and `q` [rows, HEADS, DIM], `keys` and `values` [pages, HEADS / SHARING, DIM], `table` [lines, width];
+    """`mixed` and `q` [rows, HEADS, DIM], `keys` and `values` [pages, HEADS / SHARING, DIM], `table` [n, width];
     dense.
 
     DIM_FILLED: DIM rounded up to a power of two, as Triton's ranges require."""
@@ -80,7 +80,7 @@ def _attend_tile(
     present = (row < stop) & (query < HEIGHT // SHARING * SHARING)
     context = tl.load(contexts + row, mask=present, other=0).to(tl.int32)
     longest = tl.max(context, axis=0)
-    entries = table + tl.load(lines + first) * width
+    entries = table + tl.load(table_rows + first) * width
 
     column = tl.arange(0, DIM_FILLED)
     inside = column < DIM
@@ -117,7 +117,7 @@ def _attend_tile(
 
 def attend(q: Tensor, keys: Tensor, values: Tensor, rows: PagedTiles, scaling: float) -> Tensor:
     """See `RowKernels`. `keys` and `values` have the precision of q: fp32, fp16 or bf16."""
-    (_, heads, dim), count, kv_heads = q.shape, len(rows.lines), keys.shape[1]
+    (_, heads, dim), count, kv_heads = q.shape, len(rows.table_rows), keys.shape[1]
     q = ready(q)
     mixed = q.new_empty(q.shape)
     if len(q) > count:
@@ -134,7 +134,7 @@ def attend(q: Tensor, keys: Tensor, values: Tensor, rows: PagedTiles, scaling: f
         keys,
         values,
         rows.table,
-        rows.lines,
+        rows.table_rows,
         rows.contexts,
         rows.starts,
         rows.table.shape[-1],

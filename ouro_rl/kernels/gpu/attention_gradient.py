@@ -21,38 +21,38 @@ head. Probe rows have one of their own each."""
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A batch of block-table rows ("lines"), padded to R rows and C entries each."""
+    """A batch of B block-table rows, padded to R rows of the batch and C entries each."""
 
     rows: Tensor
-    """int64 [lines, R]: the rows of each line; 0 at padding."""
+    """int64 [B, R]: the rows that read each block-table row; 0 at padding."""
     pages: Tensor
-    """int64 [lines, C]: the pages of each line."""
+    """int64 [B, C]: the pages of each block-table row."""
     contexts: Tensor
-    """int64 [lines, R]: how many entries each row reads; 0 at padding."""
+    """int64 [B, R]: how many entries each row reads; 0 at padding."""
     read: Tensor
-    """int64 [m]: which of the lines * C entries are read by some row."""
+    """int64 [m]: which of the B * C entries are read by some row."""
     present: Tensor
-    """int64 [n]: which of the lines * R rows are not padding."""
+    """int64 [n]: which of the B * R rows are not padding."""
 
 
-def lay_out_parts(table: Tensor, lines: Tensor, contexts: Tensor) -> list[Part]:
-    """Group rows, which can be in any order, by line, and lines by length. Reads the lengths on the host."""
-    if len(lines) == 0:
+def lay_out_parts(table: Tensor, table_rows: Tensor, contexts: Tensor) -> list[Part]:
+    """Group rows, which can be in any order, by block-table row, and these by length. Reads the lengths on the host."""
+    if len(table_rows) == 0:
         return []
-    names, line, counts = lines.unique(return_inverse=True, return_counts=True)
-    order = line.argsort(stable=True)
+    names, name, counts = table_rows.unique(return_inverse=True, return_counts=True)
+    order = name.argsort(stable=True)
     ends = counts.cumsum(0)
-    longest = torch.zeros_like(names).scatter_reduce_(0, line, contexts, "amax")
+    longest = torch.zeros_like(names).scatter_reduce_(0, name, contexts, "amax")
     by_length = longest.argsort(stable=True)
     sizes = torch.stack([counts, longest])[:, by_length].tolist()
     parts, start = [], 0
     for stop in _cut(*sizes):
         members, rows, entries = by_length[start:stop], max(sizes[0][start:stop]), max(sizes[1][start:stop])
-        within = torch.arange(rows, device=lines.device)
+        within = torch.arange(rows, device=table_rows.device)
         present = within < counts[members].unsqueeze(1)
         places = (ends - counts)[members].unsqueeze(1) + within
-        chosen = torch.where(present, order[places.clamp(max=len(lines) - 1)], 0)
-        read = torch.arange(entries, device=lines.device) < longest[members].unsqueeze(1)
+        chosen = torch.where(present, order[places.clamp(max=len(table_rows) - 1)], 0)
+        read = torch.arange(entries, device=table_rows.device) < longest[members].unsqueeze(1)
         parts.append(
             Part(
                 rows=chosen,
@@ -67,10 +67,10 @@ def lay_out_parts(table: Tensor, lines: Tensor, contexts: Tensor) -> list[Part]:
 
 
 def _cut(counts: Sequence[int], longest: Sequence[int]) -> list[int]:
-    """Where parts end, given each line's number of rows and its longest context, in ascending order of the latter.
+    """Where parts end, given each block-table row's number of readers and its longest context, ascending.
 
-    A part has at most `CHUNK_NUMBERS` (row, entry) pairs per head, unless it is a single line, and padding at most
-    doubles the entries of its lines."""
+    A part has at most `CHUNK_NUMBERS` (row, entry) pairs per head, unless it is a single block-table row, and
+    padding at most doubles the entries of its block-table rows."""
     stops, start, rows = [], 0, LEAST_ROWS
     for i, (count, entries) in enumerate(zip(counts, longest, strict=True)):
         rows = max(rows, count)
@@ -88,19 +88,19 @@ def attend_gradient(
     grad_keys, grad_values = (torch.zeros(keys.shape, dtype=torch.float32, device=q.device) for _ in range(2))
     kv_heads, sharing = keys.shape[1], q.shape[1] // keys.shape[1]
     for part in parts:
-        lines, entries = part.pages.shape
+        members, entries = part.pages.shape
         height = max(LEAST_ROWS, part.rows.shape[1] * sharing)
-        at_once = max(1, CHUNK_NUMBERS // max(1, lines * height * entries))
+        at_once = max(1, CHUNK_NUMBERS // max(1, members * height * entries))
         for head in range(0, kv_heads, at_once):
             heads = slice(head, head + at_once)
 
             def of_rows(x: Tensor, part: Part = part, heads: slice = heads) -> Tensor:
-                """[n, heads, dim] -> [lines, kv heads, R * sharing, dim]."""
+                """[n, heads, dim] -> [B, kv heads, R * sharing, dim]."""
                 x = x.unflatten(1, (kv_heads, -1))[:, heads][part.rows].float()
                 return x.transpose(1, 2).flatten(2, 3)
 
             def of_entries(x: Tensor, part: Part = part, heads: slice = heads) -> Tensor:
-                """[pages, kv heads, dim] -> [lines, kv heads, C, dim]."""
+                """[pages, kv heads, dim] -> [B, kv heads, C, dim]."""
                 return x[:, heads][part.pages].float().transpose(1, 2)
 
             asked, slope, key, value = of_rows(q), of_rows(grad), of_entries(keys), of_entries(values)

@@ -21,7 +21,7 @@ from ouro_rl.kernels.interface import Product
 class TritonKernels:
     """Kernels for models in which `sharing` query heads share one KV head."""
 
-    asks_the_host = False
+    needs_host_sync = False
 
     def __init__(self, sharing: int):
         self.sharing = sharing
@@ -29,10 +29,10 @@ class TritonKernels:
         """Whether batch-invariant products of many rows use large tiles; see `self_test.widen`."""
 
     def product(
-        self, weights: Sequence[Tensor], dtype: torch.dtype, *, exact: bool, old: Product | None = None
+        self, weights: Sequence[Tensor], dtype: torch.dtype, *, batch_invariant: bool, old: Product | None = None
     ) -> Product:
-        """See `RowKernels`. In tiles of fixed sizes if `exact`, otherwise by torch (cuBLAS)."""
-        return product_by(partial(linear.linear, wide=self.wide) if exact else F.linear, weights, dtype, old)
+        """See `RowKernels`. In tiles of fixed sizes if `batch_invariant`, otherwise by torch (cuBLAS)."""
+        return product_by(partial(linear.linear, wide=self.wide) if batch_invariant else F.linear, weights, dtype, old)
 
     rms_norm = staticmethod(rowwise.rms_norm)
     rms_norm_gradient = staticmethod(rowwise.rms_norm_gradient)
@@ -40,9 +40,11 @@ class TritonKernels:
     silu_mul = staticmethod(rowwise.silu_mul)
     silu_mul_gradient = staticmethod(rowwise.silu_mul_gradient)
 
-    def plan_rows(self, table: Tensor, lines: Tensor, contexts: Tensor, *, apart: int = 0) -> attention.PagedTiles:
-        """See `RowKernels`. Consecutive rows of one block-table row share tiles, except for the first `apart` rows."""
-        return attention.tile_rows(table, lines, contexts, self.sharing, apart)
+    def plan_rows(
+        self, table: Tensor, table_rows: Tensor, contexts: Tensor, *, unshared: int = 0
+    ) -> attention.PagedTiles:
+        """See `RowKernels`. Consecutive rows of one block-table row share tiles, except for the first `unshared`."""
+        return attention.tile_rows(table, table_rows, contexts, self.sharing, unshared)
 
     attend = staticmethod(attention.attend)
 

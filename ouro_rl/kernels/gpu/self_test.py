@@ -36,7 +36,7 @@ def check(kernels: Any, device: torch.device, dtype: torch.dtype, *, heads: int,
     for kind in {dtype, torch.float32}:  # the gate is computed in fp32
         for rows, matrix in ((x, weights), (x, weights[:1]), (whole, wide), (whole, wide[:1])):
             rows, matrix = rows.to(kind), matrix.to(kind)
-            product = kernels.product([matrix], kind, exact=True, old=None)
+            product = kernels.product([matrix], kind, batch_invariant=True, old=None)
             wanted = F.linear(rows.double(), matrix.double())
             _agree("product", kind, product(rows), wanted, product(rows[OTHERS:]))
     normed = F.rms_norm(x.double(), (WIDTH,), None, 1e-6) * norm.double()
@@ -53,7 +53,7 @@ def check(kernels: Any, device: torch.device, dtype: torch.dtype, *, heads: int,
     _agree("rotation", dtype, kernels.rotate(q, cosines, sines), torch.cat([wanted.real, wanted.imag], dim=-1), turned)
 
     table = torch.arange(READ, device=device).unsqueeze(0)
-    lines, contexts = (
+    table_rows, contexts = (
         torch.zeros(ROWS, dtype=torch.int64, device=device),
         READ - ROWS + torch.arange(1, ROWS + 1, device=device),
     )
@@ -67,8 +67,8 @@ def check(kernels: Any, device: torch.device, dtype: torch.dtype, *, heads: int,
         scale=head_dim**-0.5,
         enable_gqa=heads != kv_heads,
     ).transpose(0, 1)
-    tiles, apart = kernels.plan_rows(table, lines, contexts), len(lines[OTHERS:])
-    alone = kernels.plan_rows(table, lines[OTHERS:], contexts[OTHERS:], apart=apart)
+    tiles, unshared = kernels.plan_rows(table, table_rows, contexts), len(table_rows[OTHERS:])
+    alone = kernels.plan_rows(table, table_rows[OTHERS:], contexts[OTHERS:], unshared=unshared)
     together, alone = (
         kernels.attend(some, keys, values, plan, head_dim**-0.5) for some, plan in ((q, tiles), (q[OTHERS:], alone))
     )
@@ -91,10 +91,10 @@ def widen(kernels: Any, device: torch.device, dtype: torch.dtype) -> str:
     for inputs in INPUTS:
         x, weights = (torch.randn(size, inputs, generator=generator).to(device, dtype) for size in (MANY, 200))
         kernels.wide = False
-        small = kernels.product([weights], dtype, exact=True)(x)
+        small = kernels.product([weights], dtype, batch_invariant=True)(x)
         kernels.wide = True
         try:
-            if not torch.equal(kernels.product([weights], dtype, exact=True)(x), small):
+            if not torch.equal(kernels.product([weights], dtype, batch_invariant=True)(x), small):
                 why = "large ones sum in another order on this device"
         except Exception as error:  # for example a device with less shared memory
             why = type(error).__name__

@@ -28,7 +28,7 @@ class GraphMemory:
 
 
 class GraphedPass:
-    """Runs `function`: directly the first `WARM_UPS` times, as a graph from then on. Warm-ups are ordinary runs."""
+    """Runs `function`: directly the first `WARM_UPS` times, as a graph from then on. Warm-ups are not captured."""
 
     def __init__(self, function: Callable[[], None], memory: GraphMemory):
         self.function, self.memory = function, memory

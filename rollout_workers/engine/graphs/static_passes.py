@@ -45,7 +45,7 @@ def obstacle(forward: Forward, params: SamplingParams) -> str | None:
         return "top_p reads a data-dependent number of tokens"
     if params.early_stop is not None:
         return "early_stop reads completions on the host"
-    if forward.attention.asks_the_host and forward.cache.table.device.type == "cuda":
+    if forward.attention.needs_host_sync and forward.cache.table.device.type == "cuda":
         return "attention in plain torch reads the lengths on the host"
     return None
 

@@ -31,7 +31,7 @@ def test_batches_divide_among_processes(minimal: Path, monkeypatch: pytest.Monke
     assert part in refusal(minimal)
 
 
-def test_batches_that_do_not_divide_among_processes_are_told_with_the_files(minimal: Path, monkeypatch) -> None:
+def test_indivisible_batches_name_the_files(minimal: Path, monkeypatch) -> None:
     launched(monkeypatch, "3")
     assert refusal(minimal, "trainer.group_size=8").startswith("override trainer.group_size=8: trainer: ")
 

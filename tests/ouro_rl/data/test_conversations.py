@@ -19,7 +19,7 @@ def texts(*questions, **chat) -> list[str]:
     return [TOKENIZER.decode(prompt.token_ids) for prompt in prompts]
 
 
-def test_a_begun_answer_is_continued_and_not_answered_by_a_second_turn() -> None:
+def test_a_partial_answer_is_continued_in_the_same_turn() -> None:
     question = "<|im_start|>user\n1+1?<|im_end|>\n"
     assert texts([USER, BEGUN]) == [question + OPEN + BEGUN["content"]], "to the last blank, without an end of turn"
     assert texts("1+1?", [USER, BEGUN], [USER], assistant_prefix="A:") == [
@@ -57,7 +57,7 @@ def test_text_parts_are_joined() -> None:
         ([{"role": "system", "content": "x"}], "no message of the user"),
     ],
 )
-def test_what_is_no_conversation_is_refused(question, part: str) -> None:
+def test_invalid_conversations_are_refused(question, part: str) -> None:
     with pytest.raises(UserError, match=part) as caught:
         messages_of(question, "row 3", system_prompt=None, prompt_suffix="")
     assert str(caught.value).startswith("row 3")

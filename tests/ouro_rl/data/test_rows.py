@@ -72,7 +72,7 @@ def test_what_is_not_there(data: Path) -> None:
         check_data(DataConfig(source=str(data / "saved"), revision="v1"))
 
 
-def test_a_null_is_told_from_a_missing_column(tmp_path: Path) -> None:
+def test_a_null_is_distinguished_from_a_missing_column(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"problem": "1", "answer": None, "meta": {"gold": None}}]))
     config = DataConfig(source=str(tmp_path / "rows.json"))
     for look in (lambda: check_data(config), lambda: load_prompts(config, TOKENIZER, seed=0)):
@@ -85,7 +85,7 @@ def test_a_null_is_told_from_a_missing_column(tmp_path: Path) -> None:
         check_data(config.model_copy(update={"answer_column": "meta.answer"}))
 
 
-def test_the_hub_is_asked_for_the_revision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_revision_is_requested_from_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
     rows = datasets.Dataset.from_list(ROWS)
     monkeypatch.setattr(datasets, "load_dataset", lambda *args, **kwargs: asked.update(kwargs) or rows)

@@ -130,7 +130,7 @@ def test_table() -> None:
     assert len(head) == len(line.removesuffix("  (2 unscored)"))
 
 
-def test_cut_off_answers_are_counted_and_told_of(prompts) -> None:
+def test_cut_off_answers_are_counted_and_reported(prompts) -> None:
     pool = FakePool()
 
     def cut(requests, params, on_progress=None):

@@ -32,7 +32,7 @@ def test_clang_at_every_level(level, tmp_path):
     assert faults_of(["clang", *flags], tmp_path, []) == f"{width} numbers at a time, 0 faults\n"
 
 
-def test_for_arm(tmp_path):
+def test_it_compiles_for_arm(tmp_path):
     for program in ARM:
         if shutil.which(program) is None:
             pytest.skip(f"no {program}")

@@ -95,7 +95,7 @@ def test_rowwise_gradients(dtype, width, threads):
         assert torch.equal(one, three)
 
 
-def test_silu_at_the_ends():
+def test_silu_of_extreme_values():
     gate = torch.tensor(
         [-3e38, -1e30, -100.0, -88.0, -0.0, 0.0, 1e-30, 88.0, 100.0, 1e30, 3e38, 1.0, -1.0, 20.0, -20.0, 5.0]
     )
@@ -155,19 +155,19 @@ def test_attention_gradients(dtype, dim, heads, kv_heads, threads):
     table = torch.randint(0, 60, (6, 40))
     table[1:4] = table[0]
     table[4, :20] = table[0, :20]
-    lines = torch.arange(6).repeat(5)
+    table_rows = torch.arange(6).repeat(5)
     contexts = torch.randint(1, 41, (30,))
     q, grad = (torch.randn(30, heads, dim).to(dtype) for _ in range(2))
     keys, values = (torch.randn(60, kv_heads, dim).to(dtype) for _ in range(2))
     leaves = [x.double().requires_grad_() for x in (q, keys, values)]
     mixed = []
     for row in range(30):
-        pages = table[lines[row], : contexts[row]]
+        pages = table[table_rows[row], : contexts[row]]
         k, v = (x[pages].repeat_interleave(heads // kv_heads, 1) for x in leaves[1:])
         weights = (torch.einsum("hd,jhd->hj", leaves[0][row], k) * dim**-0.5).softmax(1)
         mixed.append(torch.einsum("hj,jhd->hd", weights, v))
     expected = torch.autograd.grad(torch.stack(mixed), leaves, grad.double())
-    rows = KERNELS.plan_rows(table, lines, contexts)
+    rows = KERNELS.plan_rows(table, table_rows, contexts)
     assert rows.count < 30, "no rows share a block: the test would miss that code path"
     got = KERNELS.attend_gradient(grad, q, keys, values, rows, dim**-0.5)
     for ours, theirs in zip(got, expected, strict=True):
@@ -213,7 +213,7 @@ def small(dtype: torch.dtype = torch.float32) -> OuroForCausalLM:
 def test_operations_by_kernels_have_the_gradients_of_torch():
     """Each operation of a layer: values, and gradients of inputs and weights, in fp32."""
     model = small()
-    layer, ops = model.model.layers[0], KernelOps(KERNELS, exact=True)
+    layer, ops = model.model.layers[0], KernelOps(KERNELS, batch_invariant=True)
     torch.manual_seed(0)
     attention = layer.self_attn
     positions = torch.arange(10)
@@ -236,7 +236,7 @@ def test_operations_by_kernels_have_the_gradients_of_torch():
 
 def test_weights_are_packed_again_when_they_change():
     model, x = small(), torch.randn(5, 64)
-    ops, head = KernelOps(KERNELS, exact=True), model.lm_head
+    ops, head = KernelOps(KERNELS, batch_invariant=True), model.lm_head
     with torch.no_grad():
         before = ops.product(x, head.weight)
         assert torch.equal(ops.product(x, head.weight), before)
@@ -253,7 +253,7 @@ def test_weights_are_packed_again_when_they_change():
 def test_weights_are_packed_again_after_a_fused_optimizer():
     """Fused optimizers change weights without a new `_version`."""
     model, x = small(), torch.randn(5, 64)
-    ops, head = KernelOps(KERNELS, exact=True), model.lm_head
+    ops, head = KernelOps(KERNELS, batch_invariant=True), model.lm_head
     before = ops.product(x, head.weight)
     before.square().mean().backward()
     torch.optim.AdamW([head.weight], lr=0.1, fused=True).step()
@@ -264,7 +264,7 @@ def test_weights_are_packed_again_after_a_fused_optimizer():
 
 def test_packed_weights_are_freed_with_their_weights():
     """And a tensor that reuses a freed tensor's id is not mistaken for it."""
-    ops, x = KernelOps(KERNELS, exact=True), torch.randn(5, 64)
+    ops, x = KernelOps(KERNELS, batch_invariant=True), torch.randn(5, 64)
     with torch.no_grad():
         for _ in range(5):
             weight, other = (torch.nn.Parameter(torch.randn(32, 64)) for _ in range(2))
@@ -290,7 +290,7 @@ def test_a_model_that_has_packed_weights_can_be_copied():
 def test_gradient_of_the_activation_is_rounded_once():
     """In bf16, the gradient of silu is as close to fp64 as torch's own."""
     torch.manual_seed(0)
-    ops = KernelOps(KERNELS, exact=True)
+    ops = KernelOps(KERNELS, batch_invariant=True)
     gate, up, grad = (torch.randn(64, 96) * 3 for _ in range(3))
     halves = [x.bfloat16().requires_grad_() for x in (gate, up)]
     ops.activate(*halves).backward(grad.bfloat16())

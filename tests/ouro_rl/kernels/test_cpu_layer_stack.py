@@ -118,7 +118,7 @@ def test_heads_that_are_wider_than_the_rows_and_many_rows(dtype, static, monkeyp
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_follows_the_weights(dtype):
+def test_uses_updated_weights(dtype):
     """Weights (norms, too, of which bf16 has copies) changed in place, by a fused optimizer, moved or replaced."""
     model, requests = model_of(1, SHAPES[1]).to(dtype), make_requests([6, 3], group=4)
     engine = RolloutEngine(model, EngineConfig(max_batch=8))

@@ -38,13 +38,13 @@ def run_cases(names, **environment):
 
 @needs_triton
 @pytest.mark.parametrize("cases", ["products rows attend plan_of_samples", "self_test exact training", "probes"])
-def test_interpreted(cases):
+def test_kernels_in_the_interpreter(cases):
     """Runs the functions of these names in tests/references/triton_cases.py and tests/references/triton_models.py."""
     run_cases(cases, TRITON_INTERPRET="1")
 
 
 @needs_triton
-def test_compiled_for_a_gpu(tmp_path):
+def test_kernels_compile_for_a_gpu(tmp_path):
     """Machine code for compute capability 9.0 (H100, H200); see tests/references/triton_compiled.py."""
     run_cases("compiled one_binary", TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
 
@@ -90,7 +90,7 @@ def test_a_model_uses_the_kernels_of_its_device(monkeypatch):
         num_key_value_heads=2,
         vocab_size=11,
     )
-    fake, cache = SimpleNamespace(asks_the_host=False), SimpleNamespace(keys=[torch.empty(1, 2, 8)])
+    fake, cache = SimpleNamespace(needs_host_sync=False), SimpleNamespace(keys=[torch.empty(1, 2, 8)])
     given = {}
     model = OuroForCausalLM(config).model
     assert model.row_ops(torch.float32)[0] is model.row_ops(torch.float32)[0], (
@@ -103,13 +103,13 @@ def test_a_model_uses_the_kernels_of_its_device(monkeypatch):
 
     monkeypatch.setattr(gpu_kernels, "choose", choose)
     for exact, words in [(True, "Triton kernels"), (False, "Triton kernels, products by cuBLAS")]:
-        ops, why = choose_ops(config, torch.device("cuda"), torch.bfloat16, exact=exact)
-        assert isinstance(ops, KernelOps) and ops.kernels is fake and ops.exact == exact and why == words
+        ops, why = choose_ops(config, torch.device("cuda"), torch.bfloat16, batch_invariant=exact)
+        assert isinstance(ops, KernelOps) and ops.kernels is fake and ops.batch_invariant == exact and why == words
     assert given == {"heads": 4, "kv_heads": 2, "head_dim": 8}
     attention = choose_attention(cache, ops, 4)
-    assert isinstance(attention, KernelAttention) and not attention.asks_the_host
+    assert isinstance(attention, KernelAttention) and not attention.needs_host_sync
     attention = choose_attention(cache, TORCH_OPS, 4)
-    assert isinstance(attention, TorchAttention) and attention.asks_the_host
+    assert isinstance(attention, TorchAttention) and attention.needs_host_sync
 
 
 @pytest.mark.parametrize("chunk", [1 << 24, 700, 1])
@@ -120,17 +120,17 @@ def test_gradients_of_attention(heads, kv_heads, chunk, monkeypatch):
     torch.manual_seed(heads)
     table, scaling = torch.randint(0, 60, (7, 90)), 0.3
     table[1:4], table[4, :20] = table[0].clone(), table[0, :20].clone()
-    lines, contexts = torch.randint(0, 6, (30,)), torch.randint(1, 41, (30,))
-    contexts[lines == 5] = 90
+    table_rows, contexts = torch.randint(0, 6, (30,)), torch.randint(1, 41, (30,))
+    contexts[table_rows == 5] = 90
     q, keys, values = torch.randn(30, heads, 24), torch.randn(60, kv_heads, 24), torch.randn(60, kv_heads, 24)
     grad, leaves, mixed = torch.randn(30, heads, 24), [x.double().requires_grad_() for x in (q, keys, values)], []
     for row in range(30):
-        pages = table[lines[row], : contexts[row]]
+        pages = table[table_rows[row], : contexts[row]]
         k, v = (x[pages].repeat_interleave(heads // kv_heads, 1) for x in leaves[1:])
         weights = (torch.einsum("hd,jhd->hj", leaves[0][row], k) * scaling).softmax(1)
         mixed.append(torch.einsum("hj,jhd->hd", weights, v))
     expected = torch.autograd.grad(torch.stack(mixed), leaves, grad.double())
-    parts = attention_gradient.lay_out_parts(table, lines, contexts)
+    parts = attention_gradient.lay_out_parts(table, table_rows, contexts)
     assert len(parts) > 1 and sum(len(part.present) for part in parts) == 30
     got = attention_gradient.attend_gradient(grad, q, keys, values, parts, scaling)
     for ours, theirs in zip(got, expected, strict=True):
@@ -138,12 +138,12 @@ def test_gradients_of_attention(heads, kv_heads, chunk, monkeypatch):
     halves = attention_gradient.attend_gradient(*(x.bfloat16() for x in (grad, q, keys, values)), parts, scaling)
     for ours, theirs in zip(halves, expected, strict=True):
         assert ours.dtype == torch.bfloat16 and (ours - theirs).norm() <= 0.02 * theirs.norm()
-    none = attention_gradient.lay_out_parts(table, lines, contexts * 0)
+    none = attention_gradient.lay_out_parts(table, table_rows, contexts * 0)
     assert not any(x.any() for x in attention_gradient.attend_gradient(grad, q, keys, values, none, scaling))
-    assert attention_gradient.lay_out_parts(table, lines[:0], contexts[:0]) == []
+    assert attention_gradient.lay_out_parts(table, table_rows[:0], contexts[:0]) == []
 
 
-def test_rows_with_block_table_rows_of_their_own_are_gathered_in_bounded_parts():
+def test_rows_that_share_no_pages_are_gathered_in_bounded_parts():
     table, count = torch.arange(300).repeat(2000, 1), 2000  # as probe rows have
     parts = attention_gradient.lay_out_parts(table, torch.arange(count), torch.full((count,), 300))
     most = attention_gradient.CHUNK_NUMBERS // attention_gradient.LEAST_ROWS

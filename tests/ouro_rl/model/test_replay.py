@@ -234,7 +234,8 @@ def test_a_row_for_each_token_that_is_computed_and_none_for_padding():
     ]
     layout = lay_out(valid, packing, masked=False)
     assert [
-        layout.pages[line, :context].tolist() for line, context in zip(layout.lines, layout.contexts, strict=True)
+        layout.pages[table_row, :context].tolist()
+        for table_row, context in zip(layout.table_rows, layout.contexts, strict=True)
     ] == [
         [0],
         [0, 1],

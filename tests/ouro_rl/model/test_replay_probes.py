@@ -70,7 +70,7 @@ def test_probes_are_what_a_deeper_token_would_have_computed(shape, rule):
 @pytest.mark.parametrize("kv_heads", [1, 2])
 @pytest.mark.parametrize("chunk", [5, 4096])
 @torch.no_grad()
-def test_with_the_kernels_probes_have_the_same_bits_and_change_nobody_elses(monkeypatch, rule, kv_heads, chunk):
+def test_with_the_kernels_probes_have_the_same_bits_and_change_no_other_row(monkeypatch, rule, kv_heads, chunk):
     monkeypatch.setattr(replay_probes, "CHUNK_ROWS", chunk)
     model = kernel_model(kv_heads)
     ids, depths, probes = padded_batch()
@@ -156,7 +156,7 @@ def test_without_a_deep_prompt_probes_run_after_every_token_has_left(rule):
 
 
 @torch.no_grad()
-def test_shared_prefixes_are_probed_for_everyone_who_asks():
+def test_shared_prefixes_are_probed_for_every_sample():
     model = random_model(seed=9).double()
     ids = torch.randint(0, 41, (2, 5), generator=torch.Generator().manual_seed(0))
     ids[1, :2] = ids[0, :2]
@@ -170,7 +170,7 @@ def test_shared_prefixes_are_probed_for_everyone_who_asks():
 
 
 @torch.no_grad()
-def test_probes_that_cannot_be_are_errors_and_none_is_none():
+def test_invalid_probes_are_errors_and_no_probes_give_none():
     model, (ids, depths, probes) = random_model(), padded_batch()
     with pytest.raises(ValueError, match="padding cannot be probed"):
         model(ids, depths=depths, probes=torch.ones_like(probes))

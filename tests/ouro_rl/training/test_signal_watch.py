@@ -25,7 +25,7 @@ def test_a_signal_is_a_difference_within_a_group():
     assert not has_signal([scored(0, (1,), None)] * 4, 2)
 
 
-def test_silence_is_told_once_and_again_after_a_signal():
+def test_a_missing_signal_is_reported_once_and_again_after_a_signal():
     watch = SignalWatch(2)
     steps = [EQUAL] * (SILENT_STEPS + 4) + [UNEQUAL] + [EQUAL] * SILENT_STEPS
     told = [step for step, rollouts in enumerate(steps, start=1) if watch.is_silent(rollouts)]

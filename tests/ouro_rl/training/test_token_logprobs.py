@@ -115,7 +115,7 @@ class LiveBytes(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("filters", [TokenFilters(), TokenFilters(top_p=0.9)], ids=str)
-def test_memory_is_that_of_a_chunk(filters):
+def test_memory_is_bounded_by_a_chunk(filters):
     """Forward and backward over 1,024 tokens of a vocabulary of 49,152: the logits of all of them would be 201 MB."""
     vocab, rows, chunk = 49_152, 1024, 64
     model, states, recorded = batch(rows, vocab=vocab, hidden=16)

@@ -14,14 +14,14 @@ from rollout_workers.engine.engine import RolloutEngine
 from tests.references.credits import no_credits
 from tests.references.exit_distribution import threshold_depths
 from tests.references.sequential import sequential_rollouts
-from tests.references.tiny_models import in_company, rounding
+from tests.references.tiny_models import batch_tolerance, rounding
 from tests.rollout_workers.engine.test_engine import assert_same, calm_model, make_requests
 
 RULES = list(KVRule)
 
 
 def replay_gap(model, rollouts, policy):
-    """Largest difference between recorded and replayed log-probs, by the way that the trainer takes."""
+    """Largest difference between recorded and replayed log-probs, on the trainer's code path."""
     max_loops = policy.max_loops(model.config.total_ut_steps)
     batch = collate(rollouts, no_credits(rollouts, max_loops), pad_token_id=0)
     inputs, mask = replay_inputs(batch, max_loops), batch["completion_mask"].bool()
@@ -72,7 +72,7 @@ def test_engine_sequential_computation_and_replay_agree(shape, exit_rule, rule):
 
 @pytest.mark.parametrize("rule", RULES)
 @pytest.mark.parametrize("bounds", [(2, None), (1, 2), (2, 3), (1, 6), (3, 7), (4, None), (1, 1)], ids=str)
-def test_bounds_and_depths_beyond_the_trained_ones(bounds, rule):
+def test_depth_bounds_and_more_loops_than_were_trained(bounds, rule):
     model = calm_model(3)
     policy = DepthPolicy(kv_rule=rule, min_depth=bounds[0], max_depth=bounds[1])
     params = SamplingParams(max_new_tokens=8, depth_policy=policy)
@@ -108,14 +108,14 @@ def test_one_engine_changes_rules_and_loops_from_call_to_call():
         assert_same(
             engine.generate(requests, params),
             RolloutEngine(model, EngineConfig(max_batch=4)).generate(requests, params),
-            in_company(model),
+            batch_tolerance(model),
         )
         engine.cache.check_integrity()
 
 
 @pytest.mark.parametrize("depth", [1, 4, 6])
-def test_at_a_fixed_depth_all_rules_are_the_model_with_so_many_loops(depth):
-    """Greedily, against transformers' generate() on a model that has this number of loops."""
+def test_at_a_fixed_depth_all_rules_equal_a_model_with_that_many_loops(depth):
+    """Greedy decoding, against transformers' generate() on a model with this number of loops."""
     model, requests = calm_model(5), make_requests([7, 3, 12, 1], group=1)
     outcomes = []
     for rule in RULES:
@@ -131,7 +131,7 @@ def test_at_a_fixed_depth_all_rules_are_the_model_with_so_many_loops(depth):
 
 
 def generate(model, requests, new_tokens):
-    """Greedy completions by transformers, of prompts that are padded on the left."""
+    """Greedy completions by transformers, from left-padded prompts."""
     longest = max(len(request.prompt.token_ids) for request in requests)
     rows = [[0] * (longest - len(request.prompt.token_ids)) + list(request.prompt.token_ids) for request in requests]
     mask = [

@@ -1,4 +1,4 @@
-"""The rollout engine against the slow sequential sampler, the parallel replay, `generate()`, and the laws of chance."""
+"""The rollout engine against the sequential sampler, the parallel replay, `generate()`, and expected distributions."""
 
 import random
 from dataclasses import replace
@@ -16,7 +16,7 @@ from ouro_rl.model.policy.token_distribution import chosen_logprobs, token_distr
 from rollout_workers.engine.engine import RolloutEngine
 from tests.references.exit_distribution import depth_logprobs
 from tests.references.sequential import sequential_rollouts
-from tests.references.tiny_models import in_company, random_model, rounding
+from tests.references.tiny_models import batch_tolerance, random_model, rounding
 
 VOCAB = 41
 RULES = [
@@ -31,12 +31,12 @@ RULES = [
 
 
 def within(rule, loops):
-    """The rule for a model of so many loops: a fixed depth beyond them is an error."""
+    """The rule for a model with this many loops: a larger fixed depth is an error."""
     return replace(rule, value=min(rule.value, loops)) if rule.kind == "fixed" else rule
 
 
 def calm_model(seed=0, **shape):
-    """A random model that does not blow fp32 rounding up to more than what is tested: softer attention and logits."""
+    """A random model with soft attention and logits, so that fp32 rounding is not amplified beyond what is tested."""
     model = random_model(seed, gate_scale=3.0, **shape)
     with torch.no_grad():
         for name, weight in model.named_parameters():
@@ -97,7 +97,7 @@ def largest_replay_gap(model, rollouts):
 )
 @pytest.mark.parametrize("rule", RULES, ids=ExitRule.label)
 def test_replay_reproduces_every_logprob(loops, layers, kv_heads, hidden, rule, compute):
-    """The property that the whole project stands on."""
+    """The project depends on this property."""
     model = calm_model(loops, loops=loops, layers=layers, kv_heads=kv_heads, hidden=hidden)
     engine = RolloutEngine(model, EngineConfig(max_batch=8))
     params = SamplingParams(max_new_tokens=24, exit_rule=within(rule, loops), temperature=0.8, stop_token_ids=(3,))
@@ -154,7 +154,7 @@ def test_fixed_full_depth_greedy_equals_generate():
 
 
 @pytest.mark.parametrize("hidden", [32, 40, 64])
-def test_a_sample_is_the_same_alone_and_in_company(hidden, compute):
+def test_a_sample_is_the_same_alone_and_in_a_batch(hidden, compute):
     """To the bit with the C kernels; plain torch may round by the number of rows."""
     model = calm_model(6, hidden=hidden)
     params = SamplingParams(max_new_tokens=16, stop_token_ids=(4,))
@@ -164,10 +164,10 @@ def test_a_sample_is_the_same_alone_and_in_company(hidden, compute):
         request = requests[rollout.prompt_index]
         alone = RolloutRequest(prompt=request.prompt, seeds=(request.seeds[rollout.sample_index],))
         (single,) = RolloutEngine(model, EngineConfig(max_batch=1)).generate([alone], params)
-        assert_same([single], [replace(rollout, sample_index=0)], in_company(model))
+        assert_same([single], [replace(rollout, sample_index=0)], batch_tolerance(model))
 
 
-def test_ends_at_stop_tokens_and_at_the_length():
+def test_samples_end_at_stop_tokens_and_at_the_maximum_length():
     model = calm_model(7)
     params = SamplingParams(max_new_tokens=12, stop_token_ids=(0, 1, 2))
     rollouts = RolloutEngine(model, EngineConfig(max_batch=16)).generate(make_requests([4] * 6, group=8), params)
@@ -180,7 +180,7 @@ def test_ends_at_stop_tokens_and_at_the_length():
         assert len(r.completion_ids) == len(r.token_logprobs) == len(r.depths) == len(r.depth_logprobs)
 
 
-def test_prompts_are_prefilled_once_a_group():
+def test_prompts_are_prefilled_once_per_group():
     model = calm_model(8)
     engine = RolloutEngine(model, EngineConfig(max_batch=2))
     progress = []
@@ -213,12 +213,12 @@ def test_a_failed_call_leaves_a_usable_engine():
     assert_same(
         engine.generate(requests, params),
         RolloutEngine(model, EngineConfig(max_batch=4)).generate(requests, params),
-        in_company(model),
+        batch_tolerance(model),
     )
 
 
-def test_a_group_that_ends_before_its_prompt_is_through():
-    """Single tokens at loop 1: the shared prefix closes while it is at loop 2 of 4."""
+def test_a_group_that_ends_during_its_prefill():
+    """Every sample is one token at loop 1, so that the shared prefix closes at loop 2 of 4."""
     model = calm_model(11)
     engine = RolloutEngine(model, EngineConfig(max_batch=3))
     params = SamplingParams(max_new_tokens=1, exit_rule=ExitRule(kind="fixed", value=1))
@@ -242,7 +242,7 @@ def test_no_requests_and_bad_requests():
 
 
 def chi_square(counts, probs):
-    """Pearson's statistic over the cells that expect at least 5, and its degrees of freedom."""
+    """Pearson's chi-square over the cells with an expected count of at least 5, and its degrees of freedom."""
     expected = probs * counts.sum()
     keep = expected >= 5
     return (((counts - expected) ** 2)[keep] / expected[keep]).sum().item(), int(keep.sum()) - 1

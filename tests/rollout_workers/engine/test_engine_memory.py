@@ -1,5 +1,5 @@
-"""The engine under a tight memory limit: preemption, shared beginnings, chunked prefill, cancellation. Whatever happens
-to a sample on its way, it is what the slow sequential sampler says."""
+"""The engine under a tight memory limit: preemption, shared prefixes, cancellation. In every case the rollouts are
+those of the slow sequential sampler."""
 
 import random
 import time
@@ -20,17 +20,17 @@ from rollout_workers.engine.scheduling import scheduler
 from rollout_workers.engine.stats import EngineStats
 from rollout_workers.pool import make_pool
 from tests.references.sequential import sequential_rollouts
-from tests.references.tiny_models import in_company, rounding
+from tests.references.tiny_models import batch_tolerance, rounding
 from tests.rollout_workers.engine.test_engine import VOCAB, assert_same, calm_model, make_requests
 
 
 def gib_for(model, pages):
-    """A memory limit of so many pages, the null page apart."""
+    """The memory limit for this many pages, plus the null page."""
     return (pages + 1.5) * page_bytes(model.config, torch.float32) / 2**30
 
 
-def requests_with_beginnings(rng, groups, longest=40):
-    """Prompts of ragged length; most begin like another one, some are another one."""
+def requests_with_shared_prefixes(rng, groups, longest=40):
+    """Prompts of ragged length; most share a prefix with another prompt, some are equal to one."""
     prompts, requests = [(rng.randrange(VOCAB),)], []
     for index in range(groups):
         other = rng.choice(prompts)
@@ -71,13 +71,13 @@ CASES = [
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_a_sample_is_its_own_whatever_happens_to_it(case, monkeypatch):
-    """Ragged prompts with common beginnings, admitted without any spare pages, where one or two samples have room."""
+def test_rollouts_do_not_depend_on_preemption_or_sharing(case, monkeypatch):
+    """Ragged prompts with shared prefixes, admitted without spare pages, with room for one or two samples."""
     monkeypatch.setattr(scheduler, "SPARE_TOKENS", 0)
     loops, layers, heads, kv_heads, hidden, rule, prefill_rows = case
     model = calm_model(loops + hidden, loops=loops, layers=layers, heads=heads, kv_heads=kv_heads, hidden=hidden)
     rng = random.Random(str(case))
-    requests = requests_with_beginnings(rng, groups=5)
+    requests = requests_with_shared_prefixes(rng, groups=5)
     params = SamplingParams(
         max_new_tokens=rng.randint(8, 12), stop_token_ids=(3,), depth_policy=DepthPolicy(kv_rule=rule)
     )
@@ -94,21 +94,21 @@ def test_a_sample_is_its_own_whatever_happens_to_it(case, monkeypatch):
     assert engine.stats.preemptions > 0 and engine.stats.prefix_hits > 0
 
 
-def test_many_preemptions_and_yet_the_same():
-    """Eight long completions where two have room; some are put back many times, some in the middle of a token."""
+def test_many_preemptions_do_not_change_rollouts():
+    """Eight long completions with room for two; some are preempted many times, some in the middle of a token."""
     model = calm_model(3)
     params = SamplingParams(max_new_tokens=40)
     requests = make_requests([3, 9, 1, 5], group=2)
     limit = gib_for(model, most_pages(requests, params, 4))
     engine = RolloutEngine(model, EngineConfig(max_batch=8, kv_memory_gib=limit))
     calm = RolloutEngine(model, EngineConfig(max_batch=8))
-    assert_same(engine.generate(requests, params), calm.generate(requests, params), in_company(model))
+    assert_same(engine.generate(requests, params), calm.generate(requests, params), batch_tolerance(model))
     assert engine.stats.preemptions >= 5 and calm.stats.preemptions == 0
     assert engine.stats.rows < 2.5 * calm.stats.rows
     assert engine.stats.peak_pages < calm.stats.peak_pages
 
 
-def test_the_peak_is_that_of_the_calls_since_the_counters_were_new():
+def test_the_peak_counts_from_the_last_reset():
     engine = RolloutEngine(calm_model(3), EngineConfig(max_batch=4))
     small, large = (make_requests([length]) for length in (3, 30))
     engine.generate(small, SamplingParams(max_new_tokens=4))
@@ -121,7 +121,7 @@ def test_the_peak_is_that_of_the_calls_since_the_counters_were_new():
     assert engine.stats.peak_pages == first
 
 
-def test_the_first_never_waits():
+def test_the_oldest_sample_never_waits():
     """First come, first served: under any limit the oldest sample takes exactly its own number of passes."""
     model = calm_model(4)
     params = SamplingParams(max_new_tokens=30)
@@ -139,7 +139,7 @@ def test_the_first_never_waits():
     assert ended.index(next(row for row in ended if row[0])) + 1 == sum(first.depths)
 
 
-def test_a_call_that_could_not_begin_leaves_nothing_behind(monkeypatch):
+def test_a_failed_start_leaves_nothing_behind(monkeypatch):
     engine = RolloutEngine(calm_model(3), EngineConfig(max_batch=2, static_passes=True))
     requests, params = make_requests([4]), SamplingParams(max_new_tokens=3)
     with monkeypatch.context() as patch:
@@ -171,13 +171,13 @@ def test_a_request_that_can_never_fit_is_refused():
     assert len(engine.generate(requests[:1], params)) == 1
 
 
-def test_a_limit_that_the_machine_does_not_have():
+def test_a_memory_limit_above_the_machines_is_refused():
     with pytest.raises(UserError, match="lower rollout.kv_memory_gib"):
         RolloutEngine(calm_model(), EngineConfig(max_batch=2, kv_memory_gib=2.0**40))
 
 
 def test_cancelled_samples_leave_at_once():
-    """At pass 9: a sample that has tokens, one whose prompt is still on its way, and the group's others go on."""
+    """At pass 9 a sample with tokens and one in prefill are cancelled; the others in their groups continue."""
     model = calm_model(8)
     requests, params = make_requests([3, 80], group=3), SamplingParams(max_new_tokens=12)
     engine = RolloutEngine(model, EngineConfig(max_batch=6, prefill_rows=8))
@@ -193,7 +193,7 @@ def test_cancelled_samples_leave_at_once():
         engine.cache.check_integrity()
         rollouts = finish(engine, call)
     for order in (0, 2, 3, 5):
-        assert_same([rollouts[order]], [expected[order]], in_company(model))
+        assert_same([rollouts[order]], [expected[order]], batch_tolerance(model))
     assert [rollout.finish_reason for rollout in rollouts].count("cancelled") == engine.stats.cancelled == 2
     assert 0 < len(rollouts[1].completion_ids) < 12 and rollouts[4].completion_ids == ()
     part = replace(expected[1], finish_reason="cancelled")
@@ -202,7 +202,7 @@ def test_cancelled_samples_leave_at_once():
         assert getattr(rollouts[1], name) == pytest.approx(getattr(part, name)[:made], abs=2e-6)
 
 
-def test_a_whole_group_is_cancelled_while_its_prompt_is_on_its_way():
+def test_a_whole_group_can_be_cancelled_during_prefill():
     model = calm_model(8)
     requests, params = make_requests([60, 4], group=2), SamplingParams(max_new_tokens=5)
     engine = RolloutEngine(model, EngineConfig(max_batch=2, prefill_rows=8))
@@ -216,7 +216,7 @@ def test_a_whole_group_is_cancelled_while_its_prompt_is_on_its_way():
 
 
 @pytest.mark.parametrize("rule", [ExitRule(), ExitRule(kind="fixed", value=1)], ids=ExitRule.label)
-def test_lockstep_waits_for_the_deepest_and_gives_the_same(rule):
+def test_lockstep_waits_for_the_deepest_sample_and_gives_the_same_rollouts(rule):
     model = calm_model(9)
     requests, params = make_requests([3, 9, 1, 5], group=4), SamplingParams(max_new_tokens=8, exit_rule=rule)
     waiting, free = (
@@ -224,7 +224,7 @@ def test_lockstep_waits_for_the_deepest_and_gives_the_same(rule):
         RolloutEngine(model, EngineConfig(max_batch=16)),
     )
     rollouts = free.generate(requests, params)
-    assert_same(waiting.generate(requests, params), rollouts, in_company(model))
+    assert_same(waiting.generate(requests, params), rollouts, batch_tolerance(model))
     assert waiting.stats.rows == free.stats.rows
     # in step: each token of the batch costs the depth of its deepest sample
     depths = zip(*(rollout.depths for rollout in rollouts), strict=True)
@@ -233,8 +233,8 @@ def test_lockstep_waits_for_the_deepest_and_gives_the_same(rule):
 
 
 def test_work_for_a_sample_does_not_grow_with_the_queue():
-    """5,000 prompts against 500, of 30 tokens with a common beginning: the time of a sample is about the same (a
-    quadratic step: ten times)."""
+    """5,000 prompts against 500, of 30 tokens with a shared prefix: the time per sample is about the same (a
+    quadratic step would take ten times as long)."""
     model = calm_model(10, layers=1, hidden=16, heads=2, loops=2)
     params = SamplingParams(max_new_tokens=1, exit_rule=ExitRule(kind="fixed", value=1))
     rng = random.Random(0)

@@ -1,4 +1,4 @@
-"""The page table by hand, and the conservation of pages under random events."""
+"""The block table by hand, and that no page is lost under random events."""
 
 import random
 
@@ -30,7 +30,7 @@ def read(cache, slot, loop, context):
     return cache.read(torch.tensor([slot]), torch.tensor([loop]), context)[0].tolist()
 
 
-def test_an_exit_leaves_its_page_to_the_deeper_loops():
+def test_deeper_loops_read_the_page_of_an_early_exit():
     """Position 0 leaves after loop 1, position 1 after loop 2, position 2 runs all three."""
     cache = make_cache()
     cache.open(0)
@@ -66,7 +66,7 @@ def test_a_shared_prefix_stays_until_its_last_reader_closes():
     cache.check_integrity()
 
 
-def test_pools_double_and_keep_what_they_hold():
+def test_pools_double_and_keep_their_contents():
     cache = make_cache(pages=4)
     cache.open(0)
     pages = torch.tensor([extend(cache, 0, 1, position) for position in range(3)])
@@ -102,8 +102,8 @@ def test_page_bytes_by_hand():
     assert sum(pool.nbytes for pool in [*cache.keys, *cache.values]) == 64 * cache.pages
 
 
-def test_positions_are_allotted_at_the_depths_that_they_ran():
-    """Positions 0, 1 of a prompt at three loops, 2..4 at depths 1, 3, 2; a loop's pages lie side by side."""
+def test_positions_are_allocated_at_the_depths_that_ran():
+    """Positions 0, 1 of a prompt at three loops, 2..4 at depths 1, 3, 2; the pages of a loop are contiguous."""
     cache = make_cache()
     cache.open(0)
     cache.fill(0, 0, 2)
@@ -116,8 +116,8 @@ def test_positions_are_allotted_at_the_depths_that_they_ran():
     cache.check_integrity()
 
 
-def test_pages_are_given_back_in_order():
-    """So that the next prompt lies in one piece again."""
+def test_pages_are_freed_in_order():
+    """So that the next prompt is contiguous again."""
     cache = make_cache()
     for _ in range(3):
         cache.open(0)
@@ -126,8 +126,8 @@ def test_pages_are_given_back_in_order():
         cache.close([0])
 
 
-def test_lenders_in_a_chain():
-    """A beginning of 4 positions, a prompt of 6 that borrows it, a sample that borrows that."""
+def test_chained_shared_prefixes():
+    """A prefix of 4 positions, a prompt of 6 that shares it, and a sample that shares the prompt."""
     cache = make_cache()
     cache.open(3)
     cache.fill(3, 0, 4)

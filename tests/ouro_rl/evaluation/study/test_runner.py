@@ -268,7 +268,7 @@ def test_sigterm_ends_the_children(here, tmp_path):
         pass  # nothing holds the lock: the child is gone
 
 
-def test_a_command_that_fails_is_told_with_its_last_line(tmp_path):
+def test_a_failed_command_is_reported_with_its_last_line(tmp_path):
     log = tmp_path / "x.log"
     with (tmp_path / "lock").open("w") as file:
         lock = file.fileno()

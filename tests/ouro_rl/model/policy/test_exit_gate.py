@@ -169,7 +169,7 @@ def test_sampling_by_a_random_quantile_follows_the_exit_distribution(least):
 
 
 @pytest.mark.parametrize("probabilities", [(0.1, 0.0, 0.6, 0.3), (0.25, 0.75), (0.0, 0.0, 0.0, 0.0, 1.0)])
-def test_depths_of_a_fixed_marginal_follow_it_whatever_the_gate_says(probabilities):
+def test_depths_of_a_fixed_marginal_do_not_depend_on_the_gate(probabilities):
     rule = ExitRule(kind="iid", probabilities=probabilities)
     uniform = torch.rand(40_000, generator=torch.Generator().manual_seed(4), dtype=torch.float64)
     quantiles = exit_quantiles(rule, uniform)

@@ -37,7 +37,7 @@ def test_token_weights(loss_type, expected):
 
 
 @pytest.mark.parametrize("loss_type", ["grpo", "bnpo", "dr_grpo", "dapo"])
-def test_what_is_left_out_is_in_no_denominator(loss_type):
+def test_completions_left_out_are_in_no_denominator(loss_type):
     """Weights are those of an update without these sequences, however it falls into micro batches."""
     lengths, counted = torch.tensor([1, 3, 2, 4]), torch.tensor([True, False, True, True])
     update = {"max_new_tokens": 10, "tokens_in_update": 7.0, "sequences_in_update": 3.0, "micro_batches": 1}

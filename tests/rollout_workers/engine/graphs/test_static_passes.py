@@ -1,4 +1,4 @@
-"""Static passes, on the CPU: the same rollouts as by ordinary passes, with nothing asked of the device.
+"""Static passes, on the CPU: the same rollouts as with dynamic passes, without synchronizing with the device.
 tests/gpu/test_gpu.py captures them."""
 
 from dataclasses import fields, replace
@@ -17,15 +17,15 @@ from rollout_workers.engine.graphs import static_passes
 from rollout_workers.engine.graphs.static_passes import StaticPasses
 from rollout_workers.engine.scheduling import scheduler
 from rollout_workers.weight_sync import load_state
-from tests.references.cuda_graph_stand_ins import PlainKernels, RecordedPass, WholeLines, move_to_meta
-from tests.references.tiny_models import FP32_UNIT, in_company
+from tests.references.cuda_graph_stand_ins import FullRowAttention, PlainKernels, RecordedPass, move_to_meta
+from tests.references.tiny_models import FP32_UNIT, batch_tolerance
 from tests.rollout_workers.engine.test_engine import VOCAB, calm_model, make_requests
 from tests.rollout_workers.engine.test_engine_memory import gib_for, most_pages
 
 STOP = StopStrings(strings=("ab", "c"), pieces=tuple(bytes([97 + token % 26]) for token in range(VOCAB)))
 FLOATS = ("token_logprobs", "depth_logprobs")
 LOGARITHMS = 3 * 16 * FP32_UNIT
-"""Three, each of less than 16."""
+"""Three prompts, each shorter than 16 tokens."""
 ASKED = [
     SamplingParams(max_new_tokens=17, stop_token_ids=(3, 7)),
     SamplingParams(max_new_tokens=9, depth_policy=DepthPolicy(kv_rule=KVRule.FULL), stop_token_ids=(5,)),
@@ -38,9 +38,9 @@ ASKED = [
 
 
 def assert_equal(got, expected, model):
-    """Every field of every rollout; log-probs within the rounding of what the model computes otherwise, and of a few
-    logarithms that are added up in another order."""
-    tolerance = max(in_company(model), LOGARITHMS)
+    """Every field of every rollout; log-probs within the rounding of the other code path, and of a few logarithms that
+    are summed in another order."""
+    tolerance = max(batch_tolerance(model), LOGARITHMS)
     assert len(got) == len(expected)
     for ours, theirs in zip(got, expected, strict=True):
         for field in fields(theirs):
@@ -50,8 +50,8 @@ def assert_equal(got, expected, model):
 
 @pytest.fixture
 def checked(monkeypatch):
-    """The cache's integrity, null page included, between any two runs of static passes. Returns their numbers of
-    passes."""
+    """Check the cache's integrity, null page included, between any two runs of static passes. Returns the number of
+    passes in each run."""
     runs, original = [], StaticPasses.run
 
     def run(self, live):
@@ -65,7 +65,7 @@ def checked(monkeypatch):
 
 
 @pytest.mark.parametrize("params", ASKED, ids=range(len(ASKED)))
-def test_same_rollouts_as_by_ordinary_passes(params, compute, checked):
+def test_static_and_dynamic_passes_give_the_same_rollouts(params, compute, checked):
     """Ragged prompts, groups, early ends, more samples than slots, chunked prefill; twice, with the same tensors."""
     model = calm_model(7, kv_heads=2)
     requests = make_requests([1, 9, 33, 2, 40, 5])
@@ -82,7 +82,7 @@ def test_same_rollouts_as_by_ordinary_passes(params, compute, checked):
 
 
 @pytest.mark.parametrize("look_every", [1, 3, 50])
-def test_whenever_the_host_looks(look_every, monkeypatch, checked):
+def test_rollouts_do_not_depend_on_when_the_host_checks(look_every, monkeypatch, checked):
     monkeypatch.setattr(static_passes, "LOOK_EVERY", look_every)
     model, requests = calm_model(8), make_requests([4, 20, 7], group=4)
     params = SamplingParams(max_new_tokens=10, stop_token_ids=(3, 7))
@@ -95,7 +95,7 @@ def test_whenever_the_host_looks(look_every, monkeypatch, checked):
 
 @pytest.mark.parametrize("rule", KVRule)
 def test_under_a_memory_limit(rule, monkeypatch, checked):
-    """Room for one or two samples: shorter runs, preemptions, and the same rollouts."""
+    """With room for one or two samples: shorter runs, preemptions, and the same rollouts."""
     monkeypatch.setattr(scheduler, "SPARE_TOKENS", 0)
     model, requests = calm_model(9), make_requests([3, 17, 30, 1], group=2)
     params = SamplingParams(max_new_tokens=12, stop_token_ids=(3,), depth_policy=DepthPolicy(kv_rule=rule))
@@ -114,7 +114,7 @@ def test_under_a_memory_limit(rule, monkeypatch, checked):
 
 
 def test_pools_grow_under_samples_that_decode(checked):
-    """The host has the pages of all passes until it looks again ready before them."""
+    """Before a run of passes, the host allocates the pages of all of them."""
     model, requests = calm_model(17, layers=1), make_requests([2, 3], group=10)
     params = SamplingParams(max_new_tokens=50, exit_rule=ExitRule(kind="fixed", value=4))
     expected = RolloutEngine(model, EngineConfig(max_batch=20)).generate(requests, params)
@@ -123,9 +123,8 @@ def test_pools_grow_under_samples_that_decode(checked):
     assert engine.cache.pages == 4096 and engine.stats.peak_pages > 2048
 
 
-def test_cancelled_between_two_looks(checked):
-    """The cancelled keep what they have, which is a beginning of what they would have become; the others do not
-    notice."""
+def test_samples_are_cancelled_between_two_host_checks(checked):
+    """A cancelled sample keeps its tokens so far, a prefix of the full completion; the others do not change."""
     model, requests = calm_model(16), make_requests([4, 20, 7], group=2)
     params = SamplingParams(max_new_tokens=20)
     expected = RolloutEngine(model, EngineConfig(max_batch=4)).generate(requests, params)
@@ -145,18 +144,18 @@ def test_cancelled_between_two_looks(checked):
 
 
 def with_stand_ins(model, max_batch, *, static=True):
-    """An engine whose static passes are recorded and repeated; with `static=False` an ordinary one of the same
+    """An engine whose static passes are recorded and repeated; with `static=False` a dynamic one with the same
     attention."""
     engine = RolloutEngine(model, EngineConfig(max_batch=max_batch, static_passes=static))
-    engine.forward.attention = WholeLines(engine.cache)
+    engine.forward.attention = FullRowAttention(engine.cache)
     engine.static.wrap = RecordedPass
     return engine
 
 
 @pytest.mark.parametrize("params", ASKED, ids=range(len(ASKED)))
 @pytest.mark.usefixtures("plain_torch")
-def test_a_repeated_pass_is_a_pass(params, monkeypatch):
-    """Nothing that Python saw at the capture may matter later: neither rows, nor lengths, nor pages."""
+def test_a_replayed_pass_equals_a_pass(params, monkeypatch):
+    """Nothing that Python reads during the capture may matter later: not rows, lengths, or pages."""
     monkeypatch.setattr(RecordedPass, "replays", 0)
     model, requests = calm_model(10, kv_heads=2), make_requests([1, 9, 33, 2, 5])
     expected = with_stand_ins(model, 20, static=False).generate(requests, params)
@@ -165,8 +164,8 @@ def test_a_repeated_pass_is_a_pass(params, monkeypatch):
 
 
 @pytest.mark.usefixtures("plain_torch")
-def test_a_pass_that_looked_at_values_would_be_found():
-    """The stand-in for graphs is able to fail: attention that plans by the lengths repeats what they were."""
+def test_a_pass_that_reads_values_is_detected():
+    """The stand-in for graphs can fail: attention planned from the lengths replays stale lengths."""
     model, requests = calm_model(10), make_requests([20, 28])
     params = SamplingParams(max_new_tokens=17)
     expected = RolloutEngine(model, EngineConfig(max_batch=20)).generate(requests, params)
@@ -176,7 +175,7 @@ def test_a_pass_that_looked_at_values_would_be_found():
 
 
 @pytest.mark.usefixtures("plain_torch")
-def test_graphs_last_as_long_as_their_tensors_stay(monkeypatch):
+def test_graphs_are_kept_while_their_tensors_stay(monkeypatch):
     monkeypatch.setattr(RecordedPass, "made", 0)
     model, requests = calm_model(11), make_requests([4, 20, 7], group=2)
     params = SamplingParams(max_new_tokens=10)
@@ -203,8 +202,8 @@ def test_graphs_last_as_long_as_their_tensors_stay(monkeypatch):
 
 @pytest.mark.usefixtures("plain_torch")
 def test_graphs_see_new_weights_through_copies(monkeypatch):
-    """Matrices that are read together lie together in a copy, which a graph reads. It is brought up to date where it
-    lies, before the graph is repeated; and a graph whose copy has gone goes too."""
+    """Matrices that are read together are copied into one tensor, which a graph reads. The copy is updated in place
+    before a replay; a graph whose copy was freed is dropped."""
     monkeypatch.setattr(RecordedPass, "made", 0)
     monkeypatch.setattr(RecordedPass, "replays", 0)
     monkeypatch.setattr(cpu_kernels, "choose", lambda *_, **__: (PlainKernels(), "plain"))
@@ -235,9 +234,8 @@ def test_graphs_see_new_weights_through_copies(monkeypatch):
 
 
 @pytest.mark.usefixtures("plain_torch")
-def test_a_pass_asks_nothing_of_the_host_and_brings_nothing_from_it():
-    """On tensors without numbers: a number asked for, a shape that depends on one, or a tensor made on the host would
-    raise."""
+def test_a_static_pass_never_synchronizes_with_the_host():
+    """On meta tensors: reading a value, a shape that depends on one, or a tensor made on the host would raise."""
     for params in ASKED:
         model = calm_model(12)
         engine = with_stand_ins(model, 9)
@@ -252,10 +250,10 @@ def test_a_pass_asks_nothing_of_the_host_and_brings_nothing_from_it():
             move_to_meta(static.sampler.token_draw.matcher)
         static._pass(slots)
         with pytest.raises(Exception, match="meta"):
-            static.sampler.step(slots, torch.zeros(8, 32, device="meta"))  # the ordinary step does ask
+            static.sampler.step(slots, torch.zeros(8, 32, device="meta"))  # the dynamic step does read values
 
 
-def test_calls_that_need_the_host_say_so_and_run_ordinary_passes():
+def test_calls_that_need_the_host_say_so_and_run_dynamic_passes():
     model, requests = calm_model(13), make_requests([4, 6])
     asked = [
         (SamplingParams(max_new_tokens=6, filters=TokenFilters(top_p=0.9)), "top_p"),
@@ -269,7 +267,7 @@ def test_calls_that_need_the_host_say_so_and_run_ordinary_passes():
         assert_equal(rollouts, RolloutEngine(model, EngineConfig(max_batch=6)).generate(requests, params), model)
 
 
-def test_which_engines_run_them():
+def test_which_engines_run_static_passes():
     model = calm_model(14)
     assert (
         "static" not in RolloutEngine(model, EngineConfig(max_batch=2)).description

@@ -1,4 +1,4 @@
-"""A completion that leaves its slot and comes back, perhaps to another one."""
+"""A completion is suspended and restored, possibly into another slot."""
 
 import torch
 
@@ -12,7 +12,7 @@ def tensors(support_sizes=None):
     return CompletionTensors.empty(4, 3, torch.device("cpu"), support_sizes=support_sizes)
 
 
-def test_what_is_written_is_read_up_to_its_length():
+def test_completions_are_read_back_up_to_their_length():
     completions = tensors()
     completions.write(3, FIRST)
     completions.write(1, SECOND)
@@ -21,7 +21,7 @@ def test_what_is_written_is_read_up_to_its_length():
     assert completions.read(torch.tensor([3]), [1])[0].depths == (1,)
 
 
-def test_support_sizes_are_there_where_filters_are():
+def test_support_sizes_are_recorded_only_with_filters():
     completions = tensors(torch.zeros(4, 3, dtype=torch.int64))
     completions.write(0, Completion(**vars(FIRST) | {"support_sizes": (9, 8)}))
     completions.write(1, Completion(**vars(SECOND) | {"support_sizes": (4,)}))

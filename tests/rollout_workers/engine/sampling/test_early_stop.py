@@ -1,4 +1,4 @@
-"""Giving hopeless samples up: the tests by hand, and in the engine against the slow sequential computation."""
+"""Aborting hopeless samples: the criteria by hand, and in the engine against the slow sequential computation."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ from tests.references.tiny_models import rounding
 from tests.rollout_workers.engine.test_engine import assert_same, calm_model, make_requests
 
 
-def test_repeats():
+def test_repetition_detection():
     assert repeats("abcabc", 6) and repeats("xxabab", 4) and repeats("aaaa", 4)
     assert repeats("xabcabcab", 8) and not repeats(
         "xabcabcab", 9
@@ -27,7 +27,7 @@ def test_repeats():
 
 
 def parrot(seed=2):
-    """A model that says the same thing again and again when it is decoded greedily."""
+    """A model whose greedy completions repeat themselves."""
     model = calm_model(seed)
     with torch.no_grad():
         for layer in model.model.layers:
@@ -36,7 +36,7 @@ def parrot(seed=2):
 
 
 @pytest.mark.parametrize("every", [1, 5])
-def test_a_sample_that_repeats_itself_is_given_up(every):
+def test_a_sample_that_repeats_itself_is_aborted(every):
     model, requests = parrot(), make_requests([4, 2, 9], group=1)
     params = SamplingParams(
         max_new_tokens=100, temperature=0.0, exit_rule=ExitRule(kind="fixed", value=4),
@@ -72,7 +72,7 @@ def test_early_stops_by_log_prob_depend_on_the_sample_alone():
             assert ours.finish_reason == theirs.finish_reason
 
 
-def test_a_function_of_the_user_gives_samples_up(tmp_path):
+def test_a_user_hook_aborts_samples(tmp_path):
     (tmp_path / "hopeless.py").write_text(
         "def third(completion_ids, token_logprobs):\n    assert len(completion_ids) == len(token_logprobs)\n"
         "    return 3 in completion_ids\n"

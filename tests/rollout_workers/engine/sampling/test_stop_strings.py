@@ -1,4 +1,4 @@
-"""Stop strings: what tokens write, the automaton against a plain search in the text, and samples that end by them."""
+"""Stop strings: the text of each token, the automaton against a plain search, and samples that end at one."""
 
 import random
 from dataclasses import replace
@@ -22,7 +22,7 @@ CPU = torch.device("cpu")
 
 
 def first_end(strings, tokens):
-    """By plain search: number of tokens until the text holds a stop string, and the one that ends first."""
+    """By plain search: the number of tokens until the text contains a stop string, and the string that ends first."""
     text = b""
     for count, token in enumerate(tokens, start=1):
         text += PIECES[token] if token < len(PIECES) else b""
@@ -56,7 +56,7 @@ def test_the_automaton_finds_what_a_search_finds(strings):
     assert ended > 15
 
 
-def test_a_slot_starts_afresh():
+def test_a_reused_slot_starts_from_scratch():
     matcher = StopStringMatcher(StopStrings(strings=("ab",), pieces=PIECES), 2, 11, CPU)
     rows = torch.tensor([0, 1])
     assert not matcher.advance(rows, torch.tensor([0, 0])).any()

@@ -1,5 +1,5 @@
-"""Scheduler, prefill queue and cache under random events, against a simple model of what every row must read. No
-network in it: keys are names of what wrote them."""
+"""Scheduler, prefill queue and cache under random events, against a simple model of what every row must read. There
+is no network: a key is the name of what wrote it."""
 
 import random
 from itertools import product
@@ -26,7 +26,7 @@ MOST_NEW = 6
 
 
 def make_requests(rng, groups):
-    """Short prompts over two tokens: many begin alike."""
+    """Short prompts over two tokens, so that many share a prefix."""
     return [
         RolloutRequest(
             prompt=Prompt(index=i, token_ids=tuple(rng.randrange(2) for _ in range(rng.randint(1, 9)))),
@@ -37,7 +37,7 @@ def make_requests(rng, groups):
 
 
 class Machine(RuleBasedStateMachine):
-    """The engine's loop with names for keys: ("prompt", tokens so far, loop) or (sample, position, loop)."""
+    """The engine's loop with names instead of keys: ("prompt", tokens so far, loop) or (sample, position, loop)."""
 
     @initialize(seed=st.integers(0, 2**32), loops=st.integers(1, 4), kv_rule=st.sampled_from(KVRule))
     def begin(self, seed, loops, kv_rule):
@@ -65,7 +65,7 @@ class Machine(RuleBasedStateMachine):
         )
         self.samples = list(self.scheduler.waiting)
         self.depths = {sample.order: [] for sample in self.samples}
-        """Of the tokens that each sample has."""
+        """The names of the tokens that each sample has."""
         self.beneath = {prefix: sample.prompt_ids for sample in self.samples for prefix in sample.prefix.path()}
         self.live, self.loop, self.done, self.preempted = [], {}, set(), 0
         self.names, self.oldest = {}, None
@@ -79,14 +79,14 @@ class Machine(RuleBasedStateMachine):
         return order, position, loop
 
     def owner(self, slot):
-        """Prompt of a slot, and its sample's order (None: a shared prefix)."""
+        """The prompt of a slot and its sample's order (None: a shared prefix)."""
         if slot in self.scheduler.running:
             sample = self.scheduler.running[slot]
             return sample.prompt_ids, sample.order
         return self.beneath[self.scheduler.prefixes[slot]], None
 
     def expected(self, slot, position, loop):
-        """Names that a row reads, in order."""
+        """The names that a row reads, in order."""
         tokens, order = self.owner(slot)
         names = []
         for j in range(position + 1):
@@ -122,7 +122,7 @@ class Machine(RuleBasedStateMachine):
         self.take_out(ended)
 
     def run_rows(self):
-        """Write all rows' names, then look at what each of them reads."""
+        """Write the names of all rows, then check what each row reads."""
         slots = torch.tensor(self.live, dtype=torch.int64)
         loops = torch.tensor([self.loop[slot] for slot in self.live], dtype=torch.int64)
         positions = []
@@ -147,7 +147,7 @@ class Machine(RuleBasedStateMachine):
             assert self.cache.keys[0][read, 0, 0].tolist() == self.expected(slot, position, loop)
 
     def leave_or_go_on(self, slot, wish):
-        """The gate by chance. True when the sample ended."""
+        """Draw the exit at random. True when the sample ended."""
         order, loop = self.scheduler.running[slot].order, self.loop[slot]
         leaves = loop == self.cache.loops or (self.rng.random() < 0.4 and not self.cache.rule.runs_all_loops)
         self.loop[slot] = 1 if leaves else loop + 1
@@ -196,7 +196,7 @@ class Machine(RuleBasedStateMachine):
             assert self.cache.owned == 0
 
     def teardown(self):
-        """Whatever happened, all samples end."""
+        """All samples end in every case."""
         if hasattr(self, "scheduler"):
             for _ in range(20_000):
                 if not self.scheduler.waiting and not self.scheduler.running:
@@ -216,7 +216,7 @@ Machine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, de
 TestRandomEvents = pytest.mark.usefixtures("small_blocks")(Machine.TestCase)
 
 
-def test_the_tree_of_beginnings_by_hand():
+def test_the_prefix_tree_by_hand():
     """With blocks of 2: [1 2 3 4 5 | 6], [1 2 3 4 5 | 7] are one; [1 2 3 9 9 | 9] shares 2; [8 | 8] nothing; [1] has no
     beginning."""
     prompts = [(1, 2, 3, 4, 5, 6), (8, 8), (1, 2, 3, 9, 9, 9), (1, 2, 3, 4, 5, 7), (1,)]
@@ -227,7 +227,7 @@ def test_the_tree_of_beginnings_by_hand():
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_tree_of_beginnings_holds_for_random_prompts(seed):
+def test_the_prefix_tree_on_random_prompts(seed):
     rng = random.Random(seed)
     starts = [tuple(rng.randrange(2) for _ in range(rng.choice((1, 5, 12, 20)))) for _ in range(4)]
     prompts = [

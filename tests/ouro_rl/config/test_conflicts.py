@@ -12,7 +12,7 @@ from ouro_rl.core.errors import UserError
 from tests.references.config_cases import MINIMAL, refusal
 
 
-def test_sections_that_do_not_fit_together(minimal: Path) -> None:
+def test_conflicting_sections(minimal: Path) -> None:
     text = refusal(minimal, "rollout.exit_rule={kind: threshold, value: 0.5}")
     assert "gate.mode" in text and "`off`" in text
 
@@ -33,7 +33,7 @@ def test_sections_that_do_not_fit_together(minimal: Path) -> None:
         ("gate: {target_depth: 3}", "rollout: {max_depth: 2}", "gate: {mode: policy}", ["first", "second"]),
     ],
 )
-def test_values_that_do_not_fit_together_are_told_with_every_file_that_set_one(
+def test_conflicting_values_name_every_file_that_set_one(
     first: str, second: str, third: str, named: list[str], minimal: Path, tmp_path: Path
 ) -> None:
     files = {name: tmp_path / f"{name}.yaml" for name in ("first", "second", "third")}
@@ -44,7 +44,7 @@ def test_values_that_do_not_fit_together_are_told_with_every_file_that_set_one(
     assert str(caught.value).startswith(" + ".join(str(files[name]) for name in named) + ": ")
 
 
-def test_an_override_that_does_not_fit_a_file_is_told_with_it(minimal: Path) -> None:
+def test_a_conflict_of_file_and_override_names_both(minimal: Path) -> None:
     minimal.write_text(MINIMAL.replace("steps: 5", "steps: 5, group_size: 8"))
     assert refusal(minimal, "trainer.micro_batch=5").startswith(
         f"{minimal} + override trainer.micro_batch=5: trainer: "
