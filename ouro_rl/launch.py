@@ -1,4 +1,9 @@
-"""A training job from top to bottom: policy, prompts, workers, scorer -> evaluation, training, evaluation -> report."""
+"""A training job from top to bottom.
+
+    config -> model, prompts | rollout workers | scorer -> rollout source
+    evaluation -> trainer: [publish weights -> sample, score -> credit -> replay -> losses -> update] x steps
+    evaluation -> report
+"""
 
 from __future__ import annotations
 
