@@ -1,8 +1,8 @@
 """A training job from top to bottom.
 
-    config -> model, prompts | rollout workers | scorer -> rollout source
-    evaluation -> trainer: [publish weights -> sample, score -> credit -> replay -> losses -> update] x steps
-    evaluation -> report
+config -> model, prompts | rollout workers | scorer -> rollout source
+evaluation -> trainer: [publish weights -> sample, score -> credit -> replay -> losses -> update] x steps
+evaluation -> report
 """
 
 from __future__ import annotations

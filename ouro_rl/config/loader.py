@@ -19,7 +19,7 @@ from pydantic_core import ErrorDetails
 
 from ouro_rl.config.aliases import meaning
 from ouro_rl.config.packaged_configs import find_config, packaged_configs
-from ouro_rl.config.section import ConflictingValues, Section
+from ouro_rl.config.section import Conflict, Section
 from ouro_rl.config.sizes import derived_sizes
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
@@ -62,7 +62,7 @@ def load_config(
     if isinstance(config, TrainConfig):
         try:
             derived_sizes(config)
-        except ConflictingValues as conflict:
+        except Conflict as conflict:
             raise UserError(f"{_sources(conflict, (), sources, files)}: {conflict}") from None
     return config
 
@@ -225,7 +225,7 @@ def _source(key: Key, sources: dict[Key, str], files: str) -> str:
 
 def _sources(problem: ValueError, section: Key, sources: dict[Key, str], files: str) -> str:
     """Every file and override that set one of the values which do not fit together; `section` raised the problem."""
-    keys = [(*section, *key.split(".")) for key in problem.keys] if isinstance(problem, ConflictingValues) else []
+    keys = [(*section, *key.split(".")) for key in problem.keys] if isinstance(problem, Conflict) else []
     setters = [source for key in keys for other, source in sources.items() if other[: len(key)] == key]
     return " + ".join(dict.fromkeys(setters)) or _source(section, sources, files)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ouro_rl.config.section import ConflictingValues
+from ouro_rl.config.section import Conflict
 
 READING_ALL_LOOPS = ("rao_blackwell", "expected", "stage2", "rltt_uniform", "rltt_progressive", "rltt_exit")
 """Values of `gate.mode`, `gate.credit`, `gate.cost` and `trainer.credit` that need probed loops."""
@@ -13,21 +13,23 @@ FINITE = ("stage2", "rltt_uniform", "rltt_progressive", "rltt_exit")
 
 
 def check_probes(settings: Mapping[str, str], *, probe_share: float, restricted: bool) -> None:
-    """Raise `ConflictingValues` where one of the `settings` (their values by dotted key) lacks what it reads.
+    """Raise `Conflict` where one of the `settings` (their values by dotted key) lacks what it reads.
 
     `restricted`: rollouts drop tokens by rank or probability."""
     for key, value in settings.items():
         if value not in READING_ALL_LOOPS:
             continue
         if not probe_share:
-            raise ConflictingValues(
+            raise Conflict(
                 f"{key} `{value}` reads all loops of a token; set gate.probe_share above 0", key, "gate.probe_share"
             )
         if key in ("gate.credit", "gate.cost") and settings["gate.mode"] != "policy":
             mode = settings["gate.mode"]
-            raise ConflictingValues(f"{key} `{value}` has no effect with gate.mode `{mode}`; set it to `policy`", key, "gate.mode")
+            raise Conflict(
+                f"{key} `{value}` has no effect with gate.mode `{mode}`; set it to `policy`", key, "gate.mode"
+            )
         if value in FINITE and restricted:
-            raise ConflictingValues(
+            raise Conflict(
                 f"{key} `{value}` needs each token's probability at every loop, which rollout.top_k, top_p and min_p "
                 "can make 0; switch them off",
                 key,

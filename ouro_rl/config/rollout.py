@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from ouro_rl.config.section import SHELL_TEXT, ConflictingValues, Section, UserFunction
+from ouro_rl.config.section import SHELL_TEXT, Conflict, Section, UserFunction
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import MOST_LOOPS, DepthPolicy, EarlyStop, ExitKind, ExitRule, TokenFilters
@@ -35,19 +35,19 @@ class ExitRuleConfig(Section):
     @model_validator(mode="after")
     def _fits(self) -> ExitRuleConfig:
         if self.kind in DRAWN and self.value is not None:
-            raise ConflictingValues(f"`{self.kind}` takes no value; leave it out", "kind", "value")
+            raise Conflict(f"`{self.kind}` takes no value; leave it out", "kind", "value")
         if self.kind in ("threshold", "confidence") and (self.value is None or self.value > 1):
-            raise ConflictingValues(f"`{self.kind}` needs a value in (0, 1]; set it", "kind", "value")
+            raise Conflict(f"`{self.kind}` needs a value in (0, 1]; set it", "kind", "value")
         if self.kind in ("entropy", "kl") and self.value is None:
-            raise ConflictingValues(f"`{self.kind}` needs a value, in nats; set it", "kind", "value")
+            raise Conflict(f"`{self.kind}` needs a value, in nats; set it", "kind", "value")
         if self.kind == "fixed" and (self.value is None or self.value != int(self.value)):
-            raise ConflictingValues("`fixed` needs a whole number of loops as value; set it", "kind", "value")
+            raise Conflict("`fixed` needs a whole number of loops as value; set it", "kind", "value")
         if self.kind != "iid" and self.probabilities:
             text = f"`{self.kind}` takes no probabilities; leave them out, or set kind to `iid`"
-            raise ConflictingValues(text, "kind", "probabilities")
+            raise Conflict(text, "kind", "probabilities")
         if self.kind == "iid" and abs((total := math.fsum(self.probabilities)) - 1) > SUM_TOLERANCE:
             text = f"`iid` needs probabilities that sum to 1, not to {total:g}; set them"
-            raise ConflictingValues(text, "kind", "probabilities")
+            raise Conflict(text, "kind", "probabilities")
         return self
 
     def rule(self) -> ExitRule:
@@ -134,18 +134,18 @@ class RolloutConfig(Section):
     def _fits(self) -> RolloutConfig:
         if self.max_depth is not None and self.min_depth > self.max_depth:
             text = f"min_depth ({self.min_depth}) is more than max_depth ({self.max_depth}); lower it"
-            raise ConflictingValues(text, "min_depth", "max_depth")
+            raise Conflict(text, "min_depth", "max_depth")
         if problem := self.bounds_problem(self.exit_rule):
-            raise ConflictingValues(f"exit_rule: {problem}", "exit_rule", "min_depth", "max_depth")
+            raise Conflict(f"exit_rule: {problem}", "exit_rule", "min_depth", "max_depth")
         if self.exit_rule.kind == "simulated" and not self.kv_rule.runs_all_loops:
-            raise ConflictingValues(
+            raise Conflict(
                 "exit_rule.kind `simulated` draws tokens at the last loop, which every token must run; set kv_rule to "
                 "`full`",
                 "kv_rule",
                 "exit_rule.kind",
             )
         if self.top_k == 1 and self.exit_rule.kind not in DRAWN:
-            raise ConflictingValues(
+            raise Conflict(
                 "top_k 1 makes all completions of a group equal, so that nothing can be learned; raise it, or set "
                 "exit_rule.kind to `sample`",
                 "top_k",

@@ -22,7 +22,7 @@ SHELL_TEXT = AfterValidator(line_breaks)
 """For a text in which the two characters `\\n` are a line break, because a shell cannot easily pass one."""
 
 
-class ConflictingValues(ValueError):
+class Conflict(ValueError):
     """Values that do not fit together. `keys` are the dotted keys of these values, seen from the section that raises
     it: the loader names the files that set them."""
 

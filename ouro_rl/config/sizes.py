@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from ouro_rl.config.section import ConflictingValues
+from ouro_rl.config.section import Conflict
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.trainer import BATCH_KEYS, largest_divisor
 from ouro_rl.config.warmstart import WarmstartConfig
@@ -51,7 +51,7 @@ def _not_launched() -> list[str]:
 
 
 def derived_sizes(config: TrainConfig | WarmstartConfig) -> dict[str, int]:
-    """Derived sizes by name, for this number of processes. Raises ConflictingValues if the batch does not divide among them."""
+    """Derived sizes by name, for this number of processes. Raises Conflict if the batch does not divide among them."""
     if isinstance(config, WarmstartConfig):
         return {
             "stage I demonstrations": config.stage_one.steps * config.stage_one.batch_size,
@@ -61,13 +61,13 @@ def derived_sizes(config: TrainConfig | WarmstartConfig) -> dict[str, int]:
     on_device = trainer.completions // devices
     keys = [f"trainer.{key}" for key in BATCH_KEYS]
     if trainer.completions % devices:
-        raise ConflictingValues(
+        raise Conflict(
             f"trainer: prompts_per_step x group_size = {trainer.completions} completions do not divide among {devices} "
             f"processes (WORLD_SIZE);\n  set trainer.prompts_per_step to a multiple of {devices}",
             *keys,
         )
     if on_device % trainer.micro_batch:
-        raise ConflictingValues(
+        raise Conflict(
             f"trainer: each of {devices} processes (WORLD_SIZE) takes {on_device} completions per update, which do not "
             f"divide\n  into micro batches of {trainer.micro_batch}; "
             f"set trainer.micro_batch to {largest_divisor(on_device, trainer.micro_batch)}",

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from ouro_rl.config.rollout import ExitRuleConfig
-from ouro_rl.config.section import ConflictingValues, Section
+from ouro_rl.config.section import Conflict, Section
 from ouro_rl.config.train import Seed
 
 ARM_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -94,26 +94,24 @@ class StudyConfig(Section):
     def _fits(self) -> StudyConfig:
         if wrong := [name for name in self.arms if not ARM_NAME.fullmatch(name)]:
             text = f"arms.{wrong[0]}: use lower-case letters, digits and _ in the name of an arm"
-            raise ConflictingValues(text, f"arms.{wrong[0]}")
+            raise Conflict(text, f"arms.{wrong[0]}")
         if self.reference is not None and self.reference not in self.arms:
             text = f"reference {self.reference}: there is no such arm; there are {', '.join(self.arms)}"
-            raise ConflictingValues(text, "reference")
+            raise Conflict(text, "reference")
         for name, arm in self.arms.items():
             self._check_arm(name, arm)
         if cycle := next((name for name in self.arms if name in _all_needs(self.arms, name)), None):
-            raise ConflictingValues(
-                f"arms.{cycle}: waits for itself through start or marginal_of; break the circle", "arms"
-            )
+            raise Conflict(f"arms.{cycle}: waits for itself through start or marginal_of; break the circle", "arms")
         return self
 
     def _check_arm(self, name: str, arm: ArmConfig) -> None:
         if unknown := [needed for needed in arm.needs if needed not in self.arms]:
             text = f"arms.{name}: there is no arm {unknown[0]}; there are {', '.join(self.arms)}"
-            raise ConflictingValues(text, f"arms.{name}")
+            raise Conflict(text, f"arms.{name}")
         for holder, seeds in [("the study", self.seeds), *((needed, self.seeds_of(needed)) for needed in arm.needs)]:
             if surplus := sorted(set(self.seeds_of(name)) - set(seeds)):
                 text = f"arms.{name}.seeds: {holder} has no seed {surplus[0]}; leave it out"
-                raise ConflictingValues(text, f"arms.{name}.seeds", "seeds")
+                raise Conflict(text, f"arms.{name}.seeds", "seeds")
 
 
 def _all_needs(arms: dict[str, ArmConfig], name: str) -> set[str]:

@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 from ouro_rl.config.probe_rules import check_probes
 from ouro_rl.config.rewards import RewardsConfig
 from ouro_rl.config.rollout import ExitRuleConfig, RolloutConfig, Rule
-from ouro_rl.config.section import SHELL_TEXT, ConflictingValues, Section
+from ouro_rl.config.section import SHELL_TEXT, Conflict, Section
 from ouro_rl.config.trainer import TrainerConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.tasks.hops import MOST_HOPS
@@ -79,7 +79,7 @@ class DataConfig(Section):
     @model_validator(mode="after")
     def _fits(self) -> DataConfig:
         if (self.order == "curriculum") != (self.curriculum_column is not None):
-            raise ConflictingValues(
+            raise Conflict(
                 "order `curriculum` and curriculum_column belong together; set both or neither",
                 "order",
                 "curriculum_column",
@@ -207,7 +207,7 @@ class TrainConfig(Section):
     @model_validator(mode="after")
     def _fits(self) -> TrainConfig:
         if self.gate.mode == "policy" and self.rollout.exit_rule.kind != "sample":
-            raise ConflictingValues(
+            raise Conflict(
                 "gate.mode `policy` learns from sampled depths, but rollout.exit_rule.kind is "
                 f"`{self.rollout.exit_rule.kind}`; set it to `sample`, or gate.mode to `off`",
                 "gate.mode",
@@ -215,7 +215,7 @@ class TrainConfig(Section):
             )
         target, most = self.gate.target_depth, self.rollout.max_depth
         if target is not None and not self.rollout.min_depth <= target <= (most or target):
-            raise ConflictingValues(
+            raise Conflict(
                 f"gate.target_depth ({target:g}) cannot be met with rollout.min_depth {self.rollout.min_depth} and "
                 f"max_depth {most or 'of the model'}; set it between them",
                 "gate.target_depth",
@@ -227,7 +227,7 @@ class TrainConfig(Section):
         if self.eval.patience is not None and self.eval.every is None:
             raise ValueError("eval.patience counts evaluations during training; set eval.every, or leave it out")
         if (problem := self.rollout.bounds_problem(self.eval.exit_rule)) and self.eval.source is not None:
-            raise ConflictingValues(f"eval.exit_rule: {problem}", "eval.exit_rule", "rollout.min_depth", "rollout.max_depth")
+            raise Conflict(f"eval.exit_rule: {problem}", "eval.exit_rule", "rollout.min_depth", "rollout.max_depth")
         return self
 
     def check_loops(self, trained: int) -> None:

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ouro_rl.config.section import ConflictingValues, Section
+from ouro_rl.config.section import Conflict, Section
 
 BATCH_KEYS = ("prompts_per_step", "group_size", "micro_batch")
 """The keys of `trainer` that must divide one another."""
@@ -81,14 +81,14 @@ class TrainerConfig(Section):
     @model_validator(mode="after")
     def _fits(self) -> TrainerConfig:
         if self.completions % self.micro_batch:
-            raise ConflictingValues(
+            raise Conflict(
                 f"prompts_per_step ({self.prompts_per_step}) x group_size ({self.group_size}) = {self.completions} "
                 f"completions do not divide into micro batches of {self.micro_batch}; "
                 f"set micro_batch to {largest_divisor(self.completions, self.micro_batch)}",
                 *BATCH_KEYS,
             )
         if (self.steps is None) == (self.epochs is None):
-            raise ConflictingValues(
+            raise Conflict(
                 "trainer.steps is missing; set it, or trainer.epochs"
                 if self.steps is None
                 else "trainer.steps and trainer.epochs are both set; set one of them to null",
@@ -96,7 +96,7 @@ class TrainerConfig(Section):
                 "epochs",
             )
         if self.lr_warmup and self.lr_scheduler == "constant":
-            raise ConflictingValues(
+            raise Conflict(
                 "lr_warmup has no effect with lr_scheduler `constant`; set it to `constant_with_warmup`",
                 "lr_warmup",
                 "lr_scheduler",

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from ouro_rl.config.section import ConflictingValues, Section
+from ouro_rl.config.section import Conflict, Section
 from ouro_rl.config.train import Hops, Operations, Seed
 
 TaskName = Literal["arithmetic", "function_writing", "hops"]
@@ -45,14 +45,14 @@ class ShapeConfig(Section):
     def _fits(self) -> ShapeConfig:
         heads, pairs = self.num_attention_heads, self.num_key_value_heads or self.num_attention_heads
         if self.hidden_size % (2 * heads):
-            raise ConflictingValues(
+            raise Conflict(
                 f"hidden_size ({self.hidden_size}) must be an even multiple of num_attention_heads, {heads}",
                 "hidden_size",
                 "num_attention_heads",
             )
         if heads % pairs:
             text = f"num_attention_heads ({heads}) must be a multiple of num_key_value_heads ({pairs})"
-            raise ConflictingValues(text, "num_attention_heads", "num_key_value_heads")
+            raise Conflict(text, "num_attention_heads", "num_key_value_heads")
         return self
 
 
@@ -135,7 +135,7 @@ class WarmstartConfig(Section):
         for key in sorted(self.unread_corpus()):
             if getattr(self.corpus, key) != getattr(default, key):
                 text = f"the task {self.task} does not use corpus.{key}; leave it out, or set another task"
-                raise ConflictingValues(text, "task", f"corpus.{key}")
+                raise Conflict(text, "task", f"corpus.{key}")
         return self
 
     def unread_corpus(self) -> set[str]:

@@ -15,7 +15,7 @@ from tests.references.tiny_training import config_of, metrics_of
 @pytest.mark.parametrize(
     ("rule", "least", "most"), [("skip", 1, None), ("full", 2, None), ("last_exited", 2, 5), ("skip", 1, 2)]
 )
-def test_a_run_replays_what_it_sampled(checkpoint, tmp_path, rule, least, most):  # noqa: F811
+def test_a_run_replays_what_it_sampled(checkpoint, tmp_path, rule, least, most):
     config = config_of(
         checkpoint,
         tmp_path / "run",
@@ -43,14 +43,14 @@ def test_a_run_replays_what_it_sampled(checkpoint, tmp_path, rule, least, most):
     assert "<html" in (tmp_path / "run" / "report.html").read_text()
 
 
-def test_a_source_that_samples_under_another_policy_stops_the_run(checkpoint, tmp_path, monkeypatch):  # noqa: F811
+def test_a_source_that_samples_under_another_policy_stops_the_run(checkpoint, tmp_path, monkeypatch):
     other = DepthPolicy(kv_rule=KVRule.SKIP)
     monkeypatch.setattr(sampling, "SamplingParams", lambda **fields: SamplingParams(**fields | {"depth_policy": other}))
     with pytest.raises(RunError, match="sampled under .*skip.*\n.*replays .*last_exited"):
         run_training(config_of(checkpoint, tmp_path / "run"), resume=False)
 
 
-def test_bounds_that_the_model_cannot_meet_are_refused_before_sampling(checkpoint, tmp_path):  # noqa: F811
+def test_bounds_that_the_model_cannot_meet_are_refused_before_sampling(checkpoint, tmp_path):
     config = config_of(checkpoint, tmp_path / "run", rollout__min_depth=4, gate__target_depth=None, eval__source=None)
     with pytest.raises(UserError, match=r"min_depth 4 .* which is 3 \(the model's total_ut_steps\)"):
         run_training(config, resume=False)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 
 from ouro_rl.launch import run_training
-from tests.integration.test_training import checkpoint, config_of, deterministic, metrics_of  # noqa: F401 (a fixture)
+from tests.references.tiny_training import config_of, deterministic, metrics_of
 
 CALIBRATION = {"gate/gain", "gate/helps", "gate/brier", "gate/stay_if_helps", "gate/stay_if_not"}
 SETTINGS = {
@@ -17,18 +17,18 @@ SETTINGS = {
 }
 
 
-def train(checkpoint, folder, **changes):  # noqa: F811
+def train(checkpoint, folder, **changes):
     config = config_of(checkpoint, folder, eval__source=None, trainer__steps=2, **changes)
     assert run_training(config, resume=False) == 0
     return metrics_of(folder), load_file(folder / "checkpoints" / "step-2" / "model.safetensors")
 
 
 @pytest.fixture(scope="module")
-def plain(checkpoint, tmp_path_factory):  # noqa: F811
+def plain(checkpoint, tmp_path_factory):
     return train(checkpoint, tmp_path_factory.mktemp("plain") / "run")
 
 
-def test_probes_that_nothing_reads_change_no_bit(checkpoint, plain, tmp_path):  # noqa: F811
+def test_probes_that_nothing_reads_change_no_bit(checkpoint, plain, tmp_path):
     rows, weights = train(checkpoint, tmp_path / "run", gate__probe_share=0.5)
     for row, without in zip(rows, plain[0], strict=True):
         assert row.keys() - without.keys() == CALIBRATION
@@ -38,7 +38,7 @@ def test_probes_that_nothing_reads_change_no_bit(checkpoint, plain, tmp_path):  
 
 
 @pytest.mark.parametrize("name", SETTINGS)
-def test_objectives_that_read_all_loops_train(checkpoint, plain, tmp_path, name):  # noqa: F811
+def test_objectives_that_read_all_loops_train(checkpoint, plain, tmp_path, name):
     rows, weights = train(checkpoint, tmp_path / "run", gate__probe_share=1.0, **SETTINGS[name])
     assert rows[0]["logp_gap/max"] == plain[0][0]["logp_gap/max"]  # the replay is the same, to the bit
     assert all(math.isfinite(row[key]) for row in rows for key in ("grad_norm", "loss/token", "loss/gate"))
@@ -48,7 +48,7 @@ def test_objectives_that_read_all_loops_train(checkpoint, plain, tmp_path, name)
     assert torch.equal(before, weights["model.early_exit_gate.weight"]) == (name == "rltt")
 
 
-def test_the_loss_does_not_depend_on_the_micro_batch(checkpoint, tmp_path):  # noqa: F811
+def test_the_loss_does_not_depend_on_the_micro_batch(checkpoint, tmp_path):
     """Samples are probed by their own seeds, in any batch."""
     settings = {**SETTINGS["rao_blackwell"], "gate__probe_share": 0.5}
     rows = [train(checkpoint, tmp_path / str(size), trainer__micro_batch=size, **settings)[0][0] for size in (4, 16)]

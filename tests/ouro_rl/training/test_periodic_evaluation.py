@@ -11,7 +11,8 @@ from ouro_rl.evaluation.evaluate import evaluate
 from ouro_rl.launch import run_training
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.training.periodic_evaluation import best_of, is_stalled
-from tests.integration.test_training import checkpoint, config_of, deterministic, metrics_of  # noqa: F401 (a fixture)
+from tests.integration.conftest import checkpoint  # noqa: F401 (a fixture)
+from tests.references.tiny_training import config_of, deterministic, metrics_of
 
 
 def test_the_best_is_the_first_of_equals():
