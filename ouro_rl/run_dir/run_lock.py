@@ -16,8 +16,8 @@ from ouro_rl.core.errors import UserError
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = "run.lock"
-_HELD: set[Path] = set()
-"""Locks of this process, which the operating system would grant to it again."""
+_HELD: dict[Path, IO[str]] = {}
+"""Locks of this process, which the operating system would grant to it again, and which end when the file is closed."""
 
 
 class RunLock:
@@ -28,7 +28,7 @@ class RunLock:
 
     def __init__(self, folder: Path):
         self.folder, self.path = folder, folder.absolute() / LOCK_FILE
-        self._file: IO[str] | None = None
+        self._is_mine = False
 
     def acquire(self) -> None:
         """Raises UserError, naming the owner, if another process holds the lock. The folder must exist."""
@@ -50,15 +50,13 @@ class RunLock:
         file.truncate(0)
         file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
         file.flush()
-        self._file = file
-        _HELD.add(self.path)
+        _HELD[self.path], self._is_mine = file, True
 
     def release(self) -> None:
-        if self._file is not None:
+        if self._is_mine:
             self.path.unlink(missing_ok=True)
-            self._file.close()
-            self._file = None
-            _HELD.discard(self.path)
+            _HELD.pop(self.path).close()
+            self._is_mine = False
 
     def _refusal(self, owner: dict[str, Any]) -> str:
         return (

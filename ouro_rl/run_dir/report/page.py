@@ -44,9 +44,9 @@ def write_report(run_dir: Path) -> Path:
     max_loops = _max_loops(rows)
     name = run.path.resolve().name
     body = [
-        _header(name, rows, finished=bool(summary and "steps" in summary)),
+        _header(name, rows, summary),
         _headline(summary or {}, max_loops),
-        _facts(rows),
+        _facts(rows, summary or {}),
         _charts(summary or {}, rows, max_loops, config),
         examples_section(run, max_loops),
         _evaluation(summary or {}),
@@ -64,9 +64,10 @@ def write_report(run_dir: Path) -> Path:
     return run.report_path
 
 
-def _header(name: str, rows: Sequence[Row], *, finished: bool) -> str:
+def _header(name: str, rows: Sequence[Row], summary: Row | None) -> str:
     last = f"step {rows[-1]['step']:,}" if rows else "no step yet"
-    state = f"finished, {last}" if finished else f"no summary yet, {last}"
+    state = "no summary yet" if summary is None else "finished" if "steps" in summary else "not finished"
+    state = f"{state}, {last}"
     return (
         f'<header><p class="eyebrow">ouro-rl report</p><h1>{escape_text(name)}</h1>'
         f'<p class="muted" style="margin-top:10px"><span class="badge">{escape_text(state)}</span></p></header>\n'
@@ -104,9 +105,13 @@ def _card(title: str, before: str, after: str, change: str, is_good: bool, note:
     )
 
 
-def _facts(rows: Sequence[Row]) -> str:
-    """A row of small figures from the metrics, also for a run in progress."""
+def _facts(rows: Sequence[Row], summary: Row) -> str:
+    """A row of small figures from the metrics, also for a run in progress, which has the figures before training."""
     facts = []
+    for name, key, text in (("Accuracy", "accuracy", _percent), ("Mean depth", "depth", _loops)):
+        before, after = (number(summary.get(f"{key}_{when}")) for when in ("before", "after"))
+        if before is not None and after is None:
+            facts.append((f"{name} before training", text(before)))
     for name, key in (("Reward in training", "reward/mean"), ("Depth in training", "depth/mean")):
         if points := series(rows, key):
             facts.append((name, move(points, "{:.2f}".format)))
@@ -124,7 +129,9 @@ def _facts(rows: Sequence[Row]) -> str:
 
 def _charts(summary: Row, rows: Sequence[Row], max_loops: int, config: str) -> str:
     charts = _before_after(summary, max_loops)
-    missing = [] if charts else ["before and after (summary.json has no accuracy_before, accuracy_after yet)"]
+    absent_keys = [key for key in ("accuracy_before", "accuracy_after") if number(summary.get(key)) is None]
+    yet = "" if "steps" in summary else " yet"
+    missing = [] if charts else [f"before and after (summary.json has no {', '.join(absent_keys)}{yet})"]
     for title, panels in _step_panels(max_loops, _logp_gap_limit(config)).items():
         chart = step_chart(title, panels, rows)
         if chart:

@@ -72,6 +72,8 @@ def test_after_release_it_can_be_taken_again(tmp_path):
         lock.acquire()
         with pytest.raises(UserError, match=str(os.getpid())):
             RunLock(tmp_path).acquire()
+        RunLock(tmp_path).release()  # is not the owner
+        assert (tmp_path / LOCK_FILE).exists()
         lock.release()
         lock.release()
     assert not any(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 rollouts and loss cost nothing; the trainer, its checkpoints and transformers' loop are the real ones."""
 
 import gc
+import json
 import random
 import shutil
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ import torch
 from transformers import TrainerCallback
 
 from ouro_rl.config.train import TrainConfig
+from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Prompt, Rollout, ScoredRollout
 from ouro_rl.core.seeds import sample_seed
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.run_dir.run_dir import RunDir
+from ouro_rl.training.schedule import lr_share
 from ouro_rl.training.trainer import OuroGRPOTrainer
 from tests.references.tiny_models import random_model
 
@@ -175,3 +178,35 @@ def test_the_resumed_run_is_the_straight_one(model, tmp_path, tenth):
         one_case(model, tmp_path, number)
         shutil.rmtree(tmp_path / "straight")
         shutil.rmtree(tmp_path / "resumed")
+
+
+class Break(TrainerCallback):
+    """Weights that are no longer finite after the second update."""
+
+    def on_step_end(self, args, state, control, model=None, **_):
+        if state.global_step == 2:
+            with torch.no_grad():
+                model.lm_head.weight[3, 1] = float("inf")
+
+
+def test_weights_that_are_not_finite_end_the_run_and_are_never_a_checkpoint(model, tmp_path):
+    config = config_of(tmp_path, steps=4, prompts_per_step=1, micro_batch=GROUP, checkpoint_every=1)
+    with pytest.raises(RunError, match=r"step 2: lm_head\.weight is not finite, and no checkpoint is written"):
+        train(model, config, [Prompt(index=0, token_ids=(1,))], stop=Break())
+    assert [path.name for path in RunDir(tmp_path).checkpoints_dir.iterdir()] == ["step-1"]
+
+
+@pytest.mark.parametrize("kind", SCHEDULES)
+def test_the_rates_of_both_heads_follow_the_schedule_and_the_checkpoint_agrees(model, tmp_path, kind):
+    warmup = 0 if kind == "constant" else 2
+    sizes = {"steps": 4, "prompts_per_step": 1, "micro_batch": GROUP, "checkpoint_every": 1, "keep_checkpoints": 9}
+    config = config_of(tmp_path, **sizes, lr_scheduler=kind, lr_warmup=warmup)
+    train(model, config, [Prompt(index=0, token_ids=(1,))])
+    shares = [lr_share(kind, update, total=4, warmup=warmup) for update in range(5)]
+    run = RunDir(tmp_path)
+    assert [row["lr"] for row in run.read_metrics()] == pytest.approx([1e-3 * share for share in shares[:4]], rel=1e-12)
+    for step in range(1, 5):
+        groups = torch.load(run.checkpoint_path(step) / "optimizer.pt")["param_groups"]
+        assert [group["lr"] / 1e-3 for group in groups] == pytest.approx([shares[step]] * len(groups))
+        log = json.loads((run.checkpoint_path(step) / "trainer_state.json").read_text())["log_history"]
+        assert log[-1]["learning_rate"] == pytest.approx(1e-3 * shares[step - 1])

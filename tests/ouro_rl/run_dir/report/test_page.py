@@ -187,6 +187,20 @@ def test_a_run_in_progress(tmp_path):
     assert page.tags.count("svg") == 7
 
 
+def test_a_run_that_was_stopped_has_the_figures_before_training(tmp_path):
+    before = {key: value for key, value in SUMMARY.items() if key.endswith("before") or key == "n_heldout"}
+    page = page_of(make_run(tmp_path / "run", summary=before))
+    assert "not finished, step 6" in page.text and "no summary yet" not in page.text
+    assert "summary.json has no accuracy_after yet" in page.text
+    assert f"{100 * SUMMARY['accuracy_before']:.1f} %" in page.text.partition("Accuracy before training")[2][:20]
+    assert f"{SUMMARY['depth_before']:.2f}" in page.text.partition("Mean depth before training")[2][:20]
+
+
+def test_a_finished_run_without_evaluation_waits_for_none(tmp_path):
+    page = page_of(make_run(tmp_path / "run", summary={"steps": 6, "minutes": 1.0}))
+    assert "finished, step 6" in page.text and "has no accuracy_before, accuracy_after)" in page.text
+
+
 def test_one_step(tmp_path):
     page = page_of(make_run(tmp_path / "run", steps=1))
     assert page.tags.count("svg") == 9
