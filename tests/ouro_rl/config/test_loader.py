@@ -220,7 +220,12 @@ def test_files_that_cannot_be_read(tmp_path: Path, minimal: Path) -> None:
 # -------------------------------------------------------------------------------------
 
 WARM = [CONFIGS / f"{name}_warmstart.yaml" for name in ("tiny", "code", "hops")]
-SMALL = [CONFIGS / "quickstart.yaml", CONFIGS / "math_example.yaml", CONFIGS / "code_example.yaml"]
+SMALL = [
+    CONFIGS / "quickstart.yaml",
+    CONFIGS / "math_example.yaml",
+    CONFIGS / "code_example.yaml",
+    CONFIGS / "hops.yaml",
+]
 MATH = [CONFIGS / "math_ouro_1.4b_thinking.yaml", CONFIGS / "math_ouro_2.6b_thinking.yaml"]
 
 
