@@ -86,7 +86,7 @@ def source_of(seed, calls):
 def config_of(folder, **trainer):
     return TrainConfig.model_validate(
         {
-            "model": {"path": "x"},
+            "model": {"path": str(folder.parent)},  # the hub is asked for what is not a folder
             "rollout": {"max_new_tokens": 4},
             "gate": {"target_depth": 2.0, "lr": 1e-3},
             "trainer": {"group_size": GROUP, "lr": 1e-3, "keep_checkpoints": 1} | trainer,
