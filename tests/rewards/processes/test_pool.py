@@ -87,7 +87,9 @@ def make_pool(tmp_path, monkeypatch):
 def gone(pid: int) -> bool:
     def dead() -> bool:
         try:
-            return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"  # not reaped by its new parent yet
+            # A zombie is not reaped by its new parent yet; it can be once its last thread has ended.
+            zombie = Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] == "Z"
+            return zombie and len(os.listdir(f"/proc/{pid}/task")) == 1
         except (FileNotFoundError, ProcessLookupError):
             return True
 
