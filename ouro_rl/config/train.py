@@ -223,9 +223,11 @@ class TrainConfig(Section):
                 "rollout.max_depth",
             )
         if self.eval.every is not None and self.eval.source is None:
-            raise ValueError("eval.every evaluates on eval.source, which is not set; set it, or leave eval.every out")
+            text = "eval.every evaluates on eval.source, which is not set; set it, or leave eval.every out"
+            raise Conflict(text, "eval.every", "eval.source")
         if self.eval.patience is not None and self.eval.every is None:
-            raise ValueError("eval.patience counts evaluations during training; set eval.every, or leave it out")
+            text = "eval.patience counts evaluations during training; set eval.every, or leave it out"
+            raise Conflict(text, "eval.patience", "eval.every")
         if (problem := self.rollout.bounds_problem(self.eval.exit_rule)) and self.eval.source is not None:
             raise Conflict(f"eval.exit_rule: {problem}", "eval.exit_rule", "rollout.min_depth", "rollout.max_depth")
         return self
