@@ -36,6 +36,11 @@ def mean_depth(depths: Iterable[Sequence[int]]) -> float:
     return _mean(depth for completion in depths for depth in completion if depth != NO_DEPTH)
 
 
+def loops_per_answer(depths: Iterable[Sequence[int]]) -> float:
+    """Mean over completions of the sum of their tokens' depths; NaN without completions."""
+    return _mean(sum(completion) for completion in depths)
+
+
 def depth_shares(depths: Iterable[int], max_loops: int) -> list[float]:
     """Fraction of tokens at depths 1, 2, ... `max_loops`; sums to 1. NO_DEPTH is skipped; all NaN without tokens.
 

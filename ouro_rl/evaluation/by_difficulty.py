@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ouro_rl.core.rollout import Prompt, Rollout
-from ouro_rl.core.summary_stats import mean_depth, rank_correlation
+from ouro_rl.core.summary_stats import loops_per_answer, mean_depth, rank_correlation
 
 COLUMN = "difficulty"
 
@@ -76,6 +76,6 @@ def _row(difficulty: int, answers: Sequence[tuple[float | None, Rollout]]) -> Di
         difficulty=difficulty,
         accuracy=sum(value == 1.0 for value in scored) / len(scored) if scored else None,
         mean_depth=mean_depth(depths),
-        mean_loops=sum(map(sum, depths)) / len(depths),
+        mean_loops=loops_per_answer(depths),
         n=len(scored),
     )

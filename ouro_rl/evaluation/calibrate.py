@@ -19,7 +19,7 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.sampling_params import ExitRule
-from ouro_rl.core.summary_stats import Z_95
+from ouro_rl.core.summary_stats import Z_95, loops_per_answer
 from ouro_rl.evaluation.under_rules import RuleAnswers, answers_under
 from ouro_rl.model.checkpoint import load_model_config
 
@@ -93,8 +93,8 @@ def row_of(full: RuleAnswers, other: RuleAnswers) -> ThresholdRow:
         loss_low=low,
         loss_high=high,
         n=len(pairs),
-        loops_per_answer=_loops(other),
-        full_loops_per_answer=_loops(full),
+        loops_per_answer=loops_per_answer(rollout.depths for rollout in other.rollouts),
+        full_loops_per_answer=loops_per_answer(rollout.depths for rollout in full.rollouts),
     )
 
 
@@ -136,7 +136,3 @@ def write_threshold(checkpoint: Path, threshold: float) -> None:
     file = checkpoint / "config.json"
     values = json.loads(file.read_text(encoding="utf-8"))
     write_atomically(file, [json.dumps(values | {"early_exit_threshold": threshold}, indent=2), "\n"])
-
-
-def _loops(answers: RuleAnswers) -> float:
-    return sum(sum(rollout.depths) for rollout in answers.rollouts) / len(answers.rollouts)

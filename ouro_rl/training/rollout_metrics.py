@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ouro_rl.core.rollout import ScoredRollout
-from ouro_rl.core.summary_stats import _mean, depth_shares, deviation, mean_depth
+from ouro_rl.core.summary_stats import _mean, depth_shares, deviation, loops_per_answer, mean_depth
 
 
 def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_version: int) -> dict[str, float]:
@@ -35,7 +35,7 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     metrics["depth/mean"] = mean_depth(rollout.depths for rollout in rollouts)
     shares = depth_shares((depth for rollout in rollouts for depth in rollout.depths), max_loops)
     metrics |= {f"depth/p{depth}": share for depth, share in enumerate(shares, start=1)}
-    metrics["compute/loops_per_answer"] = _mean(sum(rollout.depths) for rollout in rollouts)
+    metrics["compute/loops_per_answer"] = loops_per_answer(rollout.depths for rollout in rollouts)
     metrics["staleness/mean"] = _mean(policy_version - rollout.policy_version for rollout in rollouts)
     metrics["completion/length_mean"] = _mean(len(rollout.completion_ids) for rollout in rollouts)
     metrics["completion/length_max"] = max((len(rollout.completion_ids) for rollout in rollouts), default=math.nan)
