@@ -33,7 +33,7 @@ from ouro_rl.data.prompts import load_prompts
 from ouro_rl.data.sampling import sampling_params
 from ouro_rl.evaluation.evaluate import EvalRow, evaluate
 from ouro_rl.evaluation.held_out import greedy_params, held_out_prompts
-from ouro_rl.model.checkpoint import load_model_config, load_policy
+from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.run_dir.disk import warn_if_disk_is_short
@@ -63,7 +63,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
     with ExitStack() as cleanup:
         model, tokenizer, prompts = load_model_and_prompts(config)
         began, config = config, with_steps(config, len(prompts))
-        pool = cleanup.enter_context(start_pool(config)) if processes.is_main_process else None
+        pool = cleanup.enter_context(start_pool(config, model.config)) if processes.is_main_process else None
         # Replaces Ray's handler. Outside of updates there is nothing to save: stop at once, with the workers.
         signal.signal(signal.SIGTERM, _interrupt)
         examine, sampler, during, opened = None, None, None, [None]
@@ -221,9 +221,9 @@ def print_closing(summary: dict, report) -> None:
     print(f"{summary['steps']} updates in {summary['minutes']:.1f} minutes. Report: {report}")
 
 
-def start_pool(config: TrainConfig) -> RolloutPool:
-    """The rollout workers of a config. Raises UserError if actors would sample on the CPU while the trainer uses a GPU,
-    which would also make their log-probs disagree."""
+def start_pool(config: TrainConfig, model_config: OuroConfig) -> RolloutPool:
+    """The rollout workers of a config, for a model of this shape. Raises UserError if actors would sample on the CPU
+    while the trainer uses a GPU, which would also make their log-probs disagree."""
     rollout = config.rollout
     if rollout.workers and not rollout.worker_gpus and torch.cuda.is_available():
         raise UserError(
@@ -231,7 +231,7 @@ def start_pool(config: TrainConfig) -> RolloutPool:
             "  set rollout.worker_gpus (a fraction of a GPU each), or CUDA_VISIBLE_DEVICES to the empty string"
         )
     engine = rollout.engine(config.model.dtype)
-    shape = load_model_config(config.model.path, config.model.revision).to_dict()
+    shape = model_config.to_dict()
     return make_pool(rollout.workers, shape, engine, cpus=rollout.worker_cpus, gpus=rollout.worker_gpus)
 
 

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ouro_rl.config.train import TrainConfig, difficulties_of
+from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.rollout import Prompt
-from ouro_rl.core.sampling_params import SamplingParams
+from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
+from ouro_rl.data.fitting import keep_fitting
 from ouro_rl.data.gold_answers import keep_gradable
 from ouro_rl.data.prompts import ChatFormat, load_benchmark
 from ouro_rl.data.sampling import OF_ROLLOUTS, StopKeys, sampling_params
+from ouro_rl.model.configuration_ouro import OuroConfig
+from rollout_workers.engine.limits import prompt_limit
 
 
 def held_out_prompts(
@@ -50,3 +57,16 @@ def greedy_params(config: TrainConfig, tokenizer: Any, keys: StopKeys = OF_ROLLO
         ),
         early_stop=None,
     )
+
+
+def policy_for(rule: ExitRule, policy: DepthPolicy) -> DepthPolicy:
+    """With a fixed depth no loop beyond it runs, in prompts neither, and no KV rule reads beyond it."""
+    return replace(policy, min_depth=1, max_depth=int(rule.level)) if rule.kind == "fixed" else policy
+
+
+def fitting_under(
+    prompts: Sequence[Prompt], asked: Sequence[SamplingParams], shape: OuroConfig, engine: EngineConfig, where: str
+) -> list[Prompt]:
+    """The prompts that fit whichever of `asked` completes them, as `keep_fitting` keeps them."""
+    limits = [prompt_limit(shape, params, engine, getattr(torch, engine.dtype)) for params in asked]
+    return keep_fitting(prompts, min(limits, key=lambda limit: limit.tokens), where)

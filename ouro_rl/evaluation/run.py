@@ -15,13 +15,11 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.progress import say
 from ouro_rl.core.sampling_params import ExitRule, SamplingParams
-from ouro_rl.data.fitting import keep_fitting
 from ouro_rl.evaluation.evaluate import EvalRow, cut_off_note, evaluate, math_scorer, table
-from ouro_rl.evaluation.held_out import greedy_params, held_out_prompts
-from ouro_rl.model.checkpoint import load_model_config, load_policy
+from ouro_rl.evaluation.held_out import fitting_under, greedy_params, held_out_prompts, policy_for
+from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.policy.exit_gate import check_depth_policy
 from ouro_rl.run_dir.versions import versions_of
-from rollout_workers.engine.limits import prompt_limit
 from rollout_workers.pool import describe_start, make_pool
 
 STOP_OPTIONS = ("--stop-id", "--stop")
@@ -62,11 +60,8 @@ class EvalRequest:
         return (*fixed, *thresholds, *sampled) or (self.config.eval.exit_rule.rule(),)
 
     def under(self, rule: ExitRule, params: SamplingParams) -> SamplingParams:
-        """The parameters for one rule. With a fixed depth that was asked for, no loop beyond it runs, and no KV rule
-        reads beyond it."""
-        policy = params.depth_policy
-        if rule.kind == "fixed" and self.depths:
-            policy = replace(policy, min_depth=1, max_depth=int(rule.level))
+        """The parameters for one rule; a fixed depth that was asked for bounds all loops (`policy_for`)."""
+        policy = policy_for(rule, params.depth_policy) if self.depths else params.depth_policy
         return replace(params, exit_rule=rule, depth_policy=policy)
 
 
@@ -86,13 +81,11 @@ def run_eval(request: EvalRequest) -> Path:
         check_depth_policy(one.depth_policy, one.exit_rule, model.config.total_ut_steps)
     prompts = held_out_prompts(config, tokenizer, data_file=request.data_file, key="--benchmark")
     engine = config.rollout.engine(dtype)
-    limits = [prompt_limit(model.config, one, engine, getattr(torch, dtype)) for one in asked]
-    prompts = keep_fitting(prompts, min(limits, key=lambda limit: limit.tokens), f"--benchmark {config.eval.source}")
+    prompts = fitting_under(prompts, asked, model.config, engine, f"--benchmark {config.eval.source}")
     rows = []
     with ExitStack() as cleanup:
         gpus = 1 if cuda and request.workers else 0
-        shape = load_model_config(request.model, request.revision).to_dict()
-        pool = cleanup.enter_context(make_pool(request.workers, shape, engine, cpus=1, gpus=gpus))
+        pool = cleanup.enter_context(make_pool(request.workers, model.config.to_dict(), engine, cpus=1, gpus=gpus))
         say(describe_start(request.workers))
         pool.publish(model.state_dict(), 0)
         del model  # the pool has its own copy

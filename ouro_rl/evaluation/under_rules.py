@@ -11,13 +11,11 @@ import torch
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.rollout import Prompt, Rollout
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule
-from ouro_rl.data.fitting import keep_fitting
 from ouro_rl.evaluation.evaluate import graded_answers, math_scorer
-from ouro_rl.evaluation.held_out import greedy_params, held_out_prompts
+from ouro_rl.evaluation.held_out import fitting_under, greedy_params, held_out_prompts, policy_for
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.policy.exit_gate import check_depth_policy
-from rollout_workers.engine.limits import prompt_limit
 from rollout_workers.pool import make_pool
 
 
@@ -57,11 +55,10 @@ def answers_under(
     for one in asked:
         check_depth_policy(one.depth_policy, one.exit_rule, shape.total_ut_steps)
     engine = config.rollout.engine(dtype)
-    limits = [prompt_limit(shape, one, engine, getattr(torch, dtype)) for one in asked]
     prompts = held_out_prompts(config, tokenizer)
-    prompts = keep_fitting(prompts, min(limits, key=lambda limit: limit.tokens), f"eval.source {config.eval.source}")
+    prompts = fitting_under(prompts, asked, shape, engine, f"eval.source {config.eval.source}")
     found = []
-    with make_pool(0, model_path, engine) as pool, math_scorer(tokenizer, prompts) as scorer:
+    with make_pool(0, shape.to_dict(), engine) as pool, math_scorer(tokenizer, prompts) as scorer:
         pool.publish(model.state_dict(), 0)
         for one in asked:
             grades, rollouts = graded_answers(
@@ -70,8 +67,3 @@ def answers_under(
             answers = RuleAnswers(rule=one.exit_rule, policy=one.depth_policy, grades=grades, rollouts=rollouts)
             found.append(answers)
     return Answers(prompts=prompts, shape=shape, tokenizer=tokenizer, rules=found)
-
-
-def policy_for(rule: ExitRule, policy: DepthPolicy) -> DepthPolicy:
-    """With a fixed depth no loop beyond it runs, in prompts neither, and no KV rule reads beyond it."""
-    return replace(policy, min_depth=1, max_depth=int(rule.level)) if rule.kind == "fixed" else policy

@@ -83,7 +83,7 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
         yield Finding(name="gold answers", passed=len(bad) < len(golds), detail=detail + ("; left out" if bad else ""))
         prompts = [prompt for i, prompt in enumerate(prompts) if i not in bad]
     yield memory_estimate(config, model)
-    with start_pool(config) as pool, make_scorer(config) as scorer:
+    with start_pool(config, model.config) as pool, make_scorer(config) as scorer:
         pool.publish(model.state_dict(), 0)
         prints = pool.fingerprints()
         yield Finding(
