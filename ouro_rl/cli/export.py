@@ -47,6 +47,7 @@ def export(arguments: argparse.Namespace) -> int:
         raise UserError(f"--out {out}: is not an empty folder; give a new one")
     check_writable(out, "--out")
     found = config_of_run(str(checkpoint))
+    config = None if found is None else load_config(TrainConfig, [found])
     say("Importing torch and transformers")
     from ouro_rl.model.checkpoint_contract import published_code
     from ouro_rl.model.export import export_checkpoint
@@ -54,12 +55,13 @@ def export(arguments: argparse.Namespace) -> int:
     code = published_code(arguments.code or str(checkpoint))
     if arguments.code and not code.files:
         raise UserError(f"--code {arguments.code}: has no modeling code (auto_map); give a published checkpoint")
-    card = _card(checkpoint, found, has_code=bool(code.files), dtype=arguments.dtype)
+    run = None if found is None else found.parent
+    card = _card(checkpoint, config, run, has_code=bool(code.files), dtype=arguments.dtype)
     export_checkpoint(str(checkpoint), out, dtype=arguments.dtype, code=code, card=card)
-    if found is not None:
+    if config is not None:
         from ouro_rl.run_dir.run_card import without_folders
 
-        (out / RUN_CONFIG).write_text(to_yaml(without_folders(load_config(TrainConfig, [found]))), encoding="utf-8")
+        (out / RUN_CONFIG).write_text(to_yaml(without_folders(config)), encoding="utf-8")
     print(f"exported: {out}, from {checkpoint}\nupload it with: hf upload YOUR_NAME/MODEL {out}")
     return 0
 
@@ -76,20 +78,20 @@ def checkpoint_in(source: Path) -> Path:
     return last
 
 
-def _card(checkpoint: Path, found: Path | None, *, has_code: bool, dtype: str) -> str:
-    """The README: from the run whose config was found, else only what the checkpoint itself says."""
+def _card(checkpoint: Path, config: TrainConfig | None, run: Path | None, *, has_code: bool, dtype: str) -> str:
+    """The README: from the `config` of a run, found in the folder `run`; without one, and where nothing says which
+    update made the checkpoint, only what the checkpoint itself says."""
     from ouro_rl.model.model_card import model_card
     from ouro_rl.run_dir.run_card import card_of_run
 
-    if found is None:
+    step = _step_of(checkpoint) or (config.trainer.steps if config is not None else None)
+    if config is None or run is None or step is None:
         about = ["A looped language model (Ouro, arXiv 2510.25741), exported by ouro-rl."]
         return model_card(checkpoint.name, about, has_code=has_code, dtype=dtype)
-    config = load_config(TrainConfig, [found])
-    step = _step_of(checkpoint) or config.trainer.steps
     metrics: dict[str, Any] = {}
     summary: dict[str, Any] = {}
-    if found.parent != checkpoint.absolute():  # in its run's folder
-        run_dir = RunDir(found.parent)
+    if run != checkpoint.absolute():  # in its run's folder
+        run_dir = RunDir(run)
         metrics, summary = run_dir.metrics_of(step), run_dir.read_summary() or {}
     return card_of_run(config, step, metrics, summary, has_code=has_code, dtype=dtype)
 

@@ -31,7 +31,7 @@ def card_of_run(
         "base model": f"{base}{_at(config.model.revision)}",
         "data": f"{data}{_at(config.data.revision)}",
         "rewards": rewards,
-        "updates": f"{step} of {config.trainer.steps}",
+        "updates": _updates(step, config),
         "completions per update": f"{config.trainer.prompts_per_step} prompts x {config.trainer.group_size}",
         "exit gate": "trained as a policy" if config.gate.mode == "policy" else "frozen",
     }
@@ -50,6 +50,14 @@ def card_of_run(
         dataset=data if on_hub else None,
         settings=settings,
         results=_results(step, metrics, summary),
+    )
+
+
+def _updates(step: int, config: TrainConfig) -> str:
+    """The update, and how many there are in the run; a config of epochs alone does not say that."""
+    trainer = config.trainer
+    return (
+        f"{step} of {trainer.steps}" if trainer.steps is not None else f"{step}, in a run of {trainer.epochs:g} epochs"
     )
 
 

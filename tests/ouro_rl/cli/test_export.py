@@ -60,6 +60,15 @@ def test_an_earlier_checkpoint_has_its_own_figures(run: Path, tmp_path: Path) ->
     assert "| reward, last update | 0.25 |" in card and "before training" in card and "after training" not in card
 
 
+def test_a_run_of_epochs(run: Path, tmp_path: Path) -> None:
+    config = load_config(TrainConfig, [run / "config.yaml"], ["trainer.steps=null", "trainer.epochs=0.5"])
+    (run / "config.yaml").write_text(dump_config(config))
+    assert cli.main(["export", str(run), "--out", str(tmp_path / "out")]) == 0
+    assert "updates | 2, in a run of 0.5 epochs |" in (tmp_path / "out" / "README.md").read_text()
+    assert cli.main(["export", str(tmp_path / "out"), "--out", str(tmp_path / "again")]) == 0
+    assert "updates" not in (tmp_path / "again" / "README.md").read_text(), "nothing says how many there were"
+
+
 def test_the_best_weights_of_a_run(run: Path, tmp_path: Path) -> None:
     best = Path(shutil.copytree(run / "checkpoints" / "step-1", run / "best"))
     (best / "trainer_state.json").unlink()
