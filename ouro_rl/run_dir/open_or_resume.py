@@ -105,7 +105,7 @@ def later_folder(folder: Path) -> Path | None:
 
 def newest_whole(run_dir: RunDir, *, thorough: bool = True) -> tuple[Path | None, list[tuple[Path, str]]]:
     """The newest whole checkpoint, or None; and the newer ones that are passed over, each with the reason."""
-    passed_over = []
+    passed_over: list[tuple[Path, str]] = []
     for path in reversed(run_dir.checkpoints()):
         reason = damage(path, thorough=thorough)
         if reason is None:

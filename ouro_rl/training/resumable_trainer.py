@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 from transformers.trainer import TRAINER_STATE_NAME
-from trl import GRPOTrainer
+from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from ouro_rl.config.train import TrainConfig
@@ -36,6 +36,7 @@ BATCH_FILE = "batch_{}.pt"
 class ResumableTrainer(GRPOTrainer):
     """Takes the updates in an order of its own, and writes and reads the checkpoints of a run folder."""
 
+    args: GRPOConfig
     train_config: TrainConfig
     run_dir: RunDir
     prompts: Sequence[Prompt]
@@ -73,17 +74,17 @@ class ResumableTrainer(GRPOTrainer):
         if self.lr_scheduler is None:
             self.lr_scheduler = self._schedule_from(0)
             self._created_lr_scheduler = True
-        return cast("LambdaLR", self.lr_scheduler)
+        return self.lr_scheduler
 
     def _schedule_from(self, update: int) -> LambdaLR:
         """The schedule with `update` as the next one; the peaks are those of the config."""
         trainer, gate = self.train_config.trainer, self.train_config.gate
-        for group in self.optimizer.param_groups:
+        optimizer = self.optimizer
+        assert optimizer is not None, "it is made before its schedule"
+        for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] = gate.lr if group["is_gate"] else trainer.lr
         kind, total, warmup = trainer.lr_scheduler, self.args.max_steps, trainer.lr_warmup
-        return LambdaLR(
-            self.optimizer, lambda step: lr_share(kind, step, total=total, warmup=warmup), last_epoch=update - 1
-        )
+        return LambdaLR(optimizer, lambda step: lr_share(kind, step, total=total, warmup=warmup), last_epoch=update - 1)
 
     # -- writing checkpoints -------------------------------------------------------------------------------------------
 
@@ -161,7 +162,9 @@ class ResumableTrainer(GRPOTrainer):
         """Go on in the middle of a batch of rollouts, as TRL's `_prepare_inputs` would have done."""
         saved: dict[str, Any] = torch.load(folder / BATCH_FILE.format(self.accelerator.process_index))
         inputs = apply(cast("Batch", saved["inputs"]), lambda tensor: tensor.to(self.accelerator.device))
-        self._buffered_inputs = split_tensor_dict(cast("dict[str, Any]", inputs), self.args.steps_per_generation)
+        assert self.args.steps_per_generation is not None, "TRL sets it"
+        parts = split_tensor_dict(cast("dict[str, Any]", inputs), self.args.steps_per_generation)
+        self._buffered_inputs = parts  # type: ignore[assignment]  # TRL's own type is that of its first value, None
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
         self.step_metrics.new_batch(saved["metrics"])
         self.published_version = int(inputs["policy_version"])
