@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 
 from ouro_rl.cli.argument_types import count, list_of, share, whole
-from ouro_rl.cli.eval_options import add_format_options, add_sampling_options, check_samples, with_options
-from ouro_rl.cli.preflight.files import check_benchmark, check_workers
-from ouro_rl.config.evaluation import evaluation_config
+from ouro_rl.cli.eval_options import add_format_options, add_sampling_options, asked_config, check_samples, with_options
+from ouro_rl.cli.preflight.files import check_workers
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.hub import commit_of
 from ouro_rl.core.kv_rule import KVRule
@@ -15,7 +14,6 @@ from ouro_rl.core.paths import check_writable, expand, is_local, path_option
 from ouro_rl.core.progress import say
 from ouro_rl.core.row_files import KINDS
 from ouro_rl.core.sampling_params import MOST_LOOPS
-from ouro_rl.model.checkpoint_files import check_model
 
 
 def add_eval_arguments(command: argparse.ArgumentParser) -> None:
@@ -53,12 +51,7 @@ def add_eval_arguments(command: argparse.ArgumentParser) -> None:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     check_samples(arguments)
-    config, run = evaluation_config(arguments.model, arguments.config, arguments.benchmark)
-    config = with_options(config, arguments)
-    assert config.eval.source is not None, "evaluation_config requires it"
-    check_model(arguments.model, key="--model", revision=arguments.revision)
-    columns = {"--question-column": config.eval.question_column, "--answer-column": config.eval.answer_column}
-    check_benchmark(config.eval.source, arguments.data, key="--benchmark", columns=columns)
+    config, run = asked_config(arguments, with_options, data_file=arguments.data, revision=arguments.revision)
     if too_deep := [depth for depth in arguments.depth if depth > MOST_LOOPS]:
         raise UserError(f"--depth {too_deep[0]}: more than {MOST_LOOPS} loops; give a smaller one")
     check_writable(arguments.out, "--out")

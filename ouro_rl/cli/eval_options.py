@@ -1,16 +1,21 @@
-"""The sampling options of `ouro-rl eval`."""
+"""Options that evaluations share, and the config that follows from them."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ouro_rl.cli.argument_types import number, share, user_function, whole
+from ouro_rl.cli.preflight.files import check_benchmark
+from ouro_rl.config.evaluation import evaluation_config
 from ouro_rl.config.section import Section
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.shell_text import line_breaks
+from ouro_rl.model.checkpoint_files import check_model
 
 LARGEST_MIN_P = 0.999
 """A fraction of 1 would keep only the most likely token, which is greedy decoding."""
@@ -115,6 +120,24 @@ def with_options(config: TrainConfig, arguments: argparse.Namespace) -> TrainCon
         gate_temperature=arguments.gate_temperature,
     )
     return config.model_copy(update={"rollout": rollout, "eval": evaluation})
+
+
+def asked_config(
+    arguments: argparse.Namespace,
+    with_given: Callable[[TrainConfig, argparse.Namespace], TrainConfig],
+    *,
+    data_file: Path | None = None,
+    revision: str | None = None,
+) -> tuple[TrainConfig, str | None]:
+    """The config of an evaluation with the options `with_given` (one of the two functions around this one), and where
+    it comes from (`evaluation_config`). Raises UserError if the checkpoint or the problems are not there."""
+    config, run = evaluation_config(arguments.model, arguments.config, arguments.benchmark)
+    config = with_given(config, arguments)
+    assert config.eval.source is not None, "evaluation_config requires it"
+    check_model(arguments.model, key="--model", revision=revision)
+    columns = {"--question-column": config.eval.question_column, "--answer-column": config.eval.answer_column}
+    check_benchmark(config.eval.source, data_file, key="--benchmark", columns=columns)
+    return config, run
 
 
 def with_format(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:

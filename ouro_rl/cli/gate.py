@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.cli.argument_types import count, list_of, number, share
-from ouro_rl.cli.eval_options import add_format_options, with_format
-from ouro_rl.cli.preflight.files import check_benchmark
-from ouro_rl.config.evaluation import evaluation_config
+from ouro_rl.cli.eval_options import add_format_options, asked_config, with_format
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable, expand, is_local, path_option
 from ouro_rl.core.progress import say
@@ -84,12 +82,7 @@ def run_apply(arguments: argparse.Namespace) -> int:
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
-    config, run = evaluation_config(arguments.model, arguments.config, arguments.benchmark)
-    config = with_format(config, arguments)
-    assert config.eval.source is not None, "evaluation_config requires it"
-    check_model(arguments.model, key="--model")
-    columns = {"--question-column": config.eval.question_column, "--answer-column": config.eval.answer_column}
-    check_benchmark(config.eval.source, None, key="--benchmark", columns=columns)
+    config, run = asked_config(arguments, with_format)
     if arguments.write and not is_local(arguments.model):
         raise UserError(f"--write: {arguments.model} is not a local folder; download it, or leave out --write")
     if arguments.out is not None:
