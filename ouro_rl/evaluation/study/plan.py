@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -241,10 +241,7 @@ def weights_hash(path: str) -> str:
     """SHA-256 of a checkpoint's weights; for a hub id, the id itself."""
     if not is_local(path):
         return path
-    digest = hashlib.sha256()
-    for file in weight_files(Path(path), f"model.path {path}"):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
+    return _sha256(weight_files(Path(path), f"model.path {path}"))
 
 
 def leaves(values: Any, at: str = "") -> Iterator[tuple[str, Any]]:
@@ -258,11 +255,16 @@ def leaves(values: Any, at: str = "") -> Iterator[tuple[str, Any]]:
 
 def _content_hash(path: Path) -> str:
     """Of a file, or of all files in a folder."""
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    return _sha256(file for file in files if file.is_file())[:HASH_DIGITS]
+
+
+def _sha256(files: Iterable[Path]) -> str:
+    """Of the contents of all files, one after another."""
     digest = hashlib.sha256()
-    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if file.is_file():
-            digest.update(file.read_bytes())
-    return digest.hexdigest()[:HASH_DIGITS]
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
 
 
 def _short(value: Any) -> str:
