@@ -38,7 +38,7 @@ from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.run_dir.disk import warn_if_disk_is_short
 from ouro_rl.run_dir.report.page import write_report
-from ouro_rl.run_dir.run_dir import BEST_FOLDER, RunDir
+from ouro_rl.run_dir.run_dir import BEST_FOLDER, RunDir, last_step_and_gap, step_of
 from ouro_rl.run_dir.run_folder import run_folder
 from ouro_rl.training.callbacks import Progress, StopOnSignal
 from ouro_rl.training.periodic_evaluation import History, PeriodicEvaluation, best_of, history_of, is_stalled
@@ -79,7 +79,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
             say(describe_start(config.rollout.workers))
             print(f"Rollouts by {pool.description()}")
         run_dir, checkpoint = broadcast_object_list(opened)[0]
-        done = int(checkpoint.name.removeprefix("step-")) if checkpoint else 0
+        done = step_of(checkpoint) if checkpoint else 0
         if pool is not None:
             warn_if_disk_is_short(run_dir, config, model.num_parameters(), after_update=done)
             summary = summary_before(run_dir, pool, model, examine)
@@ -197,9 +197,8 @@ def best_figures(history: History) -> dict:
 
 
 def closing_figures(run_dir: RunDir, minutes: float) -> dict:
-    rows = run_dir.read_metrics()
-    gaps = [row["logp_gap/max"] for row in rows if row.get("logp_gap/max") is not None]
-    return {"steps": rows[-1]["step"], "logp_gap_max": max(gaps, default=None), "minutes": minutes}
+    steps, gap = last_step_and_gap(run_dir.read_metrics())
+    return {"steps": steps, "logp_gap_max": gap, "minutes": minutes}
 
 
 def print_closing(summary: dict, report) -> None:

@@ -15,7 +15,7 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable
 from ouro_rl.run_dir.manifest import damage, read_manifest
 from ouro_rl.run_dir.resume_rules import SETS_OF_PROMPTS, Changes, refuse_other_config
-from ouro_rl.run_dir.run_dir import RunDir
+from ouro_rl.run_dir.run_dir import RunDir, step_of
 from ouro_rl.run_dir.run_lock import refuse_live_run
 from ouro_rl.run_dir.versions import versions_of
 
@@ -145,10 +145,6 @@ def check_prompts(run_dir: RunDir, prompts: PromptsRecord | None, changes: Chang
         "  data.source, its columns, or the tokenizer have other content than then;\n"
         "  restore them, or start a new run without --resume"
     )
-
-
-def step_of(checkpoint: Path) -> int:
-    return int(checkpoint.name.removeprefix("step-"))
 
 
 # --- the record of a run ----------------------------------------------------------------------------------------------

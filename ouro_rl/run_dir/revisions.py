@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.yaml12 import parse_yaml
 from ouro_rl.core.hub import commit_of
 from ouro_rl.core.paths import is_local, is_row_path
+from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.tasks.catalog import GENERATED
 
 
@@ -29,5 +29,5 @@ def pinned(config: TrainConfig, *, resume: bool = False) -> TrainConfig:
 
 
 def _recorded(config: TrainConfig) -> dict[str, Any]:
-    path = Path(config.run.dir) / "config.yaml"
+    path = RunDir(config.run.dir).config_path
     return parse_yaml(path.read_text(encoding="utf-8")) if path.exists() else {}

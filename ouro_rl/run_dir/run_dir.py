@@ -16,7 +16,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -180,6 +180,18 @@ class RunDir:
                 f"{self.path}: holds no run (neither config.yaml nor metrics.jsonl nor summary.json);\n"
                 "give the directory that `ouro-rl train` wrote"
             )
+
+
+def last_step_and_gap(rows: Sequence[Mapping[str, Any]]) -> tuple[int, float | None]:
+    """Of the rows of `metrics.jsonl`, at least one: the last step, and the largest log-prob gap (None: no row has
+    one)."""
+    gaps = [row["logp_gap/max"] for row in rows if row.get("logp_gap/max") is not None]
+    return rows[-1]["step"], max(gaps, default=None)
+
+
+def step_of(checkpoint: Path) -> int:
+    """The update after which a checkpoint of a run was written."""
+    return int(checkpoint.name.removeprefix("step-"))
 
 
 def _numbered(folder: Path, pattern: re.Pattern[str]) -> list[tuple[int, Path]]:

@@ -37,7 +37,7 @@ from ouro_rl.evaluation.study.files import (
 from ouro_rl.evaluation.study.plan import Job, Run, Study, trained_checkpoint, weights_hash
 from ouro_rl.evaluation.study.state import State, state_of, states_of
 from ouro_rl.run_dir.open_or_resume import own_commit
-from ouro_rl.run_dir.run_dir import RunDir
+from ouro_rl.run_dir.run_dir import RunDir, last_step_and_gap
 from ouro_rl.run_dir.study_result import RuleFigures, StudyResult, write_result
 from ouro_rl.run_dir.versions import versions_of
 
@@ -244,11 +244,11 @@ def result_of(job: Job, checkpoint: Path, figures: dict[str, Any], minutes: floa
 def training_record(run_dir: RunDir) -> dict[str, Any]:
     """What a result keeps of the training run's metrics."""
     rows = run_dir.read_metrics()
-    gaps = [row["logp_gap/max"] for row in rows if row.get("logp_gap/max") is not None]
+    steps, gap = last_step_and_gap(rows)
     curves = {name: [row.get(name) for row in rows] for name in CURVES if any(name in row for row in rows)}
     return {
-        "steps": rows[-1]["step"],
-        "logp_gap_max": max(gaps, default=None),
+        "steps": steps,
+        "logp_gap_max": gap,
         "curves": {
             name: [None if value is None else round(value, CURVE_DIGITS) for value in values]
             for name, values in curves.items()
