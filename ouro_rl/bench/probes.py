@@ -32,10 +32,11 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams, TokenFilters
 from ouro_rl.core.seeds import sample_seed
+from ouro_rl.core.summary_stats import mean_depth
 from ouro_rl.data.prompts import load_prompts
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.modeling_ouro import GATE_PARAMETERS, OuroForCausalLM
-from ouro_rl.training.batch import Batch, apply, depth_matrix, replay_inputs, replayed
+from ouro_rl.training.batch import Batch, apply, replay_inputs, replayed
 from ouro_rl.training.objective.objective import Objective
 from ouro_rl.training.token_logprobs import replay_batch
 from rollout_workers.engine.engine import RolloutEngine
@@ -81,13 +82,12 @@ class Workload:
             with torch.no_grad():
                 bias.fill_(own + middle)
             rollouts = self.sample()
-            low, high = (middle, high) if mean_depth(rollouts) > depth else (low, middle)
+            low, high = (middle, high) if depth_of(rollouts) > depth else (low, middle)
         return rollouts
 
 
-def mean_depth(rollouts: list[Rollout]) -> float:
-    depths = depth_matrix(rollouts)
-    return (depths.sum() / (depths > 0).sum()).item()
+def depth_of(rollouts: list[Rollout]) -> float:
+    return mean_depth(rollout.depths for rollout in rollouts)
 
 
 def objective_of(side: str, loops: int) -> Objective:
@@ -157,12 +157,12 @@ def bench_probes(sizes: Sizes, say: Say) -> dict[str, Any]:
         noise = {side: gradient_sizes(model, batch, side) for side in SIDES}
         found[f"probe_cost_{depth}"] = ratios(seconds["probed"], seconds["sampled"])
         runs[str(depth)] = {
-            "mean_depth": mean_depth(rollouts),
+            "mean_depth": depth_of(rollouts),
             "tokens": int(batch["completion_mask"].sum()),
             "seconds": {side: spread(values) for side, values in seconds.items()},
             "noise": {part: noise["sampled"][part] / noise["probed"][part] for part in noise["sampled"]},
         }
         less = ", ".join(f"{part} {value:.1f}x" for part, value in runs[str(depth)]["noise"].items())
         cost = found[f"probe_cost_{depth}"]["median"]
-        say(f"mean depth {mean_depth(rollouts):.2f}: {cost:.2f} times the time, smaller squared gradients: {less}")
+        say(f"mean depth {depth_of(rollouts):.2f}: {cost:.2f} times the time, smaller squared gradients: {less}")
     return {"ratios": found, "runs": runs}
