@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import sys
 import threading
 import time
@@ -14,8 +15,8 @@ from dataclasses import replace
 from typing import Any
 
 from ouro_rl.core.errors import UserError
-from rewards.code_grader.forms import Tests, TestsUnusable, read_tests
-from rewards.code_grader.program import extract_code, program_of
+from rewards.code_grader.forms import AssertTests, CaseTests, Tests, TestsUnusable, read_tests
+from rewards.code_grader.program import Program, Wanted, find_program
 from rewards.code_grader.time_budget import PATIENCE, Times
 from rewards.messages import content_of, text_of
 from rewards.processes.pool import ProcessPool, Reply
@@ -28,6 +29,7 @@ _ROW = (*TEST_COLUMNS, "entry_point", "prompt", "test_imports", "test_setup_code
 _GRACE_S = 15.0
 """Seconds beyond a program's own time limit within which its worker must answer."""
 _CACHE_SIZE = 4096
+_FIRST_NAME = re.compile(r"^\w+")
 
 
 class CodeReward:
@@ -108,10 +110,10 @@ class CodeReward:
             tests = f"the tests are not valid JSON: {error}"
         if isinstance(tests, str):
             return Verdict(value=None, status="gold_unparsable", detail=tests)
-        code = extract_code(completion, thinking=self._thinking)
-        if code is None:
+        program = find_program(completion, _wanted(tests, row), thinking=self._thinking)
+        if program is None:
             return Verdict(value=0.0, status="no_answer", ms=1000 * (time.perf_counter() - started))
-        return _Job(program_of(code, row["prompt"], row.get("entry_point")), code, key, tests)
+        return _Job(program, key, tests)
 
     def _decide(self, jobs: list[Verdict | _Job]) -> list[Verdict]:
         """Run each distinct program once, and return the verdicts in order."""
@@ -152,9 +154,24 @@ class CodeReward:
 class _Job:
     """One program and its tests."""
 
-    def __init__(self, program: str, code: str, tests_key: str, tests: Tests) -> None:
-        self.program, self.code, self.tests = program, code, tests
-        self.key = (program, tests_key)
+    def __init__(self, program: Program, tests_key: str, tests: Tests) -> None:
+        self.program, self.code, self.tests = program.source, program.code, tests
+        self.key = (program.source, tests_key)
+
+
+def _wanted(tests: Tests, row: Mapping[str, Any]) -> Wanted:
+    """What the tests need, by which the program is recognized among the blocks of a completion."""
+    entry_point = row.get("entry_point")
+    if isinstance(tests, AssertTests):
+        names = tests.names.values()
+    else:
+        names = [tests.entry_point] if isinstance(tests, CaseTests) else []
+    return Wanted(
+        names=frozenset(name for whole in names for name in _FIRST_NAME.findall(whole)),
+        reads=not isinstance(tests, AssertTests | CaseTests) and any(run.stdin.strip() for run in tests.runs),
+        prompt=row["prompt"],
+        entry_point=entry_point if isinstance(entry_point, str) else None,
+    )
 
 
 @functools.lru_cache(maxsize=1024)
