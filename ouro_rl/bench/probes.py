@@ -28,9 +28,8 @@ from ouro_rl.bench.workload import Sizes
 from ouro_rl.config.packaged_configs import config_folder
 from ouro_rl.config.train import DataConfig, TrainConfig
 from ouro_rl.core.engine_config import EngineConfig
-from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
-from ouro_rl.core.sampling_params import SamplingParams, TokenFilters
+from ouro_rl.core.sampling_params import DepthPolicy, SamplingParams, TokenFilters
 from ouro_rl.core.seeds import sample_seed
 from ouro_rl.core.summary_stats import mean_depth
 from ouro_rl.data.prompts import load_prompts
@@ -104,7 +103,7 @@ def loss_of(model: OuroForCausalLM, batch: Batch, side: str) -> Tensor:
         batch = cast("Batch", {**batch, "probed": torch.ones(len(mask), dtype=torch.bool)})
     reading, gate_logits = replay_batch(
         model, batch, replay_inputs(batch, loops),
-        max_loops=loops, kv_rule=KVRule.LAST_EXITED, temperature=1.0, filters=TokenFilters(),
+        max_loops=loops, depth_policy=DepthPolicy(), temperature=1.0, filters=TokenFilters(),
     )  # fmt: skip
     weights = torch.full((int(mask.sum()),), 1 / int(mask.sum()))
     micro_batch = replayed(batch, reading.logprobs, gate_logits, weights, reading.probes)
@@ -152,7 +151,7 @@ def bench_probes(sizes: Sizes, say: Say) -> dict[str, Any]:
         rollouts = work.sample_at(depth)
         advantages = torch.ones(len(rollouts))
         advantages[1::2] = -1
-        batch = earning(rollouts, advantages, model.config.total_ut_steps, 0.0)
+        batch = earning(rollouts, advantages, model.config.total_ut_steps)
         seconds = take_turns({side: partial(seconds_of, model, batch, side) for side in SIDES}, ROUNDS, say)
         noise = {side: gradient_sizes(model, batch, side) for side in SIDES}
         found[f"probe_cost_{depth}"] = ratios(seconds["probed"], seconds["sampled"])

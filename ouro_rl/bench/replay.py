@@ -22,27 +22,23 @@ from torch import Tensor
 
 from ouro_rl.bench.timing import BY_GATE, Say, ratios, run_engine, spread, take_turns
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
+from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.engine_config import EngineConfig
-from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Rollout
-from ouro_rl.core.sampling_params import ExitRule, TokenFilters
+from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
-from ouro_rl.model.policy.exit_gate import decision_logprobs
-from ouro_rl.training.batch import Batch, apply, collate, depth_matrix, replay_inputs
-from ouro_rl.training.objective.advantages import gate_returns
-from ouro_rl.training.objective.losses import gate_loss, token_loss
+from ouro_rl.model.policy.exit_gate import decision_mask
+from ouro_rl.training.batch import Batch, apply, collate, depth_matrix, replay_inputs, replayed
+from ouro_rl.training.objective.objective import Objective
 from ouro_rl.training.objective.records import Credits
 from ouro_rl.training.token_logprobs import replay_batch
 from rollout_workers.engine.engine import RolloutEngine
 
 ROUNDS = 3
-CLIP = 0.2
-PRICE = 0.01
-"""Price of a loop in the gate's returns; its value does not affect the time."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Replayed:
+class Timed:
     """One forward and backward pass."""
 
     forward_seconds: float
@@ -71,43 +67,47 @@ def group_batch(sizes: Sizes, rule: ExitRule = BY_GATE) -> Batch:
     seeds = trace_seeds(model, sizes, sizes.group, sizes.tokens)
     requests = make_requests(sizes, seeds, prompt=sizes.prompt, group=sizes.group)
     run = run_engine(RolloutEngine(model, EngineConfig(max_batch=sizes.group)), requests, sizes.tokens, rule)
-    return earning(run.rollouts, torch.linspace(-1, 1, sizes.group), sizes.loops, PRICE)
+    return earning(run.rollouts, torch.linspace(-1, 1, sizes.group), sizes.loops)
 
 
-def earning(rollouts: Sequence[Rollout], advantages: Tensor, loops: int, price: float) -> Batch:
-    """A batch of n rollouts that earned these `advantages` [n], at a price per loop."""
+def earning(rollouts: Sequence[Rollout], advantages: Tensor, loops: int) -> Batch:
+    """A batch of n rollouts that earned these `advantages` [n]; loops are free."""
     depths = depth_matrix(rollouts)
+    by_token, count = advantages.unsqueeze(1).expand(depths.shape), len(rollouts)
     credits = Credits(
-        advantages=advantages.unsqueeze(1).expand(depths.shape),
-        gate_returns=gate_returns(advantages, depths, loops, price),
-        loop_prices=torch.full(depths.shape, price),
+        advantages=by_token,
+        gate_returns=by_token.unsqueeze(2) * decision_mask(loops, depths).permute(1, 2, 0),
+        gate_advantages=by_token,
+        loop_prices=torch.zeros(depths.shape),
+        stay_costs=torch.zeros(count, loops - 1),
+        hazards=torch.full((count, loops - 1), 0.5),
+        by_gate=torch.ones(count, dtype=torch.bool),
         of_rollouts=advantages,
     )
     return collate(rollouts, credits, 0)
 
 
-def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Replayed:
+def replay_once(model: OuroForCausalLM, batch: Batch, loops: int) -> Timed:
     """Forward pass, loss and backward pass, as in the trainer."""
     model.zero_grad(set_to_none=True)
     started = time.perf_counter()
-    replayed = replay_inputs(batch, loops)
+    inputs = replay_inputs(batch, loops)
     mask = batch["completion_mask"].bool()
     reading, gate_logits = replay_batch(
-        model, batch, replayed, max_loops=loops, kv_rule=KVRule.LAST_EXITED, temperature=1.0, filters=TokenFilters()
+        model, batch, inputs, max_loops=loops, depth_policy=DepthPolicy(), temperature=1.0, filters=TokenFilters()
     )
-    decisions = decision_logprobs(gate_logits, batch["depths"][mask]).T
-    of_tokens = token_loss(reading.logprobs, batch["sampler_logprobs"][mask], batch["advantages"][mask], CLIP, CLIP)
-    of_gate = gate_loss(decisions, batch["depth_logprobs"][mask], batch["gate_returns"][mask], CLIP, CLIP)
-    loss = (of_tokens + of_gate).mean()
+    weights = torch.full_like(reading.logprobs, 1 / len(reading.logprobs))
+    config = TrainConfig.model_validate({"model": {"path": "benchmark"}, "trainer": {"steps": 1}})
+    loss = Objective(config, loops).losses(replayed(batch, reading.logprobs, gate_logits, weights)).total
     between = time.perf_counter()
     loss.backward()
     ended = time.perf_counter()
-    places = torch.arange(replayed.owners.numel()).view_as(replayed.owners)
-    return Replayed(
+    places = torch.arange(inputs.owners.numel()).view_as(inputs.owners)
+    return Timed(
         forward_seconds=between - started,
         backward_seconds=ended - between,
         tokens=int(mask.sum()),
-        loops=int(replayed.depths[replayed.owners == places].sum()),
+        loops=int(inputs.depths[inputs.owners == places].sum()),
         gap=(reading.logprobs.detach() - batch["sampler_logprobs"][mask]).abs().max().item(),
     )
 
@@ -142,7 +142,7 @@ def bench_replay(sizes: Sizes, say: Say) -> dict[str, Any]:
     }
 
 
-def figures(runs: list[Replayed]) -> dict[str, Any]:
+def figures(runs: list[Timed]) -> dict[str, Any]:
     """Raw figures of one side."""
     return {
         "seconds": spread([run.seconds for run in runs]),

@@ -119,6 +119,9 @@ class RolloutConfig(Section):
     """How the depth of a token is chosen."""
     gate_temperature: float = Field(default=1.0, gt=0)
     """Temperature of the exit gate, as part of the policy; above 1, depths are explored more evenly."""
+    exploration: float = Field(default=0.0, ge=0, lt=0.5)
+    """Floor of the probabilities of going on and of exiting after a loop, as part of the policy: with 0.02 a token
+    always has a chance of 2 % to stop there, and of 2 % to go on."""
     kv_rule: Rule = KVRule.LAST_EXITED
     """What is read from tokens that exited early: `last_exited`, their last keys and values; `skip`, nothing beyond the
     loops they ran. With `full`, every token runs all loops and its depth only selects a state (saves no compute; for
@@ -179,6 +182,7 @@ class RolloutConfig(Section):
         return DepthPolicy(
             kv_rule=self.kv_rule,
             gate_temperature=self.gate_temperature,
+            exploration=self.exploration,
             min_depth=self.min_depth,
             max_depth=self.max_depth,
         )

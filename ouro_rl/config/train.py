@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from ouro_rl.config.gate import GateConfig
 from ouro_rl.config.probe_rules import check_probes
 from ouro_rl.config.rewards import RewardsConfig
 from ouro_rl.config.rollout import ExitRuleConfig, RolloutConfig, Rule
@@ -85,47 +86,6 @@ class DataConfig(Section):
                 "curriculum_column",
             )
         return self
-
-
-class GateConfig(Section):
-    """The exit gate as a policy (docs/method.md, "Objective")."""
-
-    mode: Literal["policy", "stage2", "off"] = "policy"
-    """`policy` trains the gate by reward and price; `stage2` by what one more loop adds to the log-prob of the sampled
-    tokens (the paper's Stage II, on-policy); `off` freezes it and leaves depth to the exit rule."""
-    lr: float = Field(default=1e-4, ge=0)
-    """Learning rate of the gate."""
-    clip_low: float = Field(default=0.2, gt=0, lt=1)
-    """Importance ratios of the gate are clipped at 1 - `clip_low`."""
-    clip_high: float = Field(default=0.2, gt=0)
-    """Importance ratios of the gate are clipped at 1 + `clip_high`."""
-    probe_share: float = Field(default=0.0, ge=0, le=1)
-    """Share of the samples whose tokens are probed: the loops beyond their depths are computed too, which costs time
-    (docs/results.md) and changes nothing else. 0: none."""
-    credit: Literal["score", "rao_blackwell"] = "score"
-    """How the reward reaches the gate: through the depth that was drawn, or, in probed samples, through all loops by
-    their posterior."""
-    eta: float = Field(default=0.0, ge=0, le=1)
-    """With `rao_blackwell` credit, of the gate or the trainer: the part of the score function, 0 for the least
-    variance, 1 for no bias."""
-    cost: Literal["sampled", "expected"] = "sampled"
-    """The gradient of the price: from the sampled depths, or, in probed samples, that of the expected depth."""
-    loss_weight: float = Field(default=1.0, ge=0)
-    """Weight of the gate's loss relative to the token loss."""
-    price: float = Field(default=0.02, ge=0)
-    """Price of one loop of one token, in units of advantage; with `target_depth`, its initial value."""
-    price_warmup: int = Field(default=0, ge=0)
-    """Steps over which the price rises from 0."""
-    target_depth: float | None = Field(default=None, ge=1)
-    """Target of the mean depth: the price becomes a dual variable that a controller adjusts. null: constant price."""
-    price_rate: float = Field(default=0.0005, ge=0)
-    """Integral gain of the controller: change of the price per step, per loop of distance to the target."""
-    price_gain: float = Field(default=0.03, ge=0)
-    """Proportional gain of the controller: part of the price, per loop of distance to the target."""
-    price_max: float = Field(default=0.5, ge=0)
-    """Upper bound of the price."""
-    entropy_bonus: float = Field(default=0.0, ge=0)
-    """Weight of the entropy of the gate's decisions, in nats, in the objective."""
 
 
 class EvalConfig(Section):

@@ -37,7 +37,7 @@ class TrainerConfig(Section):
     adam_beta2: float = Field(default=0.999, gt=0, lt=1)
     """AdamW's beta2, the decay of the second moment."""
     max_grad_norm: float = Field(default=1.0, gt=0)
-    """Gradients are clipped to this norm."""
+    """The gradient of everything but the gate is clipped to this norm."""
     loss_type: Literal["grpo", "dr_grpo", "dapo", "bnpo"] = "dapo"
     """How token losses are averaged, named as in TRL: see `ouro_rl/training/objective/losses.py`."""
     mask_truncated: bool = False
@@ -52,6 +52,11 @@ class TrainerConfig(Section):
     """Importance ratios of tokens are clipped at 1 - `clip_low`."""
     clip_high: float = Field(default=0.28, gt=0)
     """Importance ratios of tokens are clipped at 1 + `clip_high`."""
+    importance: Literal["token", "sequence"] = "token"
+    """The joint importance ratio of depth and token, by which both heads' losses are weighted where a batch is not
+    fresh: of each token, or of its whole completion."""
+    importance_cap: float = Field(default=2.0, ge=1)
+    """What that joint ratio adds to a head's own is truncated here."""
     logp_gap_limit: float | None = Field(default=None, gt=0)
     """The run stops if the largest log-prob gap between worker and trainer, in nats, exceeds this. null: 1e-3 in fp32,
     1 in bf16."""

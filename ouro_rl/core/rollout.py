@@ -68,6 +68,8 @@ class Rollout:
     finish_reason: FinishReason
     depth_policy: DepthPolicy = DepthPolicy()
     """The depth policy it was sampled with."""
+    fixed_depth: int | None = None
+    """Depth of all its tokens, where the request fixed one. None: the exit rule chose the depths."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -55,7 +55,9 @@ class DepthPolicy:
     """No token exits before this loop: until then it continues with log-probability 0."""
     gate_temperature: float = 1.0
     """The gate's logits are divided by this; above 1, depths come from a flatter distribution
-    (`exit_gate.tempered`)."""
+    (`exit_gate.policy_logits`)."""
+    exploration: float = 0.0
+    """The gate's probability of exiting is mixed with chance: lambda becomes e + (1 - 2 e) lambda."""
     max_depth: int | None = None
     """Every token exits here at the latest, with log-probability 0; prompts run this many loops. None: the loops that
     the model was trained with (`total_ut_steps`); more are allowed."""

@@ -67,6 +67,8 @@ class OuroModel(OuroPreTrainedModel):
         """Precision of the forward pass if it differs from the weights' (a trainer's master weights are fp32)."""
         self.batch_invariant = True
         """Whether rows are computed batch-invariantly, so that workers and replay agree bitwise; see `KernelOps`."""
+        self.gate_reaches_body = True
+        """Whether a replay's gate logits have a gradient in the states that the gate reads, too."""
         self.torch_ops = torch_ops(config)
         self._row_ops: dict[tuple, tuple[Ops, str]] = {}
         self.post_init()
@@ -94,6 +96,10 @@ class OuroModel(OuroPreTrainedModel):
         """Gate logits z with lambda = sigmoid(z), always in fp32. [..., hidden] -> [...]."""
         gate = self.early_exit_gate
         return ops.product(states.float(), gate.weight).squeeze(-1) + gate.bias.float()
+
+    def _gate_logits_alone(self, states: Tensor, ops: Ops) -> Tensor:
+        """The same numbers, with a gradient in the gate's weights alone."""
+        return self.gate_logits(states.detach(), ops)
 
     def forward(
         self,
@@ -183,7 +189,7 @@ class OuroModel(OuroPreTrainedModel):
             layers=self.decoder_layers,
             norm=self.norm,
             rotary_emb=self.rotary_emb,
-            gate_logits=self.gate_logits,
+            gate_logits=self.gate_logits if self.gate_reaches_body else self._gate_logits_alone,
             ops=ops,
         )
         states, gates, probed = replay(

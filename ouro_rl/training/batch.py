@@ -47,8 +47,16 @@ class Batch(TypedDict):
     """float32 [n, C], of the token head."""
     gate_returns: Tensor
     """float32 [n, C, T - 1], of the gate's decisions."""
+    gate_advantages: Tensor
+    """float32 [n, C]: what the returns hold besides the loops of the token itself."""
     loop_prices: Tensor
     """float32 [n, C]: the price of one more loop of each token."""
+    stay_costs: Tensor
+    """float32 [n, T - 1]."""
+    hazards: Tensor
+    """float32 [n, T - 1]."""
+    by_gate: Tensor
+    """bool [n]: the gate chose the depths."""
     probed: NotRequired[Tensor]
     """bool [n]: the samples whose tokens are probed at all loops; absent if none is."""
     num_items_in_batch: NotRequired[Tensor]
@@ -83,7 +91,11 @@ def collate(rollouts: Sequence[Rollout], credits: Credits, pad_token_id: int) ->
         "support_sizes": _pad([rollout.support_sizes or (0,) * len(rollout.completion_ids) for rollout in rollouts], 0),
         "advantages": credits.advantages[:, :longest],
         "gate_returns": credits.gate_returns[:, :longest],
+        "gate_advantages": credits.gate_advantages[:, :longest],
         "loop_prices": credits.loop_prices[:, :longest],
+        "stay_costs": credits.stay_costs,
+        "hazards": credits.hazards,
+        "by_gate": credits.by_gate,
     }
 
 
@@ -96,6 +108,7 @@ def sampled(scored: Sequence[ScoredRollout]) -> Sampled:
         ),
         depths=depth_matrix(rollouts),
         finished=torch.tensor([rollout.finish_reason == "stop" for rollout in rollouts]),
+        by_gate=torch.tensor([rollout.fixed_depth is None for rollout in rollouts]),
     )
 
 
@@ -113,6 +126,7 @@ def replayed(
     """A micro batch as the objective takes it: `token_logprobs` [n] and `gate_logits` [T, n] of its n completion
     tokens, with gradient, the tokens' weights [n] in the loss, and what probes found."""
     mask = batch["completion_mask"].bool()
+    lengths = mask.sum(1)
     return Replayed(
         token_logprobs=token_logprobs,
         gate_logits=gate_logits,
@@ -121,8 +135,12 @@ def replayed(
         depth_logprobs=batch["depth_logprobs"][mask],
         advantages=batch["advantages"][mask],
         gate_returns=batch["gate_returns"][mask],
+        gate_advantages=batch["gate_advantages"][mask],
         loop_prices=batch["loop_prices"][mask],
-        lengths=mask.sum(1),
+        stay_costs=batch["stay_costs"].repeat_interleave(lengths, dim=0),
+        hazards=batch["hazards"].repeat_interleave(lengths, dim=0),
+        by_gate=batch["by_gate"].repeat_interleave(lengths),
+        lengths=lengths,
         weights=weights,
         probes=probes,
     )

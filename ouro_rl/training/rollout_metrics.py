@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from ouro_rl.core.rollout import ScoredRollout
-from ouro_rl.core.summary_stats import _mean, depth_shares, deviation, loops_per_answer, mean_depth
+from ouro_rl.core.summary_stats import _mean, depth_shares, deviation, mean_depth
 
 
 def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_version: int) -> dict[str, float]:
@@ -19,7 +19,6 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     reward/<name>/status/<status>   share of rollouts with this status from that function; absent if it never occurred
     reward/unscored        share of rollouts without a reward
     depth/mean, depth/p1.. loops per completion token; share of completion tokens at each depth
-    compute/loops_per_answer   mean over completions of the sum of their depths
     staleness/mean         how many policy versions the rollouts are behind `policy_version`, the trainer's
     completion/*           `length_mean`, `length_max` in tokens; `stopped`, `cut_off`, `given_up`: share with finish
                            reason `stop`, `length`, `abort`
@@ -35,7 +34,6 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     metrics["depth/mean"] = mean_depth(rollout.depths for rollout in rollouts)
     shares = depth_shares((depth for rollout in rollouts for depth in rollout.depths), max_loops)
     metrics |= {f"depth/p{depth}": share for depth, share in enumerate(shares, start=1)}
-    metrics["compute/loops_per_answer"] = loops_per_answer(rollout.depths for rollout in rollouts)
     metrics["staleness/mean"] = _mean(policy_version - rollout.policy_version for rollout in rollouts)
     metrics["completion/length_mean"] = _mean(len(rollout.completion_ids) for rollout in rollouts)
     metrics["completion/length_max"] = max((len(rollout.completion_ids) for rollout in rollouts), default=math.nan)

@@ -17,11 +17,10 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from ouro_rl.core.kv_rule import KVRule
-from ouro_rl.core.sampling_params import TokenFilters
+from ouro_rl.core.sampling_params import DepthPolicy, TokenFilters
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.outputs import OuroCausalLMOutput
-from ouro_rl.model.policy.exit_gate import tempered
+from ouro_rl.model.policy.exit_gate import policy_logits
 from ouro_rl.model.policy.token_distribution import Recorded, chosen_logprobs, entropy, token_distribution
 from ouro_rl.model.replay_probes import Probed
 from ouro_rl.training.batch import Batch, ReplayInputs
@@ -129,7 +128,7 @@ class HeadReader:
     """int64 [n]."""
     probed: Tensor
     """int64 [k]: the tokens that are probed, in order."""
-    gate_temperature: float = 1.0
+    depth_policy: DepthPolicy = DepthPolicy()
 
     def __call__(self, model: OuroForCausalLM, states: Tensor, probed: Probed | None) -> Reading:
         """States [n, hidden] at the tokens' depths, and those of all loops of the k probed tokens."""
@@ -141,12 +140,11 @@ class HeadReader:
         reader = replace(self.tokens, numbers=self.probed[others[1]])
         found, _ = reader(model, probed.states[others])
         known = logprobs[self.probed].expand(len(loops), -1)  # at a token's own depth nothing is read twice
-        temperature = self.gate_temperature
         probes = Probes(
             tokens=self.probed,
             token_logprobs=known.index_put(others, found),
-            gate_logits=tempered(probed.gate_logits, temperature),
-            detached_gate_logits=tempered(model.model.gate_logits(probed.states.detach()), temperature),
+            gate_logits=policy_logits(probed.gate_logits, self.depth_policy),
+            detached_gate_logits=policy_logits(model.model.gate_logits(probed.states.detach()), self.depth_policy),
         )
         return Reading(logprobs=logprobs, entropies=entropies, probes=probes)
 
@@ -157,7 +155,9 @@ def chunk_rows(vocabulary: int, device: torch.device) -> int:
     return max(1, steps) * ROW_STEP
 
 
-def head_reader(batch: Batch, temperature: float, filters: TokenFilters, gate_temperature: float = 1.0) -> HeadReader:
+def head_reader(
+    batch: Batch, temperature: float, filters: TokenFilters, depth_policy: DepthPolicy | None = None
+) -> HeadReader:
     """The reader for a collated batch (`ouro_rl.training.batch.collate`), as its rollouts were sampled."""
     mask = batch["completion_mask"].bool()
     completions = None
@@ -173,7 +173,7 @@ def head_reader(batch: Batch, temperature: float, filters: TokenFilters, gate_te
         tokens=tokens,
         depths=batch["depths"][mask],
         probed=samples.repeat_interleave(mask.sum(1)).nonzero().squeeze(1),
-        gate_temperature=gate_temperature,
+        depth_policy=depth_policy or DepthPolicy(),
     )
 
 
@@ -183,15 +183,14 @@ def replay_batch(
     replayed: ReplayInputs,
     *,
     max_loops: int,
-    kv_rule: KVRule,
+    depth_policy: DepthPolicy,
     temperature: float,
     filters: TokenFilters,
-    gate_temperature: float = 1.0,
 ) -> tuple[Reading, Tensor]:
     """Replay a collated batch at its recorded depths; `replayed` is what `replay_inputs` makes of it.
 
     Returns what it says of the n completion tokens, and gate logits [max_loops, n] of the positions that predict them,
-    divided by the gate temperature."""
+    as the policy uses them (`policy_logits`)."""
     output = model(
         input_ids=replayed.input_ids,
         depths=replayed.depths,
@@ -200,11 +199,11 @@ def replay_batch(
         logits_to_keep=replayed.predicting,
         use_cache=False,
         num_loops=max_loops,
-        kv_rule=kv_rule,
-        read_head=head_reader(batch, temperature, filters, gate_temperature),
+        kv_rule=depth_policy.kv_rule,
+        read_head=head_reader(batch, temperature, filters, depth_policy),
     )
     assert output.gate_logits is not None  # a replay always has them
-    return output.reading, tempered(output.gate_logits[:, replayed.predicting], gate_temperature)
+    return output.reading, policy_logits(output.gate_logits[:, replayed.predicting], depth_policy)
 
 
 def _unpadded(ids: Tensor, mask: Tensor) -> list[list[int]]:

@@ -10,6 +10,7 @@ learning rate and clipping.
 from __future__ import annotations
 
 import functools
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,13 +19,14 @@ import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from datasets import Dataset
 from torch import Tensor
+from tqdm import tqdm
 from transformers import PrinterCallback
 
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Prompt, ScoredRollout
 from ouro_rl.model.checkpoint_contract import published_code
-from ouro_rl.model.modeling_ouro import GATE_PARAMETERS, OuroForCausalLM
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.policy.exit_gate import check_depth_policy
 from ouro_rl.run_dir.disk import keeps_rollouts
 from ouro_rl.run_dir.rollout_record import rollout_record
@@ -41,9 +43,11 @@ from ouro_rl.training.batch import (
     replayed,
     sampled,
 )
+from ouro_rl.training.compute_metrics import DepthWatch, compute_metrics
 from ouro_rl.training.objective.losses import token_weights
 from ouro_rl.training.objective.objective import Objective
 from ouro_rl.training.objective.records import Credits, Replayed
+from ouro_rl.training.parameters import freeze, gate_and_body
 from ouro_rl.training.resumable_trainer import ResumableTrainer
 from ouro_rl.training.rollout_metrics import rollout_metrics, unscored_message
 from ouro_rl.training.step_metrics import StepMetrics
@@ -86,11 +90,9 @@ class OuroGRPOTrainer(ResumableTrainer):
         self.published_version = -1  # nothing is published yet
         self.objective = Objective(config, self.max_loops)
         self._token_texts = functools.cache(lambda token: tokenizer.decode([token]))
-        self.step_metrics = StepMetrics()
-        if config.gate.mode == "off":
-            for name, parameter in model.named_parameters():
-                if name.endswith(GATE_PARAMETERS):
-                    parameter.requires_grad_(False)
+        self.step_metrics, self.depth_watch = StepMetrics(), DepthWatch()
+        model.model.gate_reaches_body = config.gate.reaches_body
+        freeze(model, gate=config.gate.mode == "off", body=config.gate.train == "only")
         super().__init__(
             model=model,
             reward_funcs=no_trl_reward,
@@ -151,6 +153,7 @@ class OuroGRPOTrainer(ResumableTrainer):
         check_depth_policies(rollouts, self.depth_policy)
         check_filters(rollouts, self.temperature, self.filters)
         metrics = rollout_metrics(scored, self.max_loops, self.published_version)
+        metrics |= compute_metrics(scored, self.model.config, self.depth_policy, self.train_config.gate.solved_reward)
         if metrics["reward/unscored"] > self.train_config.rewards.max_unscored:
             raise RunError(unscored_message(scored, metrics["reward/unscored"], self.train_config.rewards.max_unscored))
         self.step_metrics.new_batch(metrics | {name: timings[name] for name in timings.keys() - spent.keys()})
@@ -184,10 +187,9 @@ class OuroGRPOTrainer(ResumableTrainer):
             inputs,
             replay_inputs(inputs, self.max_loops),
             max_loops=self.max_loops,
-            kv_rule=self.depth_policy.kv_rule,
+            depth_policy=self.depth_policy,
             temperature=self.temperature,
             filters=self.filters,
-            gate_temperature=self.depth_policy.gate_temperature,
         )
         weights = self._token_weights(inputs, mask.sum(1))
         micro_batch = replayed(inputs, reading.logprobs, gate_logits, weights, reading.probes)
@@ -241,18 +243,22 @@ class OuroGRPOTrainer(ResumableTrainer):
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """AdamW with a separate parameter group for the gate; `create_scheduler` sets the learning rates."""
         if self.optimizer is None:
-            named = [(name, p) for name, p in (model or self.model).named_parameters() if p.requires_grad]
-            matrices = [p for name, p in named if p.dim() > 1 and not name.endswith(GATE_PARAMETERS)]
-            vectors = [p for name, p in named if p.dim() <= 1 and not name.endswith(GATE_PARAMETERS)]
-            gate = [p for name, p in named if name.endswith(GATE_PARAMETERS)]
+            gate, body = gate_and_body(model or self.model)
             groups = [
-                {"params": matrices, "weight_decay": self.args.weight_decay, "is_gate": False},
-                {"params": vectors, "weight_decay": 0.0, "is_gate": False},
+                {"params": [p for p in body if p.dim() > 1], "weight_decay": self.args.weight_decay, "is_gate": False},
+                {"params": [p for p in body if p.dim() <= 1], "weight_decay": 0.0, "is_gate": False},
                 {"params": gate, "weight_decay": 0.0, "is_gate": True},
             ]
             optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, self.model)
             self.optimizer = optimizer_class([group for group in groups if group["params"]], **settings)
         return self.optimizer
+
+    def _clip_grad_norm(self, model) -> Tensor:
+        """Replaces transformers': the gate and everything else are clipped apart. The norm of everything else."""
+        gate, body = gate_and_body(model)
+        norm = self.accelerator.clip_grad_norm_(gate, self.train_config.gate.max_grad_norm)
+        self.step_metrics.set("gate/grad_norm", float(norm))
+        return self.accelerator.clip_grad_norm_(body, self.args.max_grad_norm)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Append one row to `metrics.jsonl` per update; the final summary of transformers is not part of that file."""
@@ -265,6 +271,9 @@ class OuroGRPOTrainer(ResumableTrainer):
                 "lr": logs["learning_rate"],
             }
             row["grad_norm"] = logs.get("grad_norm")
+            if self.train_config.gate.mode == "policy":
+                for text in self.depth_watch.warnings(row):
+                    tqdm.write(text, file=sys.stderr)  # does not break the progress bar
             self.run_dir.append_metrics(row)
             logs.update(row)
         super().log(logs, start_time)

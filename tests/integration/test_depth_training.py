@@ -32,7 +32,7 @@ def test_a_run_replays_what_it_sampled(checkpoint, tmp_path, rule, least, most):
     assert len(rows) == 2 and max(row["logp_gap/max"] for row in rows) <= 1e-5
     assert all(sum(row[f"depth/p{depth}"] for depth in loops) == pytest.approx(1) for row in rows)
     assert not any(f"depth/p{max(loops) + 1}" in row for row in rows)
-    lines = (tmp_path / "run" / "rollouts" / "step-000002.jsonl").read_text().splitlines()
+    lines = (tmp_path / "run" / "rollouts" / "step-000002.jsonl").read_text().rstrip("\n").split("\n")
     rollouts = [json.loads(line) for line in lines]
     assert {(r["kv_rule"], r["min_depth"], r["max_depth"]) for r in rollouts} == {(rule, least, most)}
     depths = [depth for r in rollouts for depth in r["depths"]]

@@ -11,7 +11,7 @@ from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams, StopStrings, TokenFilters
 from ouro_rl.data.sampling import sampling_params
 from ouro_rl.model.policy.counter_rng import uniforms
-from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf, tempered
+from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf, policy_logits
 from ouro_rl.model.policy.token_distribution import sample_tokens, token_distribution
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 from ouro_rl.training.batch import check_filters, collate, replay_inputs
@@ -63,14 +63,14 @@ def replayed(model, rollouts, params):
             use_cache=False,
             read_head=head_reader(batch, params.temperature, params.filters),
         )
-    gates = tempered(output.gate_logits[:, inputs.predicting], params.depth_policy.gate_temperature)
+    gates = policy_logits(output.gate_logits[:, inputs.predicting], params.depth_policy)
     depth_logprobs = decision_logprobs(gates, batch["depths"][mask]).sum(0)
     return output.reading.logprobs, depth_logprobs, batch["sampler_logprobs"][mask], batch["depth_logprobs"][mask]
 
 
 @pytest.mark.parametrize("filters", FILTERS.values(), ids=FILTERS)
-@pytest.mark.parametrize("temperature, gate_temperature", [(1.0, 0.5), (0.7, 2.5)])
-def test_worker_and_trainer_agree_on_every_log_prob(filters, temperature, gate_temperature, processor):
+@pytest.mark.parametrize("temperature, gate_temperature, exploration", [(1.0, 0.5, 0.1), (0.7, 2.5, 0.0)])
+def test_worker_and_trainer_agree_on_every_log_prob(filters, temperature, gate_temperature, exploration, processor):
     """Bitwise with the C kernels, within rounding in plain torch."""
     model = calm_model(1, hidden=64)
     exact = model.model.row_ops(torch.float32)[0].tile == 1
@@ -79,7 +79,7 @@ def test_worker_and_trainer_agree_on_every_log_prob(filters, temperature, gate_t
             max_new_tokens=20,
             temperature=temperature,
             filters=replace(filters, logit_processors=processors),
-            depth_policy=DepthPolicy(gate_temperature=gate_temperature),
+            depth_policy=DepthPolicy(gate_temperature=gate_temperature, exploration=exploration),
             stop_token_ids=(3,),
             stop_strings=STOP,
         )
@@ -87,7 +87,7 @@ def test_worker_and_trainer_agree_on_every_log_prob(filters, temperature, gate_t
         tokens, depths, sampled, sampled_depths = replayed(model, rollouts, params)
         assert tokens.isfinite().all()
         if exact:
-            assert torch.equal(tokens, sampled)
+            assert torch.equal(tokens, sampled) and torch.equal(depths, sampled_depths)
         assert (tokens - sampled).abs().max() <= rounding(model)
         assert (depths - sampled_depths).abs().max() <= rounding(model)
         check_filters(rollouts, temperature, params.filters)
@@ -167,7 +167,7 @@ def test_tokens_and_depths_follow_the_filtered_policy(filters, gate_temperature)
     rollouts = RolloutEngine(model, EngineConfig(max_batch=512)).generate([request], params)
     with torch.no_grad():
         output = model(torch.tensor([request.prompt.token_ids]))
-        depth_probs = exit_log_pdf(tempered(output.gate_logits[:, 0, -1], gate_temperature)).exp()
+        depth_probs = exit_log_pdf(policy_logits(output.gate_logits[:, 0, -1], params.depth_policy)).exp()
         logits = model.lm_head(torch.stack([state[0, -1] for state in output.loop_states]))
         token_probs = depth_probs @ token_distribution(logits, 1.5, filters)[0].exp()
     depths, tokens = (torch.tensor([getattr(r, name)[0] for r in rollouts]) for name in ("depths", "completion_ids"))
@@ -202,9 +202,11 @@ def test_rollouts_of_another_policy_are_refused():
 
 def test_the_gate_temperature_changes_depths_but_not_their_order():
     gates = torch.tensor([2.0, -1.0, 0.5]).view(3, 1)
-    sharp, flat = (exit_log_pdf(tempered(gates, t)).exp().squeeze(1) for t in (0.1, 100.0))
+    sharp, flat = (
+        exit_log_pdf(policy_logits(gates, DepthPolicy(gate_temperature=t))).exp().squeeze(1) for t in (0.1, 100.0)
+    )
     assert sharp[0] > 0.999 and flat.tolist() == pytest.approx([0.5, 0.25, 0.25], abs=0.01)
-    assert torch.equal(tempered(gates, 1.0), gates)
+    assert torch.equal(policy_logits(gates, DepthPolicy()), gates)
 
 
 def test_draws_are_batch_invariant():

@@ -13,6 +13,9 @@ def digits(prompts, completions, **columns):
 def broken(prompts, completions, **columns):
     raise KeyError("gone")
 
+def equal(prompts, completions, **columns):
+    return [1.0 for _ in completions]
+
 def some(prompts, completions, **columns):
     return [None if i % 4 < 3 and i % 2 else float(i) for i in range(len(completions))]
 

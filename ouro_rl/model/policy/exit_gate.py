@@ -24,12 +24,21 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.sampling_params import MOST_LOOPS, NO_DEPTH, DepthPolicy, ExitRule
 
 
-def tempered(gate_logits: Tensor, temperature: float) -> Tensor:
-    """Gate logits divided by the gate temperature, lambda = sigmoid(z / temperature). Any shape, fp32.
+def policy_logits(gate_logits: Tensor, policy: DepthPolicy) -> Tensor:
+    """The model's gate logits z as the policy uses them: any shape -> fp32, with lambda = sigmoid of the result.
 
-    All functions below take logits after this step. It is applied once, to the model's own logits: by the worker before
-    it decides, and by the trainer before it computes the loss."""
-    return gate_logits.float() if temperature == 1 else gate_logits.float() / temperature
+    lambda = e + (1 - 2 e) sigmoid(z / temperature): the gate temperature flattens, the exploration floor e bounds. All
+    functions below take logits after this step. It is applied once: by the worker before it decides, and by the trainer
+    before it computes the loss."""
+    logits = gate_logits.float()
+    if policy.gate_temperature != 1:
+        logits = logits / policy.gate_temperature
+    if policy.exploration > 0:
+        # log lambda = log e - log sigmoid(log e - log (1 - 2 e) - log sigmoid(z)), and so for 1 - lambda: torch's log
+        # would give other bits in tensors of other sizes, and worker and trainer would differ.
+        shift = math.log(policy.exploration / (1 - 2 * policy.exploration))
+        logits = F.logsigmoid(shift - F.logsigmoid(-logits)) - F.logsigmoid(shift - F.logsigmoid(logits))
+    return logits
 
 
 def log_exit(gate_logits: Tensor) -> Tensor:
@@ -62,12 +71,13 @@ def exit_log_pdf(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
     return torch.cat([impossible, log_survival + leave])
 
 
-def expected_depth(gate_logits: Tensor, min_depth: int = 1) -> Tensor:
-    """E[d] = sum_t t p(d = t) with its exact gradient: [T, ...] -> [...].
+def expected_depth(gate_logits: Tensor, min_depth: int = 1, floor: int = 1) -> Tensor:
+    """E[max(d, floor)] = sum_t max(t, floor) p(d = t) with its exact gradient: [T, ...] -> [...].
 
-    Computed as `min_depth` plus the sum of the probabilities S_t of going past loop t."""
+    Computed as the least of these depths plus the sum of the probabilities S_t of going past loop t from there on."""
     survival = log_stay(gate_logits[min_depth - 1 : -1]).cumsum(0).exp()
-    return min_depth + survival.sum(0)
+    least = max(min_depth, floor)
+    return least + survival[least - min_depth :].sum(0)
 
 
 def decision_logprobs(gate_logits: Tensor, depths: Tensor, min_depth: int = 1) -> Tensor:

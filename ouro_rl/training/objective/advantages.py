@@ -1,7 +1,4 @@
-"""From rewards and depths to the advantages of both heads: group-relative for tokens, net of compute cost for the gate.
-
-Raw rewards, compute cost and price stay separate until `gate_returns`, the only place that combines them.
-"""
+"""Advantages of completions, from rewards alone: relative to their group."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ import torch
 from torch import Tensor
 
 from ouro_rl.core.errors import RunError
-from ouro_rl.model.policy.exit_gate import decision_mask
 
 EPSILON = 1e-4
 """Keeps the division by a group's standard deviation finite (TRL's value)."""
@@ -73,21 +69,12 @@ def _deviation(centred: Tensor, dim: int) -> Tensor:
     return (centred.square().nansum(dim, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
 
 
-def extra_loops(depths: Tensor, max_loops: int, min_depth: int = 1) -> Tensor:
-    """d - t for the decision at loop t: the loops run after it.
+def only_best(rewards: Tensor, loops: Tensor, group_size: int, keep: int) -> Tensor:
+    """`rewards` [n] of the `keep` completions of each group with the most reward per loop, NaN for the others.
 
-    `depths` [...] -> fp32 [T - 1, ...], 0 where no decision was made."""
-    loops = torch.arange(1, max_loops, device=depths.device).view(-1, *[1] * depths.dim())
-    return ((depths - loops) * decision_mask(max_loops, depths, min_depth)).float()
-
-
-def gate_returns(advantages: Tensor, depths: Tensor, max_loops: int, price: float, min_depth: int = 1) -> Tensor:
-    """The return of each gate decision: A - price * ((d - t) - its mean over the batch's decisions at loop t).
-
-    `advantages` [n], `depths` [n, C] with `NO_DEPTH` at padding -> [n, C, T - 1], 0 where no decision was made. A
-    decision pays the price for the loops that follow it (its cost to go); the mean over the batch is the baseline."""
-    taken = decision_mask(max_loops, depths, min_depth)
-    extra = extra_loops(depths, max_loops, min_depth)
-    baseline = extra.sum((1, 2)) / taken.sum((1, 2)).clamp(min=1)
-    returns = advantages.view(1, -1, 1) - price * (extra - baseline.view(-1, 1, 1))
-    return (returns * taken).permute(1, 2, 0)
+    `loops` [n]: loops of each completion. Equal ones: the one that comes first. GFPO, arXiv 2508.09726: the others get
+    advantage 0 and do not count in the group's mean and deviation."""
+    worth = (rewards / loops).nan_to_num(nan=-torch.inf).view(-1, group_size)
+    order = worth.argsort(dim=1, descending=True, stable=True)
+    kept = torch.zeros_like(worth, dtype=torch.bool).scatter(1, order[:, :keep], True).flatten()
+    return torch.where(kept, rewards, torch.nan)

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ouro_rl.config.train import GateConfig
+from ouro_rl.config.gate import GateConfig
 from ouro_rl.config.trainer import TrainerConfig
 from ouro_rl.model.policy.exit_gate import decision_mask, exit_log_pdf, expected_depth
 from ouro_rl.training.objective.depth_credit import depth_posterior, loop_weights, mixed, spread_loss
@@ -34,26 +34,32 @@ def spread_token_losses(
 
 
 def probed_gate_losses(
-    replayed: Replayed, probes: Probes, decisions: Tensor, ratios: Tensor, gate: GateConfig, min_depth: int
-) -> Tensor:
-    """Losses of the gate [k] for the probed tokens, under `gate.credit` and `gate.cost`; `decisions` [n, T - 1].
+    replayed: Replayed, probes: Probes, decisions: Tensor, returns: Tensor, rest: Tensor, ratios: Tensor,
+    gate: GateConfig, min_depth: int,
+) -> Tensor:  # fmt: skip
+    """Losses of the gate [k] for the probed tokens, under `gate.credit` and `gate.cost`.
 
-    The returns are the advantage, which reward credit is about, and the price of the loops that followed."""
+    `decisions`, `returns` [n, T - 1]: the returns are the advantage, which credit over depth is about, and the price of
+    the token's own loops. `rest` [n]: what the sampled losses lack of the joint importance ratio; `ratios` [n]: all of
+    it, for those that are spread over the loops."""
     tokens, log_pdf = probes.tokens, exit_log_pdf(probes.gate_logits, min_depth)
     taken = decision_mask(len(log_pdf), replayed.depths[tokens], min_depth).T
-    rewards = replayed.advantages[tokens].unsqueeze(1) * taken
+    earned = replayed.gate_advantages[tokens]
+    rewards = earned.unsqueeze(1) * taken
 
     def sampled(returns: Tensor) -> Tensor:
-        return gate_loss(decisions[tokens], replayed.depth_logprobs[tokens], returns, gate.clip_low, gate.clip_high)
+        logprobs = replayed.depth_logprobs[tokens]
+        return rest[tokens] * gate_loss(decisions[tokens], logprobs, returns, gate.clip_low, gate.clip_high)
 
     of_reward = sampled(rewards)
     if gate.credit == "rao_blackwell":
         posterior = depth_posterior(log_pdf, probes.token_logprobs)
-        spread = spread_loss(posterior, log_pdf, replayed.advantages[tokens], ratios[tokens])
+        spread = spread_loss(posterior, log_pdf, earned, ratios[tokens])
         of_reward = torch.lerp(spread, of_reward, gate.eta)
     if gate.cost == "expected":
-        return of_reward + replayed.loop_prices[tokens] * expected_depth(probes.gate_logits, min_depth)
-    return of_reward + sampled(replayed.gate_returns[tokens] - rewards)
+        cost = expected_depth(probes.gate_logits, min_depth, gate.depth_floor)
+        return of_reward + replayed.loop_prices[tokens] * cost
+    return of_reward + sampled(returns[tokens] - rewards)
 
 
 def stage_two_gate_loss(replayed: Replayed, probes: Probes, share: float, min_depth: int) -> Tensor:

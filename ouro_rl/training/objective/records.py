@@ -21,6 +21,8 @@ class Sampled:
     """int64 [N, C], 1-based; `NO_DEPTH` after a completion's end."""
     finished: Tensor
     """bool [N]: ended by itself; not cut off at the maximum length and not given up."""
+    by_gate: Tensor
+    """bool [N]: the gate chose its depths; False where they were fixed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,9 +32,18 @@ class Credits:
     advantages: Tensor
     """fp32 [N, C], of the token head."""
     gate_returns: Tensor
-    """fp32 [N, C, T - 1], of the decision after each loop; 0 where none was made."""
+    """fp32 [N, C, T - 1], of the decision after each loop; 0 where none was made, and where depths were fixed."""
+    gate_advantages: Tensor
+    """fp32 [N, C]: what `gate_returns` hold besides the loops of the token itself; 0 where depths were fixed."""
     loop_prices: Tensor
-    """fp32 [N, C]: what `gate_returns` charge each token for one more loop of its own."""
+    """fp32 [N, C]: what `gate_returns` charge each token for one more loop of its own; 0 where depths were fixed."""
+    stay_costs: Tensor
+    """fp32 [N, T - 1]: what the loops after a decision to stay cost on average. Times the probability of staying it is
+    the state's baseline of the cost, which the losses add to the return; 0 if the returns have another baseline."""
+    hazards: Tensor
+    """fp32 [N, T - 1]: share of the update's decisions at each loop that were exits, the same for all rollouts."""
+    by_gate: Tensor
+    """bool [N], from `Sampled`."""
     of_rollouts: Tensor
     """fp32 [N]: the advantage of each completion as a whole, from its reward alone."""
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -65,8 +76,8 @@ class Replayed:
     token_logprobs: Tensor
     """fp32 [n], with gradient."""
     gate_logits: Tensor
-    """fp32 [T, n], with gradient, as the policy uses them (`exit_gate.tempered`): lambda = sigmoid of them. 0 at loops
-    that a token did not run."""
+    """fp32 [T, n], with gradient, as the policy uses them (`exit_gate.policy_logits`): lambda = sigmoid of them. 0 at
+    loops that a token did not run."""
     depths: Tensor
     """int64 [n], as recorded."""
     sampler_logprobs: Tensor
@@ -76,9 +87,17 @@ class Replayed:
     advantages: Tensor
     """fp32 [n], from `Credits`."""
     gate_returns: Tensor
-    """fp32 [n, T - 1], from `Credits`."""
+    """fp32 [n, T - 1], from `Credits`, like the following ones."""
+    gate_advantages: Tensor
+    """fp32 [n]."""
     loop_prices: Tensor
-    """fp32 [n], from `Credits`."""
+    """fp32 [n]."""
+    stay_costs: Tensor
+    """fp32 [n, T - 1]."""
+    hazards: Tensor
+    """fp32 [n, T - 1]."""
+    by_gate: Tensor
+    """bool [n]."""
     lengths: Tensor
     """int64 [m]: tokens of each completion."""
     weights: Tensor

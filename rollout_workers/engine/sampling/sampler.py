@@ -20,7 +20,7 @@ from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model.layers import in_tiles
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.policy.counter_rng import DEPTH_STREAM, TOKEN_STREAM, uniforms
-from ouro_rl.model.policy.exit_gate import decides, exit_quantiles, exits, log_exit, log_stay, tempered
+from ouro_rl.model.policy.exit_gate import decides, exit_quantiles, exits, log_exit, log_stay, policy_logits
 from ouro_rl.model.policy.read_out import reads_out
 from rollout_workers.engine.sampling.completion import Completion, CompletionTensors
 from rollout_workers.engine.sampling.early_stop import EarlyStopper
@@ -222,7 +222,7 @@ class Sampler:
     def _gate(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """log (1 - lambda) and log lambda after this loop, [n] each."""
         gate_logits = self.model.model.gate_logits(in_tiles(states, self.ops), self.ops)
-        gate_logits = tempered(gate_logits, self.params.depth_policy.gate_temperature)
+        gate_logits = policy_logits(gate_logits, self.params.depth_policy)
         return log_stay(gate_logits)[: len(states)], log_exit(gate_logits)[: len(states)]
 
     def _next_token(self, rows: Tensor, tokens: Tensor, lengths: Tensor) -> None:

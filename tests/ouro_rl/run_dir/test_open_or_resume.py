@@ -127,7 +127,7 @@ ALLOWED = {
 }  # fmt: skip
 REFUSED = {
     "run.seed": 1, "data.order": "sequential", "data.limit": 5, "trainer.group_size": 4, "trainer.prompts_per_step": 8,
-    "trainer.clip_low": 0.1, "trainer.updates_per_batch": 2, "rollout.temperature": 0.5, "gate.price": 0.5,
+    "trainer.clip_low": 0.1, "trainer.updates_per_batch": 2, "rollout.temperature": 0.5, "gate.price": 0.05,
     "rollout.max_new_tokens": 7, "model.dtype": "bfloat16", "rewards.functions": [{"name": "math"}],
 }  # fmt: skip
 

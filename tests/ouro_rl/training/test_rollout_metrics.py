@@ -50,7 +50,6 @@ def test_rollout_metrics_by_hand():
             "depth/p2": 1 / 8,
             "depth/p3": 0.0,
             "depth/p4": 5 / 8,
-            "compute/loops_per_answer": (2 + 6 + 4 + 12) / 4,
             "staleness/mean": (1 + 1 + 3 + 1) / 4,
             "completion/length_mean": 2.0,
             "completion/length_max": 3,

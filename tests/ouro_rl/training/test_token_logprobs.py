@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ouro_rl.core.sampling_params import TokenFilters
+from ouro_rl.core.sampling_params import DepthPolicy, TokenFilters
 from ouro_rl.model.policy.token_distribution import UNFILTERED, Recorded, chosen_logprobs, entropy, token_distribution
 from ouro_rl.model.replay_probes import Probed
 from ouro_rl.training.token_logprobs import CHUNK_BYTES, ROW_STEP, Completions, HeadReader, TokenReader, chunk_rows
@@ -152,7 +152,7 @@ def test_probed_tokens_are_read_at_every_loop(filters):
         tokens=TokenReader(recorded=recorded, temperature=0.8, filters=filters, chunk_rows=64),
         depths=depths,
         probed=numbers,
-        gate_temperature=2.0,
+        depth_policy=DepthPolicy(gate_temperature=2.0),
     )
     assert reader(model, states, None).probes is None
     reading = reader(model, states, Probed(states=loop_states, gate_logits=torch.ones(3, 45)))

@@ -29,6 +29,7 @@ def test_trl_is_the_version_that_was_reviewed():
         (GRPOTrainer, "log", ["self", "logs", "start_time"]),
         (GRPOTrainer, "training_step", ["self", "model", "inputs", "num_items_in_batch"]),
         (Trainer, "create_optimizer", ["self", "model"]),
+        (Trainer, "_clip_grad_norm", ["self", "model"]),
         (Trainer, "_save_checkpoint", ["self", "model", "trial"]),
         (Trainer, "_load_optimizer_and_scheduler", ["self", "checkpoint"]),
         (Trainer, "_save_optimizer_and_scheduler", ["self", "output_dir"]),

@@ -16,8 +16,9 @@ from ouro_rl.model.policy.exit_gate import (
     exits,
     expected_depth,
     log_stay,
+    policy_logits,
 )
-from ouro_rl.training.objective.advantages import gate_returns
+from ouro_rl.training.objective.loop_costs import extra_loops
 from tests.references.exit_distribution import depth_logprobs, gate_entropy, threshold_depths
 
 
@@ -42,17 +43,29 @@ def test_decisions_add_up_to_the_depth():
     assert decision_logprobs(gates, torch.tensor([3]))[:, 0].tolist() == pytest.approx([math.log(0.5), math.log(0.75)])
 
 
+@pytest.mark.parametrize("floor", [1, 2, 3])
 @pytest.mark.parametrize("least", [1, 2, 4])
-def test_the_expected_depth_has_its_exact_gradient(least):
+def test_the_expected_depth_has_its_exact_gradient(least, floor):
     gates = torch.randn(4, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
     pdf = exit_log_pdf(gates, least).exp()
-    expected = (pdf * torch.arange(1, 5).unsqueeze(1)).sum(0)
-    torch.testing.assert_close(expected_depth(gates, least), expected)
+    expected = (pdf * torch.arange(1, 5).clamp(min=floor).unsqueeze(1)).sum(0)
+    torch.testing.assert_close(expected_depth(gates, least, floor), expected)
     if least == 4:
-        assert expected_depth(gates, least).tolist() == [4] * 5
+        assert expected_depth(gates, least, floor).tolist() == [4] * 5
         return
     (wanted,) = torch.autograd.grad(expected.sum(), gates)
-    (got,) = torch.autograd.grad(expected_depth(gates, least).sum(), gates)
+    (got,) = torch.autograd.grad(expected_depth(gates, least, floor).sum(), gates)
+    torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("floor", [0.02, 0.3])
+def test_the_exploration_floor_bounds_lambda_and_has_its_gradient(floor):
+    gates = torch.tensor([-200.0, -1.0, 0.0, 2.0, 200.0], requires_grad=True)
+    mixed = torch.sigmoid(policy_logits(gates, DepthPolicy(exploration=floor, gate_temperature=2.0)))
+    expected = floor + (1 - 2 * floor) * torch.sigmoid(gates / 2.0)
+    torch.testing.assert_close(mixed, expected)
+    assert mixed.min().item() == pytest.approx(floor) and mixed.max().item() == pytest.approx(1 - floor)
+    (got,), (wanted,) = (torch.autograd.grad(value.sum(), gates) for value in (mixed, expected))
     torch.testing.assert_close(got, wanted)
 
 
@@ -102,8 +115,8 @@ def test_no_nan_for_padding_empty_batches_and_saturated_gates(least):
     total = total + gate_entropy(gates, least).sum() + decision_entropy(gates, torch.full((4,), 4), least).sum()
     total.backward()
     assert torch.isfinite(total) and torch.isfinite(gates.grad).all()
-    returns = gate_returns(torch.ones(2), nowhere.view(2, 2), 4, price=0.1, min_depth=least)
-    assert returns.shape == (2, 2, 3) and not returns.any()
+    extra = extra_loops(nowhere.view(2, 2), 4, least)
+    assert extra.shape == (3, 2, 2) and not extra.any()
     empty = torch.zeros(4, 0)
     none = torch.zeros(0, dtype=torch.long)
     assert exit_log_pdf(empty, least).shape == (4, 0) and depth_logprobs(empty, none, least).shape == (0,)

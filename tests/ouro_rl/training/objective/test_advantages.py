@@ -1,4 +1,4 @@
-"""Advantages and returns, compared with values computed by hand and with exact fractions."""
+"""Advantages, compared with values computed by hand and with exact fractions."""
 
 import math
 import random
@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from ouro_rl.core.errors import RunError
-from ouro_rl.core.sampling_params import NO_DEPTH
-from ouro_rl.training.objective.advantages import extra_loops, gate_returns, group_advantages, zero_variance
+from ouro_rl.training.objective.advantages import group_advantages, only_best, zero_variance
 
 
 def test_group_advantages_by_hand():
@@ -64,9 +63,10 @@ def test_groups_without_a_signal_are_those_of_equal_rewards(scale):
         assert zero_variance(advantages, 3) == wanted, rewards
 
 
-def test_gate_returns_charge_each_decision_for_what_it_caused():
-    depths = torch.tensor([[1, 3, NO_DEPTH]])
-    assert extra_loops(depths, 3)[:, 0].tolist() == [[0, 2, 0], [0, 1, 0]]
-    returns = gate_returns(torch.tensor([0.5]), depths, 3, price=0.1)
-    # loop 1: costs 0 and 2, mean 1; loop 2: one decision, cost 1, mean 1
-    assert returns[0].tolist() == [pytest.approx([0.6, 0.0]), pytest.approx([0.4, 0.5]), [0.0, 0.0]]
+def test_the_best_of_a_group_by_reward_per_loop():
+    rewards = torch.tensor([1.0, 1.0, 0.0, math.nan, 1.0, 1.0, 1.0, 0.5])
+    loops = torch.tensor([30, 20, 5, 4, 10, 10, 10, 5])
+    kept = only_best(rewards, loops, 4, keep=2)
+    assert kept[:2].tolist() == [1.0, 1.0] and kept[2:4].isnan().all()
+    assert kept[4:6].tolist() == [1.0, 1.0] and kept[6:].isnan().all()  # of equal ones the first
+    assert group_advantages(kept, 4, "none").tolist() == [0.0] * 8

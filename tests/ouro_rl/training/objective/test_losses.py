@@ -4,21 +4,20 @@ import pytest
 import torch
 
 from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf
-from ouro_rl.training.objective.advantages import extra_loops
-from ouro_rl.training.objective.loop_price import PriceRule
-from ouro_rl.training.objective.losses import clipped, gate_loss, token_loss, token_weights
+from ouro_rl.training.objective.loop_costs import extra_loops
+from ouro_rl.training.objective.losses import clipped, gate_loss, rest_of_ratio, token_loss, token_weights
 from ouro_rl.training.warmstart.losses import stage_one_loss, stage_two_losses
 from tests.references.exit_distribution import depth_logprobs
 
 
-def test_price_moves_towards_the_target_and_warms_up():
-    rule = PriceRule(start=0.1, warmup=1, target_depth=2.0, rate=0.5, gain=0.2, largest=0.3)
-    assert rule.price(0.1, 2.0, 0) == pytest.approx(0.05) and rule.price(0.1, 2.0, 1) == 0.1
-    assert rule.price(0.1, 2.5, 1) == pytest.approx(0.2) and rule.price(0.1, 1.0, 1) == 0.0
-    assert rule.next_dual(0.1, 2.2) == pytest.approx(0.2)
-    assert rule.next_dual(0.1, 3.0) == 0.3 and rule.next_dual(0.1, 1.0) == 0.0
-    constant = PriceRule(start=0.1, warmup=0, target_depth=None, rate=0.5, gain=0.2, largest=0.3)
-    assert constant.next_dual(0.1, 4.0) == 0.1 and constant.price(0.1, 4.0, 0) == 0.1
+def test_the_rest_of_the_joint_ratio_by_hand():
+    own, other, lengths = torch.tensor([0.1, 0.2, -0.3]), torch.tensor([0.4, -0.1, 3.0]), torch.tensor([2, 1])
+    by_token = rest_of_ratio(own, other, None, cap=2.0)
+    assert by_token.tolist() == pytest.approx([math.exp(0.4), math.exp(-0.1), 2.0])
+    whole = rest_of_ratio(own, other, lengths, cap=5.0)
+    assert whole.tolist() == pytest.approx([math.exp(0.6 - 0.1), math.exp(0.6 - 0.2), 5.0])
+    fresh = rest_of_ratio(torch.zeros(3), torch.zeros(3), lengths, cap=2.0)
+    assert torch.equal(fresh, torch.ones(3)), "a fresh batch is not changed by a bit"
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,11 @@ def replayed(outcomes, tokens=None, *, price=PRICE, stale=0.0) -> Replayed:
         depth_logprobs=decisions.detach().sum(1),
         advantages=earned,
         gate_returns=earned.unsqueeze(1) - price * extra,
+        gate_advantages=earned,
         loop_prices=torch.full((count * length,), price).double(),
+        stay_costs=torch.zeros(count * length, 1).double(),
+        hazards=torch.full((count * length, 1), 0.5).double(),
+        by_gate=torch.ones(count * length, dtype=torch.bool),
         lengths=torch.full((count,), length),
         weights=outcomes.probabilities.repeat_interleave(length),
         probes=Probes(
