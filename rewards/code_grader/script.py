@@ -21,21 +21,20 @@ _OUTPUT = 1 << 20
 
 def run_script(sandbox: Sandbox, program: str, test: ScriptTest, budget: Budget) -> str:
     """Run a program on a test's stdin. Returns why it fails the test; empty if it passes. Raises SandboxError."""
-    stdin_read, stdin_write = os.pipe()
     stdout_read, stdout_write = os.pipe()
     try:
+        stdin = _input_file(test.stdin.encode(errors="replace"))
         try:
-            child = sandbox.child("candidate", files=(stdin_read, stdout_write))
+            child = sandbox.child("candidate", files=(stdin, stdout_write))
         finally:
-            os.close(stdin_read)
+            os.close(stdin)
             os.close(stdout_write)
         with child:
             nonce = secrets.token_hex(8)
             child.wait_until_confined()
             child.send({"nonce": nonce, "program": program, "script": True}, budget.deadline)
             limit = len(test.stdout.encode()) + _OUTPUT
-            stdin, stdin_write = stdin_write, -1
-            output = _converse(child, stdin, test.stdin.encode(), stdout_read, limit, budget)
+            output = _collect(child, stdout_read, limit, budget)
             answer = budget.wait(child, child.receive)
             if answer.get("nonce") != nonce:
                 return "the program sent an answer that was not requested"
@@ -49,46 +48,41 @@ def run_script(sandbox: Sandbox, program: str, test: ScriptTest, budget: Budget)
     except wire.NotPlain as error:
         return str(error)
     finally:
-        for fd in (stdin_write, stdout_read):
-            if fd >= 0:
-                os.close(fd)
+        os.close(stdout_read)
     return "" if same_output(output.decode(errors="replace"), test.stdout, test.tolerance) else "wrong output"
 
 
-def _converse(child: Child, stdin: int, data: bytes, stdout: int, limit: int, budget: Budget) -> bytes:
-    """Write `data` to stdin and collect stdout until the child has reported on its channel how it ended. Raises
-    ChildGone if it prints more than `limit` bytes, and TimeoutError."""
-    os.set_blocking(stdin, False)
-    os.set_blocking(stdout, False)
-    view, output, open_end = memoryview(data), bytearray(), True
+def _input_file(data: bytes) -> int:
+    """A descriptor of a file in memory with this content, for reading only: programs ask for the size of their input,
+    seek in it, or map it."""
+    writable = os.memfd_create("stdin", os.MFD_CLOEXEC)
     try:
-        while True:
-            poll = select.poll()
-            poll.register(child.fd, select.POLLIN)
-            if open_end:
-                poll.register(stdout, select.POLLIN)
-            if stdin >= 0:
-                poll.register(stdin, select.POLLOUT)
-            ready = budget.wait(child, functools.partial(_ready, poll))
-            if stdin in ready:
-                try:
-                    view = view[os.write(stdin, view[: 1 << 16]) :]
-                except BrokenPipeError:  # the program has closed its stdin
-                    view = view[:0]
-                if not view:
-                    os.close(stdin)
-                    stdin = -1
-            if stdout in ready:
-                part = os.read(stdout, 1 << 16)
-                open_end = bool(part)
-                output += part
-                if len(output) > limit:
-                    raise ChildGone(f"more than {limit} bytes of output")
-            elif child.fd in ready:  # the program has ended, and the pipe with its output is empty
-                return bytes(output)
+        with open(writable, "wb", closefd=False) as file:
+            file.write(data)
+        return os.open(f"/proc/self/fd/{writable}", os.O_RDONLY | os.O_CLOEXEC)
     finally:
-        if stdin >= 0:
-            os.close(stdin)
+        os.close(writable)
+
+
+def _collect(child: Child, stdout: int, limit: int, budget: Budget) -> bytes:
+    """The script's output, when the child has reported on its channel how it ended. Raises ChildGone if it prints more
+    than `limit` bytes, and TimeoutError."""
+    os.set_blocking(stdout, False)
+    output, open_end = bytearray(), True
+    while True:
+        poll = select.poll()
+        poll.register(child.fd, select.POLLIN)
+        if open_end:
+            poll.register(stdout, select.POLLIN)
+        ready = budget.wait(child, functools.partial(_ready, poll))
+        if stdout in ready:
+            part = os.read(stdout, 1 << 16)
+            open_end = bool(part)
+            output += part
+            if len(output) > limit:
+                raise ChildGone(f"more than {limit} bytes of output")
+        elif child.fd in ready:  # the program has ended, and the pipe with its output is empty
+            return bytes(output)
 
 
 def _ready(poll: select.poll, deadline: float) -> dict[int, int]:

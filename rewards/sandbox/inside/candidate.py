@@ -5,14 +5,10 @@ happens elsewhere."""
 
 from __future__ import annotations
 
-import atexit
 import os
-import sys
-import threading
-import types
 from typing import Any
 
-from . import wire
+from . import surroundings, wire
 
 _MESSAGE = 200
 """Maximum length of a reported error message, in characters."""
@@ -23,24 +19,24 @@ def main(channel: int) -> None:
     request = wire.receive(channel)
     if request is None:
         return
-    module = types.ModuleType("__main__" if request["script"] else "solution")
-    sys.modules[module.__name__] = module  # dataclasses, pickle and typing look up a module by its name
+    script = request["script"]
+    module = surroundings.make_module("__main__" if script else "solution", request["program"])
     try:
-        if request["script"]:
-            _open_standard_streams()
-        exec(compile(request["program"], "<solution>", "exec"), module.__dict__)
-        if request["script"]:
-            _finish()
+        if script:
+            surroundings.open_standard_streams()
+        exec(compile(request["program"], str(module.__file__), "exec"), module.__dict__)
+        if script:
+            surroundings.finish()
         answer: dict[str, Any] = {"ok": None}
     except SystemExit as end:
-        done = request["script"] and end.code in (None, 0)
+        done = script and end.code in (None, 0)
         if done:
-            _finish()
+            surroundings.finish()
         answer = {"ok": None} if done else {"error": _describe(end)}
     except BaseException as error:  # noqa: BLE001 - any exception of the program is reported
         answer = {"error": _describe(error)}
     wire.send(channel, {"nonce": request["nonce"], **answer})
-    while not request["script"] and (call := wire.receive(channel)) is not None:
+    while not script and (call := wire.receive(channel)) is not None:
         _answer(channel, call, module.__dict__)
     os._exit(0)
 
@@ -68,23 +64,6 @@ def _call(call: dict[str, Any], names: dict[str, Any]) -> dict[str, Any]:
         return {"ok": wire.encode(value)}
     mutable = [[i, wire.encode(part)] for i, part in enumerate(arguments) if type(part) in (list, dict, set, bytearray)]
     return {"ok": None, "changed": mutable}
-
-
-def _open_standard_streams() -> None:
-    sys.stdin = open(0, encoding="utf-8", closefd=False)
-    sys.stdout = open(1, "w", encoding="utf-8", closefd=False)
-    sys.stderr = open(2, "w", encoding="utf-8", errors="replace", closefd=False)
-    # Final for everybody but who starts an interpreter, which is what happens here.
-    sys.__stdin__ = sys.stdin  # type: ignore[misc]
-    sys.__stdout__ = sys.stdout  # type: ignore[misc]
-    sys.__stderr__ = sys.stderr  # type: ignore[misc]
-
-
-def _finish() -> None:
-    """Do what the interpreter does at exit, since scripts may rely on it."""
-    threading._shutdown()  # type: ignore[attr-defined] # private, so not in the stubs
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
 
 
 def _describe(error: BaseException) -> list[str]:

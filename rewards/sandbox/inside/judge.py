@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import builtins
 import os
+import sys
 from typing import Any
 
 from . import wire
@@ -26,6 +27,8 @@ def main(channel: int) -> None:
     request = wire.receive(channel)
     if request is None:
         return
+    if hasattr(sys, "set_int_max_str_digits"):
+        sys.set_int_max_str_digits(0)
     names: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
     try:
         for source in request["setup"]:
