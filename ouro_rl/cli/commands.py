@@ -44,6 +44,7 @@ def check(arguments: argparse.Namespace) -> int:
     check_launcher()
     config = load_config(TrainConfig, *split_configs(arguments.configs, TrainConfig), must_exist=True)
     check_train_files(config)
+    config = pinned(config)
     say("Importing torch, transformers and TRL")
     from ouro_rl.cli.preflight.checks import run_check
 

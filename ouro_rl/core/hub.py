@@ -52,29 +52,44 @@ def check_on_hub(name: str, kind: Kind, key: str, revision: str | None = None) -
             f"  correct the id, run `hf auth login`, or {_instead(kind)}"
         ) from error
     except Exception as error:  # the class of a failed connection depends on the version of huggingface_hub
-        problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
-            f"{where}: {api.endpoint} does not answer ({problem});\n"
+            f"{where}: {api.endpoint} does not answer ({_one_line(error)});\n"
             f"  check the network, HTTPS_PROXY and HF_ENDPOINT, or {_instead(kind)}"
         ) from error
 
 
 def commit_of(name: str, kind: Kind, revision: str | None) -> str | None:
     """The commit that a branch, tag or commit (None: the newest) of a Hub id names now; without the Hub, the one that
-    was downloaded, or None if none was."""
-    from huggingface_hub import HfApi, constants
+    was downloaded, or None if none was.
 
-    if revision is not None and COMMIT.fullmatch(revision):
-        return revision
+    A Hub that cannot be reached is asked nothing more: every file that is not in the cache would cost half a minute of
+    retries, and most of the files that transformers looks for are optional."""
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
+
     if not constants.HF_HUB_OFFLINE:
         api = HfApi()
         ask = api.model_info if kind == "model" else api.dataset_info
         try:
             return ask(name, revision=revision, timeout=PATIENCE_S).sha
+        except HfHubHTTPError as error:
+            logger.warning("%s: the hub does not say which commit is the newest (%s)", name, _one_line(error))
         except Exception as error:  # the class of a failed connection depends on the version of huggingface_hub
-            problem = " ".join(f"{type(error).__name__}: {error}".split())[:200]
-            logger.warning("%s: the hub does not say which commit is the newest (%s)", name, problem)
+            logger.warning(
+                "%s: %s cannot be reached (%s); going on with what was downloaded", name, api.endpoint, _one_line(error)
+            )
+            stay_offline()
+    if revision is not None and COMMIT.fullmatch(revision):
+        return revision
     return downloaded_commit(name, kind, revision)
+
+
+def stay_offline() -> None:
+    """Make no further request to the Hub, in this process and in those that it starts."""
+    from huggingface_hub import constants
+
+    constants.HF_HUB_OFFLINE = True  # what it read from the environment when it was imported
+    os.environ["HF_HUB_OFFLINE"] = "1"  # read by `datasets` when it is imported, and by other processes
 
 
 def downloaded_commit(name: str, kind: Kind, revision: str | None) -> str | None:
@@ -102,6 +117,10 @@ def _cache_folder(name: str, kind: Kind) -> Path:
     from huggingface_hub import constants
 
     return Path(constants.HF_HUB_CACHE) / f"{kind.replace(' ', '')}s--{name.replace('/', '--')}"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def _instead(kind: Kind) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -52,6 +53,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     for name in ("HF_HOME", "HF_HUB_CACHE"):
         monkeypatch.setattr(constants, name, str(tmp_path / "cache"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
     monkeypatch.setattr(constants, "ENDPOINT", f"http://127.0.0.1:{server.server_port}")
     monkeypatch.delenv("HF_DATASETS_CACHE", raising=False)
     yield tmp_path / "cache"
@@ -159,7 +161,29 @@ def test_without_the_hub_the_downloaded_commit_counts(hub: Path, monkeypatch: py
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert commit_of("org/there", "model", None) == "e" * 40
     assert commit_of("org/there", "model", "v1") is None and not caplog.text
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+
+
+def test_a_hub_that_cannot_be_reached_is_asked_nothing_more(hub: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
+    """Else transformers tries for minutes to fetch optional files of a model that is in the cache."""
+    refs = hub / "models--org--there" / "refs"
+    refs.mkdir(parents=True)
+    (refs / "main").write_text("e" * 40)
     monkeypatch.setattr(constants, "ENDPOINT", NOBODY)
     assert commit_of("org/there", "model", "main") == "e" * 40
-    assert "does not say which commit" in caplog.text
+    assert commit_of("org/there", "model", "c" * 40) == "c" * 40
+    assert constants.HF_HUB_OFFLINE and os.environ["HF_HUB_OFFLINE"] == "1"
+    assert f"org/there: {NOBODY} cannot be reached" in caplog.text and len(caplog.text.splitlines()) == 1
+
+
+def test_a_hub_that_refuses_is_still_there(hub: Path, caplog) -> None:
+    assert commit_of("org/gone", "model", None) is None
+    assert not constants.HF_HUB_OFFLINE and "the hub does not say which commit is the newest" in caplog.text
+
+
+def test_the_preflight_reads_the_same_commits(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ouro_rl.cli.preflight import checks
+
+    seen: list[TrainConfig] = []
+    monkeypatch.setattr(checks, "run_check", lambda config: seen.append(config) or 0)
+    assert cli.main(["check", "model.path=org/there", "data.source=org/there", "trainer.steps=1"]) == 0
+    assert (seen[0].model.revision, seen[0].data.revision) == (NEWEST, NEWEST)
