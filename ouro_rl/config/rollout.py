@@ -10,7 +10,15 @@ from pydantic import Field, model_validator
 from ouro_rl.config.section import SHELL_TEXT, Conflict, Section, UserFunction
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.kv_rule import KVRule
-from ouro_rl.core.sampling_params import MOST_LOOPS, DepthPolicy, EarlyStop, ExitKind, ExitRule, TokenFilters
+from ouro_rl.core.sampling_params import (
+    MOST_LOOPS,
+    THOUGHT_END,
+    DepthPolicy,
+    EarlyStop,
+    ExitKind,
+    ExitRule,
+    TokenFilters,
+)
 
 DRAWN = ("sample", "iid", "simulated")
 """Exit rules that draw a depth."""
@@ -132,6 +140,12 @@ class RolloutConfig(Section):
     """Maximum number of loops per token; may exceed the number the model was trained with. null: that number."""
     early_stop: EarlyStopConfig | None = None
     """When to abort hopeless samples. null: never."""
+    thinking_budget: int | None = Field(default=None, ge=1)
+    """A thought that has not ended after this many tokens is closed: `thinking_closing` is appended, and sampling goes
+    on behind it. The appended tokens have no token loss. For prompts that open a thought. null: thoughts may be of any
+    length."""
+    thinking_closing: Annotated[str, SHELL_TEXT] = f"\n{THOUGHT_END}\n\n"
+    """Text that closes a thought; the two characters `\\n` are a line break."""
 
     @model_validator(mode="after")
     def _fits(self) -> RolloutConfig:
@@ -140,6 +154,9 @@ class RolloutConfig(Section):
             raise Conflict(text, "min_depth", "max_depth")
         if problem := self.bounds_problem(self.exit_rule):
             raise Conflict(f"exit_rule: {problem}", "exit_rule", "min_depth", "max_depth")
+        if THOUGHT_END not in self.thinking_closing:
+            text = f"thinking_closing does not end a thought; put {THOUGHT_END} into it"
+            raise Conflict(text, "thinking_closing")
         if self.exit_rule.kind == "simulated" and not self.kv_rule.runs_all_loops:
             raise Conflict(
                 "exit_rule.kind `simulated` draws tokens at the last loop, which every token must run; set kv_rule to "

@@ -63,6 +63,9 @@ class Rollout:
     support_sizes: tuple[int, ...] = ()
     """How many tokens the filters kept, one entry per completion token; empty if nothing filters by rank or
     probability."""
+    forced: tuple[int, int] = (0, 0)
+    """Completion tokens from the first to before the second of these were given, not drawn: a thought was closed
+    (`ThinkingBudget`). The policy gives them probability 1: their log-prob is 0. Their depths were chosen as any."""
     stop_string: str | None = None
     """The stop string that ended the completion. The last token may contain text after it."""
     finish_reason: FinishReason

@@ -113,6 +113,21 @@ class StopStrings:
     """UTF-8 bytes of each token, by id; see `ouro_rl.model.token_bytes`."""
 
 
+THOUGHT_END = "</think>"
+"""Ends the thought of a Thinking model."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ThinkingBudget:
+    """Closes a thought that is too long: where the first `tokens` tokens of a completion do not contain its end, the
+    next ones are `closing_ids`, whatever the policy would draw. The rest is drawn again."""
+
+    tokens: int
+    closing_ids: tuple[int, ...]
+    end: StopStrings
+    """`THOUGHT_END`, and the bytes of every token."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class SamplingParams:
     """Sampling parameters for all completions of one call of the engine."""
@@ -128,3 +143,4 @@ class SamplingParams:
     """A completion ends with the token that completes one of these, even if the string ends inside that token."""
     depth_policy: DepthPolicy = DepthPolicy()
     early_stop: EarlyStop | None = None
+    thinking_budget: ThinkingBudget | None = None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ouro_rl.config.rollout import RolloutConfig
-from ouro_rl.core.sampling_params import SamplingParams
+from ouro_rl.core.errors import UserError
+from ouro_rl.core.sampling_params import THOUGHT_END, SamplingParams, ThinkingBudget
 from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import stop_token_ids
 
@@ -25,4 +27,21 @@ def sampling_params(rollout: RolloutConfig, tokenizer: Any, keys: StopKeys = OF_
         stop_strings=stop_strings_of(tokenizer, rollout.stop_strings, keys[1]),
         depth_policy=rollout.depth_policy(),
         early_stop=None if rollout.early_stop is None else rollout.early_stop.rule(),
+        thinking_budget=thinking_budget(rollout, tokenizer),
     )
+
+
+def thinking_budget(rollout: RolloutConfig, tokenizer: Any) -> ThinkingBudget | None:
+    """Raises UserError for a closing text that the tokenizer cannot produce or that does not leave room for an
+    answer."""
+    if rollout.thinking_budget is None:
+        return None
+    ids = tuple(tokenizer(rollout.thinking_closing, add_special_tokens=False)["input_ids"])
+    if rollout.thinking_budget + len(ids) >= rollout.max_new_tokens:
+        raise UserError(
+            f"rollout.thinking_budget: {rollout.thinking_budget} tokens of thought and {len(ids)} that close it leave "
+            f"no room for an answer within rollout.max_new_tokens ({rollout.max_new_tokens}); lower it"
+        )
+    closing = stop_strings_of(tokenizer, (rollout.thinking_closing,), "rollout.thinking_closing")
+    assert closing is not None, "made for one string"
+    return ThinkingBudget(tokens=rollout.thinking_budget, closing_ids=ids, end=replace(closing, strings=(THOUGHT_END,)))

@@ -143,6 +143,8 @@ def _record(
         "stop_strings": config.rollout.stop_strings,
         "stop_token_ids": params.stop_token_ids,
         "max_new_tokens": params.max_new_tokens,
+        "thinking_budget": config.rollout.thinking_budget,
+        "thinking_closing": config.rollout.thinking_closing,
         "format_from": request.run,
         **_format(config),
         "question_column": config.eval.question_column,

@@ -27,6 +27,7 @@ def rollout_record(scored: ScoredRollout, advantage: float, step: int, tokens: l
         **asdict(rollout.depth_policy),
         **asdict(rollout.filters),
         "support_sizes": rollout.support_sizes,
+        "forced": rollout.forced,
         "stop_string": rollout.stop_string,
         "completion": scored.completion,
         "tokens": tokens,

@@ -43,6 +43,8 @@ class Batch(TypedDict):
     """float32 [n, C]: the depths' log-probs in nats, as the sampler recorded them."""
     support_sizes: Tensor
     """int64 [n, C]: how many tokens the filters kept; 0 where nothing filters."""
+    forced: Tensor
+    """bool [n, C]: tokens that were given, not drawn."""
     advantages: Tensor
     """float32 [n, C], of the token head."""
     gate_returns: Tensor
@@ -89,6 +91,7 @@ def collate(rollouts: Sequence[Rollout], credits: Credits, pad_token_id: int) ->
         "sampler_logprobs": _pad([rollout.token_logprobs for rollout in rollouts], 0.0),
         "depth_logprobs": _pad([rollout.depth_logprobs for rollout in rollouts], 0.0),
         "support_sizes": _pad([rollout.support_sizes or (0,) * len(rollout.completion_ids) for rollout in rollouts], 0),
+        "forced": _between([rollout.forced for rollout in rollouts], longest),
         "advantages": credits.advantages[:, :longest],
         "gate_returns": credits.gate_returns[:, :longest],
         "gate_advantages": credits.gate_advantages[:, :longest],
@@ -124,11 +127,13 @@ def replayed(
     batch: Batch, token_logprobs: Tensor, gate_logits: Tensor, weights: Tensor, probes: Probes | None = None
 ) -> Replayed:
     """A micro batch as the objective takes it: `token_logprobs` [n] and `gate_logits` [T, n] of its n completion
-    tokens, with gradient, the tokens' weights [n] in the loss, and what probes found."""
+    tokens, with gradient, the tokens' weights [n] in the loss, and what probes found.
+
+    Forced tokens have log-prob 0, as recorded: the policy gives them probability 1, and they have no gradient."""
     mask = batch["completion_mask"].bool()
     lengths = mask.sum(1)
     return Replayed(
-        token_logprobs=token_logprobs,
+        token_logprobs=token_logprobs.masked_fill(batch["forced"][mask], 0.0),
         gate_logits=gate_logits,
         depths=batch["depths"][mask],
         sampler_logprobs=batch["sampler_logprobs"][mask],
@@ -182,6 +187,12 @@ def _pad(rows: Sequence[Sequence], value, left: bool = False) -> Tensor:
     return torch.tensor(padded, dtype=torch.float32 if isinstance(value, float) else torch.long)
 
 
+def _between(spans: Sequence[tuple[int, int]], length: int) -> Tensor:
+    """Half-open spans -> bool [n, length]."""
+    places, bounds = torch.arange(length), torch.tensor(spans)
+    return (places >= bounds[:, :1]) & (places < bounds[:, 1:])
+
+
 @dataclass(frozen=True, kw_only=True)
 class ReplayInputs:
     """Inputs of the model for a batch of n sequences of length S = P + C."""
@@ -204,17 +215,28 @@ def replay_inputs(batch: Batch, max_loops: int) -> ReplayInputs:
     prompt_mask, completion_mask = batch["prompt_mask"].bool(), batch["completion_mask"].bool()
     nothing = torch.full_like(batch["depths"][:, :1], NO_DEPTH)
     prompt_depths = prompt_mask[:, :-1].long() * max_loops
-    predicting = torch.cat(
-        [torch.zeros_like(prompt_mask[:, :-1]), completion_mask, torch.zeros_like(nothing).bool()], 1
-    )
+    predicting = _at_predictions(prompt_mask, completion_mask)
     input_ids = torch.cat([batch["prompt_ids"], batch["completion_ids"]], 1)
     return ReplayInputs(
         input_ids=input_ids,
         owners=prompt_owners(batch["prompt_ids"][:, :-1], prompt_mask[:, :-1], input_ids.shape[1]),
         depths=torch.cat([prompt_depths, batch["depths"], nothing], 1),
         predicting=predicting,
-        probes=predicting & batch["probed"].unsqueeze(1) if "probed" in batch else None,
+        probes=_at_predictions(prompt_mask, probed_tokens(batch)) if "probed" in batch else None,
     )
+
+
+def probed_tokens(batch: Batch) -> Tensor:
+    """The completion tokens that are probed, bool [n, C]: those of the probed samples, without forced ones, whose
+    log-prob no loop changes."""
+    samples = batch["probed"] if "probed" in batch else torch.zeros_like(batch["forced"][:, 0])
+    return batch["completion_mask"].bool() & samples.unsqueeze(1) & ~batch["forced"]
+
+
+def _at_predictions(prompt_mask: Tensor, of_tokens: Tensor) -> Tensor:
+    """Completion tokens bool [n, C] -> the positions that predict them, bool [n, P + C]."""
+    nothing = torch.zeros_like(of_tokens[:, :1])
+    return torch.cat([torch.zeros_like(prompt_mask[:, :-1]), of_tokens, nothing], 1)
 
 
 def prompt_owners(beginnings: Tensor, mask: Tensor, length: int) -> Tensor:

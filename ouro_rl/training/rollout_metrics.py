@@ -21,7 +21,8 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     depth/mean, depth/p1.. loops per completion token; share of completion tokens at each depth
     staleness/mean         how many policy versions the rollouts are behind `policy_version`, the trainer's
     completion/*           `length_mean`, `length_max` in tokens; `stopped`, `cut_off`, `given_up`: share with finish
-                           reason `stop`, `length`, `abort`
+                           reason `stop`, `length`, `abort`; `thought_closed`: share whose thought was closed by
+                           `rollout.thinking_budget`
     """
     rollouts = [item.rollout for item in scored]
     rewards = [item.reward for item in scored if item.reward is not None]
@@ -40,6 +41,7 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     metrics["completion/stopped"] = _mean(rollout.finish_reason == "stop" for rollout in rollouts)
     metrics["completion/cut_off"] = _mean(rollout.finish_reason == "length" for rollout in rollouts)
     metrics["completion/given_up"] = _mean(rollout.finish_reason == "abort" for rollout in rollouts)
+    metrics["completion/thought_closed"] = _mean(rollout.forced != (0, 0) for rollout in rollouts)
     return metrics
 
 

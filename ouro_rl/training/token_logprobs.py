@@ -23,7 +23,7 @@ from ouro_rl.model.outputs import OuroCausalLMOutput
 from ouro_rl.model.policy.exit_gate import policy_logits
 from ouro_rl.model.policy.token_distribution import Recorded, chosen_logprobs, entropy, token_distribution
 from ouro_rl.model.replay_probes import Probed
-from ouro_rl.training.batch import Batch, ReplayInputs
+from ouro_rl.training.batch import Batch, ReplayInputs, probed_tokens
 from ouro_rl.training.objective.records import Probes
 
 CHUNK_BYTES = {"cpu": 2**26, "cuda": 2**28}
@@ -168,11 +168,10 @@ def head_reader(
         )
     recorded = Recorded(token_ids=batch["completion_ids"][mask], support_sizes=batch["support_sizes"][mask])
     tokens = TokenReader(recorded=recorded, temperature=temperature, filters=filters, completions=completions)
-    samples = batch["probed"] if "probed" in batch else torch.zeros_like(mask[:, 0])
     return HeadReader(
         tokens=tokens,
         depths=batch["depths"][mask],
-        probed=samples.repeat_interleave(mask.sum(1)).nonzero().squeeze(1),
+        probed=probed_tokens(batch)[mask].nonzero().squeeze(1),
         depth_policy=depth_policy or DepthPolicy(),
     )
 

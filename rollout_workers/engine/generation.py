@@ -180,6 +180,7 @@ class Generation:
             depths=completion.depths,
             depth_logprobs=completion.depth_logprobs,
             support_sizes=completion.support_sizes,
+            forced=completion.forced,
             stop_string=completion.stop_string,
             finish_reason=completion.finish_reason,
         )

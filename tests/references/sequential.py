@@ -135,6 +135,13 @@ def gives_up(early_stop, tokens, logprobs):
     return floor is not None and sum(logprobs) / len(logprobs) < floor
 
 
+def closes_thought(budget, tokens):
+    """Whether the token after these is one of those that close the thought."""
+    if budget is None or len(tokens) not in range(budget.tokens, budget.tokens + len(budget.closing_ids)):
+        return False
+    return b"</think>" not in b"".join(budget.end.pieces[token] for token in tokens[: budget.tokens])
+
+
 @torch.no_grad()
 def sequential_rollout(model, request, index, params, policy_version=0):
     prompt, seed, rule, policy = request.prompt.token_ids, request.seeds[index], params.exit_rule, params.depth_policy
@@ -142,6 +149,7 @@ def sequential_rollout(model, request, index, params, policy_version=0):
     for token in prompt[:-1]:
         sequence.run(token)
     token, tokens, logprobs, depths, depth_logprobs, finish = prompt[-1], [], [], [], [], "length"
+    forced = []
     for i in range(params.max_new_tokens):
         quantile = draw(seed, i, DEPTH_STREAM) if rule.kind in ("sample", "iid") else rule.value
 
@@ -161,8 +169,11 @@ def sequential_rollout(model, request, index, params, policy_version=0):
             token = int(probs.argmax())
         else:
             token = int((probs.cumsum(0) <= draw(seed, i, TOKEN_STREAM)).sum())
+        if closes_thought(params.thinking_budget, tokens):
+            token = params.thinking_budget.closing_ids[len(tokens) - params.thinking_budget.tokens]
+            forced.append(i)
         tokens.append(token)
-        logprobs.append(math.log(probs[token]))
+        logprobs.append(0.0 if i in forced else math.log(probs[token]))
         depths.append(depth)
         depth_logprobs.append(depth_logprob(gates, depth, sequence.max_loops, policy))
         if token in params.stop_token_ids:
@@ -183,6 +194,7 @@ def sequential_rollout(model, request, index, params, policy_version=0):
         temperature=params.temperature,
         finish_reason=finish,
         depth_policy=policy,
+        forced=(forced[0], forced[-1] + 1) if forced else (0, 0),
     )
 
 

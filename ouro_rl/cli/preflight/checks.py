@@ -156,7 +156,12 @@ def small_job(config: TrainConfig) -> TrainConfig:
         "logp_gap_limit": NO_LIMIT, "updates_per_batch": 1, "lr_scheduler": "constant", "lr_warmup": 0,
         "prompts_per_step": CHECK_PROMPTS, "group_size": group, "micro_batch": group,
     }  # fmt: skip
-    rollout = {"max_new_tokens": min(CHECK_TOKENS, config.rollout.max_new_tokens)}
+    asked = config.rollout
+    rollout: dict[str, Any] = {"max_new_tokens": min(CHECK_TOKENS, asked.max_new_tokens)}
+    if asked.thinking_budget is not None:  # thoughts are closed in these completions too
+        closing = len(asked.thinking_closing.encode())  # at most a token for each byte
+        rollout["thinking_budget"] = min(CHECK_TOKENS // 2, asked.thinking_budget)
+        rollout["max_new_tokens"] = min(CHECK_TOKENS + closing, asked.max_new_tokens)
     return with_sections(config, trainer=trainer, rollout=rollout)
 
 

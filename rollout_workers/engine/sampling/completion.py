@@ -21,6 +21,7 @@ class Completion:
     depths: tuple[int, ...] = ()
     depth_logprobs: tuple[float, ...] = ()
     support_sizes: tuple[int, ...] = ()
+    forced: tuple[int, int] = (0, 0)
     finish_reason: FinishReason | None = None
     """None: it has not ended."""
     stop_string: str | None = None

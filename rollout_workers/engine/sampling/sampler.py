@@ -96,8 +96,7 @@ class Sampler:
 
     def suspend(self, slot: int) -> Completion:
         """A completion so far, finished tokens only: the input of `resume`."""
-        rows = torch.tensor([slot], device=self.lengths.device)
-        return self.completions.read(rows, self.lengths[rows].tolist())[0]
+        return self._read([slot])[0]
 
     def resume(self, slot: int, completion: Completion) -> None:
         """After `start`, continue where `suspend` stopped: at loop 1 of the last token. Random numbers depend only on
@@ -158,7 +157,7 @@ class Sampler:
             record.depths.view(-1).index_copy_(0, places, loops)
             record.depth_logprobs.view(-1).index_copy_(0, places, depth_logprobs)
         uniform = self.token_draws.index_select(0, rows)
-        tokens, token_logprobs = self.token_draw.draw(rows, states, uniform, places)
+        tokens, token_logprobs = self.token_draw.draw(rows, states, uniform, lengths)
         record.token_ids.view(-1).index_copy_(0, places, tokens)
         record.token_logprobs.view(-1).index_copy_(0, places, token_logprobs)
         lengths += 1
@@ -202,12 +201,19 @@ class Sampler:
 
     def collect(self, slots: Sequence[int]) -> list[Completion]:
         """The completions of ended samples. Raises `RunError` when a log-prob is not finite."""
-        rows = torch.tensor(slots, device=self.lengths.device)
-        completions = self.completions.read(rows, self.lengths[rows].tolist())
         texts = self.token_draw.ended_by(slots)
-        ended = [self._ended(*each) for each in zip(slots, completions, texts, strict=True)]
+        ended = [self._ended(*each) for each in zip(slots, self._read(slots), texts, strict=True)]
         self.given_up.difference_update(slots)
         return ended
+
+    def _read(self, slots: Sequence[int]) -> list[Completion]:
+        rows = torch.tensor(slots, device=self.lengths.device)
+        lengths = self.lengths[rows].tolist()
+        completions, thinking = self.completions.read(rows, lengths), self.token_draw.thinking
+        if thinking is None:
+            return completions
+        spans = thinking.spans(slots, lengths)
+        return [replace(each, forced=span) for each, span in zip(completions, spans, strict=True)]
 
     def _ended(self, slot: int, completion: Completion, text: str | None) -> Completion:
         """The completion with its finish reason; `text` is the stop string that ended it, if any."""

@@ -40,7 +40,7 @@ class StopStringMatcher:
         return [None if state < self.first_end else self.strings[state - self.first_end] for state in states]
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def token_table(stop: StopStrings, vocabulary: int) -> Tensor:
     """int16 [states + strings, vocabulary]: the state after a token. Ids without a piece write nothing."""
     moves = byte_moves([text.encode() for text in stop.strings])

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 
 from ouro_rl.core.rollout import Rollout
-from ouro_rl.training.batch import collate, probed_samples, prompt_owners, replay_inputs
+from ouro_rl.training.batch import collate, probed_samples, probed_tokens, prompt_owners, replay_inputs, replayed
 from tests.references.credits import no_credits
 
 
@@ -66,3 +66,19 @@ def test_probes_are_the_predicting_positions_of_the_samples_that_are_probed():
     batch["probed"] = torch.tensor([True, False])
     probes = replay_inputs(batch, max_loops=4).probes
     assert probes.int().tolist() == [[0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 0, 0]]
+
+
+def test_forced_tokens_have_no_log_prob_no_gradient_and_no_probes():
+    rollouts = [
+        replace(rollout((5, 6), (7, 8, 9), (1, 2, 3)), forced=(1, 3), token_logprobs=(-0.5, 0.0, 0.0)),
+        rollout((5,), (6, 7), (3, 4)),
+    ]
+    batch = collate(rollouts, no_credits(rollouts, 4), pad_token_id=0)
+    batch["probed"] = torch.tensor([True, True])
+    assert replay_inputs(batch, max_loops=4).probes.int().tolist() == [[0, 1, 0, 0, 0], [0, 1, 1, 0, 0]]
+    assert probed_tokens(batch).int().tolist() == [[1, 0, 0], [1, 1, 0]]
+    now = torch.tensor([-0.5, -torch.inf, -7.0, -0.5, -0.5], requires_grad=True)
+    taken = replayed(batch, now, torch.zeros(4, 5), torch.ones(5))
+    assert torch.equal(taken.token_logprobs, taken.sampler_logprobs)
+    taken.token_logprobs.sum().backward()
+    assert now.grad.tolist() == [1, 0, 0, 1, 1]

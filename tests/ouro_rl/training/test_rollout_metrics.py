@@ -9,7 +9,10 @@ from ouro_rl.core.rollout import Rollout, ScoredRollout
 from ouro_rl.training.rollout_metrics import rollout_metrics
 
 
-def scored(prompt_index: int, depths: tuple[int, ...], reward: float | None, *, version: int = 5, stop: bool = True):
+def scored(
+    prompt_index: int, depths: tuple[int, ...], reward: float | None, *, version: int = 5, stop: bool = True,
+    forced: tuple[int, int] = (0, 0),
+):  # fmt: skip
     n = len(depths)
     rollout = Rollout(
         prompt_index=prompt_index,
@@ -22,6 +25,7 @@ def scored(prompt_index: int, depths: tuple[int, ...], reward: float | None, *, 
         policy_version=version,
         temperature=1.0,
         finish_reason="stop" if stop else "length",
+        forced=forced,
     )
     status = "timeout" if reward is None else "correct"
     return ScoredRollout(
@@ -32,7 +36,7 @@ def scored(prompt_index: int, depths: tuple[int, ...], reward: float | None, *, 
 def test_rollout_metrics_by_hand():
     batch = [
         scored(0, (1, 1), 1.0),
-        scored(0, (2, 4), 0.0),  # group 0 has a signal
+        scored(0, (2, 4), 0.0, forced=(1, 2)),  # group 0 has a signal
         scored(1, (4,), 1.0, version=3),
         scored(1, (4, 4, 4), None, stop=False),  # group 1: one scored rollout, so no signal
     ]
@@ -56,6 +60,7 @@ def test_rollout_metrics_by_hand():
             "completion/stopped": 3 / 4,
             "completion/cut_off": 1 / 4,
             "completion/given_up": 0.0,
+            "completion/thought_closed": 1 / 4,
         }
     )
 

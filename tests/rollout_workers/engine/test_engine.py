@@ -57,7 +57,9 @@ def make_requests(lengths, group=3, seed=0, vocab=VOCAB):
     ]
 
 
-EXACT = ("prompt_index", "sample_index", "prompt_ids", "completion_ids", "depths", "finish_reason", "temperature")
+EXACT = (
+    "prompt_index", "sample_index", "prompt_ids", "completion_ids", "depths", "forced", "finish_reason", "temperature"
+)  # fmt: skip
 
 
 def assert_same(got, expected, tolerance):

@@ -10,7 +10,15 @@ from ouro_rl.bench.rollout import Lockstep
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
-from ouro_rl.core.sampling_params import DepthPolicy, EarlyStop, ExitRule, SamplingParams, StopStrings, TokenFilters
+from ouro_rl.core.sampling_params import (
+    DepthPolicy,
+    EarlyStop,
+    ExitRule,
+    SamplingParams,
+    StopStrings,
+    ThinkingBudget,
+    TokenFilters,
+)
 from ouro_rl.kernels.cpu import select as cpu_kernels
 from rollout_workers.engine.engine import RolloutEngine
 from rollout_workers.engine.graphs import static_passes
@@ -34,6 +42,7 @@ ASKED = [
     SamplingParams(max_new_tokens=12, exit_rule=ExitRule(kind="fixed", value=2), temperature=0.8),
     SamplingParams(max_new_tokens=12, filters=TokenFilters(top_k=5, min_p=0.1), stop_strings=STOP, temperature=1.3),
     SamplingParams(max_new_tokens=12, depth_policy=DepthPolicy(min_depth=2, max_depth=6), stop_token_ids=(1, 2)),
+    SamplingParams(max_new_tokens=12, thinking_budget=ThinkingBudget(tokens=5, closing_ids=(4, 9), end=STOP)),
 ]
 
 
@@ -246,8 +255,10 @@ def test_a_static_pass_never_synchronizes_with_the_host():
         for thing in (engine.cache, engine.forward, static, static.sampler, static.sampler.token_draw):
             move_to_meta(thing)
         static.sampler.model.model._row_ops.clear()
-        if static.sampler.token_draw.matcher is not None:
-            move_to_meta(static.sampler.token_draw.matcher)
+        thinking = static.sampler.token_draw.thinking
+        for thing in (static.sampler.token_draw.matcher, thinking, thinking and thinking.matcher):
+            if thing is not None:
+                move_to_meta(thing)
         static._pass(slots)
         with pytest.raises(Exception, match="meta"):
             static.sampler.step(slots, torch.zeros(8, 32, device="meta"))  # the dynamic step does read values
