@@ -144,31 +144,45 @@ def test_other_loss_types_and_reused_batches_train(checkpoint, tmp_path, loss_ty
     assert rows[0]["time/rollout_s"] > 0 and rows[1]["time/rollout_s"] == rows[1]["time/sync_s"] == 0
 
 
-@pytest.mark.slow
-def test_two_processes_train_the_same_policy_as_one(finished, checkpoint, tmp_path):
-    """Data parallel on the CPU: the first process samples for both, each trains on half, and the update is the same."""
-    folder = tmp_path / "two"
-    path = tmp_path / "config.yaml"
-    path.write_text(yaml.safe_dump(config_of(checkpoint, folder).model_dump(mode="json")))
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    command = [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "ouro_rl", "train", str(path)]
+def in_two_processes(checkpoint, folder, **changes):
+    """A run by two processes on the CPU, as `accelerate launch` starts them."""
+    path = folder.with_suffix(".yaml")
+    path.write_text(yaml.safe_dump(config_of(checkpoint, folder, **changes).model_dump(mode="json")))
+    command = [
+        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
+        "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "ouro_rl", "train", str(path),
+    ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=2 * HANG_S, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
-    for two, one in zip(metrics_of(folder), metrics_of(finished), strict=True):
+
+
+def assert_trained_alike(folder, finished, *, steps):
+    for two, one in zip(metrics_of(folder), metrics_of(finished)[:steps], strict=True):
         for name in ("reward/mean", "depth/mean", "gate/price", "completion/length_mean"):
             assert two[name] == pytest.approx(one[name], abs=1e-6), name
         assert two["logp_gap/max"] <= 1e-5
-    ours, whole = (load_file(place / "checkpoints" / "step-3" / "model.safetensors") for place in (folder, finished))
+    weights = f"checkpoints/step-{steps}/model.safetensors"
+    ours, whole = (load_file(place / weights) for place in (folder, finished))
     assert all(torch.allclose(ours[name], whole[name], atol=1e-4) for name in whole)
+
+
+@pytest.mark.slow
+def test_two_processes_train_the_same_policy_as_one(finished, checkpoint, tmp_path):
+    """Data parallel on the CPU: the first process samples for both, each trains on half, and the update is the same."""
+    in_two_processes(checkpoint, tmp_path / "two")
+    assert_trained_alike(tmp_path / "two", finished, steps=3)
+
+
+@pytest.mark.slow
+def test_two_processes_evaluate_and_stop_together(finished, checkpoint, tmp_path):
+    """The first process evaluates during training; both stop, after the same update, when nothing gets better."""
+    folder = tmp_path / "two"
+    in_two_processes(checkpoint, folder, eval__every=1, eval__patience=2)
+    assert_trained_alike(folder, finished, steps=2)
+    summary = json.loads((folder / "summary.json").read_text())
+    before = summary["accuracy_before"]
+    assert [row["eval/accuracy"] for row in metrics_of(folder)] == [before, before] and summary["steps"] == 2
+    assert summary["accuracy_after"] == before and not (folder / "best").exists()
 
 
 def test_any_number_of_workers_samples_the_same(finished, checkpoint, tmp_path):
