@@ -135,9 +135,16 @@ def check_start(
 
 
 def check_prompts(run_dir: RunDir, prompts: PromptsRecord | None, changes: Changes) -> None:
-    """Raise UserError if the run began with other prompts than these, although the config names the same ones."""
+    """Raise UserError if the run began with other prompts than these, although the config names the same ones. Where a
+    changed limit may leave others out, that is only said."""
     began = _about(run_dir).get("prompts")
-    if began is None or prompts is None or began == prompts or SETS_OF_PROMPTS & changes.keys():
+    if began is None or prompts is None or began == prompts:
+        return
+    if limits := sorted(SETS_OF_PROMPTS & changes.keys()):
+        logger.warning(
+            "The prompts are not those that the run began with (%d then, %d now), as far as can be told because of %s",
+            began["count"], prompts["count"], ", ".join(limits),
+        )  # fmt: skip
         return
     raise UserError(
         f"--resume: the prompts are not those that the run in {run_dir.path} began with "

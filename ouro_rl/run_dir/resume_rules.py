@@ -33,6 +33,8 @@ MAY_CHANGE = {
 """Keys that a resumed run may change, by section: where and how long it runs, within which limits, how it is evaluated,
 and the learning rates with their schedule. Time-outs of rewards (`rewards.functions[].timeout_s`) may change, too."""
 
+GONE = "(no longer a key)"
+"""Stands for the value of a key that this version does not have."""
 SETS_OF_PROMPTS = {"data.max_prompt_tokens", "rollout.max_batch", "rollout.kv_memory_gib", "rollout.prefill_rows"}
 """Those that may leave other prompts out as too long."""
 
@@ -49,16 +51,17 @@ REASONS = {
 
 
 def refuse_other_config(run_dir: RunDir, config: TrainConfig) -> Changes:
-    """What `config` changes in the config that the run has recorded.
+    """What `config` changes in the config that the run has recorded; keys that this version no longer has are among it.
 
     Raises UserError, naming the first key that may not change and the reason."""
-    recorded, asked = recorded_values(run_dir), config.model_dump(mode="json")
+    recorded, gone = recorded_values(run_dir)
+    asked = config.model_dump(mode="json")
     known = dict(texts_in(recorded))
     for at, text in texts_in(asked):
         kind = kind_of(at)
         if kind is not None and at in known and same_place(kind, known[at], text):
             put(recorded, at, text)
-    changes: Changes = {}
+    changes: Changes = {key: (before, GONE) for key, before in gone.items()}
     for section, values in asked.items():
         for key, value in values.items():
             before = recorded[section][key]
@@ -74,16 +77,17 @@ def refuse_other_config(run_dir: RunDir, config: TrainConfig) -> Changes:
     return changes
 
 
-def recorded_values(run_dir: RunDir) -> dict[str, Any]:
-    """The recorded config by section and key. Keys that a newer version has added have their defaults; those that it
-    no longer has are dropped."""
+def recorded_values(run_dir: RunDir) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The recorded config by section and key, and the values of the keys that this version no longer has, by dotted
+    key. Keys that it has added since have their defaults."""
+    gone: dict[str, Any] = {}
     recorded = parse_yaml(run_dir.config_path.read_text(encoding="utf-8"))
     if not isinstance(recorded, dict):
         raise UserError(f"{run_dir.config_path}: is not a config; start a new run without --resume")
     recorded.pop("about", None)
     while True:
         try:
-            return TrainConfig.model_validate(recorded, strict=False).model_dump(mode="json")
+            return TrainConfig.model_validate(recorded, strict=False).model_dump(mode="json"), gone
         except ValidationError as error:
             first, dropped = error.errors()[0], [e["loc"] for e in error.errors() if e["type"] == "extra_forbidden"]
         if not dropped:
@@ -92,7 +96,7 @@ def recorded_values(run_dir: RunDir) -> dict[str, Any]:
                 "  this version cannot resume the run; start a new one without --resume"
             )
         for *path, key in dropped:
-            del functools.reduce(operator.getitem, path, recorded)[key]
+            gone[".".join(map(str, (*path, key)))] = functools.reduce(operator.getitem, path, recorded).pop(key)
 
 
 def _differ_in_timeouts(section: str, key: str, before: Any, now: Any) -> bool:

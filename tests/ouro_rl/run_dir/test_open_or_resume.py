@@ -96,7 +96,7 @@ def test_another_number_of_processes_is_refused(run):
         resume(run, processes=2)
 
 
-def test_other_prompts_under_the_same_path_are_refused(run):
+def test_other_prompts_under_the_same_path_are_refused(run, caplog):
     for prompt in (
         Prompt(index=1, token_ids=(1, 2), columns={"answer": "3"}),
         Prompt(index=0, token_ids=(1, 3), columns={"answer": "3"}),
@@ -109,6 +109,7 @@ def test_other_prompts_under_the_same_path_are_refused(run):
     other = prompts_record([])
     assert resume(run, prompts=other, data={"max_prompt_tokens": 7}) is not None
     assert about(run)["prompts"] == other
+    assert "(1 then, 0 now), as far as can be told because of data.max_prompt_tokens" in caplog.text
 
 
 def test_a_prompts_record_does_not_depend_on_the_order_of_columns_or_the_process():
@@ -165,16 +166,20 @@ def test_every_key_that_may_change_is_one():
         assert keys <= set(TrainConfig.model_fields[section].annotation.model_fields), section
 
 
-def test_a_run_of_an_older_version_has_the_defaults_of_keys_that_were_added_since(run):
+def test_a_run_of_an_older_version_has_the_defaults_of_keys_that_were_added_since(run, caplog):
     recorded = yaml.safe_load(run.config_path.read_text())
     del recorded["trainer"]["clip_high"], recorded["eval"], recorded["rollout"]["exit_rule"]["value"]
     del recorded["rewards"]["functions"][0]["timeout_s"], recorded["about"]["prompts"]
-    recorded["trainer"]["key_that_is_gone"] = 5
+    recorded["trainer"]["key_that_is_gone"], recorded["section_that_is_gone"] = 5, {"key": 6}
     run.config_path.write_text(yaml.safe_dump(recorded))
     with pytest.raises(UserError, match=r"trainer\.clip_high is 0\.5, but the run in .* began with 0\.28"):
         resume(run, trainer={"clip_high": 0.5})
     assert resume(run) == run.checkpoint_path(4)
-    assert "changes" not in about(run)["resumed"][0]
+    assert about(run)["resumed"][0]["changes"] == {
+        "trainer.key_that_is_gone": {"before": 5, "now": "(no longer a key)"},
+        "section_that_is_gone": {"before": {"key": 6}, "now": "(no longer a key)"},
+    }
+    assert "Resuming with trainer.key_that_is_gone (no longer a key) instead of 5" in caplog.text
 
 
 def test_a_later_folder_is_named(run, tmp_path, caplog):
