@@ -14,6 +14,8 @@ from tests.references.places import REPOSITORY
 
 PACKAGES = ("ouro_rl", "rollout_workers", "rewards", "tests")
 README_LINES = 150
+MOST_FILES = 12
+"""From config to gradient."""
 DOCUMENTS = sorted(
     str(path.relative_to(REPOSITORY))
     for path in (*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("tests/*.md"))
@@ -84,6 +86,19 @@ def test_the_layers_are_those_of_the_import_contract():
     text = ARCHITECTURE.read_text(encoding="utf-8")
     section = text[text.index("\n## Layers\n") : text.index("\n## Run directory\n")]
     assert [row.replace("\\|", "|") for row in re.findall(r"^\| `([^`]+)` \|", section, re.MULTILINE)] == layers
+
+
+def test_the_walk_opens_few_files_and_finds_in_each_what_it_names():
+    text = ARCHITECTURE.read_text(encoding="utf-8")
+    section = text[text.index("\n## From config to gradient") : text.index("\n## Layers\n")]
+    rows = re.findall(r"^\| \d+ \| \[[^]]+\]\(\.\./([^)]+)\) \| ([^|]*) \|", section, re.MULTILINE)
+    files = [file for file, _ in rows]
+    assert files[0] == "configs/quickstart.yaml" and len(set(files)) == len(files) <= MOST_FILES
+    named = [(file, name.rpartition(".")[2]) for file, read in rows for name in re.findall(r"`([\w.]+)`", read)]
+    assert len(named) >= MOST_FILES
+    assert [
+        (file, name) for file, name in named if not re.search(rf"\b{name}\b", (REPOSITORY / file).read_text())
+    ] == []
 
 
 def test_the_readme_is_short():
