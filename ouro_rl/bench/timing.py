@@ -203,8 +203,7 @@ def warm_up(engine: RolloutEngine, requests: Sequence[RolloutRequest]) -> None:
     engine.generate([replace(requests[0], seeds=requests[0].seeds[:1])], SamplingParams(max_new_tokens=WARM_UP_TOKENS))
 
 
-# --- transformers' generate()
-# -------------------------------------------------------------------------------------------
+# --- transformers' generate() -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -285,8 +284,7 @@ def run_generate(
     return Generated(samples=len(prompts), times=clock.times)
 
 
-# --- figures
-# -----------------------------------------------------------------------------------------------------------
+# --- figures ----------------------------------------------------------------------------------------------------------
 
 
 def take_turns(runners: Mapping[str, Callable[[], T]], rounds: int, say: Say) -> dict[str, list[T]]:

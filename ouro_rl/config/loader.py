@@ -72,8 +72,7 @@ def dump_config(config: Section) -> str:
     return to_yaml(config.model_dump(mode="json"))
 
 
-# --- reading
-# -----------------------------------------------------------------------------------------------------------
+# --- reading ----------------------------------------------------------------------------------------------------------
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -165,8 +164,7 @@ def _find_files(values: dict[str, Any], sources: dict[Key, str], folders: Mappin
             raise UserError(f"{source}: {_dotted(key)} {text}: there is no {places}{hub}")
 
 
-# --- explaining
-# --------------------------------------------------------------------------------------------------------
+# --- explaining -------------------------------------------------------------------------------------------------------
 
 
 def _explain(cls: type[Section], errors: Sequence[ErrorDetails], sources: dict[Key, str], files: str) -> str:

@@ -59,8 +59,7 @@ class ChatFormat:
         return cls(prompt_suffix="" if name in GENERATED else BOX_REQUEST)
 
 
-# --- data sets
-# ---------------------------------------------------------------------------------------------------------
+# --- data sets --------------------------------------------------------------------------------------------------------
 
 
 def load_prompts(config: DataConfig, tokenizer: Any, *, seed: int) -> list[Prompt]:
@@ -129,8 +128,7 @@ def _required(row: Row, column: str, where: str, key: str) -> Any:
     return value
 
 
-# --- rendering
-# ---------------------------------------------------------------------------------------------------------
+# --- rendering --------------------------------------------------------------------------------------------------------
 
 
 def render(pairs: Iterable[tuple[Any, Row]], tokenizer: Any, chat: ChatFormat, where: str) -> list[Prompt]:

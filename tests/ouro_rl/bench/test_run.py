@@ -32,8 +32,7 @@ def everything(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
         return run_bench("all", quick=True, json_file=file), file
 
 
-# --- the same work
-# -----------------------------------------------------------------------------------------------------
+# --- the same work ----------------------------------------------------------------------------------------------------
 
 
 def test_a_run_that_does_less_work_is_an_error():
@@ -87,8 +86,7 @@ def test_sharing_computes_a_prompt_once(everything):
     assert runs["unshared"]["peak_bytes"] > runs["shared"]["peak_bytes"]
 
 
-# --- JSON, table, page
-# -------------------------------------------------------------------------------------------------
+# --- JSON, table, page ------------------------------------------------------------------------------------------------
 
 
 def test_the_json_has_its_keys(everything):

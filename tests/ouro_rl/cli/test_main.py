@@ -102,8 +102,7 @@ def test_a_dry_run_ignores_a_foreign_world_size(folder: Path, monkeypatch: pytes
     assert "# processes (WORLD_SIZE): 1\n" in printed and "# ignored: WORLD_SIZE=7, which neither" in printed
 
 
-# --- in process: cases that are hard to provoke from outside
-# ------------------------------------------------------------------
+# --- in process: cases that are hard to provoke from outside ----------------------------------------------------------
 
 
 def failing(error: BaseException):

@@ -16,8 +16,7 @@ from ouro_rl.core.errors import UserError
 from tests.references.config_cases import launched, refusal
 from tests.references.places import CONFIGS
 
-# --- YAML
-# --------------------------------------------------------------------------------------------------------------
+# --- YAML -------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -57,8 +56,7 @@ def test_strings_written_as_yaml_stay_strings(value: str) -> None:
     assert parse_yaml(to_yaml({"key": value, "list": [value]})) == {"key": value, "list": [value]}
 
 
-# --- merging
-# -----------------------------------------------------------------------------------------------------------
+# --- merging ----------------------------------------------------------------------------------------------------------
 
 
 def test_files_merge_left_to_right_and_overrides_win(tmp_path: Path, minimal: Path) -> None:
@@ -84,8 +82,7 @@ def test_a_run_can_be_repeated_from_its_own_config(minimal: Path) -> None:
     assert load_config(TrainConfig, [minimal]) == config
 
 
-# --- mistakes
-# ----------------------------------------------------------------------------------------------------------
+# --- mistakes ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -216,8 +213,7 @@ def test_files_that_cannot_be_read(tmp_path: Path, minimal: Path) -> None:
     assert "not text" in refusal(tmp_path / "binary.yaml")
 
 
-# --- the configs in the repository
-# -------------------------------------------------------------------------------------
+# --- the configs in the repository ------------------------------------------------------------------------------------
 
 WARM = [CONFIGS / f"{name}_warmstart.yaml" for name in ("tiny", "code", "hops")]
 SMALL = [
