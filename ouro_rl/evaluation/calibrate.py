@@ -43,6 +43,9 @@ class ThresholdRow:
     """Problems that could be scored under both."""
     loops_per_answer: float
     full_loops_per_answer: float
+    cut_off: float
+    """Share of the answers that reached the maximum length."""
+    full_cut_off: float
 
 
 def calibrate(
@@ -95,7 +98,13 @@ def row_of(full: RuleAnswers, other: RuleAnswers) -> ThresholdRow:
         n=len(pairs),
         loops_per_answer=loops_per_answer(rollout.depths for rollout in other.rollouts),
         full_loops_per_answer=loops_per_answer(rollout.depths for rollout in full.rollouts),
+        cut_off=_cut_off(other),
+        full_cut_off=_cut_off(full),
     )
+
+
+def _cut_off(answers: RuleAnswers) -> float:
+    return sum(rollout.finish_reason == "length" for rollout in answers.rollouts) / len(answers.rollouts)
 
 
 def paired_interval(lost: int, won: int, n: int) -> tuple[float, float]:
@@ -119,15 +128,19 @@ def choose(rows: Sequence[ThresholdRow], max_loss: float) -> ThresholdRow | None
 
 def table(rows: Sequence[ThresholdRow], max_loss: float) -> str:
     """The rows as plain text, from the most cautious threshold down."""
-    lines = ["threshold   accuracy   accuracy lost, 95% interval   loops per answer"]
+    lines = ["threshold   accuracy   accuracy lost, 95% interval   loops per answer   cut off"]
     for row in sorted(rows, key=lambda row: -row.threshold):
         interval = f"{row.loss:+.1%} [{row.loss_low:+.1%}, {row.loss_high:+.1%}]"
         mark = "" if row.loss_high <= max_loss else f"  may lose more than {max_loss:.1%}"
         lines.append(
-            f"{row.threshold:>9g}   {row.accuracy:>8.1%}   {interval:>27}   {row.loops_per_answer:>16.1f}{mark}"
+            f"{row.threshold:>9g}   {row.accuracy:>8.1%}   {interval:>27}   {row.loops_per_answer:>16.1f}   "
+            f"{row.cut_off:>7.1%}{mark}"
         )
     first = rows[0]
-    full = f"full depth: {first.full_accuracy:.1%}, {first.full_loops_per_answer:.1f} loops per answer"
+    full = (
+        f"full depth: {first.full_accuracy:.1%}, {first.full_loops_per_answer:.1f} loops per answer, "
+        f"{first.full_cut_off:.1%} cut off"
+    )
     return "\n".join([f"{first.n} problems, {full}", *lines])
 
 

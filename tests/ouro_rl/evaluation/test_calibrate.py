@@ -6,6 +6,7 @@ import json
 import math
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,24 +14,29 @@ import pytest
 from ouro_rl.cli import main as cli
 from ouro_rl.core.rollout import Rollout
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule
-from ouro_rl.evaluation.calibrate import ThresholdRow, choose, paired_interval, row_of
+from ouro_rl.evaluation.calibrate import ThresholdRow, choose, paired_interval, row_of, table
 from ouro_rl.evaluation.under_rules import RuleAnswers
 
 
-def answers(rule: ExitRule, grades: list[float | None], depth: int) -> RuleAnswers:
+def answers(rule: ExitRule, grades: list[float | None], depth: int, cut_off: int = 0) -> RuleAnswers:
+    """One answer for each grade; the first `cut_off` of them reached the maximum length."""
     rollout = Rollout(
         prompt_index=0, sample_index=0, prompt_ids=(1,), completion_ids=(1, 1), token_logprobs=(0.0, 0.0),
         depths=(depth, depth), depth_logprobs=(0.0, 0.0), policy_version=0, temperature=0.0, finish_reason="stop",
     )  # fmt: skip
-    return RuleAnswers(rule=rule, policy=DepthPolicy(), grades=grades, rollouts=[rollout] * len(grades))
+    rollouts = [replace(rollout, finish_reason="length")] * cut_off + [rollout] * (len(grades) - cut_off)
+    return RuleAnswers(rule=rule, policy=DepthPolicy(), grades=grades, rollouts=rollouts)
 
 
 def test_a_row_counts_pairs():
     full = answers(ExitRule(kind="fixed", value=4), [1.0, 1.0, 0.0, 0.0, None, 1.0], 4)
-    row = row_of(full, answers(ExitRule(kind="threshold", value=0.5), [1.0, 0.0, 1.0, 0.0, 1.0, 0.0], 2))
+    row = row_of(full, answers(ExitRule(kind="threshold", value=0.5), [1.0, 0.0, 1.0, 0.0, 1.0, 0.0], 2, cut_off=3))
     assert (row.threshold, row.n, row.full_accuracy, row.accuracy) == (0.5, 5, 0.6, 0.4)
     assert row.loss == pytest.approx(0.2) and (row.loops_per_answer, row.full_loops_per_answer) == (4, 8)
     assert (row.loss_low, row.loss_high) == paired_interval(2, 1, 5)
+    assert (row.cut_off, row.full_cut_off) == (0.5, 0.0)
+    (full_depth, _, at_half) = table([row], 0.01).splitlines()
+    assert full_depth.endswith("8.0 loops per answer, 0.0% cut off") and "4.0     50.0%  may lose" in at_half
 
 
 def test_the_interval_by_hand():
@@ -58,7 +64,7 @@ def test_the_interval_covers():
 def row(threshold: float, high: float) -> ThresholdRow:
     return ThresholdRow(
         threshold=threshold, accuracy=0.5, full_accuracy=0.5, loss=0.0, loss_low=-high, loss_high=high, n=9,
-        loops_per_answer=1.0, full_loops_per_answer=2.0,
+        loops_per_answer=1.0, full_loops_per_answer=2.0, cut_off=0.0, full_cut_off=0.0,
     )  # fmt: skip
 
 
