@@ -31,8 +31,10 @@ from ouro_rl.data.fitting import keep_fitting
 from ouro_rl.data.gold_answers import keep_gradable
 from ouro_rl.data.prompts import load_prompts
 from ouro_rl.data.sampling import sampling_params
-from ouro_rl.evaluation.evaluate import EvalRow, evaluate
-from ouro_rl.evaluation.held_out import greedy_params, held_out_prompts
+from ouro_rl.evaluation.answers import answer_scorer
+from ouro_rl.evaluation.evaluate import evaluate
+from ouro_rl.evaluation.held_out import greedy_params, held_out_prompts, reward_options
+from ouro_rl.evaluation.rows import EvalRow
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
@@ -169,7 +171,16 @@ def make_examiner(config: TrainConfig, pool, tokenizer, model_config: OuroConfig
         return None
     prompts, params = held_out_prompts(config, tokenizer), greedy_params(config, tokenizer)
     prompts = keep_fitting(prompts, limit_of(config, params, model_config), f"eval.source {config.eval.source}")
-    return lambda when: evaluate(pool, prompts, params, tokenizer=tokenizer, name=when)
+    options, benchmark = reward_options(config), config.eval.source
+
+    def examine(when: str) -> EvalRow:
+        with answer_scorer(tokenizer, prompts, options) as scorer:
+            return evaluate(
+                pool, prompts, params, tokenizer=tokenizer, scorer=scorer, name=when, benchmark=benchmark,
+                shape=model_config,
+            )  # fmt: skip
+
+    return examine
 
 
 def published(pool: RolloutPool, model: OuroForCausalLM, done: int, examine: Callable[[str], EvalRow]) -> EvalRow:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.shell_text import line_breaks
-from ouro_rl.model.checkpoint_files import check_model
 
 LARGEST_MIN_P = 0.999
 """A fraction of 1 would keep only the most likely token, which is greedy decoding."""
@@ -90,7 +89,8 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
 
 def check_samples(arguments: argparse.Namespace) -> None:
     """Raise UserError if all samples of a problem would be the same: greedy tokens at depths that are not drawn."""
-    fixed = bool(arguments.depth or arguments.exit_threshold) or not arguments.sample_gate
+    rules = arguments.depth, arguments.exit_threshold, arguments.confidence, arguments.entropy, arguments.kl
+    fixed = any(rules) or not arguments.sample_gate
     greedy = "--temperature 0" if arguments.temperature == 0 else "--top-k 1" if arguments.top_k == 1 else None
     if arguments.samples > 1 and greedy and fixed:
         raise UserError(
@@ -113,6 +113,7 @@ def with_options(config: TrainConfig, arguments: argparse.Namespace) -> TrainCon
         logit_processors=arguments.logit_processor and tuple(arguments.logit_processor),
         stop_strings=arguments.stop and tuple(line_breaks(text) for text in arguments.stop),
         stop_token_ids=arguments.stop_id and tuple(arguments.stop_id),
+        max_batch=arguments.max_batch,
     )
     evaluation = _given(
         config.eval,
@@ -126,27 +127,29 @@ def asked_config(
     arguments: argparse.Namespace,
     with_given: Callable[[TrainConfig, argparse.Namespace], TrainConfig],
     *,
+    benchmark: str | None = None,
+    overrides: Sequence[str] = (),
     data_file: Path | None = None,
-    revision: str | None = None,
 ) -> tuple[TrainConfig, str | None]:
-    """The config of an evaluation with the options `with_given` (one of the two functions around this one), and where
-    it comes from (`evaluation_config`). Raises UserError if the checkpoint or the problems are not there."""
-    config, run = evaluation_config(arguments.model, arguments.config, arguments.benchmark)
+    """The config of an evaluation on `benchmark` with the options `with_given` (one of the two functions around this
+    one), and where it comes from (`evaluation_config`). Raises UserError if the problems are not there."""
+    config, run = evaluation_config(arguments.model, arguments.config, benchmark, overrides)
     config = with_given(config, arguments)
-    assert config.eval.source is not None, "evaluation_config requires it"
-    check_model(arguments.model, key="--model", revision=revision)
-    columns = {"--question-column": config.eval.question_column, "--answer-column": config.eval.answer_column}
-    check_benchmark(config.eval.source, data_file, key="--benchmark", columns=columns)
+    asked = config.eval
+    assert asked.source is not None, "evaluation_config requires it"
+    columns = {"--question-column": asked.question_column, "--answer-column": asked.answer_column}
+    check_benchmark(asked.source, data_file, key="--benchmark", columns=columns, revision=asked.revision)
     return config, run
 
 
 def with_format(config: TrainConfig, arguments: argparse.Namespace) -> TrainConfig:
     """The config with the options that say which problems are asked, and how."""
     texts = {key: getattr(arguments, key) for key in ("system_prompt", "prompt_suffix", "assistant_prefix")}
+    lengths = arguments.max_new_tokens
     evaluation = _given(
         config.eval,
         limit=arguments.limit,
-        max_new_tokens=arguments.max_new_tokens,
+        max_new_tokens=max(lengths) if isinstance(lengths, tuple) else lengths,
         question_column=arguments.question_column,
         answer_column=arguments.answer_column,
     )

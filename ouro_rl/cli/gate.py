@@ -82,7 +82,8 @@ def run_apply(arguments: argparse.Namespace) -> int:
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
-    config, run = asked_config(arguments, with_format)
+    check_model(arguments.model, key="--model")
+    config, run = asked_config(arguments, with_format, benchmark=arguments.benchmark)
     if arguments.write and not is_local(arguments.model):
         raise UserError(f"--write: {arguments.model} is not a local folder; download it, or leave out --write")
     if arguments.out is not None:

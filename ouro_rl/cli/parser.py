@@ -12,7 +12,7 @@ from ouro_rl.cli.bench import add_bench_arguments, bench
 from ouro_rl.cli.catalog import add_catalog_commands
 from ouro_rl.cli.commands import check, grade, report, train, warmstart
 from ouro_rl.cli.doctor import add_doctor_command
-from ouro_rl.cli.eval import add_eval_arguments, evaluate
+from ouro_rl.cli.eval import add_compare_arguments, add_eval_arguments, compare, evaluate
 from ouro_rl.cli.export import add_export_arguments, export
 from ouro_rl.cli.gate import add_gate_commands
 from ouro_rl.cli.reward import add_reward_commands
@@ -78,6 +78,8 @@ def make_parser() -> argparse.ArgumentParser:
     command.add_argument("--resume", action="store_true", help="resume from the last checkpoint in run.dir")
 
     add_eval_arguments(add("eval", evaluate, "accuracy and depth of a checkpoint on a benchmark"))
+
+    add_compare_arguments(add("compare", compare, "two evaluations of the same problems: paired difference, interval"))
 
     add_export_arguments(add("export", export, "a checkpoint as a folder to hand over or to upload"))
 

@@ -119,11 +119,14 @@ def option_hint(text: str, following: str | None, options: Iterable[str], keys: 
     """What to write instead of an unknown option. `following`: the argument after it. `options`: those of the command.
     `keys`: those of its config, if it takes one."""
     name, equals, value = text.lstrip("-").partition("=")
+    spelled, options = "--" + name.replace("_", "-"), list(options)
+    if spelled in options:
+        return f"did you mean {spelled}?"
     if name in (keys := list(keys)):
         return f"{name} is a key, written without dashes: {name}={value if equals else following or '...'}"
     if keys and (here := _here(name, keys)):
         return f"{name}: here {here}"
-    near = difflib.get_close_matches("--" + name.replace("_", "-"), list(options), n=1)
+    near = difflib.get_close_matches(spelled, options, n=1)
     return f"did you mean {near[0]}?" if near else ""
 
 

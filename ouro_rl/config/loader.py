@@ -34,11 +34,16 @@ SHELL_TEXTS = ("data.prompt_suffix", "data.system_prompt")
 
 
 def load_config(
-    cls: type[Config], paths: Sequence[str | Path], overrides: Sequence[str] = (), *, must_exist: bool = False
+    cls: type[Config],
+    paths: Sequence[str | Path],
+    overrides: Sequence[str] = (),
+    *,
+    must_exist: bool = False,
+    defaults: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Merge `paths` and `overrides` into a `cls`. Relative input paths become absolute where they are found: next to
-    the file that set them, then in the working directory. With `must_exist`, a path that a file set and that is in
-    neither place is an error.
+    """Merge `defaults`, `paths` and `overrides` into a `cls`. Relative input paths become absolute where they are
+    found: next to the file that set them, then in the working directory. With `must_exist`, a path that a file set and
+    that is in neither place is an error.
 
     Raises a UserError of at most three lines that names the file or override, the dotted key and the fix: for a file
     that is missing or not YAML, an unknown key, a wrong type, a value out of range, a missing key, or values that do
@@ -47,6 +52,7 @@ def load_config(
     values: dict[str, Any] = {}
     sources: dict[Key, str] = {}
     found = [find_config(path) for path in paths]
+    _merge(values, defaults or {}, "default", sources)
     for path in found:
         _merge(values, _read(path), str(path), sources)
     values.pop("about", None)  # a run's own config.yaml ends with versions and commit, which are not settings

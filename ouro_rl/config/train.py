@@ -92,11 +92,19 @@ class EvalConfig(Section):
     """Held-out accuracy before, during and after training."""
 
     source: str | None = None
-    """`arithmetic`, `hops`, `math500`, a data file, or a local folder (split `test`). null: no evaluation."""
+    """A benchmark's name (`ouro-rl list benchmarks`), a data file, a local folder, or the hub id of a data set. null:
+    no evaluation."""
+    name: str | None = None
+    """Configuration of a hub data set. null: the benchmark's, or the only one."""
+    split: str | None = None
+    """Split of a folder or hub data set. null: the benchmark's, or `test`."""
+    revision: str | None = None
+    """Commit, tag or branch of a hub data set. null: the newest; `eval.json` says which commit that was."""
     question_column: str | None = None
-    """Column of the question. null: the first of `problem`, `question`, `prompt` that is there."""
+    """Column of the question. null: the first of `problem`, `question`, `prompt`, `text` that is there."""
     answer_column: str | None = None
-    """Column of the gold answer. null: `answer` or `solution`, the first that is there."""
+    """Column of the gold answer. null: `answer` or `solution`, the first that is there. Rows without one are graded by
+    their tests (columns `tests`, `test_list` or `test`), with the reward `code`."""
     limit: int | None = Field(default=None, ge=1)
     """Maximum number of problems, from the start. null: all."""
     exit_rule: ExitRuleConfig = ExitRuleConfig(kind="threshold", value=0.5)

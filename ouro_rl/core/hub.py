@@ -12,8 +12,6 @@ from ouro_rl.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-MATH500 = "HuggingFaceH4/MATH-500"
-"""Hub id of the data set behind the benchmark `math500`."""
 PATIENCE_S = 10
 """Longest wait for the Hub's response, in seconds."""
 COMMIT = re.compile(r"[0-9a-f]{40}")

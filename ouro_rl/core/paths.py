@@ -13,11 +13,12 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from ouro_rl.core.benchmarks import HUB_BENCHMARKS
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.row_files import is_row_file
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-DATA_NAMES = ("arithmetic", "hops", "math500")
+DATA_NAMES = ("arithmetic", "hops", *HUB_BENCHMARKS)
 """Names of data that are never paths."""
 Key = tuple[str | int, ...]
 

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jinja2 import TemplateError
 
-from ouro_rl.config.evaluation import BOX_REQUEST
+from ouro_rl.config.evaluation import BOX_REQUEST, box_request
 from ouro_rl.config.train import DataConfig
+from ouro_rl.core.benchmarks import HUB_BENCHMARKS, TEST_COLUMNS, HubBenchmark, code_question
 from ouro_rl.core.errors import UserError
-from ouro_rl.core.hub import MATH500
 from ouro_rl.core.jsonl import Row, column_problem, dotted_value
-from ouro_rl.core.paths import is_row_path
+from ouro_rl.core.paths import HUB_ID, is_row_path
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.data.conversations import Message, asks_nothing, messages_of, prompt_texts
 from ouro_rl.data.rows import read_rows, stored_rows
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 HELD_OUT_LIMIT = 500
 HELD_OUT_SEED = 2510
 """Fixed, so that every evaluation uses the same held-out problems."""
-_QUESTIONS, _ANSWERS = ("problem", "question", "prompt"), ("answer", "solution")
+_QUESTIONS, _ANSWERS = ("problem", "question", "prompt", "text"), ("answer", "solution")
 _RESERVED = {"prompt", "prompts", "completion", "completions", "completion_ids"}
 """Parameter names of reward functions; data set columns with these names are not passed on."""
 
@@ -55,8 +55,18 @@ class ChatFormat:
 
     @classmethod
     def for_benchmark(cls, name: str) -> ChatFormat:
-        """Generated tasks use the bare problem, as in training; everything else asks for steps and a box."""
-        return cls(prompt_suffix="" if name in GENERATED else BOX_REQUEST)
+        """What `box_request` says."""
+        return cls(prompt_suffix=box_request(name))
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredAs:
+    """Which part of a stored data set; None: the benchmark's, or the usual one."""
+
+    name: str | None = None
+    """Configuration of a hub data set."""
+    split: str | None = None
+    revision: str | None = None
 
 
 # --- data sets --------------------------------------------------------------------------------------------------------
@@ -82,31 +92,67 @@ def load_benchmark(
     limit: int | None = None,
     chat: ChatFormat | None = None,
     difficulties: Sequence[int] | None = None,
+    stored: StoredAs = StoredAs(),
     question_column: str | None = None,
     answer_column: str | None = None,
 ) -> list[Prompt]:
-    """The problems of a generated task (held out, always the same), `math500`, or a data file or folder. `data_file`
-    has a benchmark's problems if they are not to come from the hub. `difficulties` defaults to those of the generated
-    task, `chat` to `ChatFormat.for_benchmark(name)`. Columns that are None are found by their usual names.
+    """The problems of a generated task (held out, always the same), a benchmark of the hub, a data file or folder, or a
+    hub data set. `data_file` has a benchmark's problems if they are not to come from the hub. `difficulties` defaults
+    to those of the generated task, `chat` to `ChatFormat.for_benchmark(name)`. Columns that are None are found by their
+    usual names; rows with tests and no gold answer are programming problems (`code_question`).
 
     Raises UserError like `load_prompts`.
     """
-    where, stored = f"benchmark {name}", str(data_file or name)
-    rows: Iterable[Row]
-    if data_file is not None or is_row_path(name):
-        rows = stored_rows(stored, split="test", limit=limit)
-    elif name in GENERATED:
-        rows = generated_rows(name, HELD_OUT_SEED, difficulties, limit or HELD_OUT_LIMIT, held_out=True)
-    elif name == "math500":
-        rows = stored_rows(MATH500, split="test", limit=limit)
-    else:
-        raise UserError(f"{where}: unknown; there are {', '.join(GENERATED)} and math500, or give a data file")
-    rows = list(rows)
+    where, chat = f"benchmark {name}", chat or ChatFormat.for_benchmark(name)
+    known = HUB_BENCHMARKS.get(name) if data_file is None or name in HUB_BENCHMARKS else None
+    rows = list(_benchmark_rows(name, known, data_file, limit, difficulties, stored, where))
     first = rows[0] if rows else {}
-    question = question_column or next((column for column in _QUESTIONS if column in first), "problem")
-    answer = answer_column or next((column for column in _ANSWERS if column in first), "answer")
-    pairs = _pairs(rows, question, answer, where, section="eval")
-    return render(pairs, tokenizer, chat or ChatFormat.for_benchmark(name), where)
+    questions, answers = ((known.question, *_QUESTIONS), _ANSWERS) if known else (_QUESTIONS, _ANSWERS)
+    question = question_column or next((column for column in questions if column in first), "problem")
+    answer = answer_column or next((column for column in answers if column in first), None)
+    code = answer_column is None and (known.reward == "code" if known else answer is None and has_tests(first))
+    if code:
+        answer = None
+        if chat.prompt_suffix == BOX_REQUEST:  # asks for a number, which no program is
+            chat = replace(chat, prompt_suffix="")
+    elif answer is None:
+        answer = "answer"
+    pairs: Iterable[tuple[Any, Row]] = _pairs(rows, question, answer, where, section="eval")
+    if code:
+        pairs = [_as_code(text, columns) for text, columns in pairs]
+    return render(pairs, tokenizer, chat, where)
+
+
+def has_tests(row: Row) -> bool:
+    return any(row.get(column) is not None for column in TEST_COLUMNS)
+
+
+def _as_code(text: Any, columns: Row) -> tuple[Any, Row]:
+    """The question of a programming problem, with its first form as the column `prompt`, which the reward reads."""
+    return (code_question(columns, text), {**columns, "prompt": text}) if isinstance(text, str) else (text, columns)
+
+
+def _benchmark_rows(
+    name: str,
+    known: HubBenchmark | None,
+    data_file: Path | None,
+    limit: int | None,
+    difficulties: Sequence[int] | None,
+    stored: StoredAs,
+    where: str,
+) -> Iterable[Row]:
+    split = stored.split or "test"
+    if data_file is not None or is_row_path(name):
+        return stored_rows(str(data_file or name), stored.name, split, limit=limit)
+    if name in GENERATED:
+        return generated_rows(name, HELD_OUT_SEED, difficulties, limit or HELD_OUT_LIMIT, held_out=True)
+    if known is not None:
+        parts = stored.name or known.config, stored.split or known.split
+        return stored_rows(known.hub_id, *parts, stored.revision, limit=limit)
+    if HUB_ID.fullmatch(name):
+        return stored_rows(name, stored.name, split, stored.revision, limit=limit)
+    names = ", ".join([*GENERATED, *HUB_BENCHMARKS])
+    raise UserError(f"{where}: unknown; there are {names}, or give a data file or the hub id of a data set")
 
 
 def _pairs(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from ouro_rl.data.fitting import keep_fitting
 from ouro_rl.data.gold_answers import keep_gradable
-from ouro_rl.data.prompts import ChatFormat, load_benchmark
+from ouro_rl.data.prompts import ChatFormat, StoredAs, load_benchmark
 from ouro_rl.data.sampling import OF_ROLLOUTS, StopKeys, sampling_params
 from ouro_rl.model.configuration_ouro import OuroConfig
 from rollout_workers.engine.limits import prompt_limit
@@ -34,10 +34,16 @@ def held_out_prompts(
         limit=config.eval.limit,
         difficulties=difficulties_of(config.eval),
         chat=ChatFormat.of(config.data),
+        stored=StoredAs(name=config.eval.name, split=config.eval.split, revision=config.eval.revision),
         question_column=config.eval.question_column,
         answer_column=config.eval.answer_column,
     )
     return keep_gradable(prompts, f"{key} {config.eval.source}", workers=config.rewards.workers)
+
+
+def reward_options(config: TrainConfig) -> dict[str, Mapping[str, Any]]:
+    """By reward, the options with which training grades; evaluation grades with the same."""
+    return {reward.name: reward.kwargs for reward in config.rewards.functions}
 
 
 def greedy_params(config: TrainConfig, tokenizer: Any, keys: StopKeys = OF_ROLLOUTS) -> SamplingParams:

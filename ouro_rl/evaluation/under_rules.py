@@ -11,8 +11,9 @@ import torch
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.rollout import Prompt, Rollout
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule
-from ouro_rl.evaluation.evaluate import graded_answers, math_scorer
-from ouro_rl.evaluation.held_out import fitting_under, greedy_params, held_out_prompts, policy_for
+from ouro_rl.evaluation.answers import answer_scorer
+from ouro_rl.evaluation.evaluate import graded_answers
+from ouro_rl.evaluation.held_out import fitting_under, greedy_params, held_out_prompts, policy_for, reward_options
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.policy.exit_gate import check_depth_policy
@@ -58,7 +59,8 @@ def answers_under(
     prompts = held_out_prompts(config, tokenizer)
     prompts = fitting_under(prompts, asked, shape, engine, f"eval.source {config.eval.source}")
     found = []
-    with make_pool(0, shape.to_dict(), engine) as pool, math_scorer(tokenizer, prompts) as scorer:
+    options = reward_options(config)
+    with make_pool(0, shape.to_dict(), engine) as pool, answer_scorer(tokenizer, prompts, options) as scorer:
         pool.publish(model.state_dict(), 0)
         for one in asked:
             grades, rollouts = graded_answers(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
-from ouro_rl.evaluation.evaluate import EvalRow
+from ouro_rl.evaluation.rows import EvalRow
 from ouro_rl.run_dir.run_dir import RunDir
 
 if TYPE_CHECKING:

@@ -16,11 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.config.train import DataConfig, EvalConfig, TrainConfig
+from ouro_rl.core.benchmarks import HUB_BENCHMARKS
 from ouro_rl.core.cpus import available_cpus
 from ouro_rl.core.errors import UserError
-from ouro_rl.core.hub import MATH500, check_on_hub
+from ouro_rl.core.hub import check_on_hub
 from ouro_rl.core.jsonl import column_problem, dotted_value
-from ouro_rl.core.paths import is_row_path
+from ouro_rl.core.paths import HUB_ID, is_row_path
 from ouro_rl.core.row_files import KINDS, first_row, is_row_file
 from ouro_rl.core.user_functions import load_function
 from ouro_rl.model.checkpoint_files import check_model, trained_loops
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 BENCHMARKS = {
     **{name: task.about for name, task in GENERATED.items()},
-    "math500": "500 problems of MATH, from the hub",
+    **{name: f"{known.about}, from the hub ({known.hub_id})" for name, known in HUB_BENCHMARKS.items()},
 }
 MOST_LOAD = 4
 """CPUs requested by rollout workers per available CPU. Up to this ratio a run is only slower; beyond it, a small
@@ -128,18 +129,42 @@ def check_stored(path: Path, name: str, columns: Mapping[str, str | None]) -> No
 
 
 def check_benchmark(
-    name: str, data_file: Path | None, *, key: str, columns: Mapping[str, str | None] | None = None
+    name: str,
+    data_file: Path | None,
+    *,
+    key: str,
+    columns: Mapping[str, str | None] | None = None,
+    revision: str | None = None,
 ) -> None:
-    """Check that `name` is a known benchmark or data with rows, and that `data_file`, if given, has rows; in both, that
-    the `columns` are there (as in `check_stored`)."""
+    """Check that `name` is a known benchmark, a hub data set (at `revision`) or data with rows, and that `data_file`,
+    if given, has rows; in files, that the `columns` are there (as in `check_stored`)."""
     if data_file is not None:
         check_stored(data_file, str(data_file), columns or {})
-    elif is_row_path(name):
+        return
+    if is_row_path(name):
         check_stored(Path(name), f"{key} {name}", columns or {})
-    if name not in BENCHMARKS and not is_row_path(name):
-        raise UserError(f"{key} {name}: unknown benchmark; there are {', '.join(BENCHMARKS)}, or give {key} {KINDS}")
-    if name == "math500" and data_file is None:
-        check_on_hub(MATH500, "data set", key)
+        return
+    known = HUB_BENCHMARKS.get(name)
+    if known is not None:
+        try:
+            check_on_hub(known.hub_id, "data set", key, revision)
+        except UserError as error:
+            lines = str(error).splitlines()
+            raise UserError(
+                f"{lines[0]}\n{' '.join(lines[1:])}\n"
+                f"  where there is a network: `{known.download()}`; then copy it to HF_HOME, or give --data FILE"
+            ) from error
+    elif name in GENERATED:
+        return
+    elif HUB_ID.fullmatch(name) and "/" in name:
+        check_on_hub(name, "data set", key, revision)
+    else:
+        near = difflib.get_close_matches(name, BENCHMARKS, n=1, cutoff=LIKE)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise UserError(
+            f"{key} {name}: unknown benchmark{hint}; there are {', '.join(BENCHMARKS)},\n"
+            f"  or give {KINDS}, or the hub id of a data set"
+        )
 
 
 def _columns(section: str, config: DataConfig | EvalConfig) -> dict[str, str | None]:

@@ -25,11 +25,10 @@ from ouro_rl.core.own_names import pin_own_packages
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import ExitRule
 from ouro_rl.core.summary_stats import depth_shares
+from ouro_rl.evaluation.answers import rollout_flops
 from ouro_rl.evaluation.study.files import CONFIG_FILE, FIGURES_FILE, TASK_FILE
 from ouro_rl.evaluation.under_rules import RuleAnswers, answers_under
 from ouro_rl.model.configuration_ouro import OuroConfig
-from ouro_rl.model.flops import answer_flops
-from ouro_rl.model.policy.read_out import reads_out
 from ouro_rl.model.tokenizer import completion_texts
 from ouro_rl.run_dir.study_result import RuleFigures, label_of
 
@@ -73,16 +72,7 @@ def figures_of(
     most = policy.max_loops(shape.total_ut_steps)
     loops = [sum(rollout.depths) for rollout in rollouts]
     tokens = [len(rollout.completion_ids) for rollout in rollouts]
-    flops = [
-        answer_flops(
-            shape,
-            len(rollout.prompt_ids),
-            [most] * len(rollout.depths) if policy.kv_rule.runs_all_loops else rollout.depths,
-            prompt_loops=most,
-            head_every_loop=reads_out(rule),
-        )
-        for rollout in rollouts
-    ]
+    flops = [rollout_flops(shape, rollout, rule, policy) for rollout in rollouts]
     by_level: dict[int, list[int]] = defaultdict(list)
     for index, level in enumerate(difficulty):
         by_level[level].append(index)

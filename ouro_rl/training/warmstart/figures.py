@@ -13,7 +13,8 @@ from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.rollout import RolloutRequest
 from ouro_rl.core.sampling_params import ExitRule, SamplingParams
 from ouro_rl.data.prompts import ChatFormat, load_benchmark, render
-from ouro_rl.evaluation.evaluate import evaluate, table
+from ouro_rl.evaluation.evaluate import evaluate
+from ouro_rl.evaluation.tables import table
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import completion_texts, stop_token_ids

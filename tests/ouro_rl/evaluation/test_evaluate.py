@@ -13,16 +13,20 @@ from unittest import mock
 import pytest
 
 from ouro_rl.cli import main as cli
-from ouro_rl.cli.eval_options import with_options
+from ouro_rl.cli.eval import request_of
 from ouro_rl.cli.parser import parse
-from ouro_rl.config.evaluation import evaluation_config
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import ExitRule, SamplingParams
 from ouro_rl.core.summary_stats import wilson_interval
 from ouro_rl.data.prompts import load_benchmark
-from ouro_rl.evaluation.evaluate import EvalRow, cut_off_note, evaluate, math_scorer, table
-from ouro_rl.evaluation.run import EvalRequest, run_eval
+from ouro_rl.evaluation.answers import answer_scorer
+from ouro_rl.evaluation.evaluate import evaluate
+from ouro_rl.evaluation.request import EvalRequest
+from ouro_rl.evaluation.rows import EvalRow
+from ouro_rl.evaluation.run import run_eval
+from ouro_rl.evaluation.statistics import clustered_mean
+from ouro_rl.evaluation.tables import cut_off_note, table
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 
 TOKENIZER = make_tokenizer()
@@ -78,7 +82,8 @@ def test_samples_of_one_problem_do_not_narrow_the_interval(prompts) -> None:
     pool = FakePool()
     row = evaluate(pool, prompts, PARAMS, tokenizer=TOKENIZER, samples=4, name="before")
     assert (row.name, row.n, row.correct) == ("before", 40, 20)
-    assert (row.ci_low, row.ci_high) == pytest.approx(wilson_interval(5, 10))
+    interval = clustered_mean([4.0, 0.0] * 5, [4.0] * 10)
+    assert (row.ci_low, row.ci_high) == (interval.low, interval.high)
     seeds = [seed for request in pool.asked[0][0] for seed in request.seeds]
     assert len(seeds) == len(set(seeds)) == 40
 
@@ -95,21 +100,23 @@ def test_a_box_inside_the_thinking_is_not_an_answer(prompts) -> None:
     ids = tuple(TOKENIZER("<|im_start|>assistant\n<think>\n")["input_ids"])
     thinking = [Prompt(index=0, token_ids=ids, columns={"answer": "2"})]
     for asked, value in ((thinking, 0.0), (prompts, 1.0)):
-        with math_scorer(TOKENIZER, asked) as scorer:
+        with answer_scorer(TOKENIZER, asked) as scorer:
             (score,) = scorer.score([""], ["perhaps \\boxed{2}"], {"answer": ["2"]})
         assert score.rewards["math"] == value
 
 
-def request_for(model: str, out: Path, *options: str, **asked) -> EvalRequest:
-    arguments = parse(["eval", "--model", model, "--benchmark", "arithmetic", "--out", str(out), *options])
-    config, run = evaluation_config(model, [], "arithmetic")
-    return EvalRequest(model=model, config=with_options(config, arguments), run=run, out=out, **asked)
+def request_for(model: str, out: Path, *options: str) -> EvalRequest:
+    return request_of(parse(["eval", "--model", model, "--benchmark", "arithmetic", "--out", str(out), *options]))
 
 
-def test_rules_in_the_order_of_the_table() -> None:
-    request = request_for("m", Path("o"), depths=(1, 4), thresholds=(0.9,), sample_gate=True)
-    assert [rule.label() for rule in request.rules()] == ["fixed 1", "fixed 4", "threshold 0.9", "sample"]
-    assert [rule.label() for rule in request_for("m", Path("o")).rules()] == ["threshold 0.5"]
+def test_rules_in_the_order_of_the_table(random_checkpoint: Path) -> None:
+    model = str(random_checkpoint)
+    options = ["--sample-gate", "--kl", "0.1", "--entropy", "2", "--confidence", "0.8", "--exit-threshold", "0.9"]
+    request = request_for(model, Path("o"), *options, "--depth", "1,4")
+    expected = ["fixed 1", "fixed 4", "threshold 0.9", "confidence 0.8", "entropy 2", "kl 0.1", "sample"]
+    assert [rule.label() for rule in request.rules(request.asks[0])] == expected
+    plain = request_for(model, Path("o"))
+    assert [rule.label() for rule in plain.rules(plain.asks[0])] == ["threshold 0.5"]
 
 
 def test_table() -> None:
@@ -188,19 +195,17 @@ def test_more_loops_than_the_model_was_trained_with_and_another_kv_rule(
 
 
 @pytest.mark.parametrize(
-    ("options", "asked", "message"),
+    ("options", "message"),
     [
-        ([], dict(depths=(99,)), "max_depth 99 is more than 64 loops, .* trained with 4"),
-        (["--min-depth", "5"], {}, "min_depth 5 is not in 1..max_depth, which is 4"),
-        (["--stop-id", "5000"], {}, "--stop-id: 5000 is not a token id, the tokenizer has"),
+        (["--depth", "99"], "max_depth 99 is more than 64 loops, .* trained with 4"),
+        (["--min-depth", "5"], "min_depth 5 is not in 1..max_depth, which is 4"),
+        (["--stop-id", "5000"], "--stop-id: 5000 is not a token id, the tokenizer has"),
     ],
 )
-def test_invalid_requests(
-    random_checkpoint: Path, tmp_path: Path, options: list[str], asked: dict, message: str
-) -> None:
+def test_invalid_requests(random_checkpoint: Path, tmp_path: Path, options: list[str], message: str) -> None:
     checkpoint = Path(shutil.copytree(random_checkpoint, tmp_path / "checkpoint"))
     with pytest.raises(UserError, match=message):
-        run_eval(request_for(str(checkpoint), tmp_path, *options, **asked))
+        run_eval(request_for(str(checkpoint), tmp_path, *options))
 
 
 def test_sampling_options_are_applied_and_recorded(random_checkpoint: Path, tmp_path: Path) -> None:

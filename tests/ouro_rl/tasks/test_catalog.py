@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from ouro_rl.core.benchmarks import HUB_BENCHMARKS
 from ouro_rl.core.paths import DATA_NAMES
 from ouro_rl.tasks.catalog import GENERATED, generated_rows
 from ouro_rl.tasks.held_out import is_held_out
 
 
 def test_their_names_are_never_paths() -> None:
-    assert set(DATA_NAMES) == {*GENERATED, "math500"}
+    assert set(DATA_NAMES) == {*GENERATED, *HUB_BENCHMARKS}
 
 
 @pytest.mark.parametrize("name", GENERATED)

@@ -14,7 +14,8 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Prompt, Rollout
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule
-from ouro_rl.evaluation.run import EvalRequest, run_eval
+from ouro_rl.evaluation.request import Ask, EvalRequest
+from ouro_rl.evaluation.run import run_eval
 from ouro_rl.evaluation.study.measure import careful_share, figures_of, level_of, main
 from ouro_rl.evaluation.under_rules import RuleAnswers
 from ouro_rl.model.configuration_ouro import OuroConfig
@@ -98,8 +99,8 @@ def test_a_checkpoint_measured_as_eval_measures_it(random_checkpoint: Path, tmp_
     found = json.loads((tmp_path / "figures.json").read_text())
     assert found["difficulty"] == [2, 3, 4, 2, 3, 4]
     request = EvalRequest(
-        model=str(random_checkpoint), config=load_config(TrainConfig, [tmp_path / "measure.yaml"]), out=tmp_path,
-        depths=(2,), thresholds=(0.5,), sample_gate=True,
+        model=str(random_checkpoint), asks=(Ask(config=load_config(TrainConfig, [tmp_path / "measure.yaml"])),),
+        out=tmp_path / "eval", depths=(2,), thresholds=(0.5,), sample_gate=True,
     )  # fmt: skip
     rows = json.loads(run_eval(request).read_text())["rows"]
     assert [rule["rule"] for rule in found["rules"]] == [row["name"] for row in rows]
