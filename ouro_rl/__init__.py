@@ -6,6 +6,7 @@ second. It also sets how OpenMP's threads wait (`OMP_WAIT_POLICY`, `GOMP_SPINCOU
 see `ouro_rl.core.thread_waits`.
 """
 
+import importlib
 import sys
 from typing import Any
 
@@ -41,4 +42,6 @@ def __getattr__(name: str) -> Any:
         from ouro_rl.model import modeling_ouro
 
         return getattr(modeling_ouro, name)
+    if name in {"load", "grade", "train", "ExitRule"}:
+        return getattr(importlib.import_module("ouro_rl.cli.interface"), name)  # by name: everything else lies below it
     raise AttributeError(f"module 'ouro_rl' has no attribute {name!r}")
