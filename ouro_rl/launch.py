@@ -94,6 +94,9 @@ def run_training(config: TrainConfig, resume: bool) -> int:
                     model, tokenizer, config, prompts, publish=pool.publish if pool else None, run_dir=run_dir,
                     rollout_source=sampler, callbacks=[stop, *([Progress()] if processes.is_main_process else [])],
                 )  # fmt: skip
+                cleanup.callback(trainer.close)
+                if sampler is not None:
+                    cleanup.callback(sampler.cancel)  # before the trainer waits for it
                 during = PeriodicEvaluation(trainer, examine, pool.publish if pool else None)
                 if config.eval.every is not None:
                     trainer.add_callback(during)

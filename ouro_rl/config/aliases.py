@@ -24,6 +24,7 @@ ALIASES = {
         "micro_train_batch_size", "micro_batch_size", "ppo_micro_batch_size", "ppo_micro_batch_size_per_gpu",
     ),
     "trainer.updates_per_batch": ("num_iterations", "ppo_epochs", "steps_per_generation", "ppo_mini_batch_size"),
+    "trainer.max_staleness": ("async_train", "async_queue_size", "async_training", "staleness_threshold"),
     "trainer.steps": (
         "max_steps", "num_steps", "total_training_steps", "num_episodes",
     ),

@@ -190,6 +190,13 @@ class TrainConfig(Section):
                 "rollout.min_depth",
                 "rollout.max_depth",
             )
+        if self.trainer.max_staleness and not self.rollout.workers:
+            raise Conflict(
+                f"trainer.max_staleness ({self.trainer.max_staleness}) samples while the trainer updates, but with "
+                "rollout.workers 0 both run in one process; set rollout.workers, or max_staleness to 0",
+                "trainer.max_staleness",
+                "rollout.workers",
+            )
         if self.eval.every is not None and self.eval.source is None:
             text = "eval.every evaluates on eval.source, which is not set; set it, or leave eval.every out"
             raise Conflict(text, "eval.every", "eval.source")

@@ -26,6 +26,10 @@ class TrainerConfig(Section):
     """Completions per forward and backward pass on one device."""
     updates_per_batch: int = Field(default=1, ge=1)
     """Optimizer updates per batch of rollouts (TRL's num_iterations)."""
+    max_staleness: int = Field(default=0, ge=0)
+    """How many policy versions (updates) the rollouts of a batch may be behind the trainer when it first uses them.
+    0: on-policy, sampling and updates in turns. From `updates_per_batch` on, the next batches are sampled while the
+    trainer updates: `max_staleness / updates_per_batch` of them, rounded down. Needs `rollout.workers`."""
     lr: float = Field(default=1e-6, ge=0)
     """Learning rate of everything but the gate."""
     lr_scheduler: Literal["constant", "linear", "cosine", "constant_with_warmup"] = "constant"
@@ -99,6 +103,13 @@ class TrainerConfig(Section):
                 else "trainer.steps and trainer.epochs are both set; set one of them to null",
                 "steps",
                 "epochs",
+            )
+        if 0 < self.max_staleness < self.updates_per_batch:
+            raise Conflict(
+                f"max_staleness ({self.max_staleness}) is less than updates_per_batch ({self.updates_per_batch}); no "
+                f"batch could be sampled ahead: set it to 0 or to {self.updates_per_batch}",
+                "max_staleness",
+                "updates_per_batch",
             )
         if self.lr_warmup and self.lr_scheduler == "constant":
             raise Conflict(

@@ -26,12 +26,13 @@ MAY_CHANGE = {
     "gate": {"lr"},
     "trainer": {
         "steps", "epochs", "micro_batch", "lr", "lr_scheduler", "lr_warmup", "checkpoint_every", "keep_checkpoints",
-        "logp_gap_limit",
+        "logp_gap_limit", "max_staleness",
     },
     "eval": set(TrainConfig.model_fields["eval"].default.model_dump()),
 }  # fmt: skip
 """Keys that a resumed run may change, by section: where and how long it runs, within which limits, how it is evaluated,
-and the learning rates with their schedule. Time-outs of rewards (`rewards.functions[].timeout_s`) may change, too."""
+how far sampling may be ahead, and the learning rates with their schedule. Time-outs of rewards
+(`rewards.functions[].timeout_s`) may change, too."""
 
 GONE = "(no longer a key)"
 """Stands for the value of a key that this version does not have."""

@@ -91,7 +91,8 @@ class PeriodicEvaluation(TrainerCallback):
     def _evaluate(self, step: int) -> None:
         assert self.examine is not None and self.publish is not None
         started = time.monotonic()
-        # Not `_publish_weights`: rollouts that are used again keep the version that they were sampled with.
+        if self.trainer.prefetcher is not None:
+            self.trainer.prefetcher.wait()  # weights do not change under a sample
         self.publish(self.trainer.accelerator.unwrap_model(self.trainer.model).state_dict(), step)
         row = self.examine(f"update {step}")
         self.last = step, row

@@ -4,6 +4,7 @@ interrupted, in every epoch, with every schedule, and in the middle of a batch t
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,19 +12,23 @@ from typing import Any, cast
 
 import torch
 from torch.optim.lr_scheduler import LambdaLR
+from torch.serialization import safe_globals
 from transformers.trainer import TRAINER_STATE_NAME
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import split_tensor_dict
 
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
-from ouro_rl.core.rollout import Prompt
+from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.core.rollout import Prompt, Rollout, ScoredRollout
+from ouro_rl.core.sampling_params import DepthPolicy, TokenFilters
 from ouro_rl.model.checkpoint_contract import PublishedCode, complete_checkpoint
 from ouro_rl.run_dir.manifest import write_manifest
 from ouro_rl.run_dir.run_card import card_of_run
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.batch import Batch, apply
 from ouro_rl.training.objective.objective import Objective
+from ouro_rl.training.prefetch import Prefetcher, Publish, RolloutSource, SampledBatch
 from ouro_rl.training.prompt_order import PromptOrder, UpdateSampler, fixed_order
 from ouro_rl.training.schedule import lr_share
 from ouro_rl.training.step_metrics import StepMetrics
@@ -31,6 +36,10 @@ from ouro_rl.training.step_metrics import StepMetrics
 OBJECTIVE_FILE = "objective.json"
 BATCH_FILE = "batch_{}.pt"
 """The rollouts of a batch that further updates will use, by process; only in a checkpoint between such updates."""
+AHEAD_FILE = "ahead.pt"
+"""Batches of rollouts that were sampled ahead and not used yet; only with `trainer.max_staleness`."""
+RECORDS = [SampledBatch, ScoredRollout, Rollout, TokenFilters, DepthPolicy, KVRule]
+"""What `AHEAD_FILE` is made of: torch loads nothing else from it."""
 
 
 class ResumableTrainer(GRPOTrainer):
@@ -45,8 +54,10 @@ class ResumableTrainer(GRPOTrainer):
     """Its state (the price's controller) is part of a checkpoint."""
     published_code: PublishedCode
     """What checkpoints carry on from the base model."""
-    published_version: int
-    """The update whose weights the rollout workers have."""
+    batch_version: int
+    """Policy version of the rollouts in use."""
+    prefetcher: Prefetcher | None = None
+    """Samples the batches; on the main process."""
 
     _saved_step = -1
     _rng_checkpoint: str | None = None
@@ -55,15 +66,31 @@ class ResumableTrainer(GRPOTrainer):
 
     def _get_train_sampler(self, dataset=None) -> UpdateSampler:
         """Replaces TRL's `RepeatSampler`, which begins with the first epoch's order again when a run is resumed."""
-        data, trainer = self.train_config.data, self.train_config.trainer
-        fixed = fixed_order(self.prompts, data.order, data.curriculum_column)
+        trainer = self.train_config.trainer
         return UpdateSampler(
-            PromptOrder(len(self.prompts), trainer.prompts_per_step, seed=self.train_config.run.seed, fixed=fixed),
+            self._prompt_order(),
             updates=self.args.max_steps,
             updates_per_batch=trainer.updates_per_batch,
             micro_steps=self.args.gradient_accumulation_steps,
             group_size=trainer.group_size,
             first_update=lambda: self.state.global_step,
+        )
+
+    def _prompt_order(self) -> PromptOrder:
+        data, trainer = self.train_config.data, self.train_config.trainer
+        fixed = fixed_order(self.prompts, data.order, data.curriculum_column)
+        return PromptOrder(len(self.prompts), trainer.prompts_per_step, seed=self.train_config.run.seed, fixed=fixed)
+
+    def prefetcher_of(self, source: RolloutSource, publish: Publish) -> Prefetcher:
+        """What samples the batches of this run, in their order."""
+        trainer, order = self.train_config.trainer, self._prompt_order()
+        return Prefetcher(
+            source,
+            publish,
+            prompts_of=lambda number: [self.prompts[place] for place in order.batch(number)],
+            batches=math.ceil(self.args.max_steps / trainer.updates_per_batch),
+            updates_per_batch=trainer.updates_per_batch,
+            max_staleness=trainer.max_staleness,
         )
 
     # -- schedule ------------------------------------------------------------------------------------------------------
@@ -104,6 +131,8 @@ class ResumableTrainer(GRPOTrainer):
         self._save_rng_state(str(folder))
         if step % self.train_config.trainer.updates_per_batch:
             self._save_batch(folder)
+        if self.prefetcher is not None and (ahead := self.prefetcher.wait()):
+            torch.save(ahead, folder / AHEAD_FILE)
         if self.accelerator.is_main_process:
             self.state.save_to_json(str(folder / TRAINER_STATE_NAME))
             (folder / OBJECTIVE_FILE).write_text(json.dumps(self.objective.state()))
@@ -157,6 +186,9 @@ class ResumableTrainer(GRPOTrainer):
         self.objective.restore(json.loads((Path(checkpoint) / OBJECTIVE_FILE).read_text()))
         if step % self.train_config.trainer.updates_per_batch:
             self._load_batch(Path(checkpoint))
+        if self.prefetcher is not None and (file := Path(checkpoint) / AHEAD_FILE).exists():
+            with safe_globals(RECORDS):
+                self.prefetcher.restore(torch.load(file))
 
     def _load_batch(self, folder: Path) -> None:
         """Go on in the middle of a batch of rollouts, as TRL's `_prepare_inputs` would have done."""
@@ -167,7 +199,7 @@ class ResumableTrainer(GRPOTrainer):
         self._buffered_inputs = parts  # type: ignore[assignment]  # TRL's own type is that of its first value, None
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
         self.step_metrics.new_batch(saved["metrics"])
-        self.published_version = int(inputs["policy_version"])
+        self.batch_version = int(inputs["policy_version"])
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Put off until the data loader has started, which draws a random number: the run that was not interrupted

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,12 +21,21 @@ from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool
 
 
+class Cancelled(Exception):
+    """Nobody waits for these rollouts any more."""
+
+
 class GroupSampler:
     """Samples and scores the groups of one update: deterministic in (seed, step), for any number of workers."""
 
     def __init__(self, config: TrainConfig, params: SamplingParams, pool: RolloutPool, scorer: Scorer, tokenizer):
         self.config, self.params, self.pool, self.scorer, self.tokenizer = config, params, pool, scorer, tokenizer
         self.watch = SignalWatch(config.trainer.group_size)
+        self._cancelled = threading.Event()
+
+    def cancel(self) -> None:
+        """End a call that runs in another thread, and all later ones, with `Cancelled`."""
+        self._cancelled.set()
 
     def __call__(self, prompts: Sequence[Prompt], step: int) -> tuple[list[ScoredRollout], dict[str, float]]:
         """Scored rollouts, group by group, and timings by metric name.
@@ -40,7 +50,7 @@ class GroupSampler:
         ]
         started = time.monotonic()
         with GroupScoring(self.scorer, self.tokenizer, prompts, len(group)) as scoring:
-            rollouts = self.pool.rollout(requests, self.params, on_rollout=scoring.add)
+            rollouts = self.pool.rollout(requests, self.params, self._check_cancelled, scoring.add)
             sampled = time.monotonic()
             scored = scoring.finish(rollouts)
         if self.watch.is_silent(scored):
@@ -49,6 +59,11 @@ class GroupSampler:
         seconds = {"time/rollout_s": sampled - started, "time/reward_s": time.monotonic() - sampled}
         tokens = sum(len(rollout.completion_ids) for rollout in rollouts)
         return scored, {**seconds, "tokens/s": tokens / max(1e-9, sampled - started)}
+
+    def _check_cancelled(self, *_: int) -> None:
+        """Called while rollouts are being sampled, with their progress."""
+        if self._cancelled.is_set():
+            raise Cancelled
 
 
 class GroupScoring:

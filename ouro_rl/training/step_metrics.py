@@ -2,12 +2,14 @@
 
 When a batch of rollouts is used for several updates, each update's row of `metrics.jsonl` contains the metrics of the
 batch; the time spent on it is counted in the first row only (0 in the others). `logp_gap/*`, which compares worker and
-trainer at equal weights, is only in the first row: later updates are off-policy by design.
+trainer at equal weights, is only in the first row: later updates are off-policy by design. The seconds of sampling are
+those of the workers; what of them the trainer did not wait for is `time/overlapped_s`.
 """
 
 from __future__ import annotations
 
 SPENT_ON_ROLLOUTS = ("time/rollout_s", "time/reward_s", "time/sync_s")
+OVERLAPPED = "time/overlapped_s"
 
 
 class StepMetrics:
@@ -45,9 +47,11 @@ class StepMetrics:
         self.weights[name] = total
 
     def seconds_of_rollout(self) -> float:
-        return sum(self.values.get(name, 0.0) for name in SPENT_ON_ROLLOUTS)
+        """How long the trainer has waited for rollouts."""
+        spent = sum(self.values.get(name, 0.0) for name in SPENT_ON_ROLLOUTS)
+        return spent - self.values.get(OVERLAPPED, 0.0)
 
     def take(self) -> dict[str, float]:
-        values = {**dict.fromkeys(SPENT_ON_ROLLOUTS, 0.0), **self.batch, **self.values}
+        values = {**dict.fromkeys((*SPENT_ON_ROLLOUTS, OVERLAPPED), 0.0), **self.batch, **self.values}
         self.values, self.weights = {}, {}
         return values

@@ -12,7 +12,7 @@ from __future__ import annotations
 import functools
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -48,18 +48,18 @@ from ouro_rl.training.objective.losses import token_weights
 from ouro_rl.training.objective.objective import Objective
 from ouro_rl.training.objective.records import Credits, Replayed
 from ouro_rl.training.parameters import freeze, gate_and_body
+from ouro_rl.training.prefetch import Publish, RolloutSource
 from ouro_rl.training.resumable_trainer import ResumableTrainer
 from ouro_rl.training.rollout_metrics import rollout_metrics, unscored_message
 from ouro_rl.training.step_metrics import StepMetrics
 from ouro_rl.training.token_logprobs import replay_batch
 from ouro_rl.training.trl_config import MEAN_SHARE, gap_limit, grpo_config, no_trl_reward
 
-RolloutSource = Callable[[Sequence[Prompt], int], tuple[list[ScoredRollout], dict[str, float]]]
-"""(prompts, step) -> scored rollouts, group by group, and timings by metric name; called on the main process only."""
-
 
 class OuroGRPOTrainer(ResumableTrainer):
-    """`rollout_source` samples and scores; `publish(weights, version)` sends out weights. None off the main process."""
+    """`rollout_source` samples and scores; `publish(weights, version)` sends out weights. None off the main process.
+
+    Close it when it is done with: it may be sampling ahead."""
 
     model: OuroForCausalLM
 
@@ -71,12 +71,11 @@ class OuroGRPOTrainer(ResumableTrainer):
         prompts: Sequence[Prompt],
         *,
         rollout_source: RolloutSource | None,
-        publish: Callable[[Mapping[str, Tensor], int], None] | None,
+        publish: Publish | None,
         run_dir: RunDir,
         callbacks=(),
     ):
         self.train_config, self.run_dir = config, run_dir
-        self.rollout_source, self.publish = rollout_source, publish
         self.published_code = published_code(config.model.path, config.model.revision)
         self.prompts = prompts
         trained = model.config.total_ut_steps
@@ -87,7 +86,6 @@ class OuroGRPOTrainer(ResumableTrainer):
             getattr(torch, config.model.dtype),
             config.rollout.exact,
         )
-        self.published_version = -1  # nothing is published yet
         self.objective = Objective(config, self.max_loops)
         self._token_texts = functools.cache(lambda token: tokenizer.decode([token]))
         self.step_metrics, self.depth_watch = StepMetrics(), DepthWatch()
@@ -102,6 +100,13 @@ class OuroGRPOTrainer(ResumableTrainer):
             callbacks=list(callbacks),
         )
         self.remove_callback(PrinterCallback)
+        if rollout_source is not None and publish is not None:
+            self.prefetcher = self.prefetcher_of(rollout_source, publish)
+
+    def close(self) -> None:
+        """Stop sampling ahead."""
+        if self.prefetcher is not None:
+            self.prefetcher.close()
 
     # -- rollouts ------------------------------------------------------------------------------------------------------
 
@@ -110,14 +115,17 @@ class OuroGRPOTrainer(ResumableTrainer):
 
         `inputs` are the dataset rows of this process, each prompt repeated `group_size` times. The main process samples
         for all processes, and each takes its own slice."""
-        indices = gather_object([row["index"] for row in inputs])
-        self._publish_weights()
+        indices = gather_object([row["index"] for row in inputs])[:: self.train_config.trainer.group_size]
+        started = time.monotonic()
+        weights = self.accelerator.get_state_dict(self.model)
         shared: list = [None]
         if self.accelerator.is_main_process:
-            shared = [self._sample(indices[:: self.train_config.trainer.group_size])]
+            self.step_metrics.set("time/sync_s", time.monotonic() - started)
+            shared = [self._sample(weights, [self.prompts[index] for index in indices])]
         if self.accelerator.num_processes > 1:
             broadcast_object_list(shared)
         scored: list[ScoredRollout] = shared[0]
+        self.batch_version = scored[0].rollout.policy_version
         credits = self._credit(scored)
         first = self.accelerator.process_index * len(inputs)
         mine = slice(first, first + len(inputs))
@@ -129,34 +137,28 @@ class OuroGRPOTrainer(ResumableTrainer):
         if share := self.train_config.gate.probe_share:
             seed, step = self.train_config.run.seed, self.state.global_step + 1
             batch["probed"] = probed_samples([item.rollout for item in scored[mine]], share, seed, step)
-        batch["policy_version"] = torch.tensor(self.published_version)
+        batch["policy_version"] = torch.tensor(self.batch_version)
         return apply(batch, lambda tensor: tensor.to(self.accelerator.device))
 
-    def _publish_weights(self) -> None:
+    def _sample(self, weights: Mapping[str, Tensor], prompts: Sequence[Prompt]) -> list[ScoredRollout]:
+        assert self.prefetcher is not None
         version = self.state.global_step
-        if version == self.published_version:
-            return
-        started = time.monotonic()
-        state = self.accelerator.get_state_dict(self.model)
-        if self.accelerator.is_main_process:
-            assert self.publish is not None
-            self.publish(state, version)
-        self.published_version = version
-        self.step_metrics.set("time/sync_s", time.monotonic() - started)
-
-    def _sample(self, indices: Sequence[int]) -> list[ScoredRollout]:
-        assert self.rollout_source is not None
-        scored, timings = self.rollout_source([self.prompts[index] for index in indices], self.state.global_step + 1)
-        spent = {name: seconds for name, seconds in timings.items() if name.startswith("time/")}
-        self.step_metrics.update(spent)
+        number = version // self.train_config.trainer.updates_per_batch
+        assert self.prefetcher.prompts_of(number) == prompts, "the data loader and the prefetcher have one order"
+        batch = self.prefetcher.take(number, weights, version)
+        scored = batch.scored
+        for name, seconds in batch.timings.items():
+            if name.startswith("time/"):
+                self.step_metrics.add(name, seconds)
         rollouts = [item.rollout for item in scored]
         check_depth_policies(rollouts, self.depth_policy)
         check_filters(rollouts, self.temperature, self.filters)
-        metrics = rollout_metrics(scored, self.max_loops, self.published_version)
+        metrics = rollout_metrics(scored, self.max_loops, version)
         metrics |= compute_metrics(scored, self.model.config, self.depth_policy, self.train_config.gate.solved_reward)
         if metrics["reward/unscored"] > self.train_config.rewards.max_unscored:
             raise RunError(unscored_message(scored, metrics["reward/unscored"], self.train_config.rewards.max_unscored))
-        self.step_metrics.new_batch(metrics | {name: timings[name] for name in timings.keys() - spent.keys()})
+        others = {name: value for name, value in batch.timings.items() if not name.startswith("time/")}
+        self.step_metrics.new_batch(metrics | others)
         return scored
 
     def _credit(self, scored: Sequence[ScoredRollout]) -> Credits:
@@ -264,7 +266,7 @@ class OuroGRPOTrainer(ResumableTrainer):
         """Append one row to `metrics.jsonl` per update; the final summary of transformers is not part of that file."""
         self._metrics["train"].clear()
         if "loss" in logs and self.accelerator.is_main_process:
-            self.step_metrics.set("staleness/mean", self.state.global_step - 1 - self.published_version)
+            self.step_metrics.set("staleness/mean", self.state.global_step - 1 - self.batch_version)
             row: dict[str, Any] = {
                 "step": self.state.global_step,
                 **self.step_metrics.take(),

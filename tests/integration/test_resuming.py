@@ -43,10 +43,11 @@ def stopped_after(folder, step):
     return copy
 
 
-def assert_resumes_to_the_bit(checkpoint, folder, steps, schedule, *, workers=0, updates_per_batch=1):
+def assert_resumes_to_the_bit(checkpoint, folder, steps, schedule, *, workers=0, updates_per_batch=1, max_staleness=0):
     changes = {
         "trainer__lr_scheduler": schedule, "trainer__lr_warmup": 2 if schedule == "constant_with_warmup" else 0,
         "rollout__workers": workers, "trainer__updates_per_batch": updates_per_batch,
+        "trainer__max_staleness": max_staleness,
     }  # fmt: skip
     assert run_training(job(checkpoint, folder, **changes), resume=False) == 0
     whole = load_file(folder / "checkpoints" / f"step-{STEPS}" / "model.safetensors")

@@ -57,7 +57,7 @@ def config_of(checkpoint, run_dir, reward="digits", **changes):
 
 
 def deterministic(row):
-    return {key: value for key, value in row.items() if not key.startswith(("time/", "tokens/s"))}
+    return {key: value for key, value in row.items() if not key.startswith(("time/", "tokens/s", "workers/busy"))}
 
 
 def metrics_of(folder):

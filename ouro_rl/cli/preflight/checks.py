@@ -21,8 +21,9 @@ from ouro_rl.launch import limit_of, make_scorer, start_pool
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tokenizer import other_token_ids, stop_token_ids, tokenizer_file
 from ouro_rl.run_dir.run_dir import RunDir
+from ouro_rl.training.prefetch import RolloutSource
 from ouro_rl.training.rollout_source import GroupSampler
-from ouro_rl.training.trainer import OuroGRPOTrainer, RolloutSource, gap_limit
+from ouro_rl.training.trainer import OuroGRPOTrainer, gap_limit
 from rewards.math_grader.golds import check_golds
 
 TRAINER_BYTES = 16
@@ -153,8 +154,8 @@ def small_job(config: TrainConfig) -> TrainConfig:
     """The same job with updates on a few short completions, at constant learning rates."""
     group = min(CHECK_GROUP, config.trainer.group_size)
     trainer = {
-        "logp_gap_limit": NO_LIMIT, "updates_per_batch": 1, "lr_scheduler": "constant", "lr_warmup": 0,
-        "prompts_per_step": CHECK_PROMPTS, "group_size": group, "micro_batch": group,
+        "logp_gap_limit": NO_LIMIT, "updates_per_batch": 1, "max_staleness": 0, "lr_scheduler": "constant",
+        "lr_warmup": 0, "prompts_per_step": CHECK_PROMPTS, "group_size": group, "micro_batch": group,
     }  # fmt: skip
     asked = config.rollout
     rollout: dict[str, Any] = {"max_new_tokens": min(CHECK_TOKENS, asked.max_new_tokens)}

@@ -121,7 +121,8 @@ def _facts(rows: Sequence[Row], summary: Row) -> str:
         facts.append(("Largest log-prob gap", f"{max(value for _, value in gaps):.1e}"))
     if speeds := sorted(value for _, value in series(rows, "tokens/s")):
         facts.append(("Tokens/s, median", f"{speeds[len(speeds) // 2]:,.0f}"))
-    if seconds := sum(value for key in _TIMES.values() for _, value in series(rows, key)):
+    times = [value for key in _TIMES.values() for _, value in series(rows, key)]
+    if seconds := sum(times) - sum(value for _, value in series(rows, "time/overlapped_s")):
         facts.append(("Time in steps", _duration(seconds)))
     items = "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in facts)
     return f'<dl class="facts">{items}</dl>\n' if facts else ""
@@ -190,6 +191,7 @@ def _step_panels(max_loops: int, gap_limit: float | None) -> dict[str, list[Pane
         ],
         "Speed": [
             Panel(title="Tokens per second", keys=("tokens/s",)),
+            Panel(title="Busy share of the rollout workers", keys=("workers/busy",), optional=True),
             Panel(title="Seconds per step", keys=tuple(_TIMES.values()), labels=tuple(_TIMES), stacked=True),
         ],
         "Replay": [

@@ -21,7 +21,7 @@ PROMPTS = prompts_record([Prompt(index=0, token_ids=(1, 2), columns={"answer": "
 def config_of(folder, **sections):
     values = {
         "model": {"path": "x"}, "trainer": {"steps": 9, "lr": 1e-6}, "run": {"dir": str(folder)},
-        "rewards": {"functions": [{"name": "math"}, {"name": "length", "timeout_s": 4.0}]},
+        "rollout": {"workers": 1}, "rewards": {"functions": [{"name": "math"}, {"name": "length", "timeout_s": 4.0}]},
     }  # fmt: skip
     for section, keys in sections.items():
         values[section] = values.get(section, {}) | keys
@@ -124,7 +124,7 @@ ALLOWED = {
     "trainer.lr_scheduler": "linear", "gate.lr": 1e-5, "eval.source": "arithmetic", "eval.limit": 3,
     "data.max_prompt_tokens": 99, "rollout.workers": 2, "rollout.kv_memory_gib": 1.5, "rewards.workers": 3,
     "rewards.functions": [{"name": "math", "timeout_s": 99.0}, {"name": "length", "timeout_s": 1.0}],
-    "run.rollouts": "none", "model.gradient_checkpointing": True,
+    "run.rollouts": "none", "model.gradient_checkpointing": True, "trainer.max_staleness": 1,
 }  # fmt: skip
 REFUSED = {
     "run.seed": 1, "data.order": "sequential", "data.limit": 5, "trainer.group_size": 4, "trainer.prompts_per_step": 8,

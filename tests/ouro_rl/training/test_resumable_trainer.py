@@ -58,8 +58,12 @@ class Stop(TrainerCallback):
             raise Killed
 
 
-def source_of(seed, calls):
-    """Rollouts that follow from the seeds, as those of the engine do."""
+def workers_of(seed, calls):
+    """A rollout source and its publication: rollouts that follow from seeds and weights, as those of the engine do."""
+    have = {}
+
+    def publish(weights, version):
+        have.update(version=version, scale=1 + weights["model.norm.weight"].double().mean().item())
 
     def source(prompts, step):
         scored = []
@@ -69,10 +73,10 @@ def source_of(seed, calls):
             for sample, number in enumerate(seeds):
                 rollout = Rollout(
                     prompt_index=prompt.index, sample_index=sample, prompt_ids=(1,), completion_ids=(2,),
-                    token_logprobs=(-1.0,), depths=(1 + number % 3,), depth_logprobs=(-1.0,), policy_version=step - 1,
-                    temperature=1.0, support_sizes=(), finish_reason="stop",
+                    token_logprobs=(-1.0,), depths=(1 + number % 3,), depth_logprobs=(-1.0,),
+                    policy_version=have["version"], temperature=1.0, support_sizes=(), finish_reason="stop",
                 )  # fmt: skip
-                reward = number % 7 / 7
+                reward = number % 7 / 7 * have["scale"]
                 scored.append(
                     ScoredRollout(
                         rollout=rollout, completion="x", rewards={"r": reward}, statuses={"r": "correct"}, reward=reward
@@ -80,14 +84,14 @@ def source_of(seed, calls):
                 )
         return scored, {"time/rollout_s": 0.0, "tokens/s": 1.0}
 
-    return source
+    return source, publish
 
 
 def config_of(folder, **trainer):
     return TrainConfig.model_validate(
         {
             "model": {"path": str(folder.parent)},  # the hub is asked for what is not a folder
-            "rollout": {"max_new_tokens": 4},
+            "rollout": {"max_new_tokens": 4, "workers": 1},  # what samples is a stub
             "gate": {"target_depth": 2.0, "lr": 1e-3},
             "trainer": {"group_size": GROUP, "lr": 1e-3, "keep_checkpoints": 1} | trainer,
             "run": {"dir": str(folder), "seed": 5},
@@ -109,12 +113,16 @@ def train(model, config, prompts, *, checkpoint=None, stop=None):
     calls, run = [], RunDir(config.run.dir)
     copy = type(model)(model.config)
     copy.load_state_dict(model.state_dict())
+    source, publish = workers_of(config.run.seed, calls)
     trainer = StubTrainer(
-        copy, TOKENIZER, config, prompts, rollout_source=source_of(config.run.seed, calls), publish=lambda *_: None,
-        run_dir=run, callbacks=[stop] if stop else [],
+        copy, TOKENIZER, config, prompts, rollout_source=source, publish=publish, run_dir=run,
+        callbacks=[stop] if stop else [],
     )  # fmt: skip
     trainer.seen = []
-    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    finally:
+        trainer.close()
     return calls, trainer
 
 
@@ -151,11 +159,12 @@ def one_case(model, folder, number):
     per_step, updates_per_batch = draw.randint(1, 3), draw.randint(1, 3)
     count = draw.randint(per_step, 3 * per_step + 1)  # an epoch is 1 to 4 batches
     steps = draw.randint(2, 9)
+    staleness = draw.choice([0, updates_per_batch, 2 * updates_per_batch])
     kind = draw.choice(SCHEDULES)
     sizes = {
         "steps": steps, "prompts_per_step": per_step, "updates_per_batch": updates_per_batch, "lr_scheduler": kind,
-        "micro_batch": GROUP * draw.choice([1, per_step]), "checkpoint_every": draw.randint(1, 5),
-        "lr_warmup": 0 if kind == "constant" else draw.randint(0, 3),
+        "max_staleness": staleness, "micro_batch": GROUP * draw.choice([1, per_step]),
+        "checkpoint_every": draw.randint(1, 5), "lr_warmup": 0 if kind == "constant" else draw.randint(0, 3),
     }  # fmt: skip
     prompts = [Prompt(index=i + i // 2, token_ids=(1,), columns={}) for i in range(count)]
     straight = config_of(folder / "straight", **sizes | {"checkpoint_every": 100})  # none are needed
@@ -163,7 +172,12 @@ def one_case(model, folder, number):
     stop = Stop(after=draw.randint(1, steps - 1), kill=draw.random() < 0.5)
     config = config_of(folder / "resumed", **sizes)
     done, before, seen, after, resumed = interrupted(model, config, prompts, stop)
-    assert rows_of(RunDir(config.run.dir)) == rows_of(RunDir(straight.run.dir)), sizes
+    rows = rows_of(RunDir(config.run.dir))
+    assert rows == rows_of(RunDir(straight.run.dir)), sizes
+    assert [row[-1] for row in rows] == [
+        update - max(0, update // updates_per_batch - staleness // updates_per_batch) * updates_per_batch
+        for update in range(steps)
+    ]
     assert after == calls[len(calls) - len(after) :] and all(step > done for step, *_ in after)
     if before is not None:
         assert before + after == calls and seen + resumed.seen == whole.seen

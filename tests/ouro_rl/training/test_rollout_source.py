@@ -4,10 +4,12 @@ import threading
 
 import pytest
 
+from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Prompt, Rollout
+from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
-from ouro_rl.training.rollout_source import GroupScoring
+from ouro_rl.training.rollout_source import Cancelled, GroupSampler, GroupScoring
 from rewards.scorer import ItemScore, Scorer
 from rewards.spec import RewardSpec
 from tests.references.patience import HANG_S, comes_true
@@ -95,3 +97,19 @@ def test_errors_of_a_scorer_are_raised():
         prompts = [Prompt(index=0, token_ids=(1,), columns={"question": "?"})]
         with GroupScoring(scorer, TOKENIZER, prompts, 2) as scoring, pytest.raises(UserError, match="`answer`"):
             scoring.finish(ROLLOUTS[:2])
+
+
+def test_a_cancelled_call_ends_while_it_samples():
+    class Pool:
+        def rollout(self, requests, params, on_progress=None, on_rollout=None):
+            on_progress(1, 0)
+            sampler.cancel()
+            on_progress(2, 0)
+            raise AssertionError("not reached")
+
+    config = TrainConfig.model_validate(
+        {"model": {"path": "x"}, "trainer": {"steps": 1, "group_size": 2, "micro_batch": 2}}
+    )
+    sampler = GroupSampler(config, SamplingParams(max_new_tokens=1), Pool(), Recorder(True), TOKENIZER)
+    with pytest.raises(Cancelled):
+        sampler(PROMPTS, 1)
