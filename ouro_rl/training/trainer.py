@@ -279,6 +279,7 @@ class OuroGRPOTrainer(ResumableTrainer):
             self.run_dir.append_metrics(row)
             logs.update(row)
         super().log(logs, start_time)
+        del self.state.log_history[:-1]  # transformers keeps all rows, in memory and in every checkpoint
 
     def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
         started, sampled = time.monotonic(), self.step_metrics.seconds_of_rollout()

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file
 
 from ouro_rl.launch import run_training
-from tests.integration.test_resuming import STEPS, assert_resumes_to_the_bit, job
-from tests.references.tiny_training import deterministic, metrics_of
+from tests.integration.test_resuming import STEPS, assert_resumes_to_the_bit, job, stopped_after
+from tests.references.tiny_training import deterministic, metrics_of, train_with_two_processes
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +74,25 @@ def test_the_number_of_workers_changes_nothing(ahead, checkpoint, tmp_path):
     assert [deterministic(row) for row in metrics_of(folder)] == [deterministic(row) for row in metrics_of(ahead)]
     ours, theirs = (load_file(run / "checkpoints" / f"step-{STEPS}" / "model.safetensors") for run in (folder, ahead))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+@pytest.mark.slow
+def test_two_processes_train_ahead_as_one_does_and_resume(ahead, checkpoint, tmp_path):
+    """Data parallel on the CPU, stopped after 3 of 6 updates: the first process samples ahead for both."""
+    folder = tmp_path / "two"
+    changes = {
+        "eval__source": "arithmetic", "eval__every": 2, "rollout__workers": 1, "trainer__max_staleness": 1,
+        "trainer__micro_batch": 4,
+    }  # fmt: skip
+    config = job(checkpoint, folder, **changes)
+    train_with_two_processes(config, tmp_path / "config.yaml")
+    copy = stopped_after(folder, 3)
+    train_with_two_processes(job(checkpoint, copy, **changes), tmp_path / "again.yaml", "--resume")
+    rows, again, one = metrics_of(folder), metrics_of(copy), metrics_of(ahead)
+    assert [deterministic(row) for row in again] == [deterministic(row) for row in rows]
+    for ours, theirs in zip(rows, one, strict=True):
+        assert ours["staleness/mean"] == theirs["staleness/mean"]
+        for name in ("reward/mean", "depth/mean", "completion/length_mean"):
+            assert ours[name] == pytest.approx(theirs[name], abs=1e-6), name
+    ours, whole = (load_file(run / "checkpoints" / f"step-{STEPS}" / "model.safetensors") for run in (folder, ahead))
+    assert all(torch.allclose(ours[name], whole[name], atol=1e-4) for name in whole)

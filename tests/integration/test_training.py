@@ -3,8 +3,6 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from unittest import mock
 
@@ -17,8 +15,7 @@ from transformers import AutoModelForCausalLM
 from ouro_rl.core.errors import UserError
 from ouro_rl.launch import run_training
 from ouro_rl.training.objective.losses import token_weights
-from tests.references.patience import HANG_S
-from tests.references.tiny_training import config_of, deterministic, metrics_of
+from tests.references.tiny_training import config_of, deterministic, metrics_of, train_with_two_processes
 
 STEP_METRICS = {
     "step", "reward/mean", "reward/math", "reward/unscored", "depth/mean", "depth/p1", "depth/p2", "depth/p3",
@@ -146,14 +143,7 @@ def test_other_loss_types_and_reused_batches_train(checkpoint, tmp_path, loss_ty
 
 def in_two_processes(checkpoint, folder, **changes):
     """A run by two processes on the CPU, as `accelerate launch` starts them."""
-    path = folder.with_suffix(".yaml")
-    path.write_text(yaml.safe_dump(config_of(checkpoint, folder, **changes).model_dump(mode="json")))
-    command = [
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--num_machines", "1",
-        "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "ouro_rl", "train", str(path),
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * HANG_S, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
+    train_with_two_processes(config_of(checkpoint, folder, **changes), folder.with_suffix(".yaml"))
 
 
 def assert_trained_alike(folder, finished, *, steps):

@@ -1,8 +1,13 @@
 """A training job of a few updates on a model of a few thousand parameters."""
 
 import json
+import subprocess
+import sys
+
+import yaml
 
 from ouro_rl.config.train import TrainConfig
+from tests.references.patience import HANG_S
 
 REWARD = '''
 def digits(prompts, completions, **columns):
@@ -62,3 +67,21 @@ def deterministic(row):
 
 def metrics_of(folder):
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def train_with_two_processes(config, path, *options):
+    """`ouro-rl train` under accelerate, with two processes on the CPU; the config is written to `path`."""
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    command = [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "ouro_rl", "train", str(path)]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=2 * HANG_S, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]

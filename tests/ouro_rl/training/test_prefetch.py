@@ -167,10 +167,10 @@ def test_sampling_ahead_overlaps_with_the_updates():
     0.56 of it."""
     (turns, alone), (ahead, spent) = (seconds_per_update(staleness, 0.15, 0.15) for staleness in (0, 1))
     assert ahead <= 0.70 * turns
-    assert all(row["time/overlapped_s"] < 0.02 for row in alone) and spent[0]["time/overlapped_s"] < 0.02
+    assert not any(row["time/overlapped_s"] for row in alone) and spent[0]["time/overlapped_s"] == 0
     assert sum(row["time/overlapped_s"] for row in spent[1:]) >= 0.5 * 7 * 0.15
-    mean = sum(row["workers/busy"] for row in alone[1:]) / 7
-    assert 0.3 < mean < 0.7 < sum(row["workers/busy"] for row in spent[1:7]) / 6
+    busy = [sum(row["workers/busy"] for row in rows[1:7]) / 6 for rows in (alone, spent)]
+    assert 0 < busy[0] < busy[1] - 0.1 <= 0.9
 
 
 def test_an_error_is_raised_when_its_batch_is_taken_and_not_kept_by_a_checkpoint():
