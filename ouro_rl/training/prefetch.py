@@ -79,10 +79,6 @@ class Prefetcher:
         """Batch `number`, for a trainer whose policy has these weights and this version; begins to sample the batches
         that are due with them. Each batch is taken once, in the order of their numbers.
 
-        Also returns metrics: `staleness/dropped`, rollouts that a checkpoint held and that were too old;
-        `time/overlapped_s`, seconds of the batch's sampling in which the trainer did something else;
-        `workers/busy`, the share of the time since the last batch in which rollouts were sampled and scored.
-
         Raises what the rollout source and the publication of the batch raised."""
         started = time.monotonic()
         last = min(number + self.ahead, self.batches - 1)
@@ -124,7 +120,7 @@ class Prefetcher:
             self._thread.shutdown(wait=True, cancel_futures=True)
 
     def _begin(self, number: int, weights: Mapping[str, Tensor], version: int) -> None:
-        job = functools.partial(self._sample, number, weights, version)
+        job = functools.partial(self._sample, number, self.prompts_of(number), weights, version)
         if self._thread is None:
             self._results[number] = job
         else:
@@ -138,14 +134,16 @@ class Prefetcher:
         future.set_result(replace(batch, timings=timings, seconds=0.0))
         self._results[batch.number] = future.result
 
-    def _sample(self, number: int, weights: Mapping[str, Tensor], version: int) -> SampledBatch:
+    def _sample(
+        self, number: int, prompts: Sequence[Prompt], weights: Mapping[str, Tensor], version: int
+    ) -> SampledBatch:
         started = time.monotonic()
         if version != self._published:
             self.publish(weights, version)
             self._published = version
         sync = time.monotonic() - started
         with self._busy:
-            scored, timings = self.source(self.prompts_of(number), number * self.updates_per_batch + 1)
+            scored, timings = self.source(prompts, number * self.updates_per_batch + 1)
         odd = sorted({item.rollout.policy_version for item in scored} - {version})
         if odd:
             raise RunError(f"batch {number}: rollouts have policy version {odd[0]}, but {version} was published")
