@@ -94,9 +94,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
                     model, tokenizer, config, prompts, publish=pool.publish if pool else None, run_dir=run_dir,
                     rollout_source=sampler, callbacks=[stop, *([Progress()] if processes.is_main_process else [])],
                 )  # fmt: skip
-                cleanup.callback(trainer.close)
-                if sampler is not None:
-                    cleanup.callback(sampler.cancel)  # before the trainer waits for it
+                cleanup.callback(end_sampling, trainer, sampler)
                 during = PeriodicEvaluation(trainer, examine, pool.publish if pool else None)
                 if config.eval.every is not None:
                     trainer.add_callback(during)
@@ -147,6 +145,13 @@ def summary_before(run_dir: RunDir, pool: RolloutPool, model, examine) -> dict[s
         summary |= figures("before", examine("before"))
         run_dir.write_summary(summary)
     return summary
+
+
+def end_sampling(trainer: OuroGRPOTrainer, sampler: GroupSampler | None) -> None:
+    """Sample no further: nobody will use what is being sampled ahead."""
+    if sampler is not None:
+        sampler.cancel()
+    trainer.close()
 
 
 def print_stopped(number: int, run_dir: RunDir) -> None:
