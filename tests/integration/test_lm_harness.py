@@ -42,7 +42,7 @@ def test_log_likelihoods_at_a_fixed_depth_are_those_of_a_plain_forward(depth: in
     for (context, continuation), (value, is_greedy) in zip(PAIRS, found, strict=True):
         before = lm.tok_encode(context) or [lm.eot_token_id]
         ids = before + lm.tok_encode(continuation)
-        logits = lm.model(input_ids=torch.tensor([ids]), num_loops=depth).logits[0].log_softmax(-1)
+        logits = lm.model(input_ids=torch.tensor([ids]), num_loops=depth).logits[0].detach().log_softmax(-1)
         wanted = ids[len(before) :]
         rows = logits[len(before) - 1 : -1]
         assert value == pytest.approx(sum(float(row[token]) for row, token in zip(rows, wanted, strict=True)), abs=1e-4)
