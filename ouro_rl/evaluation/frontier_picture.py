@@ -42,8 +42,10 @@ def draw_frontier(rows: Sequence[Row], files: Path) -> None:
     benchmarks = list(dict.fromkeys(row["benchmark"] for row in rows))
     settings: Any = _RC  # the stubs list every key there is
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=(WIDTH * len(benchmarks), HEIGHT), layout="constrained")
-        for axis, benchmark in zip(figure.subplots(1, len(benchmarks), squeeze=False)[0], benchmarks, strict=True):
+        # One below the other, so that they can be read on a phone.
+        figure = Figure(figsize=(WIDTH, HEIGHT * len(benchmarks)), layout="constrained")
+        axes = figure.subplots(len(benchmarks), 1, squeeze=False)[:, 0]
+        for axis, benchmark in zip(axes, benchmarks, strict=True):
             _draw(axis, Path(benchmark).name, [row for row in rows if row["benchmark"] == benchmark])
         for suffix, metadata in (("svg", {"Date": None, "Creator": None}), ("png", {"Software": None})):
             figure.savefig(files.with_suffix(f".{suffix}"), dpi=PNG_DPI, metadata=metadata, facecolor="white")

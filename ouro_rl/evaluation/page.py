@@ -21,6 +21,7 @@ SHOWN = 3
 LONGEST = 1500
 """Characters of a completion on the page; `samples.jsonl` has all of them."""
 _CSS = (
+    "main>.card{margin-top:18px}.card>h2{margin-top:0}.scroll{margin-top:14px}"
     "table{border-collapse:collapse;width:100%}td,th{padding:4px 10px;text-align:right;white-space:nowrap}"
     "td:first-child,th:first-child{text-align:left}tr+tr td{border-top:1px solid var(--line)}"
     ".scroll{overflow-x:auto}.picture{background:#fff;border-radius:6px;padding:8px}.picture svg{max-width:100%;"
@@ -134,7 +135,7 @@ def _examples(samples: Sequence[Row]) -> str:
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     top = "".join(f"<th>{_text(name)}</th>" for name in head)
     lines = "".join("<tr>" + "".join(f"<td>{_text(cell)}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><tr>{top}</tr>{lines}</table></div>'
+    return f'<div class="scroll" tabindex="0"><table><tr>{top}</tr>{lines}</table></div>'
 
 
 def _number(value: float | None) -> str:
