@@ -187,8 +187,9 @@ def test_every_key_with_a_path_is_known() -> None:
         "assistant_prefix",
     )
     no_paths = {("data", name) for name in texts} | {("data", "revision"), ("model", "revision")} | {
-        ("eval", "question_column"), ("eval", "answer_column"),
-        ("rollout", "stop_strings"), ("eval", "kv_rule"), ("rewards", "functions", "*", "kwargs")
+        ("eval", "question_column"), ("eval", "answer_column"), ("eval", "name"), ("eval", "split"),
+        ("eval", "revision"), ("rollout", "thinking_closing"), ("rollout", "stop_strings"), ("eval", "kv_rule"),
+        ("rewards", "functions", "*", "kwargs"),
     }  # fmt: skip
     known = {key[:-1] if key[-1] == "*" else key for key in KEYS}
     assert {*strings(TrainConfig), *strings(WarmstartConfig)} == known | no_paths
