@@ -52,7 +52,7 @@ class ArmConfig(Section):
     """true: results that are there are kept whatever has changed since: what they measured, today's code no longer
     does."""
     seeds: tuple[Seed, ...] | None = None
-    """Some of the study's seeds. null: all."""
+    """The arm runs at those of the study's seeds that are among these. null: at all of them."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ class StudyConfig(Section):
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         seeds = self.arms[arm].seeds
-        return self.seeds if seeds is None else seeds
+        return tuple(seed for seed in self.seeds if seeds is None or seed in seeds)
 
     @model_validator(mode="after")
     def _fits(self) -> StudyConfig:
@@ -108,9 +108,9 @@ class StudyConfig(Section):
         if unknown := [needed for needed in arm.needs if needed not in self.arms]:
             text = f"arms.{name}: there is no arm {unknown[0]}; there are {', '.join(self.arms)}"
             raise Conflict(text, f"arms.{name}")
-        for holder, seeds in [("the study", self.seeds), *((needed, self.seeds_of(needed)) for needed in arm.needs)]:
-            if surplus := sorted(set(self.seeds_of(name)) - set(seeds)):
-                text = f"arms.{name}.seeds: {holder} has no seed {surplus[0]}; leave it out"
+        for needed in arm.needs:
+            if surplus := sorted(set(self.seeds_of(name)) - set(self.seeds_of(needed))):
+                text = f"arms.{name}.seeds: {needed} has no seed {surplus[0]}; leave it out"
                 raise Conflict(text, f"arms.{name}.seeds", "seeds")
 
 

@@ -25,6 +25,8 @@ def test_the_seeds_and_the_needs_of_an_arm(load):
     assert (config.reference_arm, config.seeds_of("a"), config.seeds_of("c")) == ("a", (0, 1), (1,))
     assert [config.arms[name].needs for name in "abc"] == [(), ("a",), ("b",)]
     assert load("arms.b.marginal_of=a").arms["b"].needs == ("a",)
+    fewer = load("seeds=[0]")
+    assert (fewer.seeds_of("a"), fewer.seeds_of("c")) == ((0,), ()), "a part of a study: no arm runs at other seeds"
 
 
 @pytest.mark.parametrize(
@@ -33,7 +35,6 @@ def test_the_seeds_and_the_needs_of_an_arm(load):
         ("arms.b.start=d", "arms.b: there is no arm d; there are a, b, c"),
         ("reference=d", "reference d: there is no such arm; there are a, b, c"),
         ("arms.a.start=b", "waits for itself through start or marginal_of"),
-        ("arms.a.seeds=[7]", "arms.a.seeds: the study has no seed 7"),
         ("arms.a.seeds=[1]", "arms.b.seeds: a has no seed 0"),
         ("arms.B2={}", "arms.B2: use lower-case letters, digits and _"),
         ("arms.a.overides={}", "unknown key arms.a.overides; did you mean arms.overrides?"),
