@@ -19,6 +19,7 @@ from ouro_rl.data.fingerprint import prompts_record
 from ouro_rl.evaluation.answers import WHOLE, Answer, Budget, Setting, answer_scorer
 from ouro_rl.evaluation.collect import Collector, Progress
 from ouro_rl.evaluation.held_out import fitting_under, greedy_params, held_out_prompts, policy_for, reward_options
+from ouro_rl.evaluation.memory import memory_line
 from ouro_rl.evaluation.out_folder import EvalFolder
 from ouro_rl.evaluation.page import write_page
 from ouro_rl.evaluation.request import FORMAT, Ask, EvalRequest
@@ -100,12 +101,15 @@ def run_eval(request: EvalRequest) -> Path:
         pool = cleanup.enter_context(make_pool(request.workers, shape.to_dict(), engine, cpus=1, gpus=gpus))
         say(describe_start(request.workers))
         pool.publish(model.state_dict(), 0)
+        sizes = [(weight.numel(), weight.nbytes) for weight in model.parameters()]
         del model  # the pool has its own copy
         record = _record(request, plans, dtype, pool)
         folder.begin(request.record() | {"loaded": record["loaded"]})
         measured = [found for part in _measure(request, folder, plans, pool, tokenizer, shape) for found in part]
+        memory = memory_line(pool, sum(count for count, _ in sizes), sum(size for _, size in sizes))
     for plan in plans:
         _print(request, plan, [found for found in measured if found.row.benchmark == plan.ask.benchmark])
+    print(memory)
     result = record | {"rows": [asdict(found.row) for found in measured], "timing": [_timing(m) for m in measured]}
     path = folder.finish(result, (answer.to_dict() for found in measured for answer in found.answers))
     write_page(folder, result)
