@@ -5,18 +5,22 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ouro_rl.core.rollout import ScoredRollout
+from ouro_rl.core.rollout import Prompt, ScoredRollout
 
 
-def rollout_record(scored: ScoredRollout, advantage: float, step: int, tokens: list[str]) -> dict[str, Any]:
+def rollout_record(
+    scored: ScoredRollout, advantage: float, step: int, tokens: list[str], prompt: Prompt
+) -> dict[str, Any]:
     """One row of `rollouts/*.jsonl` (docs/architecture.md, "Run directory"). `tokens` are the texts of the completion's
-    tokens."""
+    tokens; `question` is the user's last message, `answer` the gold answer as text (null: the data has none)."""
     rollout = scored.rollout
     return {
         "step": step,
         "policy_version": rollout.policy_version,
         "prompt_index": rollout.prompt_index,
         "sample_index": rollout.sample_index,
+        "question": question_of(prompt),
+        "answer": None if (gold := prompt.columns.get("answer")) is None else str(gold),
         "prompt_ids": rollout.prompt_ids,
         "completion_ids": rollout.completion_ids,
         "depths": rollout.depths,
@@ -37,3 +41,8 @@ def rollout_record(scored: ScoredRollout, advantage: float, step: int, tokens: l
         "reward": scored.reward,
         "advantage": advantage,
     }
+
+
+def question_of(prompt: Prompt) -> str:
+    """The user's last message; empty if there is none."""
+    return next((message["content"] for message in reversed(prompt.messages) if message["role"] == "user"), "")

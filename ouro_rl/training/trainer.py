@@ -77,7 +77,7 @@ class OuroGRPOTrainer(ResumableTrainer):
     ):
         self.train_config, self.run_dir = config, run_dir
         self.published_code = published_code(config.model.path, config.model.revision)
-        self.prompts = prompts
+        self.prompts, self.prompt_of = prompts, {prompt.index: prompt for prompt in prompts}
         trained = model.config.total_ut_steps
         self.depth_policy, self.filters = config.rollout.depth_policy(), config.rollout.filters()
         check_depth_policy(self.depth_policy, config.rollout.exit_rule.rule(), trained)
@@ -174,8 +174,9 @@ class OuroGRPOTrainer(ResumableTrainer):
         if not keeps_rollouts(self.train_config, step):
             return
         records = [
-            rollout_record(item, advantage, step, [text(token) for token in item.rollout.completion_ids])
+            rollout_record(item, advantage, step, [text(token) for token in rollout.completion_ids], prompt)
             for item, advantage in zip(scored, advantages.tolist(), strict=True)
+            for rollout, prompt in [(item.rollout, self.prompt_of[item.rollout.prompt_index])]
         ]
         self.run_dir.write_rollouts(step, records)
 

@@ -90,13 +90,43 @@ figure svg text{font-family:inherit!important}
 figcaption{font-size:13px;line-height:1.45;margin-top:8px}
 .legend{display:flex;flex-wrap:wrap;gap:6px;align-items:center;margin:4px 0 0;padding:0;list-style:none;font-size:13px}
 .legend li{border-radius:4px;padding:1px 9px}
-.sample{border-top:1px solid var(--line);padding-top:12px;margin-top:14px}
-.sample:first-of-type{border:0;padding-top:0;margin-top:0}
 .sample p{font-size:13px;margin:0 0 6px}
 .sample pre{font:13px/1.75 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;margin:0;
 white-space:pre-wrap;overflow-wrap:anywhere}
 .sample pre span{padding:2px 1px;margin-right:1px}
-.prompt{color:var(--muted);margin-bottom:6px!important}
+.sample{display:flex;flex-direction:column}
+.sample .completion{flex:1}
+.completion .t{border-radius:3px;cursor:default}
+.completion .t.at{outline:2px solid var(--ink);outline-offset:-1px}
+.question{border-left:3px solid var(--line);padding-left:10px;margin:0 0 10px}
+.question pre{font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;margin:0;white-space:pre-wrap;
+overflow-wrap:anywhere;max-height:12em;overflow-y:auto}
+.question .gold{font-size:13px;margin:4px 0 0;color:var(--muted);overflow-wrap:anywhere}.gold b{color:var(--ink)}
+.facts-line{display:flex;flex-wrap:wrap;gap:2px 12px;color:var(--muted);font-variant-numeric:tabular-nums}
+.verdict{font-weight:600}.verdict.right{color:var(--good)}.verdict.wrong{color:var(--bad)}
+.foot{display:flex;flex-wrap:wrap;gap:8px;align-items:center;justify-content:space-between;margin:12px 0 0!important}
+.group-head{margin-top:16px}.group-head .foot{justify-content:flex-start;margin:0 0 14px!important}
+.side-by-side{display:grid;gap:16px;grid-template-columns:repeat(auto-fill,minmax(240px,1fr));margin-top:16px}
+.filters{display:flex;flex-wrap:wrap;gap:10px 18px;align-items:center;margin-top:14px;font-size:13px;color:var(--muted)}
+.filters[hidden]{display:none}
+button,select,input{font:inherit;font-size:13px;color:var(--ink);background:var(--page);border:1px solid var(--line);
+border-radius:8px;padding:4px 10px}
+input[type=number]{width:6em}
+button{cursor:pointer}button:disabled{opacity:.45;cursor:default}
+:focus-visible{outline:2px solid var(--c1);outline-offset:2px}
+#tip{position:absolute;z-index:1;display:flex;flex-direction:column;max-width:280px;background:var(--ink);
+color:var(--page);border-radius:8px;padding:6px 10px;font-size:13px;line-height:1.45;pointer-events:none}
+#tip[hidden]{display:none}
+.findings{margin-top:16px}
+.findings ul{list-style:none;margin:0;padding:0}
+.findings li{display:grid;grid-template-columns:110px 1fr;gap:12px;padding:5px 0}
+.findings b{font-weight:600;color:var(--muted)}
+.findings .good{color:inherit}.findings .look b{color:var(--bad)}.findings .good b{color:var(--good)}
+.state{margin-top:10px}
+.about{display:grid;grid-template-columns:max-content 1fr;gap:2px 16px;margin:12px 0 0;font-size:13px}
+.about dt{color:var(--muted)}.about dd{margin:0;overflow-wrap:anywhere}
+pre.scroll{margin:0;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
+code{font:.92em ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}
 .note{margin:16px 0 0}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
@@ -109,6 +139,6 @@ summary{cursor:pointer;font-weight:600}
 details pre{font:13px/1.55 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;overflow-x:auto;margin:12px 0 0}
 footer{margin-top:40px;font-size:13px;color:var(--muted)}
 @media (max-width:720px){main{padding:24px 14px 40px}.grid{grid-template-columns:minmax(0,1fr)}.card{padding:14px}
-h1{font-size:23px}.headline .move{font-size:27px}}
-@media print{.card{break-inside:avoid}}
+h1{font-size:23px}.findings li{grid-template-columns:1fr;gap:0}.headline .move{font-size:27px}}
+@media print{.card{break-inside:avoid}.filters,.foot,#tip{display:none}}
 """

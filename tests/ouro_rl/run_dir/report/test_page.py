@@ -1,3 +1,4 @@
+import json
 import math
 import re
 from html.parser import HTMLParser
@@ -5,9 +6,9 @@ from html.parser import HTMLParser
 import pytest
 
 from ouro_rl.core.errors import UserError
-from ouro_rl.run_dir.report import charts
 from ouro_rl.run_dir.report.page import write_report
-from ouro_rl.run_dir.report.style import contrast, depth_palette
+from ouro_rl.run_dir.report.record import load_record
+from ouro_rl.run_dir.report.run_charts import curves_of
 from ouro_rl.run_dir.run_dir import RunDir
 
 SUMMARY = {
@@ -19,7 +20,7 @@ SUMMARY = {
     "steps": 6,
 }
 EVIL = '<script>alert("x")</script>&<img src=http://evil.example/x onerror=alert(1)>'
-VOID = {"meta", "use", "path", "br", "img", "link"}
+VOID = {"meta", "use", "path", "br", "img", "link", "input"}
 
 
 class Page(HTMLParser):
@@ -27,7 +28,7 @@ class Page(HTMLParser):
 
     def __init__(self, html: str):
         super().__init__()
-        self.tags, self.attributes, self.text, self.open = [], [], "", []
+        self.tags, self.attributes, self.text, self.open, self.scripts = [], [], "", [], []
         self.feed(html)
         assert self.open == []
 
@@ -46,7 +47,14 @@ class Page(HTMLParser):
             assert self.open.pop() == tag
 
     def handle_data(self, data):
-        self.text += data.replace("\N{NO-BREAK SPACE}", " ")
+        if self.open[-1:] == ["script"]:
+            self.scripts.append(data)
+        elif self.open[-1:] != ["style"]:
+            self.text += data.replace("\N{NO-BREAK SPACE}", " ")
+
+    def samples(self) -> dict:
+        """What the script of the page reads."""
+        return json.loads(self.scripts[0])
 
 
 def metrics(step: int) -> dict:
@@ -80,7 +88,11 @@ def rollout(step: int, **changes) -> dict:
         "completion_ids": [5, 6],
         "depths": [1, 3],
         "tokens": ["a", "b"],
+        "question": "What is a?",
+        "answer": "ab",
         "rewards": {"math": 1.0},
+        "statuses": {"math": "correct"},
+        "reward": 1.0,
         "advantage": -0.5,
     }
     return record | changes
@@ -91,7 +103,7 @@ def make_run(path, steps: int = 6, summary: dict | None = SUMMARY) -> RunDir:
     for step in range(1, steps + 1):
         run.append_metrics(metrics(step))
         run.write_rollouts(step, [rollout(step)])
-    run.config_path.write_text("seed: 3\nlogp_gap_limit: 1.0e-05\n")
+    run.config_path.write_text("run: {seed: 3}\ntrainer: {logp_gap_limit: 1.0e-05}\n")
     if summary:
         run.write_summary(summary)
     return run
@@ -102,8 +114,9 @@ def page_of(run: RunDir) -> Page:
     assert path == run.report_path
     html = path.read_text(encoding="utf-8")
     page = Page(html)
-    # Self-contained: no script, nothing fetched, and nothing that says where the run was.
-    assert not {"script", "link", "img", "iframe"} & set(page.tags)
+    # Self-contained: no script but its own, nothing fetched, and nothing that says where the run was.
+    assert not {"link", "img", "iframe"} & set(page.tags)
+    assert page.tags.count("script") in (0, 2)  # the samples as data, and what shows them
     for name, value in page.attributes:
         assert name not in {"src", "onerror", "onload"}
         if name in {"href", "xlink:href"}:
@@ -141,50 +154,37 @@ def test_a_finished_run(tmp_path):
         "66.0–74.0 %",
         "12.5 %",
         "Cut off at the maximum length2 % → 15 %",
-        "advantage −0.50",
         "limit 1e-05",
         "seed: 3",
+        "ouro-rl train my-run/config.yaml run.dir=my-run-again",
+        "Held-out accuracy rose: +25.0 points",
+        "6 samples: all 6 groups of all 6 recorded steps",
     ):
         assert words in page.text, words
-    assert page.tags.count("svg") == 9
+    assert page.tags.count("svg") == 11
     assert page.tags.count("svg") == page.tags.count("figcaption") == [v for k, v in page.attributes].count("img")
     assert "Left out" not in page.text
-
-
-def test_token_spans_carry_their_depth(tmp_path):
-    run = make_run(tmp_path / "run", steps=1)
-    run.write_rollouts(1, [rollout(1, tokens=["a", "\n", "b"], depths=[1, 2, 3])])
-    write_report(run.path)
-    html = run.report_path.read_text(encoding="utf-8")
-    assert (
-        '<span class="d1" title="1 loop">a</span><span class="d2" title="2 loops">↵\n</span>'
-        '<span class="d3" title="3 loops">b</span>' in html
-    )
-
-
-@pytest.mark.parametrize("tokens", [None, ["ab"], "ab"])
-def test_without_a_split_the_plain_completion_is_shown(tmp_path, tokens):
-    run = make_run(tmp_path / "run", steps=1)
-    run.write_rollouts(1, [rollout(1, tokens=tokens)])
-    page = page_of(run)
-    assert "ab" in page.text and "mean depth 2.00 over 2 tokens" in page.text
-    assert "colored by its depth" not in page.text
 
 
 def test_everything_from_the_run_is_escaped(tmp_path):
     run = make_run(tmp_path / "<b>run", steps=2, summary=SUMMARY | {"eval_after": {"name": EVIL}})
     run.config_path.write_text(f"note: {EVIL}\n")
-    run.write_rollouts(1, [rollout(1, tokens=[EVIL, "b"], rewards={EVIL: 1.0}, prompt=EVIL)])
+    evil = {"question": EVIL, "answer": EVIL, "statuses": {EVIL: EVIL}, "details": {EVIL: EVIL}}
+    run.write_rollouts(1, [rollout(1, tokens=[EVIL, "b"], rewards={EVIL: 1.0}, **evil)])
     run.write_rollouts(2, [rollout(2, tokens=None, completion=EVIL, advantage=EVIL, depths=[EVIL])])
     page = page_of(run)  # asserts that no tag of EVIL became part of the page
-    assert page.text.count(EVIL) == 6
+    assert page.text.count(EVIL) == 3  # the evaluation's name, the name of the reward, the configuration
+    last, first = page.samples()["groups"]
+    assert last["samples"][0]["text"] == EVIL and first["question"] == first["gold"] == EVIL
+    assert EVIL in page.samples()["words"]
+    assert "<" not in page.scripts[0]
 
 
 def test_a_run_in_progress(tmp_path):
     page = page_of(make_run(tmp_path / "run", summary=None))
     assert "no summary yet, step 6" in page.text
     assert "Left out, no data: before and after" in page.text
-    assert page.tags.count("svg") == 7
+    assert page.tags.count("svg") == 9
 
 
 def test_a_run_that_was_stopped_has_the_figures_before_training(tmp_path):
@@ -203,16 +203,47 @@ def test_a_finished_run_without_evaluation_waits_for_none(tmp_path):
 
 def test_one_step(tmp_path):
     page = page_of(make_run(tmp_path / "run", steps=1))
-    assert page.tags.count("svg") == 9
+    assert page.tags.count("svg") == 11
     assert "Mean reward: 0.1." in page.text  # one value is not a change
 
 
 def test_before_the_first_step(tmp_path):
     run = RunDir(tmp_path / "run")
     run.path.mkdir()
-    run.config_path.write_text("seed: 3\n")
+    run.config_path.write_text("run: {seed: 3}\n")
     page = page_of(run)
     assert "no step yet" in page.text and "No rollouts yet" in page.text and "svg" not in page.tags
+
+
+def test_a_run_that_keeps_no_rollouts_says_so(tmp_path):
+    run = RunDir(tmp_path / "run")
+    run.append_metrics(metrics(1))
+    run.config_path.write_text("run: {rollouts: none}\n")
+    page = page_of(run)
+    assert "This run keeps no rollouts" in page.text and "No rollouts yet" not in page.text
+
+
+def test_a_damaged_config_is_a_user_error(tmp_path):
+    run = make_run(tmp_path / "run", steps=1)
+    run.config_path.write_text("a: [1\n")
+    with pytest.raises(UserError, match="config.yaml: is not YAML"):
+        write_report(run.path)
+
+
+def test_accuracy_over_loops_has_the_run_and_the_evaluations_in_its_folder(tmp_path):
+    lengths = {"length_before": 10.0, "length_after": 20.0}
+    run = make_run(tmp_path / "run", steps=1, summary=SUMMARY | lengths)
+    run.append_metrics(metrics(2) | {"eval/accuracy": 0.5, "eval/depth": 2.5, "eval/length": 12.0})
+    (run.path / "eval_after").mkdir()
+    row = {"name": "depth 4", "accuracy": 0.7, "ci_low": 0.6, "ci_high": 0.8, "mean_depth": 4.0, "mean_length": 9.0}
+    quick = row | {"name": "depth 1", "mean_depth": 1.0}
+    (run.path / "eval_after" / "eval.json").write_text(json.dumps({"rows": [row, quick]}))
+    training, evaluated = curves_of(load_record(run.path))
+    assert [(point.name, point.loops) for point in training.points] == [
+        ("before", 30.0), ("step 2", 30.0), ("after", 42.0),
+    ]  # fmt: skip
+    assert evaluated.name == "eval_after"
+    assert [(point.name, point.loops) for point in evaluated.points] == [("depth 1", 9.0), ("depth 4", 36.0)]
 
 
 def test_missing_and_unusable_metrics_are_left_out_and_named(tmp_path):
@@ -239,7 +270,7 @@ def test_a_summary_with_holes(tmp_path):
     page = page_of(
         make_run(tmp_path / "run", summary={"accuracy_before": 0.1, "depth_before": 2.0, "depth_after": None})
     )
-    assert "points" not in page.text and page.tags.count("svg") == 7
+    assert "points" not in page.text and page.tags.count("svg") == 9
 
 
 def test_more_depth_and_less_accuracy_are_marked_bad(tmp_path):
@@ -260,47 +291,8 @@ def test_a_folder_without_a_run_is_a_user_error(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_long_run_stays_small():
-    rows = [{"step": step, "reward/mean": step / 10_000} for step in range(10_000)]
-    chart = charts.step_chart("Reward", [charts.Panel(title="Mean reward", keys=("reward/mean",))], rows)
-    assert len(chart.svg) < 40_000
-
-
-def test_binned_smoothed_and_move():
-    points = [(step, float(step)) for step in range(1, 7)]
-    assert charts.binned(points, max, limit=3) == [(2, 2.0), (4, 4.0), (6, 6.0)]
-    assert charts.binned(points, max, limit=6) == points
-    assert charts.binned([], max) == []
-    assert charts.smoothed(points) == points  # too short to smooth
-    line = [(step, 2.0 * step) for step in range(40)]
-    smooth = charts.smoothed(line)
-    assert smooth[20] == (20, 40.0) and smooth[0] == (0, 2.0)  # mean of 36..44; mean of 0, 2, 4
-    assert charts.move(line, "{:g}".format) == "3 → 75"  # means of 0, 2, 4, 6 and of 72, 74, 76, 78
-    assert charts.move([(1, 5.0)], "{:g}".format) == "5"
-
-
-@pytest.mark.parametrize(("value", "text"), [(0.12345, "0.123"), (2406.6, "2,407"), (-0.5, "−0.5"), (0.0, "0")])
-def test_short(value, text):
-    assert charts.short(value) == text
-
-
-@pytest.mark.parametrize("value", [None, math.nan, math.inf, "1", True, [1]])
-def test_values_that_are_not_numbers(value):
-    assert charts.number(value) is None
-
-
 def test_charts_use_the_colors_of_the_page(tmp_path):
     run = make_run(tmp_path / "run")
     body = write_report(run.path).read_text(encoding="utf-8").split("</style>", 1)[1]
     assert "var(--d3)" in body and "var(--c1)" in body
     assert not re.search(r"#(a0b0|d0d0)[0-9a-f]{2}", body)
-
-
-@pytest.mark.parametrize("dark", [False, True])
-@pytest.mark.parametrize("max_loops", [1, 2, 4, 8])
-def test_depth_palette_is_legible_and_ordered(max_loops, dark):
-    palette = depth_palette(max_loops, dark=dark)
-    assert len(palette) == max_loops
-    assert all(contrast(background, text) >= 4.5 for background, text in palette)
-    brightness = [contrast(background, "#000000") for background, _ in palette]
-    assert brightness == sorted(brightness, reverse=not dark)
