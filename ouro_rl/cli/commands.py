@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import re
 import sys
 
@@ -73,9 +74,20 @@ def grade(arguments: argparse.Namespace) -> int:
 
 
 def report(arguments: argparse.Namespace) -> int:
+    runs = arguments.run_dirs
+    if arguments.watch and len(runs) > 1:
+        raise UserError("--watch follows one run; leave it out, or give one folder")
+    if arguments.out is not None and len(runs) == 1:
+        raise UserError("--out is the file of a comparison; the page of one run is report.html in its folder")
+    from ouro_rl.run_dir.report.compare import write_comparison
     from ouro_rl.run_dir.report.page import write_report
+    from ouro_rl.run_dir.report.watch import watch
 
-    print(f"report: {write_report(arguments.run_dir)}")
+    if arguments.watch:
+        with contextlib.suppress(KeyboardInterrupt):  # how a user ends it
+            watch(runs[0])
+        return 0
+    print(f"report: {write_report(runs[0]) if len(runs) == 1 else write_comparison(runs, arguments.out)}")
     return 0
 
 

@@ -103,8 +103,10 @@ def make_parser() -> argparse.ArgumentParser:
     _add_configs(command, dry_run=False)
     add_study_arguments(command)
 
-    command = add("report", report, "one self-contained HTML page about a run")
-    command.add_argument("run_dir", type=path_option, metavar="RUN_DIR")
+    command = add("report", report, "one self-contained HTML page about a run, or about several, compared")
+    command.add_argument("run_dirs", type=path_option, nargs="+", metavar="RUN_DIR", help="folder of a run")
+    command.add_argument("--watch", action="store_true", help="write the page again while the run goes on")
+    command.add_argument("--out", type=path_option, metavar="FILE", help="file for the page of several runs")
 
     add_catalog_commands(commands)
     add_doctor_command(commands)

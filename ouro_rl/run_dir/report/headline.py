@@ -16,12 +16,17 @@ Row = dict[str, Any]
 
 
 def header(record: RunRecord) -> str:
-    last = f"step {record.rows[-1]['step']:,}" if record.rows else "no step yet"
-    state = "no summary yet" if record.summary is None else "finished" if record.finished else "not finished"
     return (
         f'<header><p class="eyebrow">ouro-rl report</p><h1>{escape_text(record.name)}</h1>'
-        f'<p class="muted state"><span class="badge">{escape_text(f"{state}, {last}")}</span></p></header>\n'
+        f'<p class="muted state"><span class="badge">{escape_text(state_of(record))}</span></p></header>\n'
     )
+
+
+def state_of(record: RunRecord) -> str:
+    """Whether the run has finished, and how far it is, in words."""
+    last = f"step {record.rows[-1]['step']:,}" if record.rows else "no step yet"
+    state = "no summary yet" if record.summary is None else "finished" if record.finished else "not finished"
+    return f"{state}, {last}"
 
 
 def headline(summary: Row, max_loops: int) -> str:

@@ -22,17 +22,18 @@ from ouro_rl.run_dir.report.style import stylesheet
 from ouro_rl.run_dir.report.text import escape_text
 
 
-def write_report(run_dir: Path) -> Path:
+def write_report(run_dir: Path, *, reload_s: float | None = None) -> Path:
     """Write `report.html` into `run_dir` from what the run has recorded so far, finished or not. Returns its path.
 
-    What was not recorded is left out, and the page says so. Raises UserError if `run_dir` holds no run.
+    What was not recorded is left out, and the page says so. An open page reloads itself every `reload_s` seconds; None:
+    it does not. Raises UserError if `run_dir` holds no run.
     """
     record = load_record(run_dir)
-    write_atomically(record.run.report_path, [report_page(record)])
+    write_atomically(record.run.report_path, [report_page(record, reload_s)])
     return record.run.report_path
 
 
-def report_page(record: RunRecord) -> str:
+def report_page(record: RunRecord, reload_s: float | None = None) -> str:
     """The whole page."""
     steps, loops = read_steps(record.run), record.max_loops
     shown = choose(steps, recorded=len(record.run.rollout_steps()), loops=loops) if steps else None
@@ -47,18 +48,19 @@ def report_page(record: RunRecord) -> str:
         evaluation_table(record.figures),
         reproduce_section(record),
     ]
-    return html_page(record.name, body, loops=loops, javascript=script() if shown else "")
+    return html_page(record.name, body, loops=loops, javascript=script() if shown else "", reload_s=reload_s)
 
 
-def html_page(name: str, body: list[str], *, loops: int, javascript: str = "") -> str:
+def html_page(name: str, body: list[str], *, loops: int, javascript: str = "", reload_s: float | None = None) -> str:
     """The parts of a body as a page of their own, with the one script that it may run."""
     policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     policy += f"; script-src {csp_hash(javascript)}" if javascript else ""
     closing = f"<script>{javascript}</script>\n" if javascript else ""
+    reload = f'<meta http-equiv="refresh" content="{reload_s:g}">\n' if reload_s is not None else ""
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n{reload}'
         f"<title>{escape_text(name)} · ouro-rl report</title>\n<style>{stylesheet(loops)}</style>\n</head>\n"
         f"<body>\n<main>\n{''.join(body)}</main>\n{closing}</body>\n</html>\n"
     )

@@ -1,0 +1,29 @@
+import json
+
+from ouro_rl.core.rollout import Prompt, Rollout, ScoredRollout
+from ouro_rl.run_dir.rollout_record import question_of, rollout_record
+
+MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "1 + 1?"},
+    {"role": "assistant", "content": "<think>"},
+]
+
+
+def test_a_record_has_the_question_and_the_gold_answer():
+    rollout = Rollout(
+        prompt_index=3, sample_index=0, prompt_ids=(1,), completion_ids=(2,), token_logprobs=(-0.5,), depths=(2,),
+        depth_logprobs=(-0.1,), policy_version=0, temperature=1.0, finish_reason="stop",
+    )  # fmt: skip
+    scored = ScoredRollout(
+        rollout=rollout, completion="2", rewards={"math": 1.0}, statuses={"math": "correct"}, reward=1.0
+    )
+    prompt = Prompt(index=3, token_ids=(1,), messages=MESSAGES, columns={"answer": [2]})
+    record = rollout_record(scored, 0.25, 7, ["2"], prompt)
+    assert json.loads(json.dumps(record))["question"] == "1 + 1?"
+    assert record["answer"] == "[2]"  # as text, whatever the data has
+    assert rollout_record(scored, 0.25, 7, ["2"], Prompt(index=3, token_ids=(1,)))["answer"] is None
+
+
+def test_without_a_message_of_the_user_there_is_no_question():
+    assert question_of(Prompt(index=0, token_ids=(1,))) == ""
