@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.utils import logging as transformers_logging
 
 from ouro_rl.config.train import TrainConfig
@@ -39,10 +39,11 @@ from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.run_dir.disk import warn_if_disk_is_short
+from ouro_rl.run_dir.loggers import Loggers
 from ouro_rl.run_dir.report.page import write_report
 from ouro_rl.run_dir.run_dir import BEST_FOLDER, RunDir, last_step_and_gap, step_of
 from ouro_rl.run_dir.run_folder import run_folder
-from ouro_rl.training.callbacks import Progress, StopOnSignal
+from ouro_rl.training.callbacks import LogToTrackers, Progress, StopOnSignal
 from ouro_rl.training.periodic_evaluation import History, PeriodicEvaluation, best_of, history_of, is_stalled
 from ouro_rl.training.rollout_source import GroupSampler
 from ouro_rl.training.trainer import OuroGRPOTrainer
@@ -92,7 +93,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
             with StopOnSignal() as stop:
                 trainer = OuroGRPOTrainer(
                     model, tokenizer, config, prompts, publish=pool.publish if pool else None, run_dir=run_dir,
-                    rollout_source=sampler, callbacks=[stop, *([Progress()] if processes.is_main_process else [])],
+                    rollout_source=sampler, callbacks=[stop, *callbacks_of_main(config, run_dir, processes)],
                 )  # fmt: skip
                 cleanup.callback(end_sampling, trainer, sampler)
                 during = PeriodicEvaluation(trainer, examine, pool.publish if pool else None)
@@ -152,6 +153,14 @@ def end_sampling(trainer: OuroGRPOTrainer, sampler: GroupSampler | None) -> None
     if sampler is not None:
         sampler.cancel()
     trainer.close()
+
+
+def callbacks_of_main(config: TrainConfig, run_dir: RunDir, processes: PartialState) -> list[TrainerCallback]:
+    """What the main process shows and logs of the updates; nothing on the others."""
+    if not processes.is_main_process:
+        return []
+    loggers = Loggers(config.log, run_dir, config.model_dump(mode="json"))
+    return [Progress(), *([LogToTrackers(loggers)] if config.log else [])]
 
 
 def print_stopped(number: int, run_dir: RunDir) -> None:

@@ -159,6 +159,9 @@ class TrainConfig(Section):
     """Held-out accuracy before, during and after training."""
     run: RunConfig = RunConfig()
     """Folder and seed of the run."""
+    log: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow"], ...] = ()
+    """Experiment trackers that get the metrics too, under the names of `metrics.jsonl`, with the config and tables of
+    samples. Each needs its package (`pip install 'ouro-rl[wandb]'`) and is set up by its own environment variables."""
 
     @model_validator(mode="after")
     def _probes_fit(self) -> TrainConfig:

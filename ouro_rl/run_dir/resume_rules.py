@@ -64,6 +64,10 @@ def refuse_other_config(run_dir: RunDir, config: TrainConfig) -> Changes:
             put(recorded, at, text)
     changes: Changes = {key: (before, GONE) for key, before in gone.items()}
     for section, values in asked.items():
+        if not isinstance(values, dict):  # `log`: where the metrics go changes nothing of the run
+            if recorded[section] != values:
+                changes[section] = recorded[section], values
+            continue
         for key, value in values.items():
             before = recorded[section][key]
             if before == value:

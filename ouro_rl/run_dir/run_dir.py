@@ -5,7 +5,7 @@ metrics.jsonl             one object per step
 rollouts/step-000123.jsonl  every rollout of a step
 checkpoints/step-123/     Hugging Face format; written elsewhere and renamed into place, so always complete
 best/                     the weights with the highest held-out accuracy during training
-summary.json, report.html
+summary.json, report.html, loggers.json
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from ouro_rl.core.jsonl import parse_row, read_jsonl
 
 BEST_FOLDER = "best"
 _ROLLOUT_NAME = re.compile(r"step-(\d+)\.jsonl")
+_LAST_ROW_BYTES = 2**14
 _CHECKPOINT_NAME = re.compile(r"step-(\d+)")
 
 
@@ -46,6 +47,7 @@ class RunDir:
         self.best_tmp_path = self.path / ".best.tmp"
         self.summary_path = self.path / "summary.json"
         self.report_path = self.path / "report.html"
+        self.loggers_path = self.path / "loggers.json"
 
     def __repr__(self) -> str:
         return f"RunDir({str(self.path)!r})"
@@ -76,6 +78,19 @@ class RunDir:
         """All complete rows, in order; [] before the first step."""
         self._require_run()
         return list(read_jsonl(self.metrics_path, growing=True)) if self.metrics_path.exists() else []
+
+    def last_metrics(self) -> dict[str, Any]:
+        """The last row, without reading the others; {} before the first step."""
+        if not self.metrics_path.exists():
+            return {}
+        with self.metrics_path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            tail, reach = b"", _LAST_ROW_BYTES
+            while tail.rstrip().count(b"\n") == 0 and len(tail) < size:
+                file.seek(max(0, size - reach))
+                tail, reach = file.read(), 2 * reach
+        lines = tail.rstrip().rsplit(b"\n", 1)
+        return parse_row(lines[-1].decode(), str(self.metrics_path)) if lines[-1] else {}
 
     def metrics_of(self, step: int) -> dict[str, Any]:
         """The row of one step; empty if it has none (yet)."""

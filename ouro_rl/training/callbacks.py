@@ -1,4 +1,4 @@
-"""What happens around the updates: stopping on a signal, and the progress bar."""
+"""What happens around the updates: stopping on a signal, the experiment trackers, and the progress bar."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import signal
 from accelerate.utils import gather_object
 from tqdm import tqdm
 from transformers import TrainerCallback
+
+from ouro_rl.run_dir.loggers import Loggers
 
 
 class StopOnSignal(TrainerCallback):
@@ -35,6 +37,20 @@ class StopOnSignal(TrainerCallback):
         if self.received is not None:
             control.should_save = True
             control.should_training_stop = True
+
+
+class LogToTrackers(TrainerCallback):
+    """Gives each row of `metrics.jsonl` to the experiment trackers (`log`); on the main process."""
+
+    def __init__(self, loggers: Loggers):
+        self.loggers = loggers
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if logs and "loss" in logs:  # the trainer has just written a row; the closing summary is none
+            self.loggers.update(state.global_step)
+
+    def on_train_end(self, args, state, control, **_):
+        self.loggers.close()
 
 
 class Progress(TrainerCallback):

@@ -11,7 +11,8 @@ import difflib
 import logging
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,8 @@ _HUB_DATA = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
 def check_train_files(config: TrainConfig) -> None:
-    """Check model, data, evaluation data and rewards of a training job."""
+    """Check model, data, evaluation data, rewards and trackers of a training job."""
+    check_trackers(config.log)
     check_model(config.model.path, key="model.path", revision=config.model.revision)
     if (trained := trained_loops(config.model.path)) is not None:
         config.check_loops(trained)
@@ -52,6 +54,13 @@ def check_train_files(config: TrainConfig) -> None:
     check_workers(config.rollout.workers, config.rollout.worker_cpus, key="rollout.workers")
     check_rewards(config)
     check_functions(config)
+
+
+def check_trackers(names: Sequence[str]) -> None:
+    """Raise UserError if the package of an experiment tracker, which has its name, is not installed."""
+    for name in names:
+        if find_spec(name) is None:
+            raise UserError(f"log: {name} is not installed; pip install {name}, or leave it out of log")
 
 
 def check_workers(workers: int, cpus: float, *, key: str) -> None:

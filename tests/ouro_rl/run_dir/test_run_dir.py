@@ -155,3 +155,12 @@ def test_it_does_not_import_torch():
         "assert not {'torch', 'matplotlib'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=HANG_S)
+
+
+@pytest.mark.parametrize("size", [1, 10, 100_000])
+def test_the_last_row_is_read_from_the_end(tmp_path, size):
+    run = RunDir(tmp_path)
+    assert run.last_metrics() == {}
+    for step in (1, 2):
+        run.append_metrics({"step": step, "text": "x" * size})
+        assert run.last_metrics() == {"step": step, "text": "x" * size} == run.read_metrics()[-1]
