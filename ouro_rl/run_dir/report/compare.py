@@ -42,10 +42,7 @@ def write_comparison(run_dirs: Sequence[Path], out: Path | None = None) -> Path:
 
 def comparison_page(records: Sequence[RunRecord]) -> str:
     title = " and ".join(record.name for record in records)
-    findings = "".join(
-        f'<div><h3 class="of-run">{escape_text(record.name)}</h3>{diagnosis_section(record)}</div>'
-        for record in records
-    )
+    findings = "".join(diagnosis_section(record, record.name) for record in records)
     body = [
         f'<header><p class="eyebrow">ouro-rl report</p><h1>{escape_text(title)}</h1></header>\n',
         _figures_table(records),

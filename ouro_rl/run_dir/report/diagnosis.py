@@ -39,7 +39,7 @@ class Finding:
     """One sentence or two."""
 
 
-def diagnosis_section(record: RunRecord) -> str:
+def diagnosis_section(record: RunRecord, title: str = "In plain words") -> str:
     """HTML of the findings; empty before the first step."""
     findings = diagnose(record)
     if not findings:
@@ -52,7 +52,7 @@ def diagnosis_section(record: RunRecord) -> str:
         for finding in findings
         if finding.kind == kind
     )
-    return f'<section class="card findings"><h3>In plain words</h3><ul>{items}</ul></section>\n'
+    return f'<section class="card findings"><h3>{escape_text(title)}</h3><ul>{items}</ul></section>\n'
 
 
 def diagnose(record: RunRecord) -> list[Finding]:

@@ -34,7 +34,7 @@ class Curve:
     """At least one, in the order in which a line joins them."""
     color: int = 0
     named: bool = True
-    """Whether each point has its name beside it."""
+    """Whether each point has its name beside it; otherwise the first and the last have."""
 
 
 def frontier_chart(title: str, curves: Sequence[Curve]) -> Chart:
@@ -52,7 +52,7 @@ def frontier_chart(title: str, curves: Sequence[Curve]) -> Chart:
         style_axis(axis)
         axis.legend(frameon=False, fontsize=8, labelcolor=COLOR["ink"], handlelength=1.1, loc="lower right")
         svg = as_svg(figure, title)
-    words = [f"{curve.name}: " + ", ".join(_in_words(point) for point in curve.points) for curve in curves]
+    words = [f"{curve.name}: " + ", ".join(_in_words(point) for point in _told(curve)) for curve in curves]
     return Chart(title=title, svg=svg, caption=f"Up and to the left is better. {'; '.join(words)}.")
 
 
@@ -63,11 +63,16 @@ def _draw_curve(axis: Any, curve: Curve) -> None:
     for point in curve.points:
         if point.interval is not None:
             axis.plot([point.loops] * 2, point.interval, color=color, linewidth=1, alpha=0.6)
-        if curve.named:
+        if point in _told(curve):
             axis.annotate(
                 point.name, (point.loops, point.accuracy), xytext=(6, -3), textcoords="offset points",
                 fontsize=8, color=COLOR["ink"],
             )  # fmt: skip
+
+
+def _told(curve: Curve) -> tuple[Point, ...]:
+    """The points that are named."""
+    return curve.points if curve.named else (curve.points[0], curve.points[-1])
 
 
 def _in_words(point: Point) -> str:

@@ -138,7 +138,9 @@ def curves_of(record: RunRecord, *, color: int = 0) -> list[Curve]:
     """The run's evaluations over loops per answer: before, during and after training, and each `eval.json` in a folder
     of the run's (`ouro-rl eval --out RUN/NAME`)."""
     before, after = (_point(when, record.figures, when) for when in ("before", "after"))
-    during = [_point_during(row) for row in record.rows if number(row.get("eval/accuracy")) is not None]
+    rows = [row for row in record.rows if number(row.get("eval/accuracy")) is not None]
+    # The evaluation after the last update is also the one after training.
+    during = [_point_during(row) for row in rows if after is None or row["step"] != record.figures.get("steps")]
     way = [point for point in (before, *during, after) if point is not None]
     curves = [Curve(name=record.name, points=tuple(way), color=color, named=len(way) <= 2)] if way else []
     for number_of, (name, points) in enumerate(_evaluations(record), start=1):

@@ -122,7 +122,7 @@ color:var(--page);border-radius:8px;padding:6px 10px;font-size:13px;line-height:
 .findings li{display:grid;grid-template-columns:110px 1fr;gap:12px;padding:5px 0}
 .findings b{font-weight:600;color:var(--muted)}
 .findings .good{color:inherit}.findings .look b{color:var(--bad)}.findings .good b{color:var(--good)}
-.state{margin-top:10px}.table{margin-top:16px}.of-run{margin:0}.of-run+.findings{margin-top:10px}
+.state{margin-top:10px}.table{margin-top:16px}.grid .findings{margin-top:0}
 .about{display:grid;grid-template-columns:max-content 1fr;gap:2px 16px;margin:12px 0 0;font-size:13px}
 .about dt{color:var(--muted)}.about dd{margin:0;overflow-wrap:anywhere}
 pre.scroll{margin:0;font:13px/1.5 ui-monospace,SFMono-Regular,Menlo,Consolas,monospace}

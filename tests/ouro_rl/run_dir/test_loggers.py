@@ -180,12 +180,13 @@ def test_tensorboard_reads_what_was_logged(tmp_path):
 
 
 def test_wandb_writes_offline(tmp_path, monkeypatch):
-    client("wandb")
+    wandb = client("wandb")
     monkeypatch.setenv("WANDB_MODE", "offline")
     run = make_run(tmp_path / "run")
     logged = Loggers(["wandb"], run, CONFIG)
     logged.update(1)
     logged.close()
+    wandb.teardown()  # ends the process that writes
     (kept,) = (run.path / "wandb").glob("offline-run-*/*.wandb")
     content = kept.read_bytes()
     assert b"reward/math/status/correct" in content and json.loads(run.loggers_path.read_text())["id"] in kept.name

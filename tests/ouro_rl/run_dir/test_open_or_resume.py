@@ -149,6 +149,12 @@ def test_what_may_change_is_taken_over_said_and_recorded(run, key, caplog):
     assert "instead of" not in caplog.text and "changes" not in about(run)["resumed"][1]
 
 
+def test_trackers_may_change_and_the_change_is_recorded(run):
+    resume(run, log=["tensorboard"])
+    assert yaml.safe_load(run.config_path.read_text())["log"] == ["tensorboard"]
+    assert about(run)["resumed"][0]["changes"] == {"log": {"before": [], "now": ["tensorboard"]}}
+
+
 @pytest.mark.parametrize("key", REFUSED)
 def test_what_may_not_change_is_refused_with_the_reason(run, key):
     section, name = key.split(".")
