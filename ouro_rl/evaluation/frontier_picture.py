@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ouro_rl.run_dir.report.heldout_charts import kind_of
+
 WIDTH, HEIGHT, PNG_DPI = 5.6, 4.2, 130
 """Inches of one benchmark's axes, and the resolution of the PNG."""
 _RC = {
@@ -18,12 +20,6 @@ _RC = {
 _COLORS = ("#0b62a8", "#c25a00", "#0a8a66", "#a64d86", "#5f676f", "#8a6d00", "#b3401a", "#3c4fb0")
 _MARKERS = "osD^vPX*"
 Row = Mapping[str, Any]
-
-
-def kind_of(name: str) -> str:
-    """The line that a row belongs to: its exit rule without the level, and its budget."""
-    rule, _, budget = name.partition(", ")
-    return ", ".join(filter(None, (rule.split(" ")[0], budget)))
 
 
 def lines_of(rows: Sequence[Row]) -> dict[str, list[Row]]:

@@ -10,7 +10,7 @@ from ouro_rl.run_dir.report.svg import COLOR, Chart, as_svg, drawing, new_figure
 from ouro_rl.run_dir.report.text import percent, short
 
 _BAR_HEIGHT, _FRONTIER_HEIGHT = 1.8, 3.4
-_COLORS = ("c1", "c2", "c3", "c4")
+_COLORS, _STYLES = ("c1", "c2", "c3", "c4"), ("-", "--", ":")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +37,12 @@ class Curve:
     """Whether each point has its name beside it; otherwise the first and the last have."""
 
 
+def kind_of(name: str) -> str:
+    """The line that a row of `eval.json` belongs to: its exit rule without the level, and its budget."""
+    rule, _, budget = name.partition(", ")
+    return ", ".join(filter(None, (rule.split(" ")[0], budget)))
+
+
 def frontier_chart(title: str, curves: Sequence[Curve]) -> Chart:
     """Accuracy over loops per answer: up and to the left is better."""
     with drawing(title):
@@ -57,9 +63,9 @@ def frontier_chart(title: str, curves: Sequence[Curve]) -> Chart:
 
 
 def _draw_curve(axis: Any, curve: Curve) -> None:
-    color = COLOR[_COLORS[curve.color % len(_COLORS)]]
+    color, style = COLOR[_COLORS[curve.color % len(_COLORS)]], _STYLES[curve.color // len(_COLORS) % len(_STYLES)]
     loops, accuracy = [p.loops for p in curve.points], [p.accuracy for p in curve.points]
-    axis.plot(loops, accuracy, color=color, linewidth=1.4, marker="o", markersize=4, label=curve.name)
+    axis.plot(loops, accuracy, color=color, linestyle=style, linewidth=1.4, marker="o", markersize=4, label=curve.name)
     for point in curve.points:
         if point.interval is not None:
             axis.plot([point.loops] * 2, point.interval, color=color, linewidth=1, alpha=0.6)

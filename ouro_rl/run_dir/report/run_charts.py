@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from ouro_rl.core.jsonl import parse_row
 from ouro_rl.run_dir.report.charts import Panel, series, step_chart
 from ouro_rl.run_dir.report.headline import TIMES, accuracy_intervals
-from ouro_rl.run_dir.report.heldout_charts import Curve, Point, before_after_chart, frontier_chart
+from ouro_rl.run_dir.report.heldout_charts import Curve, Point, before_after_chart, frontier_chart, kind_of
 from ouro_rl.run_dir.report.record import RunRecord
 from ouro_rl.run_dir.report.svg import Chart
 from ouro_rl.run_dir.report.text import depth_label, escape_text, number, percent, short
@@ -164,15 +164,19 @@ def _point_during(row: Row) -> Point | None:
 
 
 def _evaluations(record: RunRecord) -> Iterator[tuple[str, list[Point]]]:
+    """(name, points) of each line of the evaluations in the run's folder."""
     for path in sorted(record.run.path.glob("*/eval.json")):
-        rows = json.loads(path.read_text(encoding="utf-8")).get("rows") or []
-        points = [
-            Point(name=str(row["name"]), loops=row["mean_depth"] * row["mean_length"], accuracy=row["accuracy"],
-                  interval=(row["ci_low"], row["ci_high"]))
-            for row in rows
-        ]  # fmt: skip
-        if points:
-            yield path.parent.name, sorted(points, key=lambda point: point.loops)
+        lines: dict[str, list[Point]] = {}
+        for row in parse_row(path.read_text(encoding="utf-8"), str(path)).get("rows") or []:
+            point = Point(
+                name=str(row["name"]),
+                loops=row["loops_per_answer"],
+                accuracy=row["accuracy"],
+                interval=(row["ci_low"], row["ci_high"]),
+            )
+            lines.setdefault(" ".join((path.parent.name, row["benchmark"], kind_of(point.name))), []).append(point)
+        for name, points in lines.items():
+            yield name, sorted(points, key=lambda point: point.loops)
 
 
 def _before_after(record: RunRecord) -> list[Chart]:

@@ -235,15 +235,18 @@ def test_accuracy_over_loops_has_the_run_and_the_evaluations_in_its_folder(tmp_p
     run = make_run(tmp_path / "run", steps=1, summary=SUMMARY | lengths)
     run.append_metrics(metrics(2) | {"eval/accuracy": 0.5, "eval/depth": 2.5, "eval/length": 12.0})
     (run.path / "eval_after").mkdir()
-    row = {"name": "depth 4", "accuracy": 0.7, "ci_low": 0.6, "ci_high": 0.8, "mean_depth": 4.0, "mean_length": 9.0}
-    quick = row | {"name": "depth 1", "mean_depth": 1.0}
-    (run.path / "eval_after" / "eval.json").write_text(json.dumps({"rows": [row, quick]}))
-    training, evaluated = curves_of(load_record(run.path))
+    row = {"benchmark": "arithmetic", "accuracy": 0.7, "ci_low": 0.6, "ci_high": 0.8}
+    rows = [
+        row | {"name": name, "loops_per_answer": loops}
+        for name, loops in (("fixed 4", 36.0), ("fixed 1", 9.0), ("threshold 0.5", 20.0))
+    ]
+    (run.path / "eval_after" / "eval.json").write_text(json.dumps({"rows": rows}))
+    training, fixed, threshold = curves_of(load_record(run.path))
     assert [(point.name, point.loops) for point in training.points] == [
         ("before", 30.0), ("step 2", 30.0), ("after", 42.0),
     ]  # fmt: skip
-    assert evaluated.name == "eval_after"
-    assert [(point.name, point.loops) for point in evaluated.points] == [("depth 1", 9.0), ("depth 4", 36.0)]
+    assert fixed.name == "eval_after arithmetic fixed" and threshold.name == "eval_after arithmetic threshold"
+    assert [(point.name, point.loops) for point in fixed.points] == [("fixed 1", 9.0), ("fixed 4", 36.0)]
 
 
 def test_missing_and_unusable_metrics_are_left_out_and_named(tmp_path):
