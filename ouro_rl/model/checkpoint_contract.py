@@ -51,7 +51,8 @@ def complete_checkpoint(folder: Path, tokenizer: Any, code: PublishedCode, card:
     (folder / CARD).write_text(card, encoding="utf-8")
     for name, text in code.files.items():
         (folder / name).write_text(text, encoding="utf-8")
-    _change(folder / CONFIG, {"auto_map": dict(code.auto_map) or None, "use_cache": True})
+    # transformers warns of every `rope_scaling`, even of one that is null, whenever it reads the file.
+    _change(folder / CONFIG, {"auto_map": dict(code.auto_map) or None, "use_cache": True, "rope_scaling": None})
     _change(folder / "generation_config.json", {"use_cache": True})
     for file in folder.iterdir():
         if file.is_file():  # safetensors writes files that only their owner can read

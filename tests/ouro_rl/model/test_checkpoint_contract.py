@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from ouro_rl.model.checkpoint import load_policy
@@ -83,8 +84,11 @@ def test_what_training_leaves_in_the_files_is_put_right(tmp_path: Path, random_c
     model.save_pretrained(tmp_path)
     assert (tmp_path / "model.safetensors").stat().st_mode & 0o077 == 0, "safetensors writes for its owner alone"
     complete_checkpoint(tmp_path, tokenizer, PublishedCode(), "a card")
-    assert json.loads((tmp_path / "config.json").read_text()).keys().isdisjoint({"auto_map"})
+    assert json.loads((tmp_path / "config.json").read_text()).keys().isdisjoint({"auto_map", "rope_scaling"})
     assert json.loads((tmp_path / "config.json").read_text())["use_cache"] is True
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        PreTrainedConfig.from_json_file(tmp_path / "config.json")  # as a resumed trainer does
     assert (tmp_path / "model.safetensors").stat().st_mode & 0o777 == 0o644
     os.umask(0o027)
     (tmp_path / "README.md").unlink()
