@@ -23,7 +23,6 @@ from ouro_rl.core.rollout import Prompt, Rollout
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from ouro_rl.data.prompts import ChatFormat, render
 from ouro_rl.evaluation.evaluate import requests_for
-from ouro_rl.launch import run_training
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.policy.exit_gate import check_depth_policy
 from ouro_rl.model.tokenizer import completion_texts, stop_token_ids
@@ -147,6 +146,8 @@ def train(
     given = [] if reward is None else [f"rewards.functions=[{{name: {reward_name(reward)!r}}}]"]
     loaded = load_config(TrainConfig, [config], [*overrides, *given, f"run.dir={folder}"], must_exist=True)
     check_train_files(loaded)
+    from ouro_rl.launch import run_training  # TRL is slow to import, and only needed here
+
     if status := run_training(loaded, False):
         raise RunError(f"training in {folder} was stopped (exit status {status}); resume it with --resume")
     return RunDir(folder).read_summary() or {}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import linecache
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,9 +17,20 @@ from ouro_rl.core.errors import UserError
 from rewards.spec import RewardSpec
 from tests.references.places import REPOSITORY
 
-
+REWARD = """
 def longer_than_three(completions, answer, **columns):
     return [float(len(completion[0]["content"]) > 3) for completion in completions]
+"""
+
+
+def function_in(folder: Path) -> Any:
+    """A reward in a file of its own, which another process imports in no time."""
+    (folder / "my_reward.py").write_text(REWARD)
+    spec = importlib.util.spec_from_file_location("my_reward", folder / "my_reward.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.longer_than_three
 
 
 def test_generation_is_the_engines_and_the_seed_fixes_it(random_checkpoint: Path) -> None:
@@ -38,7 +51,7 @@ def test_generation_is_the_engines_and_the_seed_fixes_it(random_checkpoint: Path
 
 
 def test_grading() -> None:
-    found = ouro_rl.grade(["so \\boxed{2}", "3", ""], ["2", "2", "2"])
+    found = ouro_rl.grade(["so \\boxed{2}", "\\boxed{3}", ""], ["2", "2", "2"])
     assert [(verdict.value, verdict.status) for verdict in found] == [
         (1.0, "correct"), (0.0, "wrong"), (0.0, "no_answer"),
     ]  # fmt: skip
@@ -50,7 +63,7 @@ def test_training_with_a_function(random_checkpoint: Path, tmp_path: Path) -> No
         f"model: {{path: {random_checkpoint}}}\nrollout: {{max_new_tokens: 6}}\n"
         "trainer: {prompts_per_step: 2, group_size: 2, micro_batch: 4, steps: 1}\n"
     )
-    summary = ouro_rl.train(config, "data.limit=8", run_dir=tmp_path / "run", reward=longer_than_three)
+    summary = ouro_rl.train(config, "data.limit=8", run_dir=tmp_path / "run", reward=function_in(tmp_path))
     assert summary["steps"] == 1
     (row,) = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     assert "reward/longer_than_three" in row
@@ -60,7 +73,7 @@ def test_training_with_a_function(random_checkpoint: Path, tmp_path: Path) -> No
 
 def test_functions_that_another_process_can_find(tmp_path: Path) -> None:
     assert reward_name("math") == "math"
-    assert reward_name(longer_than_three) == f"{Path(__file__).absolute()}:longer_than_three"
+    assert reward_name(function_in(tmp_path)) == f"{tmp_path / 'my_reward.py'}:longer_than_three"
     for local in (lambda completions: [], Path.cwd, RewardSpec("math")):
         with pytest.raises(UserError, match="top level of a file"):
             reward_name(local)
