@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Status = Literal["correct", "wrong", "no_answer", "gold_unparsable", "timeout", "crash", "policy"]
+Status = Literal["correct", "wrong", "no_answer", "gold_unparsable", "timeout", "crash", "policy", "memory", "limit"]
 
 INFRASTRUCTURE: tuple[Status, ...] = ("gold_unparsable", "timeout", "crash")
 """Failures that are not the model's fault: such a verdict has no value, so it never affects training."""

@@ -45,7 +45,14 @@ def called_names(trees: list[ast.Module], setup: list[str], row: Mapping[str, An
     unknown = used - known
     entry_point, prompt = row.get("entry_point"), row.get("prompt")
     promised = _tree_or_none(prompt)
-    names = {entry_point} if isinstance(entry_point, str) else defined_names(promised) & unknown if promised else set()
+    names = defined_names(promised) & unknown if promised else set()
+    methods: dict[str, str] = {}
+    if isinstance(entry_point, str):
+        names = {entry_point}
+        if "." in entry_point:  # `Solution().f`: tests may call f, or make a Solution themselves
+            names |= {entry_point.partition(".")[0].removesuffix("()")} & unknown
+            methods = {name: entry_point for name in {entry_point.rpartition(".")[2]} & unknown}
+            unknown -= set(methods)
     imported = sorted((unknown - names) & modules & sys.stdlib_module_names)
     setup += [f"import {name}" for name in imported]
     unknown -= set(imported)
@@ -58,7 +65,38 @@ def called_names(trees: list[ast.Module], setup: list[str], row: Mapping[str, An
                 )
             setup.append(f"from {module} import {name}")
         unknown -= own
-    return {name: name for name in sorted(names or unknown or _shadowed_builtin(trees))}
+    return {name: name for name in sorted(names or unknown or _shadowed_builtin(trees))} | methods
+
+
+def class_names(trees: list[ast.Module], names: Mapping[str, str]) -> frozenset[str]:
+    """The program's names that the tests use as classes: named like one, and its objects have attributes, are asked
+    for their class, or are compared with each other."""
+    capital = {name for name in names if name[:1].isupper()}
+    used: set[str] = set()
+    for tree in trees:
+        made: dict[str, str] = {}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Assign) and (name := _made(node.value, capital, {})):
+                made |= {target.id: name for target in node.targets if isinstance(target, ast.Name)}
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute):
+                used.add(_made(node.value, capital, made))
+            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+                used |= (
+                    {part.id for part in ast.walk(node.args[-1]) if isinstance(part, ast.Name)} if node.args else set()
+                )
+            elif isinstance(node, ast.Compare):
+                sides = [node.left, *node.comparators]
+                made_in = [{_made(part, capital, {}) for part in ast.walk(side)} - {""} for side in sides]
+                used |= set.intersection(*made_in)
+    return frozenset(used & capital)
+
+
+def _made(node: ast.AST, classes: set[str], made: Mapping[str, str]) -> str:
+    """The class of an object that an expression makes, or that a variable holds; empty if unknown."""
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in classes:
+        return node.func.id
+    return made.get(node.id, "") if isinstance(node, ast.Name) else ""
 
 
 def _names_of_setup(source: str) -> set[str]:
@@ -89,22 +127,43 @@ def _handlers(tree: ast.Module, unknown: set[str]) -> set[str]:
                 stored = [part for target in targets if isinstance(target, ast.AST) for part in ast.walk(target)]
                 for name in {part.id for part in stored if isinstance(part, ast.Name)} - unknown:
                     sources[name] = sources.get(name, set()) | origins(value)
+    valued = _compared_with_data(tree, nodes, origins)
     handlers: set[str] = set()
     called = {id(node.func) for node in nodes if isinstance(node, ast.Call)}
     for node in nodes:
         if isinstance(node, ast.Call):
             function, values = origins(node.func), origins(*node.args, *node.keywords)
             if values - function:
-                handlers |= function
+                handlers |= {name for name in function if id(node) not in valued or _library_module(name)}
             if not function and len(values) > 1:  # `map(isclose, [triple(2.0)], [6.0])`
                 parts = [part for value in (*node.args, *node.keywords) for part in ast.walk(value)]
                 passed = {part.id for part in parts if isinstance(part, ast.Name) and id(part) not in called} & unknown
                 handlers |= passed and ({name for name in values if _library_module(name)} or passed)
         elif isinstance(node, ast.Compare):
             left, right = origins(node.left), origins(*node.comparators)
+            if any(name[:1].isupper() for name in left | right):
+                continue  # a class or a constant of the program, which a test may compare with
             if left and right and not left & right:
                 handlers |= {name for name in left | right if _library_module(name)} or left | right
     return handlers
+
+
+def _compared_with_data(tree: ast.Module, nodes: list[ast.AST], origins: Any) -> set[int]:
+    """Calls that do not grade though they take values of another unknown name: their results are compared with the
+    tests' data (`get(make(3)) == 3`), or are not looked at (`push(stack, 3)`)."""
+    operands: list[ast.AST] = [node.value for node in nodes if isinstance(node, ast.Expr)]
+    for node in nodes:
+        if isinstance(node, ast.Compare) and all(isinstance(op, ast.Eq | ast.Is) for op in node.ops):
+            sides = [node.left, *node.comparators]
+            data = [side for side in sides if not origins(side)]
+            # "equal to zero" and "is true" are what a comparing function would say
+            if data and not any(isinstance(side, ast.Constant) and side.value in (0, True, None) for side in data):
+                operands += [side for side in sides if origins(side)]
+    variables = {part.id for side in operands for part in ast.walk(side) if isinstance(part, ast.Name)}
+    for node in nodes:
+        if isinstance(node, ast.Assign) and {getattr(target, "id", "") for target in node.targets} & variables:
+            operands.append(node.value)
+    return {id(part) for side in operands for part in ast.walk(side) if isinstance(part, ast.Call)}
 
 
 def _library_module(name: str) -> str | None:

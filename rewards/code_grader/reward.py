@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
+import pickle
 import re
 import sys
 import threading
@@ -15,20 +15,21 @@ from dataclasses import replace
 from typing import Any
 
 from ouro_rl.core.errors import UserError
-from rewards.code_grader.forms import AssertTests, CaseTests, Tests, TestsUnusable, read_tests
+from rewards.code_grader.forms import ROW_COLUMNS, TEST_COLUMNS, TestsUnusable, read_tests, row_limits
+from rewards.code_grader.kinds import AssertTests, CaseTests, RowLimits, Tests
 from rewards.code_grader.program import Program, Wanted, find_program
 from rewards.code_grader.time_budget import PATIENCE, Times
 from rewards.messages import content_of, text_of
 from rewards.processes.pool import ProcessPool, Reply
 from rewards.sandbox.inside.confine import Limits
 from rewards.sandbox.ladder import choose_rung, describe
-from rewards.verdict import Verdict
+from rewards.verdict import Status, Verdict
 
-TEST_COLUMNS = ("tests", "test_list", "test")
-_ROW = (*TEST_COLUMNS, "entry_point", "prompt", "test_imports", "test_setup_code")
 _GRACE_S = 15.0
 """Seconds beyond a program's own time limit within which its worker must answer."""
 _CACHE_SIZE = 4096
+_CAUSES: dict[str, Status] = {"MemoryError": "memory", "TooLarge": "limit"}
+"""Kinds of errors with a status of their own, though they are the program's: it fails the test."""
 _FIRST_NAME = re.compile(r"^\w+")
 
 
@@ -77,7 +78,7 @@ class CodeReward:
             timeout_s=PATIENCE * timeout_s + _GRACE_S,
         )
         self._all_or_nothing, self._thinking = all_or_nothing, thinking
-        self._cache: OrderedDict[tuple[str, str], Verdict] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, bytes], Verdict] = OrderedDict()
         self._lock = threading.Lock()
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
@@ -92,7 +93,7 @@ class CodeReward:
                 f"which has {', '.join(sorted(columns)) or 'none'}: rename the column of the tests"
             )
         columns = {**columns, "prompt": columns.get("prompt", columns.get("prompts"))}
-        given = {name: columns[name] for name in _ROW if columns.get(name) is not None}
+        given = {name: columns[name] for name in ROW_COLUMNS if columns.get(name) is not None}
         jobs = [
             self._read(text_of(completion), {name: column[i] for name, column in given.items()})
             for i, completion in enumerate(completions)
@@ -104,16 +105,17 @@ class CodeReward:
         started = time.perf_counter()
         row["prompt"] = _prompt_text(row.get("prompt"))
         try:
-            key = json.dumps(row, sort_keys=True, default=str)
+            key = pickle.dumps(row)
             tests = _tests(key)
-        except (TypeError, ValueError, RecursionError) as error:  # keys of several types, a list that contains itself
-            tests = f"the tests are not valid JSON: {error}"
+        except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:  # a function, say
+            tests = f"the tests are not plain data: {error}"
         if isinstance(tests, str):
             return Verdict(value=None, status="gold_unparsable", detail=tests)
+        tests, limits = tests
         program = find_program(completion, _wanted(tests, row), thinking=self._thinking)
         if program is None:
             return Verdict(value=0.0, status="no_answer", ms=1000 * (time.perf_counter() - started))
-        return _Job(program, key, tests)
+        return _Job(program, key, tests, limits)
 
     def _decide(self, jobs: list[Verdict | _Job]) -> list[Verdict]:
         """Run each distinct program once, and return the verdicts in order."""
@@ -121,14 +123,14 @@ class CodeReward:
         with self._lock:
             known = {key: self._cache[key] for key in waiting if key in self._cache}
         new = [job for key, job in waiting.items() if key not in known]
-        replies = self._pool.run([{"program": job.program, "tests": job.tests} for job in new])
+        replies = self._pool.run([{"program": job.program, "tests": job.tests, "limits": job.limits} for job in new])
         for job, reply in zip(new, replies, strict=True):
             known[job.key] = verdict = self._verdict(reply)
             if reply.status == "ok" and "timed out" not in verdict.detail:  # the machine may have been busy
                 self._remember(job.key, verdict)
         return [replace(known[job.key], extracted=job.code) if isinstance(job, _Job) else job for job in jobs]
 
-    def _remember(self, key: tuple[str, str], verdict: Verdict) -> None:
+    def _remember(self, key: tuple[str, bytes], verdict: Verdict) -> None:
         with self._lock:
             self._cache[key] = verdict
             if len(self._cache) > _CACHE_SIZE:
@@ -144,7 +146,8 @@ class CodeReward:
             return Verdict(value=1.0, status="correct", ms=reply.ms)
         detail = "; ".join([f"{passed} of {count} tests passed", *reply.value["failures"]])
         value = 0.0 if self._all_or_nothing else passed / count
-        return Verdict(value=value, status="wrong", detail=detail, ms=reply.ms)
+        status = next((status for cause, status in _CAUSES.items() if cause in reply.value["causes"]), "wrong")
+        return Verdict(value=value, status=status, detail=detail, ms=reply.ms)
 
     def close(self) -> None:
         """End the workers and their sandboxes."""
@@ -154,7 +157,8 @@ class CodeReward:
 class _Job:
     """One program and its tests."""
 
-    def __init__(self, program: Program, tests_key: str, tests: Tests) -> None:
+    def __init__(self, program: Program, tests_key: bytes, tests: Tests, limits: RowLimits) -> None:
+        self.limits = limits
         self.program, self.code, self.tests = program.source, program.code, tests
         self.key = (program.source, tests_key)
 
@@ -175,10 +179,12 @@ def _wanted(tests: Tests, row: Mapping[str, Any]) -> Wanted:
 
 
 @functools.lru_cache(maxsize=1024)
-def _tests(key: str) -> Tests | str:
-    """The tests of a row (given as JSON), parsed once for all completions of a prompt; or why they cannot be used."""
+def _tests(key: bytes) -> tuple[Tests, RowLimits] | str:
+    """Tests and limits of a row (pickled by `_read`), parsed once for all completions of a prompt; or why
+    they cannot be used."""
+    row = pickle.loads(key)
     try:
-        return read_tests(json.loads(key))
+        return read_tests(row), row_limits(row)
     except TestsUnusable as error:
         return str(error)
 

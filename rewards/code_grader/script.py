@@ -7,25 +7,27 @@ import os
 import secrets
 import select
 import time
-from typing import Any
 
-from rewards.code_grader.compare import same_output
-from rewards.code_grader.forms import ScriptTest
+from rewards.code_grader.kinds import ScriptTest
+from rewards.code_grader.session import checked
 from rewards.code_grader.time_budget import Budget
 from rewards.sandbox.host import Child, ChildGone, Sandbox
 from rewards.sandbox.inside import wire
 
-_OUTPUT = 1 << 20
+_OUTPUT = 1 << 24
 """Number of bytes that a script may print beyond the expected output."""
 
 
-def run_script(sandbox: Sandbox, program: str, test: ScriptTest, budget: Budget) -> str:
-    """Run a program on a test's stdin. Returns why it fails the test; empty if it passes. Raises SandboxError."""
+def run_script(
+    sandbox: Sandbox, program: str, test: ScriptTest, budget: Budget, memory_mb: int | None
+) -> tuple[str, list[str]]:
+    """Run a program on a test's stdin. Returns what it printed, and why it did not come to its end: [kind, text], or
+    nothing. Raises SandboxError."""
     stdout_read, stdout_write = os.pipe()
     try:
         stdin = _input_file(test.stdin.encode(errors="replace"))
         try:
-            child = sandbox.child("candidate", files=(stdin, stdout_write))
+            child = sandbox.child("candidate", files=(stdin, stdout_write), memory_mb=memory_mb)
         finally:
             os.close(stdin)
             os.close(stdout_write)
@@ -37,19 +39,17 @@ def run_script(sandbox: Sandbox, program: str, test: ScriptTest, budget: Budget)
             output = _collect(child, stdout_read, limit, budget)
             answer = budget.wait(child, child.receive)
             if answer.get("nonce") != nonce:
-                return "the program sent an answer that was not requested"
+                raise ChildGone("the program sent an answer that was not requested")
             answer = checked(answer)
-            if "error" in answer:
-                return words(answer["error"])
+            return output.decode(errors="replace"), answer.get("error", [])
     except TimeoutError:
-        return "timed out"
+        return "", ["TimedOut", "timed out"]
     except ChildGone as error:
-        return str(error)
+        return "", ["ProgramEnded", str(error)]
     except wire.NotPlain as error:
-        return str(error)
+        return "", ["TooLarge", str(error)]
     finally:
         os.close(stdout_read)
-    return "" if same_output(output.decode(errors="replace"), test.stdout, test.tolerance) else "wrong output"
 
 
 def _input_file(data: bytes) -> int:
@@ -80,7 +80,7 @@ def _collect(child: Child, stdout: int, limit: int, budget: Budget) -> bytes:
             open_end = bool(part)
             output += part
             if len(output) > limit:
-                raise ChildGone(f"more than {limit} bytes of output")
+                raise wire.NotPlain(f"more than {limit} bytes of output")
         elif child.fd in ready:  # the program has ended, and the pipe with its output is empty
             return bytes(output)
 
@@ -90,22 +90,3 @@ def _ready(poll: select.poll, deadline: float) -> dict[int, int]:
     if not ready:
         raise TimeoutError
     return ready
-
-
-def checked(answer: dict[str, Any]) -> dict[str, Any]:
-    """The valid parts of an answer. Raises ChildGone if a required part is missing or has a wrong type."""
-    error = answer.get("error")
-    if error is not None:
-        if type(error) is not list or len(error) != 2 or not all(type(part) is str for part in error):
-            raise ChildGone("a malformed answer")
-        return {"error": [part[:300] for part in error]}
-    if "ok" not in answer:
-        raise ChildGone("a malformed answer")
-    changed = answer.get("changed")
-    reported = answer["ok"] is None and type(changed) is list  # see `candidate`: other values come without changes
-    return {"ok": answer["ok"], **({"changed": changed} if reported else {})}
-
-
-def words(error: list[str]) -> str:
-    """An error [kind, text] as one string."""
-    return error[1] if error[0] in ("TimedOut", "ProgramEnded") else f"{error[0]}: {error[1]}".rstrip(": ")

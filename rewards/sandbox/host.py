@@ -178,14 +178,15 @@ class Sandbox:
         finally:
             os.close(errors_read)
 
-    def child(self, role: str, *, files: tuple[int, ...] = ()) -> Child:
+    def child(self, role: str, *, files: tuple[int, ...] = (), memory_mb: int | None = None) -> Child:
         """Start a new process without waiting until it is confined. role: `candidate` or `judge`. files: file
-        descriptors that become its stdin and stdout. Raises SandboxError."""
+        descriptors that become its stdin and stdout. memory_mb: instead of the sandbox's limit. Raises SandboxError."""
         self.start()
         assert self._control is not None
         outer, inner = socket.socketpair()
         number = next(self._numbers)
-        request = {"start": number, "role": role, "limits": self._limits}
+        limits = self._limits if memory_mb is None else {**self._limits, "memory_mb": memory_mb}
+        request = {"start": number, "role": role, "limits": limits}
         try:
             with inner:
                 socket.send_fds(self._control, [json.dumps(request).encode()], [inner.fileno(), *files])

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from ouro_rl.core.errors import UserError
 from rewards.sandbox.host import ChildGone, Command, Sandbox, SandboxError
-from rewards.sandbox.inside import syscalls, wire
+from rewards.sandbox.inside import syscalls, values
 from rewards.sandbox.inside.confine import NOBODY, Limits, landlock_abi
 
 _INSIDE = Path(__file__).parent / "inside"
@@ -104,10 +104,10 @@ def unavailable(rung: str) -> str:
             deadline = time.monotonic() + _PROBE_S
             child.send({"nonce": 0, "program": _PROBE, "script": False}, deadline)
             loaded = child.receive(deadline)
-            call = {"nonce": 0, "name": "probe", "args": [str(_INSIDE.parent.parent)], "kwargs": {}}
+            call = {"nonce": 0, "do": "name", "name": "probe", "args": [str(_INSIDE.parent.parent)], "kwargs": {}}
             child.send(call, deadline)
             answer = child.receive(deadline)
-        found = wire.decode(answer["ok"])
+        found = values.decode(answer["ok"])
     except (SandboxError, ChildGone, TimeoutError) as error:
         return f"does not start: {error}"
     except KeyError:

@@ -106,11 +106,11 @@ def forge():
     while True:
         for frame in __import__("sys")._current_frames().values():
             while frame:
-                call = frame.f_locals.get("call")
-                if isinstance(call, dict) and "nonce" in call:
-                    for value in range(200):
-                        body = json.dumps({"nonce": call["nonce"], "ok": value}).encode()
-                        os.write(3, struct.pack(">I", len(body)) + body)
+                for call in list(frame.f_locals.values()):
+                    if isinstance(call, dict) and "nonce" in call:
+                        for value in range(200):
+                            body = json.dumps({"nonce": call["nonce"], "ok": value}).encode()
+                            os.write(3, struct.pack(">I", len(body)) + body)
                 frame = frame.f_back
 threading.Thread(target=forge, daemon=True).start()
 def triple(x):
@@ -152,6 +152,108 @@ class Bomb:
 def triple(x): return Bomb()
 """,
 }
+
+LIVE_TESTS = [
+    "assert triple(1) == 3",
+    "assert triple(2) != 5 and triple(2) == 6",
+    "assert abs(triple(1.0) - 3.0) < 1e-9",
+    "assert 3 - triple(1) == 0",
+    "assert 2.9 < triple(1) < 3.1",
+    "assert triple(1) in (3, 4) and 3 in [triple(1)]",
+    "assert str(triple('ab')).startswith('abab') and triple('ab').endswith('abab')",
+    "assert triple('a').isalpha()",
+    "assert {triple(1), triple(2)} == {3, 6}",
+    "assert {triple(1): 'x'}[3] == 'x'",
+    "assert isinstance(triple(1), int) and not triple(1) - 3",
+    "x = triple(1)\nassert x == x and x == 3",
+    "try:\n    triple(None)\n    assert False\nexcept TypeError:\n    assert triple(1) == 3",
+    "import math\nassert math.isclose(triple(1.0), 3.0)",
+    "assert round(triple(1.0), 2) == 3.0",
+    "from pytest import approx\nassert triple(1.0) == approx(3.0)",
+    "import unittest\nclass T(unittest.TestCase):\n    def test_it(self):\n        self.assertEqual(triple(1), 3)",
+]
+"""Tests of `triple` that do not know of objects: no object of a program's own may pass one."""
+
+_EVERYTHING = (
+    """
+class Everything{base}:
+    def __init__(self, *values): pass
+    def __getattr__(self, name):
+        if name in ("_number_of_error",): raise AttributeError(name)
+        return lambda *values, **named: {answer}
+"""
+    + "".join(
+        f"    def __{name}__(self, *values): return {{answer}}\n"
+        for name in (
+            "eq ne lt le gt ge add sub mul radd rsub rmul neg abs round floor truediv rtruediv contains getitem call "
+            "instancecheck mod xor and or iadd isub"
+        ).split()
+    )
+    + """
+    def __bool__(self): return True
+    def __hash__(self): return hash(3)
+    def __len__(self): return 1
+    def __int__(self): return 0
+    def __float__(self): return 0.0
+    def __index__(self): return 0
+    def __str__(self): return "0"
+    def __iter__(self): return iter([self])
+    @property
+    def __class__(self): return int
+"""
+)
+LIVE_CHEATS = {
+    **{
+        f"everything is {answer}{base}": _EVERYTHING.format(base=base, answer=answer) + f"triple = {form}"
+        for answer in ("self", "True", "0", "values[0]")
+        for base in ("", "(list)", "(dict)")
+        for form in ("lambda x: Everything()", "Everything")
+    },
+    "an exception class": "class triple(Exception):\n    __eq__ = lambda *values: True\n    __hash__ = None",
+    "an equal error": "class E(TypeError):\n    __eq__ = lambda *v: True\n    __sub__ = lambda *v: 0\n"
+    "def triple(x):\n    if x is None: raise E\n    return E()",
+    "an iterator": "def triple(x):\n    while True: yield 3",
+    "a coroutine": "async def triple(x): return 3 * x",
+    "an awaitable loop": "class A:\n    def __await__(self): yield\ndef triple(x): return A()",
+    "a string of its own": "class S(str):\n    __eq__ = lambda *v: True\n    startswith = endswith = isalpha = __eq__\n"
+    "    __hash__ = str.__hash__\ndef triple(x): return S('1 2')",
+    "a tuple of its own": "class S(tuple):\n    __eq__ = lambda *v: True\n    __sub__ = __rsub__ = lambda *v: 0\n"
+    "def triple(x): return S()",
+    "a metaclass": "class M(type):\n    __eq__ = __lt__ = __gt__ = lambda *v: True\n"
+    "    __sub__ = __rsub__ = lambda *v: 0\n"
+    "    __hash__ = type.__hash__\nclass triple(metaclass=M):\n    def __new__(cls, x): return cls",
+    "a built-in type": "def triple(x): return int",
+    "forged references": """
+from inside import values, objects
+def lie(self, value, part, contents): return {reference}
+objects.Objects._reference = lie
+class triple:
+    def __init__(self, x): pass
+""".replace("{reference}", '{"o": [2, "int", "list", None]}'),
+    "forged types": "from inside import objects\nobjects.Objects._reference = lambda *v: {'type': 'Exception'}\n"
+    "class triple:\n    def __init__(self, x): pass",
+    "forged changes": """
+from inside import objects
+plain = objects.Objects._answer
+def lie(self, request):
+    answer = plain(self, request)
+    return {**answer, "changed": [[0, [3]], [1, 3], [-1, []], [99, []]]}
+objects.Objects._answer = lie
+def triple(x): return 0
+""",
+    "forged callback": """
+from inside import objects, wire
+def triple(x):
+    import gc
+    for self in gc.get_objects():
+        if type(self) is objects.Objects:
+            for number in range(-2, 5):
+                wire.send(3, {"nonce": self._nonce, "callback": number, "args": [3], "kwargs": {}})
+                wire.receive(3)
+    return 0
+""",
+}
+"""Objects that try to pass `LIVE_TESTS`."""
 
 SCRIPT_CHEATS = {  # try to be rewarded for printing three times the number on stdin
     "exit": "import os; os._exit(0)",

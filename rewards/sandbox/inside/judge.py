@@ -1,6 +1,6 @@
-"""Runs a data set's tests in a sandbox of their own, without the model's program. The program's functions are replaced
-by stubs, whose calls are forwarded through the host to the program's sandbox, and whose values return as plain
-built-in data.
+"""Runs a data set's tests in a sandbox of their own, without the model's program. The program's functions, classes and
+objects are replaced by stand-ins, whose calls are forwarded through the host to the program's sandbox, and whose values
+return as plain built-in data.
 
 So the program never sees the expected values, and cannot return objects that lie about equality."""
 
@@ -11,15 +11,8 @@ import os
 import sys
 from typing import Any
 
-from . import wire
-
-_NEVER = (AssertionError, StopIteration, StopAsyncIteration, GeneratorExit)
-"""Errors of the program that must not look like the test's own. StopIteration, for example, would end a loop of the
-test early, and the test would pass."""
-
-
-class ProgramError(Exception):
-    """The program raised something other than an ordinary built-in error, or did not answer."""
+from . import expectations, wire
+from .link import Link
 
 
 def main(channel: int) -> None:
@@ -29,6 +22,8 @@ def main(channel: int) -> None:
         return
     if hasattr(sys, "set_int_max_str_digits"):
         sys.set_int_max_str_digits(0)
+    held: list[bool] = []
+    expectations.install(held)
     names: dict[str, Any] = {"__name__": "tests", "__builtins__": builtins}
     try:
         for source in request["setup"]:
@@ -36,15 +31,16 @@ def main(channel: int) -> None:
     except BaseException as error:  # noqa: BLE001 - the data set's own code, which may raise anything
         wire.send(channel, {"unusable": _describe(error)})
         os._exit(0)
-    heard: list[bool] = []
-    names.update((name, _stub(channel, function, heard)) for name, function in request["names"].items())
+    link = Link(channel)
+    names.update(link.bind(request["names"], request["classes"]))
     names["__record__"] = recorder = _Recorder(channel)
-    held: list[bool] = []
     names["__held__"] = held.append
+    names["__before__"] = link.before
+    names["__run_case__"] = expectations.run_case
     problem = None
     for number, source in request["tests"]:
-        heard.clear()
         held.clear()
+        link.next_test()
         try:
             exec(compile(source, "<test>", "exec"), dict(names))
             problem = None
@@ -71,59 +67,8 @@ class _Recorder:
             wire.send(self._channel, {"result": [number, passed, note[:200]]})
 
 
-def _stub(channel: int, name: str, heard: list[bool]) -> Any:
-    """A function that forwards its calls to the program. heard: gets an element per value that the program returns."""
-
-    def call(*arguments: Any, **keywords: Any) -> Any:
-        try:
-            message = {
-                "call": name,
-                "args": wire.encode(list(arguments), opaque=False),
-                "kwargs": {key: wire.encode(value, opaque=False) for key, value in keywords.items()},
-            }
-            wire.send(channel, message)
-        except wire.NotPlain as problem:
-            if isinstance(problem, wire.NotData) or not heard:  # the test's own argument, which no program could get
-                wire.send(channel, {"unusable": f"an argument of {name}: {problem}"})
-                os._exit(0)
-            # The argument may contain the program's own value, so the program must not go unscored.
-            raise ProgramError(f"an argument of {name}: {problem}") from None
-        answer = wire.receive(channel)
-        if answer is None:
-            os._exit(0)
-        if "error" in answer:
-            raise _error(*answer["error"])
-        heard.append(True)
-        try:
-            for index, state in answer.get("changed", ()):
-                _update(arguments[index], wire.decode(state))
-            return wire.decode(answer["ok"])
-        except (ValueError, TypeError, KeyError, IndexError) as problem:
-            raise ProgramError(f"invalid value: {problem}") from None
-
-    call.__name__ = name
-    return call
-
-
-def _error(kind: str, message: str) -> Exception:
-    error = getattr(builtins, kind, None)
-    ordinary = isinstance(error, type) and issubclass(error, Exception) and not issubclass(error, _NEVER)
-    try:
-        return error(message) if ordinary else ProgramError(f"{kind}: {message}")  # type: ignore[misc]
-    except TypeError:  # some errors, such as UnicodeDecodeError, take more than a message
-        return ProgramError(f"{kind}: {message}")
-
-
-def _update(argument: Any, state: Any) -> None:
-    """Apply the changes of the program's copy to an argument. Raises ValueError."""
-    if type(argument) is not type(state):
-        raise ValueError("an argument changed its type")
-    if isinstance(argument, list | bytearray):
-        argument[:] = state
-    elif isinstance(argument, dict | set):
-        argument.clear()
-        argument.update(state)
-
-
 def _describe(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}"[:200]
+    try:
+        return f"{type(error).__name__}: {error}"[:200]
+    except Exception:  # noqa: BLE001 - its text may have to be asked of a program that has ended
+        return type(error).__name__[:200]

@@ -25,23 +25,6 @@ GOOD = "def triple(x):\n    return 3 * x\n"
 GOOD_SCRIPT = "print(3 * int(input()))"
 
 
-@pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
-def rung(request):
-    if reason := ladder.unavailable(request.param):
-        pytest.skip(f"NOT TESTED, rung {request.param}: {reason}")
-    return request.param
-
-
-@pytest.fixture(scope="module")
-def code(rung):
-    patch = pytest.MonkeyPatch()
-    patch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: ladder.command(rung))
-    reward = CodeReward(timeout_s=4.0, test_timeout_s=1.0, memory_mb=256)
-    patch.undo()
-    yield reward
-    reward.close()
-
-
 def verdict(reward: CodeReward, completion: str, tests, **columns):
     [result] = reward.verdicts([completion], {"tests": [tests], **{name: [value] for name, value in columns.items()}})
     return result
@@ -108,7 +91,10 @@ def test_a_repeated_test_must_hold_to_the_end(code, then, check, calls, value):
 FORGED = """
 import json, os, struct, sys, time
 def triple(x):
-    body = ANSWER.replace("NONCE", sys._getframe(1).f_locals["call"]["nonce"]).encode()
+    frame = sys._getframe()
+    while "nonce" not in frame.f_locals.get("request", {}):
+        frame = frame.f_back
+    body = ANSWER.replace("NONCE", frame.f_locals["request"]["nonce"]).encode()
     os.write(3, struct.pack(">I", len(body)) + body)
     time.sleep(9)
 """
@@ -160,12 +146,15 @@ def test_statuses(code):
         assert (result.status, result.value) == (status, value), result
     broken = verdict(code, GOOD, ["assert triple(1) == 3"], test_setup_code="import no_such_module")
     assert broken.status == "gold_unparsable" and "no_such_module" in broken.detail
-    mixed = {"entry_point": "triple", "cases": [{"args": [{1: 1, "1": 1}], "expected": 3}]}
-    assert verdict(code, GOOD, mixed).status == "gold_unparsable"
+    function = {"entry_point": "triple", "cases": [{"args": [len], "expected": 3}]}
+    assert verdict(code, GOOD, function).status in ("gold_unparsable", "wrong")
     for program in ("while True: pass", "def triple(x):\n    while True: pass", "import time; time.sleep(60)"):
         result = verdict(code, program, ASSERTS)
         assert (result.status, result.value) == ("wrong", 0.0) and "timed out" in result.detail
-    assert "MemoryError" in verdict(code, "def triple(x): return len(bytearray(1 << 30))", ASSERTS).detail
+    full = verdict(code, "def triple(x): return len(bytearray(1 << 30))", ASSERTS)
+    assert (full.status, full.value) == ("memory", 0.0) and "MemoryError" in full.detail
+    large = verdict(code, "def triple(x): return [0] * 5_000_000", ASSERTS)
+    assert (large.status, large.value) == ("limit", 0.0) and "parts" in large.detail
     assert "SIGSEGV" in verdict(code, "import ctypes\ndef triple(x): ctypes.string_at(0)", ASSERTS).detail
     with pytest.raises(UserError, match="`tests`"):
         code([GOOD], answer=["?"])
@@ -177,7 +166,7 @@ import gc, os, struct
 def f(x):
     calls = [call for call in gc.get_objects() if isinstance(call, dict) and "kwargs" in call and "nonce" in call]
     [nonce] = {call["nonce"] for call in calls}
-    body = ('{"nonce":"%s","ok":"%s"}' % (nonce, chr(233) * 2_000_000)).encode()
+    body = ('{"nonce":"%s","ok":"%s"}' % (nonce, chr(233) * 6_000_000)).encode()
     os.write(3, struct.pack(">I", len(body)) + body)
     while True: pass
 """
@@ -237,15 +226,14 @@ def test_a_test_passes_only_by_an_assert_that_held(code, test, good, bad):
         assert verdict(code, "def triple(x): return 1", check, entry_point="triple").value == bad
 
 
-def test_tests_that_need_more_than_plain_data_are_unusable(code):
-    passing = verdict(code, "def apply(f, x): return f(x)", ["assert apply(lambda x: x, 1) == 1"])
-    assert (passing.status, passing.value) == ("gold_unparsable", None) and "not plain data" in passing.detail
-    for evade in ("return len", "return 'x' * 3_000_000", "return [0] * 400_000"):  # a program must not avoid a score
+def test_values_that_cannot_be_passed(code):
+    for evade in ("return len", "return 'x' * 30_000_000", "return [0] * 3_000_000"):  # it must not avoid a score
         program = f"def f(x, y=0):\n    {evade}"
         assert verdict(code, program, ["assert f(f(1), f(1)) == 2"]).value == 0.0
-    assert verdict(code, GOOD, ["assert triple([0] * 1_000_000)"]).status == "gold_unparsable"
-    using = verdict(code, "class Stack:\n    def top(self): return 1", ["assert Stack().top() == 1"])
-    assert using.value == 0.0 and "a Stack of the program is not plain data" in using.detail
+    assert verdict(code, GOOD, ["assert triple([0] * 5_000_000)"]).status == "gold_unparsable"
+    own = "class Own: pass\nassert triple(Own()) == 3"
+    unusable = verdict(code, GOOD, [own])
+    assert unusable.status == "gold_unparsable" and "not plain data" in unusable.detail
     assert (
         verdict(code, "import re\ndef f(x): return re.match('a', x)", ["assert f('a')", "assert not f('b')"]).value
         == 1.0

@@ -16,7 +16,7 @@ import pytest
 from ouro_rl.core.errors import UserError
 from rewards.sandbox import ladder
 from rewards.sandbox.host import ChildGone, Sandbox, SandboxError
-from rewards.sandbox.inside import wire
+from rewards.sandbox.inside import values
 from rewards.sandbox.inside.confine import Limits
 from tests.references.patience import HANG_S, comes_true
 from tests.references.process_table import alive, processes
@@ -58,12 +58,12 @@ def ask(sandbox: Sandbox, program: str, function: str, *arguments, seconds: floa
             child.send({"nonce": "1", "program": program, "script": False}, deadline)
             loaded = child.receive(deadline)
             assert "ok" in loaded, loaded
-            arguments = [wire.encode(argument) for argument in arguments]
-            child.send({"nonce": "2", "name": function, "args": arguments, "kwargs": {}}, deadline)
+            arguments = [values.encode(argument) for argument in arguments]
+            child.send({"nonce": "2", "do": "name", "name": function, "args": arguments, "kwargs": {}}, deadline)
             answer = child.receive(time.monotonic() + seconds)
         except (ChildGone, TimeoutError) as end:
             return "error", type(end).__name__
-    return wire.decode(answer["ok"]) if "ok" in answer else ("error", *answer["error"])
+    return values.decode(answer["ok"]) if "ok" in answer else ("error", *answer["error"])
 
 
 def mounts() -> int:

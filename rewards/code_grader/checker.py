@@ -1,0 +1,45 @@
+"""A data set's own comparison: a function `check`, run in a sandbox without the program, for problems with more than
+one right answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rewards.code_grader.session import Session, words
+from rewards.code_grader.time_budget import Budget
+from rewards.sandbox.host import Sandbox
+from rewards.sandbox.inside import values
+
+
+class Checker:
+    """A checker's process, started when it is first needed. Use it in a `with` block."""
+
+    def __init__(self, sandbox: Sandbox, source: str, budget: Budget) -> None:
+        """source: Python that defines check(...); or the name of a built-in comparison, which needs no process."""
+        self.own = "check" in source
+        """Whether this is a checker, and no built-in comparison."""
+        self.problem = ""
+        """Why the checker cannot be used; empty if it can."""
+        self._session = Session(sandbox, source, budget, [], None)
+
+    def accepts(self, stdin: str, stdout: str, expected: str) -> bool:
+        """Whether check(stdin, stdout, expected) is true."""
+        return self._ask([stdin, stdout, expected])
+
+    def accepts_value(self, args: list[Any], value: Any, expected: Any) -> bool:
+        """Whether check(args, value, expected) is true. All are encoded as by `values.encode`."""
+        return self._ask([args, value, expected])
+
+    def _ask(self, arguments: list[Any]) -> bool:
+        answer = self._session.ask({"do": "name", "name": "check", "args": arguments, "kwargs": {}})
+        if "error" in answer:
+            self.problem = f"the checker fails: {words(answer['error'])}"
+        elif type(answer["ok"]) not in (bool, int, float) and not values.is_data(answer["ok"]):
+            self.problem = "the checker must return true or false"
+        return not self.problem and bool(answer["ok"])
+
+    def __enter__(self) -> Checker:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._session.__exit__(*error)
