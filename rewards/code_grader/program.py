@@ -141,7 +141,7 @@ class _Search:
             return program
         taken: list[str] = []
         for _, earlier in reversed(self._found[:number]):
-            statements = [node for node in earlier.body if isinstance(node, _DEFINITIONS)]
+            statements: list[ast.stmt] = [node for node in earlier.body if isinstance(node, _DEFINITIONS)]
             if missing & set().union(*map(_names_of, statements), set()):
                 kept = [node for node in statements if not _names_of(node) & defined_names(tree)]
                 missing |= _missing_names(ast.Module(body=kept, type_ignores=[]))
@@ -235,7 +235,8 @@ def _methods_of_solution(tree: ast.Module) -> set[str]:
 
 def _missing_names(tree: ast.Module) -> set[str]:
     """Names that a module uses and neither defines nor finds in Python."""
-    used, known = set(), set(dir(builtins)) | {"__file__", "__name__"}
+    used: set[str] = set()
+    known = {*dir(builtins), "__file__", "__name__"}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             (used if isinstance(node.ctx, ast.Load) else known).add(node.id)

@@ -106,12 +106,12 @@ class CodeReward:
         row["prompt"] = _prompt_text(row.get("prompt"))
         try:
             key = pickle.dumps(row)
-            tests = _tests(key)
+            found = _tests(key)
         except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:  # a function, say
-            tests = f"the tests are not plain data: {error}"
-        if isinstance(tests, str):
-            return Verdict(value=None, status="gold_unparsable", detail=tests)
-        tests, limits = tests
+            found = f"the tests are not plain data: {error}"
+        if isinstance(found, str):
+            return Verdict(value=None, status="gold_unparsable", detail=found)
+        tests, limits = found
         program = find_program(completion, _wanted(tests, row), thinking=self._thinking)
         if program is None:
             return Verdict(value=0.0, status="no_answer", ms=1000 * (time.perf_counter() - started))
@@ -146,7 +146,8 @@ class CodeReward:
             return Verdict(value=1.0, status="correct", ms=reply.ms)
         detail = "; ".join([f"{passed} of {count} tests passed", *reply.value["failures"]])
         value = 0.0 if self._all_or_nothing else passed / count
-        status = next((status for cause, status in _CAUSES.items() if cause in reply.value["causes"]), "wrong")
+        causes = [status for cause, status in _CAUSES.items() if cause in reply.value["causes"]]
+        status: Status = causes[0] if causes else "wrong"
         return Verdict(value=value, status=status, detail=detail, ms=reply.ms)
 
     def close(self) -> None:
@@ -167,7 +168,7 @@ def _wanted(tests: Tests, row: Mapping[str, Any]) -> Wanted:
     """What the tests need, by which the program is recognized among the blocks of a completion."""
     entry_point = row.get("entry_point")
     if isinstance(tests, AssertTests):
-        names = tests.names.values()
+        names = list(tests.names.values())
     else:
         names = [tests.entry_point] if isinstance(tests, CaseTests) else []
     return Wanted(

@@ -21,6 +21,8 @@ _START_S = 60.0
 """Seconds for a fork server to start, or to answer a request: far more than it needs even on a busy machine."""
 _END_S = 5.0
 """Seconds for a fork server to exit by itself."""
+_READ = 1 << 16
+"""Bytes that are read at once: a message is usually smaller."""
 _KILL_S = 5.0
 """Seconds for the wrapper process to exit after its fork server was killed."""
 
@@ -59,11 +61,10 @@ class Child:
         """Send a message. deadline: on time.monotonic's clock. Raises wire.NotPlain, TimeoutError or ChildGone."""
         data = memoryview(wire.pack(message))
         while data:
-            _wait(self.fd, select.POLLOUT, deadline)
             try:
                 data = data[self._channel.send(data) :]
             except BlockingIOError:
-                continue
+                _wait(self.fd, select.POLLOUT, deadline)
             except OSError:
                 raise ChildGone("the process ended") from None
 
@@ -77,8 +78,8 @@ class Child:
         if size > wire.MAX_MESSAGE:
             raise ChildGone(f"the process announced an answer of {size} bytes")
         self._fill(header + size, deadline)
-        body = bytes(self._received[header:])
-        self._received.clear()
+        body = bytes(self._received[header : header + size])
+        del self._received[: header + size]
         try:
             return wire.unpack(body)
         except ValueError:
@@ -102,12 +103,12 @@ class Child:
             raise SandboxError(f"a child could not be confined: {first.get('failed')}")
 
     def _fill(self, size: int, deadline: float) -> None:
-        """Read until `size` bytes of a message have been received."""
+        """Read until at least `size` bytes have been received."""
         while len(self._received) < size:
-            _wait(self.fd, select.POLLIN, deadline)
             try:
-                part = self._channel.recv(size - len(self._received))
+                part = self._channel.recv(max(_READ, size - len(self._received)))
             except BlockingIOError:
+                _wait(self.fd, select.POLLIN, deadline)
                 continue
             except OSError:
                 part = b""

@@ -161,7 +161,7 @@ class Link:
             return {"h": number}
         if isinstance(value, standins.Stranger):
             return {"stranger": None}
-        if isinstance(value, type) and getattr(builtins, value.__name__, None) is value:
+        if _is_built_in(value):
             return {"type": value.__name__}
         known = getattr(type(value), "_number_of_error", None)
         if known is not None:
@@ -234,7 +234,7 @@ class Link:
         the same bases, whose objects have the attributes of the program's."""
         if type(described) is str:
             module, _, name = described.partition(":")
-            found = getattr(sys.modules.get(module), name, None)
+            found: Any = getattr(sys.modules.get(module), name, None)
             if found is object or not _is_ordinary(found):
                 return object if found is object else ProgramError
             return found if module == "builtins" else self._with_attributes(described, name, (found,))
@@ -253,6 +253,10 @@ class Link:
             names = {"_number_of_error": -1, "_text": "", "__str__": lambda error: error._text}
             self._errors[key] = type(name, bases, {**names, "__getattr__": attribute})
         return self._errors[key]
+
+
+def _is_built_in(value: Any) -> bool:
+    return isinstance(value, type) and vars(builtins).get(str(value.__name__)) is value
 
 
 def _is_function(data: Any) -> bool:

@@ -135,9 +135,9 @@ class Objects:
 
     def _reference(self, value: Any, part: Any, contents: Any) -> Any:
         """Encodes an object that is not plain data: its number, its name, and what it is."""
-        kind = type(value)
+        kind: type = type(value)
         if isinstance(value, type):
-            if getattr(builtins, value.__name__, None) is value:
+            if vars(builtins).get(str(value.__name__)) is value:
                 return {"type": value.__name__}
             if issubclass(value, BaseException):
                 return {"o": [self._number(value), value.__name__, "error", self._described(value)]}
@@ -225,7 +225,7 @@ class Objects:
                     self._nonce = nonce
                 elif "error" in message:
                     kind, text = message["error"]
-                    error = getattr(builtins, kind, None)
+                    error: Any = getattr(builtins, kind, None)
                     raise error(text) if _is_error(error) else RuntimeError(f"{kind}: {text}")
                 else:
                     return values.Decoder(self._object, encoder.containers).decode(message["returned"])

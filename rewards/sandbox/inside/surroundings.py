@@ -36,7 +36,7 @@ def make_module(name: str, source: str) -> types.ModuleType:
         sys.set_int_max_str_digits(0)  # a limit against hostile input; here time and memory are limited
     for word in ("exit", "quit"):  # like `help`, from `site`, which the sandbox does not run
         setattr(builtins, word, _sitebuiltins.Quitter(word, "Ctrl-D (i.e. EOF)"))
-    builtins.help = _sitebuiltins._Helper()  # type: ignore[assignment]
+    builtins.help = _sitebuiltins._Helper()
     linecache.cache[path] = (len(source), None, source.splitlines(keepends=True), path)  # for inspect and tracebacks
     return module
 

@@ -3,6 +3,8 @@
 import pytest
 
 from rewards.code_grader.forms import read_tests
+from rewards.code_grader.reward import CodeReward
+from rewards.sandbox import ladder
 from tests.references.code_cheats import LIVE_CHEATS, LIVE_TESTS
 
 QUEUE = """
@@ -64,7 +66,7 @@ FUNCTIONS = {
         ["assert twice(lambda x: x + 1, 3) == 5",
          "assert twice(str.upper, 'ab') == 'AB'", "assert twice(lambda s: s + '!', 'a') == 'a!!'", "import math\n"
         "assert twice(math.sqrt, 16) == 2"],
-        "def twice(f, x):\n    return f(x)",
+        "def twice(f, x):\n    return x",
     ),
     "functions that call each other": (
         "def both(f):\n    return lambda x: f(x) + 1",
@@ -134,13 +136,6 @@ FUNCTIONS = {
         "assert rows == [[1, 9], [2]]"],
         "def order(a): return sorted(a)\ndef pick(rows): return list(rows[0])",
     ),
-    "deep and large values": (
-        "def nest(n):\n    x = []\n    for _ in range(n): x = [x]\n    return x\ndef text(n): return 'ab' * n\n"
-        "def many(n): return {i: i for i in range(n)}",
-        ["x, d = nest(300), 0\nwhile x:\n    x, d = x[0], d + 1\n"
-        "assert d == 300", "assert len(text(3_000_000)) == 6_000_000", "assert len(many(300_000)) == 300_000"],
-        "def nest(n): return []\ndef text(n): return ''\nmany = text",
-    ),
 }  # fmt: skip
 STYLES = {
     "functions that nobody calls": "def test_one():\n    assert triple(1) == 3\ndef test_two():\n"
@@ -166,6 +161,7 @@ def test_classes(verdict, test):
     wrong = QUEUE.replace("pop(0)", "pop() + 1").replace("self.items = list(items)", "self.items = [0, *items]")
     wrong = wrong.replace("self.x, self.y = x, y", "self.x, self.y = x + 1, 0").replace("LookupError", "Exception")
     wrong = wrong.replace('Empty("q")', 'RuntimeError("p")').replace('"fifo"', "None").replace("Vector(-", "Vector(")
+    wrong = wrong.replace("return cls(*text)", "return 0")
     wrong = wrong.replace("class Vector", "class Other").replace("self.items.clear()", "pass")
     assert verdict(wrong, [test]).value == 0.0
 
@@ -231,3 +227,14 @@ def test_a_program_that_ended_starts_again_with_its_classes(verdict):
     program = QUEUE + "import os\ndef end(): os._exit(1)\n"
     tests = ["assert end() == 1", *["q = Queue(1)\nq.put(2)\nassert q.get() == 1"] * 5]
     assert verdict(program, tests).value == pytest.approx(5 / 6)
+
+
+def test_deep_and_large_values(rung, monkeypatch):
+    program = "def nest(n):\n    x = []\n    for _ in range(n): x = [x]\n    return x\n"
+    program += "def text(n): return 'ab' * n\ndef many(n): return {i: i for i in range(n)}"
+    tests = ["x, d = nest(300), 0\nwhile x:\n    x, d = x[0], d + 1\nassert d == 300"]
+    tests += ["assert len(text(3_000_000)) == 6_000_000", "assert len(many(300_000)) == 300_000"]
+    monkeypatch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: ladder.command(rung))
+    reward = CodeReward(timeout_s=60.0, test_timeout_s=30.0)
+    assert reward([program], tests=[tests]) == [1.0]
+    reward.close()
