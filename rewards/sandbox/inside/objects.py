@@ -137,7 +137,7 @@ class Objects:
         """Encodes an object that is not plain data: its number, its name, and what it is."""
         kind: type = type(value)
         if isinstance(value, type):
-            if vars(builtins).get(str(value.__name__)) is value:
+            if _is_built_in(value):
                 return {"type": value.__name__}
             if issubclass(value, BaseException):
                 return {"o": [self._number(value), value.__name__, "error", self._described(value)]}
@@ -231,6 +231,10 @@ class Objects:
                     return values.Decoder(self._object, encoder.containers).decode(message["returned"])
 
         return function
+
+
+def _is_built_in(value: Any) -> bool:
+    return isinstance(value, type) and vars(builtins).get(str(value.__name__)) is value
 
 
 def _is_error(kind: Any) -> bool:
