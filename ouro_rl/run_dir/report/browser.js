@@ -59,7 +59,7 @@ function plain(value) {
   return value === null ? "unscored" : String(+value.toPrecision(4)).replace("-", "\u2212");
 }
 
-const loops = count => (count === 1 ? "1 loop" : count + " loops");
+const loops = count => (count === 0 ? "no depth" : count === 1 ? "1 loop" : count + " loops");
 
 function facts(sample) {
   const line = make("p", "facts-line");
@@ -92,7 +92,7 @@ function completion(sample) {
     if (sample.out && sample.out[0] === place)
       box.append(make("span", "muted gap", " \u2026 " + sample.out[1].toLocaleString("en") + " tokens left out \u2026 "));
     // A line break is a token too, and its depth should show.
-    const token = make("span", "t d" + sample.k[place], data.words[word].replaceAll("\n", "\u21b5\n"));
+    const token = make("span", sample.k[place] ? "t d" + sample.k[place] : "t", data.words[word].replaceAll("\n", "\u21b5\n"));
     token.about = [sample, place];
     box.append(token);
   });

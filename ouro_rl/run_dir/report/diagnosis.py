@@ -185,7 +185,7 @@ def _staleness(record: RunRecord, ends: Ends) -> Iterator[Finding]:
         share = sum(age > 0 for age in ages) / len(ages)
         yield Finding(
             kind="know",
-            text=f"{percent(share)} of the updates use stale rollouts; the mean age is {short(_mean(ages))} versions.",
+            text=f"{percent(share)} of the updates use stale rollouts; the mean staleness is {short(_mean(ages))}.",
         )
 
 

@@ -26,9 +26,12 @@ def watch(run_dir: Path, *, sleep: Callable[[float], None] = time.sleep) -> Path
             finished = "steps" in (run.read_summary() or {})
             path = write_report(run_dir, reload_s=None if finished else POLL_S)
             if seen is None:
-                print(
-                    f"report: {path}\nIt is written again while the run goes on, and reloads itself; Ctrl-C ends this."
+                more = (
+                    ""
+                    if finished
+                    else "\nIt is written again while the run goes on, and reloads itself; Ctrl-C ends this."
                 )
+                print(f"report: {path}{more}")
             if finished:
                 return path
             seen = now

@@ -88,7 +88,7 @@ def test_accuracy_changes_only_beyond_its_intervals(after, kind, text):
 def test_gap_and_staleness_are_told():
     texts = said({"logp_gap/max": 2e-6, "staleness/mean": 2}, "know")
     assert "Worker and trainer differ by 2e-06 nats at most on a log-prob." in texts
-    assert "50 % of the updates use stale rollouts; the mean age is 1 versions." in texts
+    assert "50 % of the updates use stale rollouts; the mean staleness is 1." in texts
 
 
 def test_before_the_first_step_there_is_nothing_to_say():
