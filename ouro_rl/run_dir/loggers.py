@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.run_dir.flat_config import flat_config
+from ouro_rl.run_dir.report.samples import read_step, spread
 from ouro_rl.run_dir.run_dir import RunDir
 
 PROJECT = "ouro-rl"
@@ -178,10 +179,10 @@ class Loggers:
 
 
 def sample_rows(run: RunDir, step: int) -> list[list[Any]]:
-    """Some samples of a step, from the best to the worst reward: the values of `COLUMNS`."""
-    records = sorted(run.read_rollouts(step), key=lambda record: -(record["reward"] or 0.0))
-    most = min(SAMPLES, len(records))
-    chosen = [records[place * (len(records) - 1) // max(1, most - 1)] for place in range(most)]
+    """Some samples of a step, from the best to the worst reward: the values of `COLUMNS`. Of a large step, the first
+    groups are read, as for the report."""
+    records = [record for group in read_step(run, step).groups for record in group]
+    chosen = spread(sorted(records, key=lambda record: -(record["reward"] or 0.0)), SAMPLES)
     return [
         [
             step, record["question"], record["answer"], record["completion"], record["reward"], record["advantage"],
