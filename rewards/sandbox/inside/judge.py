@@ -47,6 +47,8 @@ def main(channel: int) -> None:
         except BaseException as error:  # noqa: BLE001
             problem = _describe(error)
         if not request["recorded"]:
+            if link.refuted:
+                problem = problem or "an assert did not hold in a function that the program called"
             recorder(number, problem is None and held and all(held), problem or "no assert was reached")
     wire.send(channel, {"end": True, "problem": problem})
     os._exit(0)

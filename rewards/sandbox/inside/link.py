@@ -9,12 +9,13 @@ import functools
 import os
 import sys
 import types
+import unittest
 from collections.abc import Callable
 from typing import Any
 
 from . import standins, values, wire
 
-_NEVER = (AssertionError, StopIteration, StopAsyncIteration, GeneratorExit)
+_NEVER = (AssertionError, StopIteration, StopAsyncIteration, GeneratorExit, unittest.SkipTest)
 """Errors of the program that must not look like the test's own. StopIteration, for example, would end a loop of the
 test early, and the test would pass."""
 _BASES = {"list": list, "dict": dict, "set": set, "bytearray": bytearray}
@@ -42,11 +43,15 @@ class Link:
         self._stand_ins: dict[int, Any] = {}
         self._errors: dict[int | str, type] = {}
         self._callbacks: list[Any] = []
+        self._coroutines: dict[int, tuple[Any, int]] = {}
+        """The program's coroutines that the tests hold, by id: (coroutine, number)."""
+        self.refuted = False
+        """Whether an assert failed in a function of the tests that the program called: it could go on guessing."""
         self._before: list[tuple[Any, Any]] = []
 
     def next_test(self) -> None:
         """Forget what belongs to the last test only."""
-        self._heard = False
+        self._heard = self.refuted = False
         self._before.clear()
 
     def bind(self, bindings: dict[str, Any], classes: list[str]) -> dict[str, Any]:
@@ -143,6 +148,7 @@ class Link:
         except wire.NotData as problem:
             self.give_up(f"a function of the tests returns what cannot be passed: {problem}")
         except Exception as error:  # noqa: BLE001 - goes to the program, which called the function
+            self.refuted = self.refuted or isinstance(error, AssertionError)
             return {"error": [type(error).__name__, str(error)[:200]]}
         raise AssertionError("not reached")
 
@@ -163,6 +169,8 @@ class Link:
             return {"stranger": None}
         if _is_built_in(value):
             return {"type": value.__name__}
+        if id(value) in self._coroutines:
+            return {"h": self._coroutines[id(value)][1]}
         known = getattr(type(value), "_number_of_error", None)
         if known is not None:
             return {"h": value._number_of_error}
@@ -198,7 +206,9 @@ class Link:
         if what == "error":
             return self._error_class(more)
         if what == "awaitable":
-            return _awaitable(self.ask, number)
+            coroutine = _awaitable(self.ask, number)
+            self._coroutines[id(coroutine)] = coroutine, number
+            return coroutine
         known = self._stand_ins.get(number)
         if known is None or known._standin_asked:  # one that a test made by its class's name has more rights
             kind = {"class": standins.ClassStandIn, "iterator": standins.IteratorStandIn}.get(what, standins.StandIn)

@@ -42,11 +42,9 @@ class StandIn:
             _set(self, slot, value)
 
     def __getattr__(self, name: str) -> Any:
-        if name in _PREDICATES and not self._standin_asked:
-            raise AttributeError(
-                f"a {self._standin_name} of the program is no built-in object: a test cannot use its {name}"
-            )
-        return self._standin_ask("getattr", self, name)
+        if self._standin_asked:
+            return self._standin_ask("getattr", self, name)
+        return _attribute(self._standin_ask, self, name, self._standin_name)
 
     def __setattr__(self, name: str, value: Any) -> None:
         self._standin_ask("setattr", self, name, value)
@@ -56,7 +54,10 @@ class StandIn:
 
     @property  # type: ignore[misc] # isinstance(x, list) is to be true for a kind of list
     def __class__(self) -> Any:
-        return self._standin_base or self._standin_ask("getattr", self, "__class__")
+        if self._standin_base is not None:
+            return self._standin_base
+        found = self._standin_ask("getattr", self, "__class__")
+        return found if isinstance_of(found, StandIn) else type(self)  # it may not pass for a built-in type
 
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         return self._standin_ask("call", self, *arguments, **keywords)
@@ -177,11 +178,17 @@ def with_data(ask: Callable[..., Any], base: Any, number: int, name: str) -> Any
         name if name.isidentifier() else "Value",
         (type(base),),
         {
-            "__getattr__": lambda self, attribute: ask("getattr", self, attribute),
+            "__getattr__": lambda self, attribute: _attribute(ask, self, attribute, name),
             "_number_of": lambda self: number,
         },
     )
     return kind(base)
+
+
+def _attribute(ask: Callable[..., Any], value: Any, name: str, kind: str) -> Any:
+    if name in _PREDICATES:
+        raise AttributeError(f"a {kind} of the program is no built-in object: a test cannot use its {name}")
+    return ask("getattr", value, name)
 
 
 def _same(one: StandIn, other: Any) -> Any:
