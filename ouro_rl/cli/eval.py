@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from ouro_rl.cli.argument_types import count, list_of, number, share, whole
 from ouro_rl.cli.commands import split_configs
@@ -130,6 +132,7 @@ def request_of(arguments: argparse.Namespace) -> EvalRequest:
     asks = [_ask(arguments, name, overrides) for name in names] or [_ask(arguments, None, overrides)]
     revision = arguments.revision
     if not is_local(arguments.model):
+        revision = revision or _began(arguments).get("revision")
         revision = commit_of(arguments.model, "model", revision) or revision
     lengths = tuple(sorted(set(arguments.max_new_tokens or ())))
     return EvalRequest(
@@ -173,18 +176,26 @@ def _model(given: str | None, files: list[str], overrides: list[str]) -> str:
 def _ask(arguments: argparse.Namespace, name: str | None, overrides: list[str]) -> Ask:
     config, run = asked_config(arguments, with_options, benchmark=name, overrides=overrides, data_file=arguments.data)
     if arguments.data is None:
-        config = _pinned(config)
+        config = _pinned(config, _began(arguments))
     return Ask(config=config, run=run, data_file=arguments.data)
 
 
-def _pinned(config: TrainConfig) -> TrainConfig:
+def _began(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What the evaluation in `--out` was asked for, whose commits it keeps to; empty if there is none."""
+    folder = EvalFolder(arguments.out)
+    return folder.request() if folder.request_path.exists() and not arguments.overwrite else {}
+
+
+def _pinned(config: TrainConfig, began: Mapping[str, Any]) -> TrainConfig:
     """The config with a commit as the revision of a hub data set, so that `eval.json` says which rows these were."""
     source = config.eval.source
     assert source is not None, "evaluation_config requires it"
     known = HUB_BENCHMARKS.get(source)
     if known is None and (is_row_path(source) or not HUB_ID.fullmatch(source)):
         return config
-    commit = commit_of(known.hub_id if known else source, "data set", config.eval.revision)
+    before = [one["eval.revision"] for one in began.get("benchmarks", ()) if one["eval.source"] == source]
+    asked = config.eval.revision or next(iter(before), None)
+    commit = commit_of(known.hub_id if known else source, "data set", asked)
     return config.model_copy(update={"eval": config.eval.model_copy(update={"revision": commit})}) if commit else config
 
 

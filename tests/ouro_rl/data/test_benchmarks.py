@@ -17,6 +17,7 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.data import prompts as prompts_module
 from ouro_rl.data.prompts import StoredAs, load_benchmark
 from ouro_rl.evaluation.answers import answer_scorer
+from ouro_rl.evaluation.out_folder import EvalFolder
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
 
 TOKENIZER = make_tokenizer()
@@ -137,6 +138,28 @@ def test_configs_overrides_and_run_folders(random_checkpoint: Path, tmp_path: Pa
     }.items():
         with pytest.raises(UserError, match=text):
             asked(*mistake)
+
+
+def test_an_evaluation_that_goes_on_keeps_the_commit_that_it_began_with(
+    random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = ["a" * 40]
+
+    def commit_of(name: str, kind: str, revision: str | None) -> str | None:
+        return revision or newest[0]
+
+    monkeypatch.setattr("ouro_rl.cli.eval.commit_of", commit_of)
+    monkeypatch.setattr("ouro_rl.cli.preflight.files.check_on_hub", lambda *_: None)
+    arguments = ["eval", "--model", str(random_checkpoint), "--benchmark", "gsm8k", "--out", str(tmp_path)]
+
+    def revision(*further: str) -> str | None:
+        return request_of(parse([*arguments, *further])).asks[0].config.eval.revision
+
+    EvalFolder(tmp_path).begin(request_of(parse(arguments)).record())
+    newest[0] = "b" * 40
+    assert revision() == "a" * 40
+    assert revision("--overwrite") == "b" * 40
+    assert revision(f"eval.revision={'c' * 40}") == "c" * 40
 
 
 def test_a_plain_evaluation_keeps_the_overrides_of_its_problems(random_checkpoint: Path) -> None:
