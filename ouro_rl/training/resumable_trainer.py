@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -38,7 +38,9 @@ BATCH_FILE = "batch_{}.pt"
 """The rollouts of a batch that further updates will use, by process; only in a checkpoint between such updates."""
 AHEAD_FILE = "ahead.pt"
 """Batches of rollouts that were sampled ahead and not used yet; only with `trainer.max_staleness`."""
-RECORDS = [SampledBatch, ScoredRollout, Rollout, TokenFilters, DepthPolicy, KVRule]
+RECORDS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    SampledBatch, ScoredRollout, Rollout, TokenFilters, DepthPolicy, KVRule,
+]  # fmt: skip
 """What `AHEAD_FILE` is made of: torch loads nothing else from it."""
 
 
