@@ -17,16 +17,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Prompt, ScoredRollout
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 RolloutSource = Callable[[Sequence[Prompt], int], tuple[list[ScoredRollout], dict[str, float]]]
 """(prompts, step) -> scored rollouts, group by group, and timings by metric name; called on the main process only, by
 one thread at a time."""
-Publish = Callable[[Mapping[str, Tensor], int], None]
+Publish = Callable[[Mapping[str, "Tensor"], int], None]
 """(weights, version): gives them to the rollout workers."""
 
 
