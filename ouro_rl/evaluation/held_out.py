@@ -60,6 +60,7 @@ def greedy_params(config: TrainConfig, tokenizer: Any, keys: StopKeys = OF_ROLLO
             rollout.depth_policy,
             kv_rule=asked.kv_rule or config.rollout.kv_rule,
             gate_temperature=asked.gate_temperature,
+            exploration=0.0,  # it is there for training to see other depths, and no part of what is trained
         ),
         early_stop=None,
     )
