@@ -38,6 +38,12 @@ class RolloutRequest:
     prompt: Prompt
     seeds: tuple[int, ...]
     """One 63-bit seed per sample: it fixes the sample's tokens and depths, whatever else is in the batch."""
+    fixed_depths: tuple[int | None, ...] = ()
+    """Depth of all tokens of each sample, in the order of the seeds; None: the exit rule chooses. Empty: of all of
+    them."""
+
+    def fixed_depth(self, sample: int) -> int | None:
+        return self.fixed_depths[sample] if self.fixed_depths else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,7 +112,9 @@ class RolloutEngine:
         check_depth_policy(params.depth_policy, params.exit_rule, self.model.config.total_ut_steps)
         dtype = self.model.model.embed_tokens.weight.dtype
         limit = prompt_limit(self.model.config, params, self.config, dtype, spare_pages=self.static.spare_pages)
+        most = params.depth_policy.max_loops(self.model.config.total_ut_steps)
         for request in requests:
+            check_fixed_depths(request, params.depth_policy.min_depth, most)
             length = len(request.prompt.token_ids)
             if length == 0:
                 raise UserError(
@@ -120,3 +122,19 @@ class RolloutEngine:
                 )
             if length > limit.tokens:
                 raise UserError(f"prompt {request.prompt.index} has {length} tokens; {limit.reason}")
+
+
+def check_fixed_depths(request: RolloutRequest, least: int, most: int) -> None:
+    """Raise UserError unless the request fixes no depth, or gives one (or None) per sample within these bounds."""
+    fixed = request.fixed_depths
+    if fixed and len(fixed) != len(request.seeds):
+        raise UserError(
+            f"prompt {request.prompt.index}: {len(fixed)} fixed depths for {len(request.seeds)} samples; give one each, "
+            "None where the exit rule chooses"
+        )
+    for depth in fixed:
+        if depth is not None and not least <= depth <= most:
+            raise UserError(
+                f"prompt {request.prompt.index}: a fixed depth of {depth} is outside of min_depth {least} and max_depth "
+                f"{most}: change it, or the bounds"
+            )

@@ -138,6 +138,7 @@ class Generation:
                 [admission.slot for admission in admissions],
                 [sample.seed for sample in samples],
                 [sample.prompt_ids for sample in samples],
+                [sample.fixed_depth for sample in samples],
             )
             for admission in admissions:
                 self.stats.prefix_hits += admission.shared
@@ -175,6 +176,7 @@ class Generation:
             temperature=self.params.temperature,
             filters=self.params.filters,
             depth_policy=self.params.depth_policy,
+            fixed_depth=sample.fixed_depth,
             completion_ids=completion.token_ids,
             token_logprobs=completion.token_logprobs,
             depths=completion.depths,

@@ -145,6 +145,7 @@ def closes_thought(budget, tokens):
 @torch.no_grad()
 def sequential_rollout(model, request, index, params, policy_version=0):
     prompt, seed, rule, policy = request.prompt.token_ids, request.seeds[index], params.exit_rule, params.depth_policy
+    fixed = request.fixed_depth(index)
     sequence = Sequence(model, policy.kv_rule, policy.max_depth)
     for token in prompt[:-1]:
         sequence.run(token)
@@ -154,6 +155,8 @@ def sequential_rollout(model, request, index, params, policy_version=0):
         quantile = draw(seed, i, DEPTH_STREAM) if rule.kind in ("sample", "iid") else rule.value
 
         def leaves(loop, gates, quantile=quantile):
+            if fixed is not None:
+                return loop == fixed
             if rule.kind == "fixed":
                 return loop == rule.value
             if rule.kind in ("confidence", "entropy", "kl"):
@@ -195,6 +198,7 @@ def sequential_rollout(model, request, index, params, policy_version=0):
         finish_reason=finish,
         depth_policy=policy,
         forced=(forced[0], forced[-1] + 1) if forced else (0, 0),
+        fixed_depth=fixed,
     )
 
 

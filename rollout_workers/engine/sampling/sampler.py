@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import FinishReason
-from ouro_rl.core.sampling_params import SamplingParams
+from ouro_rl.core.sampling_params import NO_DEPTH, SamplingParams
 from ouro_rl.model.layers import in_tiles
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.policy.counter_rng import DEPTH_STREAM, TOKEN_STREAM, uniforms
@@ -76,6 +76,8 @@ class Sampler:
         """Where tokens run all loops (the rule `full`): the states at the sampled depths."""
         self.seeds, self.lengths = integers(), integers()
         """Seed of the sample, and its number of tokens so far."""
+        self.fixed_depths = integers()
+        """Depth of all tokens of the sample; `NO_DEPTH` where the exit rule chooses."""
         self.log_survival, self.log_quantiles = floats(), floats()
         self.token_draws = torch.zeros(slots, dtype=torch.float64, device=device)
         """The uniform number that picks the next token, as the exit quantile picks its depth."""
@@ -84,11 +86,18 @@ class Sampler:
             slots, params.max_new_tokens, device, support_sizes=self.token_draw.support_sizes
         )
 
-    def start(self, slots: Sequence[int], seeds: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
-        """Begin samples: the last prompt token is the first whose depth the gate decides."""
+    def start(
+        self,
+        slots: Sequence[int],
+        seeds: Sequence[int],
+        prompts: Sequence[Sequence[int]],
+        fixed_depths: Sequence[int | None],
+    ) -> None:
+        """Begin samples: the last prompt token is the first whose depth the gate decides, or `fixed_depths` does."""
         device = self.seeds.device
         rows = torch.tensor(slots, device=device)
         self.seeds[rows] = torch.tensor(seeds, dtype=torch.int64, device=device)
+        self.fixed_depths[rows] = torch.tensor([depth or NO_DEPTH for depth in fixed_depths], device=device)
         self.positions[rows] = torch.tensor([len(prompt) - 1 for prompt in prompts], device=device)
         self.token_draw.start(slots, prompts)
         last = torch.tensor([prompt[-1] for prompt in prompts], device=device)
@@ -140,6 +149,8 @@ class Sampler:
         leaving = exits(self.params.exit_rule, survival, quantiles, loops, self.max_loops, self.min_depth)
         if self.read_out is not None:
             leaving = leaving | (self.read_out.exits(rows, states, loops) & (loops >= self.min_depth))
+        fixed = self.fixed_depths.index_select(0, rows)
+        leaving = torch.where(fixed == NO_DEPTH, leaving, loops >= fixed)
         self.states.index_copy_(0, rows, states)
         self.log_survival.index_copy_(0, rows, survival)
         self.loops.index_copy_(0, rows, loops + 1)
@@ -179,9 +190,11 @@ class Sampler:
         self.completions.depth_logprobs.view(-1).index_copy_(0, places, logprobs)
         self.exit_states.index_copy_(0, deciding, chosen)
         self.undecided.index_fill_(0, deciding, False)
+        exit_states = self.exit_states.index_select(0, rows)
         if self.params.exit_rule.kind == "simulated":
-            return loops == self.max_loops, states
-        return loops == self.max_loops, self.exit_states.index_select(0, rows)
+            by_gate = self.fixed_depths.index_select(0, rows) == NO_DEPTH
+            exit_states = torch.where(by_gate.unsqueeze(1), states, exit_states)
+        return loops == self.max_loops, exit_states
 
     def _places(self, rows: Tensor) -> Tensor:
         """Flat index of each row's next token in the record: [n] -> [n]."""

@@ -48,6 +48,10 @@ class Sample:
     def seed(self) -> int:
         return self.request.seeds[self.index]
 
+    @property
+    def fixed_depth(self) -> int | None:
+        return self.request.fixed_depth(self.index)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:

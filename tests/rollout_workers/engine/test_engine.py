@@ -58,7 +58,8 @@ def make_requests(lengths, group=3, seed=0, vocab=VOCAB):
 
 
 EXACT = (
-    "prompt_index", "sample_index", "prompt_ids", "completion_ids", "depths", "forced", "finish_reason", "temperature"
+    "prompt_index", "sample_index", "prompt_ids", "completion_ids", "depths", "forced", "finish_reason", "temperature",
+    "fixed_depth",
 )  # fmt: skip
 
 
