@@ -73,7 +73,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         summary: dict[str, Any] = {}
         if pool is not None:  # the main process
             scorer = cleanup.enter_context(make_scorer(config))
-            sampler = GroupSampler(config, sampling_params(config.rollout, tokenizer), pool, scorer, tokenizer)
+            sampler = GroupSampler(config, sampling_params(config.rollout, tokenizer), pool, scorer, tokenizer, prompts)
             examine = make_examiner(config, pool, tokenizer, model.config)
             # The folder comes last: a start that fails leaves none behind.
             record, number = prompts_record(prompts), processes.num_processes

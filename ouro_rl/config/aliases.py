@@ -23,6 +23,9 @@ ALIASES = {
     "trainer.micro_batch": (
         "micro_train_batch_size", "micro_batch_size", "ppo_micro_batch_size", "ppo_micro_batch_size_per_gpu",
     ),
+    "trainer.refill (in rounds)": (
+        "filter_groups", "max_num_gen_batches", "dynamic_sampling", "dynamic_filtering",
+    ),
     "trainer.updates_per_batch": ("num_iterations", "ppo_epochs", "steps_per_generation", "ppo_mini_batch_size"),
     "trainer.max_staleness": ("async_train", "async_queue_size", "async_training", "staleness_threshold"),
     "trainer.steps": (

@@ -125,8 +125,17 @@ class RolloutConfig(Section):
     completes the string; graders see the text up to and including it."""
     exit_rule: ExitRuleConfig = ExitRuleConfig()
     """How the depth of a token is chosen."""
+    anytime: tuple[Annotated[int, Field(ge=1, le=MOST_LOOPS)], ...] = ()
+    """Depths of the last completions of every group, one each: with `[1, 2, 4]`, three of them run one, two and four
+    loops for every token. They train the token head at their depth, and not the gate, so that one checkpoint serves
+    every depth; `exit_rule` is for the others."""
     gate_temperature: float = Field(default=1.0, gt=0)
     """Temperature of the exit gate, as part of the policy; above 1, depths are explored more evenly."""
+    gate_temperature_end: float | None = Field(default=None, gt=0)
+    """Temperature of the exit gate after `gate_temperature_updates`: it moves there from `gate_temperature` in a
+    straight line, so that a run can explore first and end with the rule that is served. null: it stays."""
+    gate_temperature_updates: int | None = Field(default=None, ge=1)
+    """Updates until the gate's temperature is `gate_temperature_end`."""
     exploration: float = Field(default=0.0, ge=0, lt=0.5)
     """Floor of the probabilities of going on and of exiting after a loop, as part of the policy: with 0.02 a token
     always has a chance of 2 % to stop there, and of 2 % to go on."""
@@ -154,6 +163,11 @@ class RolloutConfig(Section):
             raise Conflict(text, "min_depth", "max_depth")
         if problem := self.bounds_problem(self.exit_rule):
             raise Conflict(f"exit_rule: {problem}", "exit_rule", "min_depth", "max_depth")
+        if problem := self.anytime_problem():
+            raise Conflict(problem, "anytime", "min_depth", "max_depth")
+        if (self.gate_temperature_end is None) != (self.gate_temperature_updates is None):
+            text = "gate_temperature_end and gate_temperature_updates belong together; set both or neither"
+            raise Conflict(text, "gate_temperature_end", "gate_temperature_updates")
         if THOUGHT_END not in self.thinking_closing:
             text = f"thinking_closing does not end a thought; put {THOUGHT_END} into it"
             raise Conflict(text, "thinking_closing")
@@ -179,11 +193,19 @@ class RolloutConfig(Section):
         if rule.kind != "fixed":
             return None
         assert rule.value is not None, "ExitRuleConfig requires it"
+        return self._outside("`fixed`", rule.value, trained)
+
+    def anytime_problem(self, trained: int | None = None) -> str | None:
+        """Why the depths of anytime samples cannot be met; None if they can. `trained` as in `bounds_problem`."""
+        problems = (self._outside("anytime", depth, trained) for depth in self.anytime)
+        return next((problem for problem in problems if problem), None)
+
+    def _outside(self, what: str, depth: float, trained: int | None) -> str | None:
         most = self.max_depth or trained
-        if self.min_depth <= rule.value <= (most or rule.value):
+        if self.min_depth <= depth <= (most or depth):
             return None
         bounds = f"min_depth ({self.min_depth}) and max_depth ({most or 'of the model'})"
-        return f"`fixed` {rule.value:g} lies outside rollout's {bounds}; change its value or the bounds"
+        return f"{what} {depth:g} lies outside rollout's {bounds}; change its value or the bounds"
 
     def engine(self, dtype: str) -> EngineConfig:
         """`dtype`: the dtype in which the model computes."""
@@ -195,10 +217,25 @@ class RolloutConfig(Section):
             batch_invariant=self.exact,
         )
 
-    def depth_policy(self) -> DepthPolicy:
+    def fixed_depths(self, group_size: int) -> tuple[int | None, ...]:
+        """Depths of a group's samples, as in `RolloutRequest`: the last ones are anytime samples."""
+        if not self.anytime:
+            return ()
+        return (None,) * (group_size - len(self.anytime)) + self.anytime
+
+    def gate_temperature_at(self, update: int) -> float:
+        """Of the rollouts that are sampled for this update, counted from 0, and for those that use them again."""
+        end, updates = self.gate_temperature_end, self.gate_temperature_updates
+        if end is None or updates is None:
+            return self.gate_temperature
+        left = max(0.0, 1 - update / updates)
+        return left * self.gate_temperature + (1 - left) * end
+
+    def depth_policy(self, update: int = 0) -> DepthPolicy:
+        """That of the rollouts that are sampled for this update, counted from 0: of workers and trainer alike."""
         return DepthPolicy(
             kv_rule=self.kv_rule,
-            gate_temperature=self.gate_temperature,
+            gate_temperature=self.gate_temperature_at(update),
             exploration=self.exploration,
             min_depth=self.min_depth,
             max_depth=self.max_depth,

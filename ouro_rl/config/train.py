@@ -184,6 +184,13 @@ class TrainConfig(Section):
                 "gate.mode",
                 "rollout.exit_rule.kind",
             )
+        if len(self.rollout.anytime) >= self.trainer.group_size:
+            raise Conflict(
+                f"rollout.anytime fixes the depths of {len(self.rollout.anytime)} completions, which leaves none of a "
+                f"group of {self.trainer.group_size} to the exit rule; raise trainer.group_size, or name fewer depths",
+                "rollout.anytime",
+                "trainer.group_size",
+            )
         target, most = self.gate.target_depth, self.rollout.max_depth
         if target is not None and not self.rollout.min_depth <= target <= (most or target):
             raise Conflict(
@@ -226,6 +233,8 @@ class TrainConfig(Section):
                 f"gate.target_depth {target:g} is more than the {most} loops that a token runs at most{of_model}: "
                 "lower it, or raise rollout.max_depth"
             )
+        if problem := self.rollout.anytime_problem(trained):
+            raise UserError(f"rollout.{problem}")
         rules = {"rollout": self.rollout.exit_rule} | (
             {} if self.eval.source is None else {"eval": self.eval.exit_rule}
         )

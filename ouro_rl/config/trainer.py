@@ -22,6 +22,9 @@ class TrainerConfig(Section):
     """Prompts (groups) per update, over all devices."""
     group_size: int = Field(default=8, ge=2)
     """Completions per prompt: a group needs at least 2 completions to compare."""
+    refill: int = Field(default=0, ge=0)
+    """Rounds in which groups without variance, whose rewards are all equal, are replaced by further prompts before the
+    update; what still has none after the last round stays. 0: none."""
     micro_batch: int = Field(default=64, ge=1)
     """Completions per forward and backward pass on one device."""
     updates_per_batch: int = Field(default=1, ge=1)

@@ -28,6 +28,7 @@ def rollout_record(
         "depth_logprobs": rollout.depth_logprobs,
         "temperature": rollout.temperature,
         "finish_reason": rollout.finish_reason,
+        "fixed_depth": rollout.fixed_depth,
         **asdict(rollout.depth_policy),
         **asdict(rollout.filters),
         "support_sizes": rollout.support_sizes,

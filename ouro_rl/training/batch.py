@@ -70,6 +70,8 @@ class Batch(TypedDict):
     """bool [n]: False for completions that are left out of the loss and its denominators."""
     policy_version: NotRequired[Tensor]
     """int64, no dimension."""
+    gate_temperature: NotRequired[Tensor]
+    """float64, no dimension: of the depth policy that the rollouts were sampled under."""
 
 
 def apply(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
@@ -152,9 +154,12 @@ def replayed(
 
 
 def probed_samples(rollouts: Sequence[Rollout], share: float, run_seed: int, step: int) -> Tensor:
-    """Which samples of the update `step` are probed, bool [n]: about `share` of them, each by its own seed alone."""
+    """Which samples of the update `step` are probed, bool [n]: about `share` of them, each by its own seed alone.
+
+    None at fixed depths: what is learned from probes is about the depths that the gate draws."""
     seeds = [sample_seed(run_seed, step, rollout.prompt_index, rollout.sample_index) for rollout in rollouts]
-    return uniforms(torch.tensor(seeds), torch.zeros(len(seeds), dtype=torch.long), PROBE_STREAM) < share
+    drawn = uniforms(torch.tensor(seeds), torch.zeros(len(seeds), dtype=torch.long), PROBE_STREAM) < share
+    return drawn & torch.tensor([rollout.fixed_depth is None for rollout in rollouts])
 
 
 def check_depth_policies(rollouts: Sequence[Rollout], policy: DepthPolicy) -> None:

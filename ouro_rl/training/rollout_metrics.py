@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 
+from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import ScoredRollout
 from ouro_rl.core.summary_stats import _mean, depth_shares, deviation, mean_depth
 
@@ -18,7 +19,9 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     reward/<name>          mean raw score of that reward function over the rollouts that it scored
     reward/<name>/status/<status>   share of rollouts with this status from that function; absent if it never occurred
     reward/unscored        share of rollouts without a reward
-    depth/mean, depth/p1.. loops per completion token; share of completion tokens at each depth
+    anytime/reward_<d>     mean reward of the anytime samples of depth d (`rollout.anytime`)
+    depth/mean, depth/p1.. loops per completion token; share of completion tokens at each depth; of the completions
+                           whose depths the exit rule chose
     staleness/mean         how many policy versions the rollouts are behind `policy_version`, the trainer's
     completion/*           `length_mean`, `length_max` in tokens; `stopped`, `cut_off`, `given_up`: share with finish
                            reason `stop`, `length`, `abort`; `thought_closed`: share whose thought was closed by
@@ -32,9 +35,12 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
         counts = Counter(item.statuses[name] for item in scored if name in item.statuses)
         metrics |= {f"reward/{name}/status/{status}": count / len(scored) for status, count in sorted(counts.items())}
     metrics["reward/unscored"] = _mean(item.reward is None for item in scored)
-    metrics["depth/mean"] = mean_depth(rollout.depths for rollout in rollouts)
-    shares = depth_shares((depth for rollout in rollouts for depth in rollout.depths), max_loops)
+    chosen = [rollout.depths for rollout in rollouts if rollout.fixed_depth is None]
+    metrics["depth/mean"] = mean_depth(chosen)
+    shares = depth_shares((depth for depths in chosen for depth in depths), max_loops)
     metrics |= {f"depth/p{depth}": share for depth, share in enumerate(shares, start=1)}
+    for depth in sorted({rollout.fixed_depth for rollout in rollouts if rollout.fixed_depth is not None}):
+        metrics[f"anytime/reward_{depth}"] = mean_reward([i for i in scored if i.rollout.fixed_depth == depth])
     metrics["staleness/mean"] = _mean(policy_version - rollout.policy_version for rollout in rollouts)
     metrics["completion/length_mean"] = _mean(len(rollout.completion_ids) for rollout in rollouts)
     metrics["completion/length_max"] = max((len(rollout.completion_ids) for rollout in rollouts), default=math.nan)
@@ -45,12 +51,20 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     return metrics
 
 
-def unscored_message(scored: Sequence[ScoredRollout], share: float, limit: float) -> str:
-    """What failed and how often, where a `share` of the rollouts above the `limit` has no reward."""
+def mean_reward(scored: Sequence[ScoredRollout]) -> float:
+    """Of those with a reward; NaN if there are none."""
+    return _mean(item.reward for item in scored if item.reward is not None)
+
+
+def check_unscored(scored: Sequence[ScoredRollout], limit: float) -> None:
+    """Raise RunError, with what failed and how often, if more than a share of `limit` has no reward."""
+    share = _mean(item.reward is None for item in scored)
+    if not share > limit:
+        return
     failed = [(item, name) for item in scored for name, value in item.rewards.items() if value is None]
     counts = Counter(f"{name}: {item.statuses[name]}" for item, name in failed)
     why = next((f" ({item.details[name]})" for item, name in failed if name in item.details), "")
-    return (
+    raise RunError(
         f"{share:.0%} of this step's completions could not be scored (limit {limit:.0%}): "
         f"{', '.join(f'{count} x {what}' for what, count in sorted(counts.items()))}{why}.\n"
         "Fix the reward function, or raise rewards.max_unscored"

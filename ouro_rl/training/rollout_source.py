@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, Self
 
 from tqdm import tqdm
@@ -16,6 +17,8 @@ from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest, ScoredRollout
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.core.seeds import sample_seed
 from ouro_rl.model.tokenizer import completion_texts
+from ouro_rl.training.refill import Group, further_prompts, refill
+from ouro_rl.training.rollout_metrics import check_unscored, mean_reward
 from ouro_rl.training.signal_watch import SignalWatch, silence_message
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool
@@ -26,11 +29,21 @@ class Cancelled(Exception):
 
 
 class GroupSampler:
-    """Samples and scores the groups of one update: deterministic in (seed, step), for any number of workers."""
+    """Samples and scores the groups of one update: deterministic in (seed, step), for any number of workers.
 
-    def __init__(self, config: TrainConfig, params: SamplingParams, pool: RolloutPool, scorer: Scorer, tokenizer):
+    `prompts`: all of the run, from which groups without variance are replaced (`trainer.refill`)."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        params: SamplingParams,
+        pool: RolloutPool,
+        scorer: Scorer,
+        tokenizer: Any,
+        prompts: Sequence[Prompt],
+    ):
         self.config, self.params, self.pool, self.scorer, self.tokenizer = config, params, pool, scorer, tokenizer
-        self.watch = SignalWatch(config.trainer.group_size)
+        self.prompts, self.watch = prompts, SignalWatch(config.trainer.group_size)
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -38,27 +51,54 @@ class GroupSampler:
         self._cancelled.set()
 
     def __call__(self, prompts: Sequence[Prompt], step: int) -> tuple[list[ScoredRollout], dict[str, float]]:
-        """Scored rollouts, group by group, and timings by metric name.
+        """Scored rollouts, group by group, and by metric name timings and what a refill took.
 
-        `time/reward_s` is the scoring that does not overlap sampling: from the last rollout to the last score."""
-        seed, group = self.config.run.seed, range(self.config.trainer.group_size)
-        requests = [
-            RolloutRequest(
-                prompt=prompt, seeds=tuple(sample_seed(seed, step, prompt.index, sample) for sample in group)
-            )
-            for prompt in prompts
-        ]
-        started = time.monotonic()
-        with GroupScoring(self.scorer, self.tokenizer, prompts, len(group)) as scoring:
-            rollouts = self.pool.rollout(requests, self.params, self._check_cancelled, scoring.add)
-            sampled = time.monotonic()
-            scored = scoring.finish(rollouts)
+        `time/reward_s` is the scoring that does not overlap sampling: from the last rollout to the last score. Raises
+        RunError where more than `rewards.max_unscored` of the completions have no reward, replaced ones included."""
+        seed, rounds, limit = self.config.run.seed, self.config.trainer.refill, self.config.rewards.max_unscored
+        everything: list[ScoredRollout] = []
+        spent = {"time/rollout_s": 0.0, "time/reward_s": 0.0}
+
+        def sample(prompts: Sequence[Prompt]) -> list[Group]:
+            scored, seconds = self._sample(prompts, step)
+            everything.extend(scored)
+            check_unscored(everything, limit)
+            spent.update({name: spent[name] + value for name, value in seconds.items()})
+            size = self.config.trainer.group_size
+            return [scored[first : first + size] for first in range(0, len(scored), size)]
+
+        groups, counts = sample(prompts), dict[str, float]()
+        if rounds:
+            counts["groups/reward_before_refill"] = mean_reward(everything)
+            further = further_prompts(self.prompts, prompts, seed=seed, step=step)
+            result = refill(groups, further, sample, rounds=rounds)
+            groups = result.groups
+            counts |= {"groups/replaced": result.replaced, "groups/sampled": result.sampled}
+        scored = [item for group in groups for item in group]
         if self.watch.is_silent(scored):
             text = silence_message(scored, self.scorer.as_passed(scored[0].completion))
             tqdm.write(text, file=sys.stderr)  # does not break the progress bar
-        seconds = {"time/rollout_s": sampled - started, "time/reward_s": time.monotonic() - sampled}
-        tokens = sum(len(rollout.completion_ids) for rollout in rollouts)
-        return scored, {**seconds, "tokens/s": tokens / max(1e-9, sampled - started)}
+        tokens = sum(len(item.rollout.completion_ids) for item in everything)
+        return scored, {**spent, **counts, "tokens/s": tokens / max(1e-9, spent["time/rollout_s"])}
+
+    def _sample(self, prompts: Sequence[Prompt], step: int) -> tuple[list[ScoredRollout], dict[str, float]]:
+        """All groups of these prompts, and the seconds that it took."""
+        seed, size = self.config.run.seed, self.config.trainer.group_size
+        requests = [
+            RolloutRequest(
+                prompt=prompt,
+                seeds=tuple(sample_seed(seed, step, prompt.index, sample) for sample in range(size)),
+                fixed_depths=self.config.rollout.fixed_depths(size),
+            )
+            for prompt in prompts
+        ]
+        params = replace(self.params, depth_policy=self.config.rollout.depth_policy(step - 1))
+        started = time.monotonic()
+        with GroupScoring(self.scorer, self.tokenizer, prompts, size) as scoring:
+            rollouts = self.pool.rollout(requests, params, self._check_cancelled, scoring.add)
+            sampled = time.monotonic()
+            scored = scoring.finish(rollouts)
+        return scored, {"time/rollout_s": sampled - started, "time/reward_s": time.monotonic() - sampled}
 
     def _check_cancelled(self, *_: int) -> None:
         """Called while rollouts are being sampled, with their progress."""

@@ -13,6 +13,7 @@ import functools
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -50,7 +51,7 @@ from ouro_rl.training.objective.records import Credits, Replayed
 from ouro_rl.training.parameters import freeze, gate_and_body
 from ouro_rl.training.prefetch import Publish, RolloutSource
 from ouro_rl.training.resumable_trainer import ResumableTrainer
-from ouro_rl.training.rollout_metrics import rollout_metrics, unscored_message
+from ouro_rl.training.rollout_metrics import rollout_metrics
 from ouro_rl.training.step_metrics import StepMetrics
 from ouro_rl.training.token_logprobs import replay_batch
 from ouro_rl.training.trl_config import MEAN_SHARE, gap_limit, grpo_config, no_trl_reward
@@ -137,6 +138,8 @@ class OuroGRPOTrainer(ResumableTrainer):
         if share := self.train_config.gate.probe_share:
             seed, step = self.train_config.run.seed, self.state.global_step + 1
             batch["probed"] = probed_samples([item.rollout for item in scored[mine]], share, seed, step)
+        policy = self.train_config.rollout.depth_policy(self.state.global_step)
+        batch["gate_temperature"] = torch.tensor(policy.gate_temperature, dtype=torch.float64)
         batch["policy_version"] = torch.tensor(self.batch_version)
         return apply(batch, lambda tensor: tensor.to(self.accelerator.device))
 
@@ -151,12 +154,12 @@ class OuroGRPOTrainer(ResumableTrainer):
             if name.startswith("time/"):
                 self.step_metrics.add(name, seconds)
         rollouts = [item.rollout for item in scored]
-        check_depth_policies(rollouts, self.depth_policy)
+        check_depth_policies(rollouts, self.train_config.rollout.depth_policy(self.state.global_step))
         check_filters(rollouts, self.temperature, self.filters)
         metrics = rollout_metrics(scored, self.max_loops, version)
         metrics |= compute_metrics(scored, self.model.config, self.depth_policy, self.train_config.gate.solved_reward)
-        if metrics["reward/unscored"] > self.train_config.rewards.max_unscored:
-            raise RunError(unscored_message(scored, metrics["reward/unscored"], self.train_config.rewards.max_unscored))
+        if self.train_config.rollout.gate_temperature_end is not None:
+            metrics["gate/temperature"] = rollouts[0].depth_policy.gate_temperature
         others = {name: value for name, value in batch.timings.items() if not name.startswith("time/")}
         self.step_metrics.new_batch(metrics | others)
         return scored
@@ -190,7 +193,7 @@ class OuroGRPOTrainer(ResumableTrainer):
             inputs,
             replay_inputs(inputs, self.max_loops),
             max_loops=self.max_loops,
-            depth_policy=self.depth_policy,
+            depth_policy=replace(self.depth_policy, gate_temperature=inputs["gate_temperature"].item()),
             temperature=self.temperature,
             filters=self.filters,
         )

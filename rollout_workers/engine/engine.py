@@ -129,12 +129,12 @@ def check_fixed_depths(request: RolloutRequest, least: int, most: int) -> None:
     fixed = request.fixed_depths
     if fixed and len(fixed) != len(request.seeds):
         raise UserError(
-            f"prompt {request.prompt.index}: {len(fixed)} fixed depths for {len(request.seeds)} samples; give one each, "
-            "None where the exit rule chooses"
+            f"prompt {request.prompt.index}: {len(fixed)} fixed depths for {len(request.seeds)} samples; give one "
+            "each, None where the exit rule chooses"
         )
     for depth in fixed:
         if depth is not None and not least <= depth <= most:
             raise UserError(
-                f"prompt {request.prompt.index}: a fixed depth of {depth} is outside of min_depth {least} and max_depth "
-                f"{most}: change it, or the bounds"
+                f"prompt {request.prompt.index}: a fixed depth of {depth} is outside of min_depth {least} and "
+                f"max_depth {most}: change it, or the bounds"
             )

@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 from ouro_rl.launch import run_training
 from tests.references.tiny_training import config_of, metrics_of
 
+# fmt: off
 PARTS = {
     "kappa": {"gate__kappa": 0.5, "gate__price": 0.01, "gate__depth_floor": 2},
     "batch baseline": {"gate__baseline": "batch", "gate__price_on": "all", "gate__solved_reward": -1.0},
@@ -19,7 +20,14 @@ PARTS = {
     "loops per answer": {"gate__target_depth": None, "gate__target_loops": 14.0, "gate__price_after": 1},
     "reused batches": {"trainer__updates_per_batch": 2, "trainer__importance": "sequence", "trainer__steps": 4},
     "gate only": {"gate__train": "only"},
+    "anytime": {"rollout__anytime": [1, 3], "gate__kappa": 0.5, "gate__variety_bonus": 0.1},
+    "annealed gate": {
+        "rollout__gate_temperature": 2.0, "rollout__gate_temperature_end": 0.8, "rollout__gate_temperature_updates": 3,
+        "rollout__exploration": 0.02, "trainer__updates_per_batch": 2, "trainer__steps": 4,
+    },
+    "refill": {"trainer__refill": 2},
 }
+# fmt: on
 
 
 @pytest.mark.parametrize("part", PARTS)
@@ -35,6 +43,38 @@ def test_every_part_trains_with_a_gap_of_0(checkpoint, tmp_path, part):
         assert row["gate/information"] >= 0 and row["depth/std_between_tokens"] > 0
     rollouts = (tmp_path / "run" / "rollouts" / "step-000001.jsonl").read_text().rstrip("\n").split("\n")
     assert {json.loads(line)["exploration"] for line in rollouts} == {config.rollout.exploration}
+
+
+def rollouts_of(run, step):
+    return [json.loads(line) for line in (run / "rollouts" / f"step-{step:06d}.jsonl").read_text().splitlines()]
+
+
+def test_the_temperature_of_the_gate_is_recorded_with_every_batch(checkpoint, tmp_path):
+    """Two updates use each batch, at its temperature: the second reports no gap, and its ratios start from 1."""
+    config = config_of(
+        checkpoint, tmp_path / "run", eval__source=None, trainer__lr=0.0, gate__lr=0.0, **PARTS["annealed gate"]
+    )
+    assert run_training(config, resume=False) == 0
+    rows = metrics_of(tmp_path / "run")
+    assert [row["gate/temperature"] for row in rows] == pytest.approx([2.0, 2.0, 1.2, 1.2])
+    for step, temperature in ((1, 2.0), (3, 1.2)):
+        recorded = {row["gate_temperature"] for row in rollouts_of(tmp_path / "run", step)}
+        assert list(recorded) == pytest.approx([temperature])
+    # Without a learning rate the policy is the same in all updates, at the temperature of the batch.
+    assert all(abs(row["kl/sampler"]) < 1e-9 for row in rows)
+
+
+def test_anytime_samples_run_at_their_depths(checkpoint, tmp_path):
+    config = config_of(checkpoint, tmp_path / "run", eval__source=None, trainer__steps=1, rollout__anytime=[1, 3])
+    assert run_training(config, resume=False) == 0
+    rollouts = rollouts_of(tmp_path / "run", 1)
+    assert [row["fixed_depth"] for row in rollouts] == [None, None, 1, 3] * 4
+    for row in rollouts:
+        assert row["fixed_depth"] is None or set(row["depths"]) == {row["fixed_depth"]}
+    of_gate = [sum(row["depths"]) for row in rollouts if row["fixed_depth"] is None]
+    (metrics,) = metrics_of(tmp_path / "run")
+    assert metrics["compute/loops_per_answer"] == pytest.approx(sum(of_gate) / len(of_gate))
+    assert {"anytime/reward_1", "anytime/reward_3"} <= metrics.keys()
 
 
 def weights(folder):

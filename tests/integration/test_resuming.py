@@ -43,8 +43,10 @@ def stopped_after(folder, step):
     return copy
 
 
-def assert_resumes_to_the_bit(checkpoint, folder, steps, schedule, *, workers=0, updates_per_batch=1, max_staleness=0):
-    changes = {
+def assert_resumes_to_the_bit(
+    checkpoint, folder, steps, schedule, *, workers=0, updates_per_batch=1, max_staleness=0, **more
+):
+    changes = more | {
         "trainer__lr_scheduler": schedule, "trainer__lr_warmup": 2 if schedule == "constant_with_warmup" else 0,
         "rollout__workers": workers, "trainer__updates_per_batch": updates_per_batch,
         "trainer__max_staleness": max_staleness,
@@ -63,6 +65,35 @@ def assert_resumes_to_the_bit(checkpoint, folder, steps, schedule, *, workers=0,
 def test_in_the_first_epoch_in_the_third_and_between(checkpoint, tmp_path, schedule, updates_per_batch):
     """After 1: in the first epoch; after 4: on a border; after 5: in the third. With reused batches: inside one."""
     assert_resumes_to_the_bit(checkpoint, tmp_path / "run", (1, 4, 5), schedule, updates_per_batch=updates_per_batch)
+
+
+DRAWN_FOR_AN_UPDATE = {
+    "trainer__refill": 2, "rollout__anytime": [1, 2], "rollout__gate_temperature": 2.0,
+    "rollout__gate_temperature_end": 0.5, "rollout__gate_temperature_updates": 4, "reward": "first_digit",
+}  # fmt: skip
+"""Anytime samples, a refill, a temperature of the gate that moves."""
+
+
+def test_with_all_that_is_drawn_for_an_update(checkpoint, tmp_path):
+    folder = tmp_path / "run"
+    assert_resumes_to_the_bit(checkpoint, folder, (1, 4), "constant", updates_per_batch=2, **DRAWN_FOR_AN_UPDATE)
+    assert sum(row["groups/replaced"] for row in metrics_of(folder)) > 0, "the case is there"
+    moving = [row["gate/temperature"] for row in metrics_of(folder)]
+    assert moving == pytest.approx([2.0, 2.0, 1.25, 1.25, 0.5, 0.5])
+
+
+@pytest.mark.slow
+def test_with_all_that_is_drawn_on_workers(checkpoint, tmp_path):
+    """Two workers sample the run of none."""
+    folders = [tmp_path / str(workers) for workers in (0, 2)]
+    for workers, folder in zip((0, 2), folders, strict=True):
+        config = job(checkpoint, folder, rollout__workers=workers, **DRAWN_FOR_AN_UPDATE)
+        assert run_training(config, resume=False) == 0
+    alone, together = (load_file(folder / "checkpoints" / f"step-{STEPS}" / "model.safetensors") for folder in folders)
+    assert all(torch.equal(alone[name], together[name]) for name in alone)
+    assert [deterministic(row) for row in metrics_of(folders[0])] == [
+        deterministic(row) for row in metrics_of(folders[1])
+    ]
 
 
 @pytest.mark.slow

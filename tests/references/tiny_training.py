@@ -27,6 +27,10 @@ def some(prompts, completions, **columns):
 def of_texts(prompts, completions, **columns):
     return [float("1" in completion and isinstance(completion, str)) for completion in completions]
 
+def first_digit(prompts, completions, **columns):
+    """Often equal in a whole group."""
+    return [float(completion[0]["content"][:1].isdigit()) for completion in completions]
+
 calls = []
 
 def breaks_later(prompts, completions, **columns):

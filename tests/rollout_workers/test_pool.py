@@ -2,6 +2,7 @@
 
 import os
 import signal
+from dataclasses import replace
 
 import pytest
 import ray
@@ -82,6 +83,17 @@ def test_two_actors_give_the_same_rollouts(model, expected, actors):
     assert len(prints) == 2 and prints[0] == prints[1] and prints[0][0] == 5
     assert_same(actors.rollout(REQUESTS[:1], PARAMS), expected[:3], batch_tolerance(model))
     assert actors.rollout([], PARAMS) == []
+
+
+def test_fixed_depths_reach_the_actors(model, actors):
+    fixed = [replace(request, fixed_depths=(None, 1, 2)) for request in REQUESTS]
+    with make_pool(0, model.config.to_dict(), EngineConfig(max_batch=4)) as pool:
+        pool.publish(model.state_dict(), 5)
+        expected = pool.rollout(fixed, PARAMS)
+    rollouts = actors.rollout(fixed, PARAMS)
+    assert_same(rollouts, expected, batch_tolerance(model))
+    assert [set(rollout.depths) for rollout in rollouts[1::3]] == [{1}] * len(REQUESTS)
+    assert [set(rollout.depths) for rollout in rollouts[2::3]] == [{2}] * len(REQUESTS)
 
 
 def test_the_number_of_workers_chooses_the_pool(model, actors):

@@ -95,7 +95,7 @@ def findings(config: TrainConfig) -> Iterator[Finding]:
             else f"differ between rollout engines: {prints}",
         )
         small = small_job(config)
-        sampler = GroupSampler(small, sampling_params(small.rollout, tokenizer), pool, scorer, tokenizer)
+        sampler = GroupSampler(small, sampling_params(small.rollout, tokenizer), pool, scorer, tokenizer, prompts)
         before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
         updates = {"tokenizer": tokenizer, "prompts": prompts, "publish": pool.publish}
         yield from idle_step(small, model, sampler, before, gap_limit(config), **updates)
@@ -156,9 +156,11 @@ def small_job(config: TrainConfig) -> TrainConfig:
     trainer = {
         "logp_gap_limit": NO_LIMIT, "updates_per_batch": 1, "max_staleness": 0, "lr_scheduler": "constant",
         "lr_warmup": 0, "prompts_per_step": CHECK_PROMPTS, "group_size": group, "micro_batch": group,
+        "refill": 0,
     }  # fmt: skip
     asked = config.rollout
     rollout: dict[str, Any] = {"max_new_tokens": min(CHECK_TOKENS, asked.max_new_tokens)}
+    rollout["anytime"] = asked.anytime[: group - 1]
     if asked.thinking_budget is not None:  # thoughts are closed in these completions too
         closing = len(asked.thinking_closing.encode())  # at most a token for each byte
         rollout["thinking_budget"] = min(CHECK_TOKENS // 2, asked.thinking_budget)

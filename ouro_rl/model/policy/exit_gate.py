@@ -24,15 +24,22 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.sampling_params import MOST_LOOPS, NO_DEPTH, DepthPolicy, ExitRule
 
 
-def policy_logits(gate_logits: Tensor, policy: DepthPolicy) -> Tensor:
+def temperature_tensor(gate_temperature: float, device: torch.device) -> Tensor:
+    """The gate's temperature as `policy_logits` divides by it: workers and trainer must get the same bits, and devices
+    may divide by a number and by a tensor in different ways."""
+    return torch.full((), gate_temperature, dtype=torch.float32, device=device)
+
+
+def policy_logits(gate_logits: Tensor, policy: DepthPolicy, gate_temperature: Tensor | None = None) -> Tensor:
     """The model's gate logits z as the policy uses them: any shape -> fp32, with lambda = sigmoid of the result.
 
     lambda = e + (1 - 2 e) sigmoid(z / temperature): the gate temperature flattens, the exploration floor e bounds. All
     functions below take logits after this step. It is applied once: by the worker before it decides, and by the trainer
-    before it computes the loss."""
-    logits = gate_logits.float()
-    if policy.gate_temperature != 1:
-        logits = logits / policy.gate_temperature
+    before it computes the loss. `gate_temperature` (`temperature_tensor`) stands for the policy's where operations are
+    recorded once and repeated at other temperatures (CUDA graphs)."""
+    if gate_temperature is None:
+        gate_temperature = temperature_tensor(policy.gate_temperature, gate_logits.device)
+    logits = gate_logits.float() / gate_temperature
     if policy.exploration > 0:
         # log lambda = log e - log sigmoid(log e - log (1 - 2 e) - log sigmoid(z)), and so for 1 - lambda: torch's log
         # would give other bits in tensors of other sizes, and worker and trainer would differ.

@@ -49,6 +49,14 @@ def figure_html(chart: Chart) -> str:
     )
 
 
+REFILL = Panel(
+    title="Groups of an update: sampled in all, and taken from further prompts",
+    keys=("groups/sampled", "groups/replaced"),
+    labels=("sampled", "replaced"),
+    optional=True,
+)
+
+
 def step_panels(record: RunRecord) -> dict[str, list[Panel]]:
     """The panels of every chart over steps, by its title."""
     parts = reward_parts(record.rows)
@@ -63,6 +71,7 @@ def step_panels(record: RunRecord) -> dict[str, list[Panel]]:
                 text=percent,
                 optional=True,
             ),
+            REFILL,
         ],
         "Depth": [
             Panel(title="Mean depth (loops per token)", keys=("depth/mean",)),

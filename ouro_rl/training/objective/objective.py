@@ -59,7 +59,7 @@ class Objective:
         of_tokens = group_advantages(rewards, size, self.trainer.scale_rewards)
         of_gate = group_advantages(rewards, size, "none")
         weights = loop_costs.payment_weights(
-            sampled.rewards, sampled.finished, size,
+            sampled.rewards.where(sampled.by_gate, torch.nan), sampled.finished, size,
             solved_reward=self.gate.solved_reward, solved_only=self.gate.price_on == "solved",
         )  # fmt: skip
         paid = (price if self.gate.price_in == "returns" else 0.0) * weights

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -51,7 +52,8 @@ def obstacle(forward: Forward, params: SamplingParams) -> str | None:
 
 
 class StaticPasses:
-    """The static passes of calls with the same `params`. Keeps its tensors, and so its graphs, between calls."""
+    """The static passes of calls with the same `params`, but for the gate's temperature. Keeps its tensors, and so its
+    graphs, between calls."""
 
     def __init__(self, forward: Forward, params: SamplingParams, max_batch: int, wrap: Wrap):
         self.forward, self.cache, self.max_batch, self.wrap = forward, forward.cache, max_batch, wrap
@@ -71,8 +73,9 @@ class StaticPasses:
         self.copies: list[Tensor] = []
         """Copies of weights that graphs may read."""
 
-    def open(self) -> None:
+    def open(self, gate_temperature: float) -> None:
         """Begin a call: update the copies of weights, and allocate a page for the dummy slot."""
+        self.sampler.gate_temperature.fill_(gate_temperature)
         copies = self.forward.ops.refresh()
         if not set(map(id, self.copies)) <= set(map(id, copies)):  # one of them is stale
             self.passes.clear()
@@ -163,7 +166,8 @@ class StaticPasses:
 
 
 class StaticChoice:
-    """Whether an engine's calls run static passes, and the passes for the most recent sets of sampling parameters.
+    """Whether an engine's calls run static passes, and the passes for the most recent sets of sampling parameters. The
+    gate's temperature is not one of them: it may change with every update, and graphs read it from a tensor.
 
     `wanted`: None enables static passes on CUDA devices, where they pay off."""
 
@@ -197,11 +201,12 @@ class StaticChoice:
         if why := obstacle(self.forward, params):
             warnings.warn(f"rollouts run dynamic passes, without CUDA graphs: {why}", stacklevel=2)
             return None
-        static = self.known.pop(params, None) or StaticPasses(self.forward, params, self.max_batch, self.wrap)
-        self.known[params] = static
+        shared = replace(params, depth_policy=replace(params.depth_policy, gate_temperature=1.0))
+        static = self.known.pop(shared, None) or StaticPasses(self.forward, shared, self.max_batch, self.wrap)
+        self.known[shared] = static
         if len(self.known) > KEPT:
             del self.known[next(iter(self.known))]
-        static.open()
+        static.open(params.depth_policy.gate_temperature)
         return static
 
     def forget(self) -> None:

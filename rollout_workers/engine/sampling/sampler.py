@@ -20,7 +20,15 @@ from ouro_rl.core.sampling_params import NO_DEPTH, SamplingParams
 from ouro_rl.model.layers import in_tiles
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.policy.counter_rng import DEPTH_STREAM, TOKEN_STREAM, uniforms
-from ouro_rl.model.policy.exit_gate import decides, exit_quantiles, exits, log_exit, log_stay, policy_logits
+from ouro_rl.model.policy.exit_gate import (
+    decides,
+    exit_quantiles,
+    exits,
+    log_exit,
+    log_stay,
+    policy_logits,
+    temperature_tensor,
+)
 from ouro_rl.model.policy.read_out import reads_out
 from rollout_workers.engine.sampling.completion import Completion, CompletionTensors
 from rollout_workers.engine.sampling.early_stop import EarlyStopper
@@ -52,6 +60,8 @@ class Sampler:
         policy = params.depth_policy
         self.min_depth, self.max_loops = policy.min_depth, policy.max_loops(model.config.total_ut_steps)
         self.runs_all_loops = policy.kv_rule.runs_all_loops
+        self.gate_temperature = temperature_tensor(policy.gate_temperature, model.model.embed_tokens.weight.device)
+        """May change between calls that share this sampler."""
         self.early_stop = None if params.early_stop is None else EarlyStopper(params.early_stop)
         self.given_up: set[int] = set()
         """Slots of samples that the early stop ended."""
@@ -241,7 +251,7 @@ class Sampler:
     def _gate(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """log (1 - lambda) and log lambda after this loop, [n] each."""
         gate_logits = self.model.model.gate_logits(in_tiles(states, self.ops), self.ops)
-        gate_logits = policy_logits(gate_logits, self.params.depth_policy)
+        gate_logits = policy_logits(gate_logits, self.params.depth_policy, self.gate_temperature)
         return log_stay(gate_logits)[: len(states)], log_exit(gate_logits)[: len(states)]
 
     def _next_token(self, rows: Tensor, tokens: Tensor, lengths: Tensor) -> None:

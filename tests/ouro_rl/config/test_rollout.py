@@ -38,9 +38,46 @@ def test_policy_and_early_stop_from_a_file_and_back(load, tmp_path):
     assert load_config(TrainConfig, [again], []) == config
 
 
+def test_the_last_samples_of_a_group_are_anytime_samples(load):
+    assert load().rollout.fixed_depths(4) == ()
+    assert load("rollout.anytime=[1, 4]").rollout.fixed_depths(4) == (None, None, 1, 4)
+    assert load("rollout.anytime=[2, 1, 2]").rollout.fixed_depths(4) == (None, 2, 1, 2)
+    with pytest.raises(
+        UserError, match=r"rollout.anytime 5 lies outside rollout's min_depth \(1\) and max_depth \(4\)"
+    ):
+        load("rollout.anytime=[1, 5]").check_loops(4)
+    load("rollout.anytime=[1, 5]").check_loops(5)
+
+
+def test_the_temperature_of_the_gate_moves_in_a_straight_line(load):
+    moves = ("rollout.gate_temperature=2", "rollout.gate_temperature_end=0.7", "rollout.gate_temperature_updates=4")
+    rollout = load(*moves, "rollout.exploration=0.1").rollout
+    assert [rollout.gate_temperature_at(update) for update in range(4)] == pytest.approx([2, 1.675, 1.35, 1.025])
+    assert rollout.gate_temperature_at(0) == 2
+    assert {rollout.gate_temperature_at(update) for update in (4, 5, 100)} == {0.7}
+    policies = [rollout.depth_policy(update) for update in (0, 4)]
+    assert policies == [
+        DepthPolicy(gate_temperature=2.0, exploration=0.1),
+        DepthPolicy(gate_temperature=0.7, exploration=0.1),
+    ]
+    still = load("rollout.gate_temperature=0.3").rollout
+    assert {still.gate_temperature_at(update) for update in (0, 7)} == {0.3}
+
+
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
+        (["rollout.anytime=[1, 5]", "rollout.max_depth=4"],
+         "anytime 5 lies outside rollout's min_depth (1) and max_depth (4); change its value or the bounds"),
+        (["rollout.anytime=[1, 2]", "rollout.min_depth=2", "gate.target_depth=null"],
+         "anytime 1 lies outside rollout's min_depth (2) and max_depth (of the model)"),
+        (["rollout.anytime=[0]"], "rollout.anytime.0 must be greater than or equal to 1"),
+        (["rollout.anytime=[1, 2, 3, 4]", "trainer.group_size=4"],
+         "rollout.anytime fixes the depths of 4 completions, which leaves none of a group of 4 to the exit rule"),
+        (["rollout.gate_temperature_end=0.5"], "gate_temperature_end and gate_temperature_updates belong together"),
+        (["rollout.gate_temperature_updates=9"], "gate_temperature_end and gate_temperature_updates belong together"),
+        (["rollout.gate_temperature_end=0", "rollout.gate_temperature_updates=9"],
+         "rollout.gate_temperature_end must be greater than 0"),
         (["rollout.kv_rule=skp"], "rollout.kv_rule must be 'last_exited', 'full' or 'skip', but is \"skp\""),
         (["rollout.max_depth=0"], "rollout.max_depth must be greater than or equal to 1"),
         (["rollout.max_depth=65"], "rollout.max_depth must be less than or equal to 64"),

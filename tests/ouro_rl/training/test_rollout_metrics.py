@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
+from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Rollout, ScoredRollout
-from ouro_rl.training.rollout_metrics import rollout_metrics
+from ouro_rl.training.rollout_metrics import check_unscored, rollout_metrics
 
 
 def scored(
@@ -31,6 +32,29 @@ def scored(
     return ScoredRollout(
         rollout=rollout, completion="x" * n, rewards={"math": reward}, statuses={"math": status}, reward=reward
     )
+
+
+def at_depth(item: ScoredRollout, depth: int) -> ScoredRollout:
+    return replace(item, rollout=replace(item.rollout, fixed_depth=depth))
+
+
+def test_anytime_samples_are_rewarded_apart_and_in_no_depth():
+    by_gate = [scored(0, (1, 1), 1.0), scored(1, (2,), 0.0)]
+    fixed = [at_depth(scored(0, (4, 4), 1.0), 4), at_depth(scored(1, (4,), 0.0), 4), at_depth(scored(1, (1,), None), 1)]
+    metrics = rollout_metrics(by_gate + fixed, max_loops=4, policy_version=5)
+    assert metrics["depth/mean"] == pytest.approx(4 / 3) and metrics["depth/p4"] == 0
+    assert metrics["anytime/reward_4"] == 0.5 and math.isnan(metrics["anytime/reward_1"])
+    assert metrics["reward/mean"] == 0.5 and metrics["completion/length_mean"] == 7 / 5
+    assert not [name for name in rollout_metrics(by_gate, 4, 5) if "anytime" in name]
+
+
+@pytest.mark.parametrize(("limit", "fails"), [(0.5, False), (0.49, True)])
+def test_too_many_unscored_stop_the_run(limit, fails):
+    batch = [scored(0, (1,), None), scored(0, (1,), 1.0)]
+    if not fails:
+        return check_unscored(batch, limit)
+    with pytest.raises(RunError, match=r"50% of this step's .* 1 x math: timeout"):
+        check_unscored(batch, limit)
 
 
 def test_rollout_metrics_by_hand():

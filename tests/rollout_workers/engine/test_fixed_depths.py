@@ -10,7 +10,6 @@ from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from rollout_workers.engine.engine import RolloutEngine
 from rollout_workers.engine.scheduling import scheduler
-from rollout_workers.pool import make_pool
 from tests.references.sequential import sequential_rollouts
 from tests.references.tiny_models import rounding
 from tests.rollout_workers.engine.test_engine import RULES, assert_same, calm_model, make_requests, within
@@ -87,17 +86,6 @@ def test_under_simulated_exits_a_fixed_sample_takes_its_token_at_its_depth():
     for simulated, real in zip(sampled("simulated"), sampled("sample"), strict=True):
         if real.fixed_depth is not None:
             assert_same([simulated], [real], rounding(model))
-
-
-def test_actors_give_the_same_rollouts():
-    model = calm_model(25, loops=LOOPS)
-    params, requests = SamplingParams(max_new_tokens=6), anytime_requests((4, 7, 2))
-    expected = RolloutEngine(model, EngineConfig(max_batch=8)).generate(requests, params)
-    with make_pool(2, model.config.to_dict(), EngineConfig(max_batch=4), cpus=0.25) as pool:
-        pool.publish(model.state_dict(), 0)
-        rollouts = pool.rollout(requests, params)
-    assert_depths(rollouts)
-    assert_same(rollouts, expected, rounding(model))
 
 
 @pytest.mark.parametrize(

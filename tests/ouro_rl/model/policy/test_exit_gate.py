@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from ouro_rl.model.policy.exit_gate import (
     expected_depth,
     log_stay,
     policy_logits,
+    temperature_tensor,
 )
 from ouro_rl.training.objective.loop_costs import extra_loops
 from tests.references.exit_distribution import depth_logprobs, gate_entropy, threshold_depths
@@ -67,6 +69,19 @@ def test_the_exploration_floor_bounds_lambda_and_has_its_gradient(floor):
     assert mixed.min().item() == pytest.approx(floor) and mixed.max().item() == pytest.approx(1 - floor)
     (got,), (wanted,) = (torch.autograd.grad(value.sum(), gates) for value in (mixed, expected))
     torch.testing.assert_close(got, wanted)
+
+
+@pytest.mark.parametrize("exploration", [0.0, 0.1])
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 3.0])
+def test_a_temperature_in_a_tensor_stands_for_that_of_the_policy(temperature, exploration):
+    """To the bit: graphs read it from a tensor, and the trainer replays what they sampled."""
+    gates = torch.randn(4, 9, generator=torch.Generator().manual_seed(1))
+    policy = DepthPolicy(gate_temperature=temperature, exploration=exploration)
+    of_tensor = temperature_tensor(temperature, gates.device)
+    other = replace(policy, gate_temperature=5.0)
+    assert torch.equal(policy_logits(gates, other, of_tensor), policy_logits(gates, policy))
+    if temperature == 1 and not exploration:
+        assert torch.equal(policy_logits(gates, policy), gates)
 
 
 def test_one_loop_has_no_decision():

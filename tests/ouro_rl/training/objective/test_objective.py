@@ -69,6 +69,32 @@ def test_fixed_depths_teach_the_gate_nothing():
     assert credits.advantages[1, 0] < 0, "the token head learns from them"
 
 
+@pytest.mark.parametrize("baseline", ["state", "batch"])
+@pytest.mark.parametrize("mode", ["policy", "off"])
+def test_fixed_depths_have_no_gradient_at_the_gate_and_pay_nothing(baseline, mode):
+    """Nor do they change what the others pay: their loops are in no mean and in no solve rate."""
+    rule = objective(
+        gate__price=0.1, gate__kappa=0.5, gate__variety_bonus=0.1, gate__price_on="all", gate__baseline=baseline,
+        gate__mode=mode, trainer__group_size=4, trainer__micro_batch=4,
+    )  # fmt: skip
+    rewards, depths = [1.0, 0.0, 1.0, 0.0], [[1, 3, 2], [2, 0, 0], [3, 3, 0], [1, 2, 3]]
+    by_gate = torch.tensor([True, True, True, False])
+    credits = rule.credit(taken(rewards, depths, by_gate=by_gate), 0)
+    deeper = [*depths[:3], [3, 3, 3]]
+    assert torch.equal(rule.credit(taken(rewards, deeper, by_gate=by_gate), 0).advantages, credits.advantages)
+    replayed = micro_batch(slice(4), credits)
+    gates = replayed.gate_logits.requires_grad_()
+    tokens = replayed.token_logprobs.requires_grad_()
+    rule.losses(replayed).total.backward()
+    of_fixed = ~replayed.by_gate
+    assert of_fixed.sum() == 3 and (tokens.grad[of_fixed] != 0).all()
+    if mode == "policy":
+        assert gates.grad[:, of_fixed].abs().max() == 0
+        assert gates.grad[:, ~of_fixed].abs().max() > 0
+    else:
+        assert gates.grad is None or gates.grad.abs().max() == 0
+
+
 def test_the_best_of_a_group_alone_are_learned_from():
     rule = objective(gate__keep_best=2, trainer__group_size=4, trainer__micro_batch=4, trainer__scale_rewards="none")
     credits = rule.credit(taken([1.0, 1.0, 1.0, 0.0], [[3], [2], [1], [1]]), 0)

@@ -250,7 +250,7 @@ def test_a_static_pass_never_synchronizes_with_the_host():
         engine = with_stand_ins(model, 9)
         engine.static.wrap = lambda run_pass: run_pass
         engine.generate(make_requests([3]), params)
-        static, slots = engine.static.known[params], torch.full((8,), 9, device="meta")
+        (static,), slots = engine.static.known.values(), torch.full((8,), 9, device="meta")
         model.to("meta")
         for thing in (engine.cache, engine.forward, static, static.sampler, static.sampler.token_draw):
             move_to_meta(thing)
