@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from rewards.statements import last_hashes, stated_answer
+
 Accept = Literal["box", "phrase", "any"]
 """Where to look for an answer when there is no box. `box`: nowhere. `phrase`: after `####` or "the answer is".
 `any`: also the last formula, or the whole text if it is short. `any` is too lenient for training: a truncated
@@ -17,12 +19,19 @@ SeveralBoxes = Literal["list", "last", "refuse"]
 
 _BOX_TOKEN = re.compile(r"\\(?:(?:boxed|fbox)\s*\{|[\\{}])|\{|\}")
 _BETWEEN_BOXES = re.compile(
-    r"(?:\s++|[$.,;:&]|\\[()\[\],;:! ]|\\q?quad|\\\\|\band\b|\bor\b|\\(?:text|mbox)\s*\{\s*(?:and|or|,)\s*\})*+"
+    r"(?:\s++|[$.,;:&]|\\[()\[\],;:! ]|\\q?quad|\\\\|\band\b|\bor\b|\\(?:text|mbox)\s*\{\s*(?:and|or|,)\s*\}"
+    r"|(?:[a-zA-Z]\w{0,3}|[A-Za-z]{1,20}(?= *:))\s*[=:]\s*)*+"
 )
-_HASHES = re.compile(r"####[ \t]*([^\n]+)")
-_PHRASE = re.compile(r"(?:final\s+answer|answer)(?:\s+is|\s*:|\s+is\s*:)\s*:?\s*([^\n]{1,300})", re.IGNORECASE)
+_HEDGE = re.compile(r"\b(?:or|otherwise|else|alternatively|possibly|maybe|perhaps|either)\b", re.IGNORECASE)
+_RETRACTION = re.compile(
+    r"\b(?:no|not|wait|wrong|mistake|incorrect|correct(?:ed|ion)?|instead|rather|sorry|forgot|actually|however|should|but|so|"
+    r"thus|hence|therefore)\b",
+    re.IGNORECASE,
+)
+_NEAR = 80
+"""Characters between two boxes within which a hedge joins them."""
 _FORMULA = re.compile(r"\$\$([^$]{1,1000})\$\$|\$([^$]{1,1000})\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)", re.DOTALL)
-_SENTENCE_END = re.compile(r"\.\s+[A-Z]|\.\s*$")
+_TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)
 _END_OF_TURN = ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "<|end|>")
 _TAIL = 4000
 """Number of characters at the end of a text that the fallbacks search."""
@@ -85,7 +94,7 @@ def last_boxed(text: str, several: SeveralBoxes = "list") -> str | None:
     if several == "refuse" and len({content.strip() for *_, content in found}) > 1:
         return None
     for box in reversed(found[:-1]):
-        if several != "list" or not _BETWEEN_BOXES.fullmatch(text, box[1], parts[-1][0]):
+        if several != "list" or not _joined(text[box[1] : parts[-1][0]]):
             break
         parts.append(box)
     contents = list(dict.fromkeys(content.strip() for _, _, content in reversed(parts)))
@@ -101,10 +110,13 @@ def final_answer(
     if boxed is not None or accept == "box" or (several_boxes == "refuse" and boxes(text)):
         return boxed or None
     tail = text[-_TAIL:]
-    stated = _last_group(_HASHES, tail) or _stated(tail)
+    tagged = list(_TAGGED.finditer(tail))
+    if tagged:
+        inner = tagged[-1].group(1).strip()
+        return stated_answer(inner) or inner or None
+    stated = stated_answer(tail)
     if stated:
-        formula = _FORMULA.match(stated)
-        return _group(formula) if formula else _first_sentence(stated) or None
+        return stated
     if accept == "phrase":
         return None
     return _last_group(_FORMULA, tail) or (text.strip() if len(text) <= _SHORT else None) or None
@@ -115,7 +127,7 @@ def gold_answer(gold: str) -> str:
     boxed = last_boxed(gold)
     if boxed is not None:
         return boxed
-    hashes = _last_group(_HASHES, gold[-_TAIL:])
+    hashes = last_hashes(gold[-_TAIL:])
     if hashes is not None:
         return hashes
     if len(gold) > _SHORT:
@@ -123,12 +135,12 @@ def gold_answer(gold: str) -> str:
     return gold.strip()
 
 
-def _stated(text: str) -> str | None:
-    """The text after the last "the answer is". "Final Answer: the final answer is 5" contains the phrase twice."""
-    stated = _last_group(_PHRASE, text)
-    while stated and (again := _last_group(_PHRASE, stated)):
-        stated = again
-    return stated
+def _joined(between: str) -> bool:
+    """Whether two boxes are one answer: with only separators and labels between them, or a hedge without a
+    retraction."""
+    if _BETWEEN_BOXES.fullmatch(between):
+        return True
+    return len(between) <= _NEAR and bool(_HEDGE.search(between)) and not _RETRACTION.search(between)
 
 
 def _group(match: re.Match[str]) -> str:
@@ -140,8 +152,3 @@ def _last_group(pattern: re.Pattern[str], text: str) -> str | None:
     for last in pattern.finditer(text):  # noqa: B007 - the loop only finds the last match
         pass
     return _group(last) if last else None
-
-
-def _first_sentence(text: str) -> str:
-    end = _SENTENCE_END.search(text)
-    return (text[: end.start()] if end else text).strip().strip("*")

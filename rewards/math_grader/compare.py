@@ -8,11 +8,26 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from rewards.math_grader.normalize import canonical, choice_of, is_words
+from rewards.math_grader.normalize import canonical, choice_of, choices_of, is_words, labeled_value, number
 from rewards.math_grader.policy import MathPolicy
-from rewards.math_grader.structure import Piece, Shape, certain, is_name, pieces, shape_of, split_top, unwrap
-from rewards.math_grader.values import Values, every, is_numeric, some
+from rewards.math_grader.real_sets import real_set, same_set
+from rewards.math_grader.structure import (
+    Piece,
+    Shape,
+    certain,
+    is_name,
+    is_simple_name,
+    pieces,
+    shape_of,
+    split_top,
+    unwrap,
+)
+from rewards.math_grader.values import Values, every, is_numeric, rounds_to, some
 
+_POINT = re.compile(r"[A-Z]\s*(\([^()]*,[^()]*\))")
+_SETS = re.compile(
+    r"\\(?:cup|cap|setminus|mathbb|mathbf|emptyset|infty|ne|le|ge|in|land|lor)(?![a-zA-Z])|[<>\[\]]|\\\{"
+)
 _APPROX = {"\\approx", "\\simeq", "\\doteq"}
 MOST_PAIRS = 40
 """Maximum number of list elements with differing spellings that are matched with each other."""
@@ -49,6 +64,9 @@ class Comparison(Values):
         choice = self.choice(gold, answer)
         if choice is not None:
             return choice
+        labeled = self.labeled(gold, answer)
+        if labeled is not None:
+            return labeled
         for text, other, ours in ((gold, answer, False), (answer, gold, True)):
             parts = split_top(text, _APPROX)
             if len(parts) > 1 and all(parts):
@@ -71,12 +89,32 @@ class Comparison(Values):
         given = choice_of(answer, bare=not self.policy.choices)
         return given == right if given is not None or is_words(answer) else None
 
+    def labeled(self, gold: str, answer: str) -> bool | None:
+        """Compare values after option labels, several option letters, and points with a name; None if there is none."""
+        letters = choices_of(gold), choices_of(answer)
+        if letters[0] and letters[1]:
+            return letters[0] == letters[1]
+        values = labeled_value(gold), labeled_value(answer)
+        if values[0] is not None and values[1] is None:
+            own = choice_of(gold, bare=False)
+            return own == choice_of(answer, bare=True) or self.equal(values[0], answer)
+        if values[1] is not None and values[0] is None:
+            return some([self.equal(gold, values[1]), False])
+        points = _POINT.fullmatch(gold), _POINT.fullmatch(answer)
+        if points[1] and gold.startswith("("):
+            return self.equal(gold, points[1].group(1))
+        if points[0] and answer.startswith("("):
+            return self.equal(points[0].group(1), answer)
+        return None
+
     # --- parts --------------------------------------------------------------------------------------------------------
 
     def as_sets(self, gold: str, answer: str) -> tuple[bool | None] | None:
         """Compare as sets of real numbers; the result is wrapped in a tuple. None if they are not such sets."""
         left, right = pieces(gold), pieces(answer)
-        if left is None or right is None or not (certain(left, gold) or certain(right, answer)):
+        if left is None or right is None:
+            return self.computed_sets(gold, answer)
+        if not (certain(left, gold) or certain(right, answer)):
             return None
         named = [found[0].name is not None for found in (left, right)]
         if self.policy.inequalities == "strict" and named[0] != named[1]:
@@ -86,8 +124,16 @@ class Comparison(Values):
             return (False,)
         same = self.match(left, right, self.same_piece)
         if same is False and len(left) != len(right):  # the union of (0,1] and [1,2) is (0,2)
-            return (self.ask(_union(left), _union(right)),)
+            return self.computed_sets(gold, answer) or (False,)
         return (same,)
+
+    def computed_sets(self, gold: str, answer: str) -> tuple[bool | None] | None:
+        """Compare sets that have to be computed: intersections, differences. None if they are no sets, or if an
+        endpoint is no number."""
+        if not all(_SETS.search(text) for text in (gold, answer)):
+            return None
+        left, right = real_set(gold, self.evaluate), real_set(answer, self.evaluate)
+        return None if left is None or right is None else (same_set(left, right),)
 
     def same_piece(self, gold: Piece, answer: Piece) -> bool | None:
         if gold.brackets != answer.brackets:
@@ -180,9 +226,8 @@ class Comparison(Values):
         if len(left) == 1:
             return self.chain(left[0], right)
         if len(right) == 1:
-            if is_name(left[0]) and not (len(left) == 2 and is_name(left[1])):
-                return self.equal(left[-1], answer)
-            return self.equal(left[0], answer) if is_name(left[-1]) else self.ask(gold, answer)
+            value = _value_of(left, right[0])
+            return self.ask(gold, answer) if value is None else self.equal(value, answer)
         if is_name(left[0]) and is_name(right[0]):
             same = self.chain(left[-1], right)
             return same if same or canonical(left[0]) == canonical(right[0]) else some([same, self.ask(gold, answer)])
@@ -192,34 +237,40 @@ class Comparison(Values):
         """Compare a chain such as `x = 6*7 = 42`: its last part is the answer unless another part contradicts it."""
         if self.policy.chains == "refuse" and not (len(parts) == 2 and is_name(parts[0])):
             return False
-        if len(parts) == 2 and is_name(parts[1]) and not is_name(parts[0]):
+        if len(parts) == 2 and is_simple_name(parts[1]) and not is_simple_name(parts[0]):
             parts = parts[::-1]  # `42 = x`
         numeric = [part for part in parts[:-1] if is_numeric(part)]
         last = parts[-1]
-        loose = Comparison(_LOOSE, self.leaf)
+        loose = Comparison(_LOOSE, self.leaf, self.evaluate)
         agree = every(loose.equal(last, part) for part in numeric) if is_numeric(last) else True
         return every([self.equal(gold, last), agree])
 
     def near(self, parts: Sequence[str]) -> bool | None:
-        """Whether `a \\approx b` approximately holds, if both sides are numbers."""
+        """Whether `a \\approx b` holds between numbers: a printed number is a rounding of the first one."""
         values = [part for part in (split_top(part, {"="})[-1] for part in parts) if is_numeric(part)]
-        loose = Comparison(_LOOSE, self.leaf)
-        return every(loose.value(*pair) for pair in zip(values, values[1:], strict=False))
+        loose = Comparison(_LOOSE, self.leaf, self.evaluate)
+        return every(self.rounded(values[0], value, loose) for value in values[1:])
+
+    def rounded(self, exact: str, printed: str, loose: Comparison) -> bool | None:
+        value, shown = number(exact), number(printed)
+        if value is None or shown is None:
+            return loose.value(exact, printed)
+        return rounds_to(value[0], printed) or value == shown
 
 
 _LOOSE = MathPolicy(evaluated=False, units="ignore", relative_tolerance=0.02)
 """For the intermediate parts of a chain, which may be rounded."""
 
 
-def _union(found: Sequence[Piece]) -> str:
-    """Pieces as LaTeX, for the parser."""
-    parts = [
-        f"\\{{{piece.left}\\}}"
-        if piece.left == piece.right
-        else f"{piece.brackets[0]}{piece.left},{piece.right}{piece.brackets[1]}"
-        for piece in found
-    ]
-    return " \\cup ".join(parts)
+def _value_of(equation: Sequence[str], answer: str) -> str | None:
+    """The side of the gold's equation that an answer without an equation has to equal; None if it is the whole
+    equation. `y = kx` is `kx`, `42 = x` is 42, `AB = 5` is 5."""
+    first, last = equation[0], equation[-1]
+    if is_simple_name(first):
+        return last
+    if is_simple_name(last):
+        return first
+    return last if is_name(first) else None
 
 
 def _pairing(allowed: list[list[bool]]) -> bool:

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from rewards.extraction import Accept, final_answer, gold_answer
-from rewards.math_grader import symbolic
 from rewards.math_grader.compare import Comparison
 from rewards.math_grader.guards import MAX_CHARS, too_large, unevaluated
-from rewards.math_grader.normalize import based, choice_of, integer, is_words, normalize, number
+from rewards.math_grader.measures import split_measure, without_remark
+from rewards.math_grader.normalize import based, choice_of, integer, is_words, labeled_value, normalize, number
 from rewards.math_grader.policy import DEFAULT_POLICY, MathPolicy
 from rewards.math_grader.structure import split_top
-from rewards.math_grader.units import split_unit
 from rewards.math_grader.values import unfinished
 from rewards.verdict import Verdict
 
@@ -53,6 +53,8 @@ def grade_strings(
     if extracted is None:
         return Verdict(value=0.0, status="no_answer")
     answer = normalize(extracted, plain_text=policy.plain_text)
+    if "\\boxed" not in completion and "\\fbox" not in completion:
+        answer = without_remark(answer)
     digits = integer(gold_text), integer(answer)  # strings, so of any length
     if answer == gold_text or None not in digits:
         return _decided(answer == gold_text or digits[0] == digits[1], extracted)
@@ -66,7 +68,7 @@ def grade_strings(
     refused = _not_evaluated(answer, gold_text, question) if policy.evaluated else None
     if refused:
         return Verdict(value=0.0, status="policy", extracted=_shown(extracted), detail=refused)
-    equal = Comparison(policy, _undecided).equal(gold_text, answer)
+    equal = Comparison(policy, _undecided, _plain_value).equal(gold_text, answer)
     if equal is not None:
         return _decided(equal, extracted)
     return AnswerPair(gold=gold_text, answer=answer, extracted=_shown(extracted) or "")
@@ -75,7 +77,9 @@ def grade_strings(
 def grade_parsed(pair: AnswerPair, policy: MathPolicy = DEFAULT_POLICY) -> Verdict:
     """The verdict of the parser. May take forever. Raises MemoryError at the memory limit, if one is set. Never runs
     code from its inputs."""
-    if Comparison(policy, symbolic.equal).equal(pair.gold, pair.answer):
+    from rewards.math_grader import symbolic  # in a worker alone: it needs python-flint
+
+    if Comparison(policy, symbolic.equal, symbolic.approximate).equal(pair.gold, pair.answer):
         return _decided(True, pair.extracted)
     if not readable(pair.gold):
         detail = f"the gold cannot be parsed: {pair.gold[:80]}"
@@ -95,7 +99,7 @@ def grade_gold(gold: str) -> Verdict:
 
 def is_plain(gold: str) -> bool:
     """Whether a normalized gold can be graded with strings alone: a number, words, or an option letter."""
-    value = split_unit(gold)[0]
+    value = split_measure(gold).value
     return (
         number(value) is not None
         or based(value) is not None
@@ -106,8 +110,10 @@ def is_plain(gold: str) -> bool:
 
 def readable(gold: str) -> bool:
     """Whether the parser can read a gold or any of its parts. If not, `wrong` would not be the model's fault."""
+    from rewards.math_grader import symbolic
+
     parts = [part for part in re.split(r"[=,;]|\\(?:cup|text\s*\{\s*(?:and|or)\s*\})", gold) if part.strip()]
-    return symbolic.parse(gold) is not None or any(symbolic.parse(split_unit(part)[0]) is not None for part in parts)
+    return symbolic.readable(gold) or any(symbolic.readable(split_measure(part).value) for part in parts)
 
 
 def warm_up() -> None:
@@ -119,13 +125,20 @@ def _undecided(*_: object) -> None:
     """The leaf of the fast pass: always None."""
 
 
+def _plain_value(text: str) -> Fraction | None:
+    """The value of a plain number."""
+    found = number(text)
+    return found[0] if found else None
+
+
 def _not_evaluated(answer: str, gold: str, question: str) -> str | None:
     """Why an answer counts as unevaluated; None if it is evaluated."""
-    refused = unevaluated(answer, gold)
+    last = split_measure(split_top(answer, {"="})[-1]).value
+    refused = unevaluated(last, gold)
     if refused:
         return refused
-    last = split_unit(split_top(answer, {"="})[-1])[0]
-    known = number(split_unit(gold)[0])
+    last = labeled_value(last) or last
+    known = number(split_measure(gold).value)
     if known is not None and len(split_top(last, {","})) == 1 and unfinished(last, exact=known[1]):
         parts = split_top(last, {"\\approx"})
         if len(parts) == 1 or all(unfinished(part, exact=known[1]) for part in parts):

@@ -8,6 +8,7 @@ from functools import partial
 
 from rewards.math_grader.guards import MAX_CHARS
 from rewards.math_grader.spellings import BASES, LATEX, PLAIN, RUNS, TEXT, UNICODE
+from rewards.math_grader.wording import equations_as_list, sets_in_words, unwrap_texts, without_words, words_key
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _SPACE = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])")
@@ -15,7 +16,27 @@ _TEXT_ONLY = re.compile(rf"{TEXT}\s*\{{([^{{}}]*)\}}")
 _CHOICE = re.compile(r"\(?([A-J])\)?\.?")
 _CHOICE_WITH_TEXT = re.compile(r"\(?([A-J])\s*[).:]\)?\s*(.*)", re.DOTALL)
 _OTHER_CHOICE = re.compile(r"\([A-J]\)|(?<![A-Za-z])(?:or|and)(?![A-Za-z])|(?<![A-Za-z\\])[A-J](?![A-Za-z\d])")
-_DOLLARS = re.compile(r"^(-?)\s*\\\$\s*(-?[\d.,]+)$")
+_CURRENCIES = {
+    "\\$": "dollars", "\\pounds": "quid", "\u00a3": "quid", "\\euro": "euros", "\u20ac": "euros", "\u00a5": "yen",
+    "\uffe5": "yen", "\\yen": "yen", "\u20b9": "rupees", "Rs.": "rupees", "Rs": "rupees", "\\text{Rs. }": "rupees",
+    "\\text{Rs.}": "rupees", "\\text{Rs }": "rupees", "US\\$": "dollars",
+    "\\text{\\$}": "dollars", "\\mathrm{\\$}": "dollars", "\\text{\u20ac}": "euros", "\\text{\u00a3}": "quid",
+}  # fmt: skip
+_MONEY = re.compile(
+    rf"^(-?)\s*({'|'.join(map(re.escape, sorted(_CURRENCIES, key=len, reverse=True)))})\s*"
+    r"(-?\d(?:[\d.,]|\{,\}|\\[!,])*|-?\.\d+)"
+    r"((?:\s|~|\\[ ,;])*(?:\\text\s*\{\s*)?(?:(?:hundred|thousand|million|billion|trillion)\s*\}?)?)(.*)$",
+    re.DOTALL,
+)
+_LABEL = re.compile(
+    rf"(?:{TEXT}\s*\{{\s*\(?[A-J](?:\)|[.:])?\s*[.:]?\s*\}}|\(\s*[A-J]\s*\)(?=[\s:.]))\s*[.:]?\s*(?![\s^_+*/=<>,])(.+)",
+    re.DOTALL,
+)
+_LETTER_LIST = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|;|&|and)+\s*\(?[A-J]\)?)+")
+_LETTER_RUN = re.compile(r"[A-J]{2,6}")
+_CLOCK = re.compile(
+    r"(\d{1,2})(?::(\d{2}))?\s*(a\.?\s?m\.?|p\.?\s?m\.?|noon|midnight|o'?clock|hours|hrs)?", re.IGNORECASE
+)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' .-]*")
 _SHORT_WORDS = {"yes", "no", "odd", "dne", "red", "sat", "sun", "mon"}
 _LIST_OF_STRINGS = re.compile(r"""\[\s*(?:(?:"[^"]*"|'[^']*')\s*,?\s*)+\]""")
@@ -42,7 +63,7 @@ def normalize(answer: str, *, plain_text: bool = True) -> str:
     text = answer.strip()
     if len(text) > MAX_CHARS:
         return text
-    text = _DOLLARS.sub(r"\1\2\\text{ dollars}", text.replace("\\\\%", "%")).replace("\\$", "")
+    text = _money(text.replace("\\\\%", "%")).replace("\\$", "")
     for _ in range(3):  # "$\\boxed{x}$." may be wrapped a few times
         for opening, closing in _WRAPPERS:
             inner = text[len(opening) : -len(closing)]
@@ -55,9 +76,27 @@ def normalize(answer: str, *, plain_text: bool = True) -> str:
     for letters, table, sign in RUNS:
         text = letters.sub(partial(_raised_or_lowered, table, sign), text)
     text = text.translate(UNICODE)
-    for pattern, replacement in (*LATEX, *BASES, *(PLAIN if plain_text else ())):
+    for pattern, replacement in (*LATEX, *BASES):
+        text = pattern.sub(replacement, text)
+    text = without_words(unwrap_texts(sets_in_words(equations_as_list(text))))
+    for pattern, replacement in PLAIN if plain_text else ():
         text = pattern.sub(replacement, text)
     return text.strip()
+
+
+def _money(text: str) -> str:
+    """`\\$5` as `5\\text{ dollars}`, and the same for other currencies before a number."""
+    found = _MONEY.match(text)
+    if not found:
+        return text
+    sign, currency, digits, multiplier, rest = found.groups()
+    if re.search(r"dollar|USD|euro|pound|yen|rupee", rest):
+        return f"{sign}{digits}{multiplier}{rest}"
+    word = _CURRENCIES[currency]
+    if re.fullmatch(r"\s+[A-Za-z /.]+", rest):
+        rest = f"\\text{{{rest.rstrip(' .')}}}"
+    opened = "\\text{" in multiplier and "}" not in multiplier
+    return sign + digits + multiplier + (f" {word} " if opened else f"\\text{{ {word}}}") + rest
 
 
 def canonical(answer: str) -> str:
@@ -69,7 +108,7 @@ def canonical(answer: str) -> str:
     choice = _CHOICE.fullmatch(text)
     if choice:
         return choice.group(1)
-    return text.lower() if is_words(text) else text
+    return words_key(text) if is_words(text) else text
 
 
 def is_words(answer: str) -> bool:
@@ -139,7 +178,7 @@ def number(answer: str, *, mixed: bool = True) -> tuple[Fraction, bool] | None:
 
 def choice_of(answer: str, *, bare: bool) -> str | None:
     """The letter of a multiple-choice answer, A to J, else None. Unless `bare`, the option's text may follow it."""
-    text = _TEXT_ONLY.sub(r"\1", answer).strip()
+    text = re.sub(r"^(?:option|choice|answer)\s+", "", _TEXT_ONLY.sub(r"\1", answer).strip(), flags=re.IGNORECASE)
     only = _CHOICE.fullmatch(text)
     if only or bare:
         return only.group(1) if only else None
@@ -147,6 +186,36 @@ def choice_of(answer: str, *, bare: bool) -> str | None:
     if found and found.group(2) and not _OTHER_CHOICE.search(found.group(2)):
         return found.group(1)
     return None
+
+
+def labeled_value(answer: str) -> str | None:
+    """The value after an option label, as in `\\textbf{(B)} 24`; None without a label."""
+    found = _LABEL.fullmatch(answer)
+    return found.group(1).strip() if found else None
+
+
+def choices_of(answer: str) -> frozenset[str] | None:
+    """Several option letters, as in `A, C` or `ACD`; None for anything else."""
+    text = re.sub(rf"{TEXT}\s*\{{([^{{}}]*)\}}", r"\1", answer).strip()
+    if _LETTER_LIST.fullmatch(text) or (_LETTER_RUN.fullmatch(text) and list(text) == sorted(set(text))):
+        return frozenset(re.findall(r"(?<![a-z])[A-J](?![a-z])", text))
+    return None
+
+
+def clock(answer: str) -> tuple[int, int, bool] | None:
+    """A time of day as (hour, minute, whether a.m. or p.m. is certain), on the 24-hour clock if it is; else None."""
+    text = re.sub(rf"{TEXT}\s*\{{([^{{}}]*)\}}", r" \1 ", answer).strip()
+    found = _CLOCK.fullmatch(text)
+    if not found:
+        return None
+    hour, minute, mark = int(found.group(1)), int(found.group(2) or 0), (found.group(3) or "").lower()
+    if hour > 24 or minute > 59 or (found.group(2) is None and not mark):
+        return None
+    if mark[:1] in ("a", "p"):
+        return (hour % 12 + (12 if mark[0] == "p" else 0) if hour <= 12 else hour), minute, True
+    if mark[:2] in ("no", "mi"):
+        return (12 if mark.startswith("no") else 0), minute, True
+    return hour, minute, hour > 12
 
 
 def based(answer: str) -> tuple[str, str] | None:

@@ -29,29 +29,26 @@ UNICODE: dict[int, int | str] = {
         "\u2a7e": "\\ge ", "\u2260": "\\ne ", "\u2208": "\\in ", "\u00b1": "\\pm ", "\u2213": "\\mp ",
         "\u2248": "\\approx ", "\u2205": "\\emptyset ", "\u00b0": "^{\\circ}", "\u211d": "\\mathbb{R}",
         "\u2124": "\\mathbb{Z}", "\u2115": "\\mathbb{N}", "\u2228": "\\text{ or }", "\uff5b": "\\{", "\uff5d": "\\}",
-        "\u3001": ",", "\u00a0": " ", "\u2009": " ", "\u202f": " ",
+        "\u3001": ",", "\u00a0": " ", "\u2009": " ", "\u202f": " ", "\u2010": "-", "\u2011": "-", "\u2012": "-",
+        "\u02da": "^{\\circ}", "\u00ba": "^{\\circ}", "\u00d8": "\\emptyset ", "\u2200": "\\forall ",
+        "\u2216": "\\setminus ", "\u2192": "\\to ", "\u21d2": "\\Rightarrow ", "\u2026": "\\ldots ",
+        "\u2223": "\\mid ", "\u2282": "\\subset ", "\u2286": "\\subseteq ", "\u2261": "\\equiv ",
+        "\u230a": "\\lfloor ", "\u230b": "\\rfloor ", "\u2308": "\\lceil ", "\u2309": "\\rceil ",
+        "\u2032": "'", "\u2227": "\\land ", "\u00ac": "\\neg ", "\u2126": "\\Omega ", "\u00b5": "\\mu ",
+        "\u2211": "\\sum ", "\u220f": "\\prod ", "\u222b": "\\int ", "\u2220": "\\angle ",
+        **dict.fromkeys("\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\u00ad\u2061\u2062", ""),
     }.items()},
 }  # fmt: skip
 RUNS = tuple(
     (re.compile(f"[{letters}]+"), str.maketrans(letters, plain), sign)
     for (letters, plain), sign in ((_SUPERSCRIPTS, "^"), (_SUBSCRIPTS, "_"))
 )
-TEXT = r"\\(?:text|mbox|mathrm|textrm|textbf|textit|textsf|mathbf|mathit|mathsf|operatorname)"
+TEXT = (
+    r"\\(?:text|mbox|mathrm|textrm|textbf|textit|textsf|texttt|textnormal|textup|"
+    r"mathbf|mathit|mathsf|mathtt|operatorname)"
+)
 """Commands whose argument is text."""
 _FUNCTIONS = "arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|ln|log|gcd|alpha|beta|gamma|theta|lambda"
-_NUMBER_WORDS = {
-    "two": 2,
-    "three": 3,
-    "four": 4,
-    "five": 5,
-    "six": 6,
-    "seven": 7,
-    "eight": 8,
-    "nine": 9,
-    "ten": 10,
-    "twelve": 12,
-    "sixteen": 16,
-}
 
 
 def _compiled(*rules: tuple[str, str]) -> tuple[tuple[re.Pattern[str], str], ...]:
@@ -62,10 +59,21 @@ _ARGUMENT = r"\{((?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+)\}"
 """Matches a braced argument with up to two nested levels of braces."""
 LATEX = _compiled(
     *2 * ((rf"\\(?:(?:text)?color\s*\{{[^{{}}]*\}}|underline)\s*{_ARGUMENT}", r"\1"),),
+    *2 * ((rf"\\(?:boxed|fbox)\s*{_ARGUMENT}", r"\1"),),
     (r"\\color\s*\{[^{}]*\}", ""),
     (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|strut)(?![a-zA-Z])\s*", ""),
     (r",\s*\\!\s*|\{,\}", ","),
     (r"(?<!\\)\\[!,;:> ]|(?<!\\)\\q?quad(?![a-zA-Z])|~", " "),
+    (
+        rf"\\(?:boldsymbol|bm|pmb|bold|mathds|mathnormal|ensuremath|mbox\{{\\bf)\s*(?:{_ARGUMENT}|(\d|[a-zA-Z]))",
+        r"{\1\2}",
+    ),
+    (
+        r"\\(?:tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|bf|it|sf|tt|bfseries|itshape|boldmath|scriptstyle)(?![a-zA-Z])\s*",
+        "",
+    ),
+    (r"\\rm\s*\{([^{}]*)\}|\\rm\s+([^{}$\\]+)", r"\\mathrm{\1\2}"),
+    (r"(?<![\\a-zA-Z^_}])\{([-+=<>.])\}", r"\1"),
     (r"\\(?:v?phantom|hspace|vspace)\*?\s*\{[^{}]*\}", " "),
     (r"^\s*(?:\\approx|\\sim|\u2248)(?![a-zA-Z])\s*", ""),
     (r"\\(?:lbrace)(?![a-zA-Z])", r"\\{"),
@@ -88,12 +96,33 @@ LATEX = _compiled(
     (r"^\\\{\s*\\\}$", r"\\emptyset "),
     (r"\\mathbb\s*R(?![a-zA-Z])", r"\\mathbb{R}"),
     (r"\+\s*\\infty(?![a-zA-Z])", r"\\infty "),
-    (r"\\[dtc]frac(?![a-zA-Z])", r"\\frac"),
+    (r"\\(?:[dtcs]frac|nicefrac|xfrac)(?![a-zA-Z])", r"\\frac"),
+    (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
+    (r"(?<![A-Za-z\\])C_\s*(?:\{([^{}]*)\}|(\w))\s*\^\s*(?:\{([^{}]*)\}|(\w))", r"\\binom{\1\2}{\3\4}"),
+    (r"(?<![A-Za-z\\])C\s*\^\s*(?:\{([^{}]*)\}|(\w))_\s*(?:\{([^{}]*)\}|(\w))", r"\\binom{\3\4}{\1\2}"),
+    (rf"(?<=\d)\s*(?:\^\s*)?\{{?\s*(?:{TEXT}\s*\{{)?\s*(?:st|nd|rd|th)\s*\}}?\s*\}}?$", ""),
+    (rf"(?<=\d)\s*(?:{TEXT}\s*\{{\s*to\s*\}}|\bto\b)\s*(?=\d)", ":"),
+    (r"\]\s*([^\[\],;]+?)\s*[;,]\s*([^\[\],;]+?)\s*\[", r"(\1,\2)"),
+    (r"^\]\s*([^\[\],;]+?)\s*[;,]\s*([^\[\],;]+?)\s*\]$", r"(\1,\2]"),
+    (r"^\[\s*([^\[\],;]+?)\s*[;,]\s*([^\[\],;]+?)\s*\[$", r"[\1,\2)"),
+    (r"\\(?:backslash)(?![a-zA-Z])", r"\\setminus "),
+    (r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|in)\s*\]", r"\\\\"),
+    (r"\.\s*(?=[)\]]\s*$)", ""),
+    (r"<sup>([^<>]*)</sup>", r"^{\1}"),
+    (r"<sub>([^<>]*)</sub>", r"_{\1}"),
+    (r"&\s*=", "="),
+    (r"\\hfill(?![a-zA-Z])|\\hline(?![a-zA-Z])|\\(?:label|tag)\s*\{[^{}]*\}|\\nonumber(?![a-zA-Z])", " "),
+    (rf"(?:{TEXT}\s*\{{\s*(?:per\s*cent|percent|pct)\.?\s*\}})", "%"),
+    (rf"{TEXT}\s*\{{\s*\\?%\s*\}}", "%"),
+    (r"^([\"'`\u2018\u201c])(.*)[\"'`\u2019\u201d]$", r"\2"),
+    (rf"({TEXT}\s*\{{)\s*[\"'`\u201c\u2018]([^{{}}\"'`]*)[\"'`\u201d\u2019]\s*\}}", r"\1\2}"),
     (rf"{TEXT}\s*\{{\s*(sin|cos|tan|ln|log|gcd|lcm|e|i)\s*\}}", r"\1 "),
     (rf"{TEXT}\s*\{{\s*(-?\d+(?:\.\d+)?)\s*\}}", r"\1"),
     (rf"{TEXT}\s*\{{[\s.]*\}}", " "),
-    (rf"(?<=\d)\s*(?:{TEXT}\s*\{{\s*(?:percent|pct)\.?\s*\}}|(?:percent|pct)(?![a-zA-Z]))", "%"),
+    (r"(?<=[\d}])\s*(?:per\s*cent|percent|pct)(?![a-zA-Z])", "%"),
+    (rf"(?<=\d)\s*({TEXT}\s*\{{)\s*(?:per\s*cent|percent|pct)(?![a-zA-Z])", r"%\1"),
     (r"\^\s*\\circ(?![a-zA-Z])", r"^{\\circ}"),
+    (r"(?<=\d)\s*\^\s*(?:\{\s*o\s*\}|o(?![a-zA-Z]))", r"^{\\circ}"),
     (r"\\degree(?![a-zA-Z])", r"^{\\circ}"),
     (r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)", r"\\\1{\2}{\3}"),
     (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
@@ -107,6 +136,11 @@ PLAIN = _compiled(
     (r"\u221a\s*(\d+|[a-z])", r"\\sqrt{\1}"),
     (r"\u221a\s*[({]([^(){}]*)[)}]", r"\\sqrt{\1}"),
     (r"(?<![\\a-zA-Z])(?:Math\.|math\.|np\.)?sqrt\s*\(((?:[^()]++|\([^()]*+\))*+)\)", r"\\sqrt{\1}"),
+    (r"\u221b\s*(\d+|[a-z])", r"\\sqrt[3]{\1}"),
+    (r"\u221b\s*[({]([^(){}]*)[)}]", r"\\sqrt[3]{\1}"),
+    (r"(?<![\\a-zA-Z])(?:math\.|np\.)?log(2|10)\s*\(", r"\\log_{\1}("),
+    (r"(?<=\d)\s*[xX]\s*10\s*(?=\^)", r"\\times 10"),
+    (r"(?<=\))\s*U\s*(?=[(\[{])|(?<=\])\s*U\s*(?=[(\[{])", r"\\cup "),
     (r"(?<![\\a-zA-Z])cbrt\s*\(([^()]*+)\)", r"\\sqrt[3]{\1}"),
     (r"(?<![\\a-zA-Z])(?:Math\.|math\.|np\.)?exp\s*\(((?:[^()]++|\([^()]*+\))*+)\)", r"e^{\1}"),
     (r"(?<![\\a-zA-Z])(?:Math\.|math\.|np\.)?(pi|PI)(?![a-zA-Z])", r"\\pi "),
@@ -123,6 +157,22 @@ PLAIN = _compiled(
 )
 """Rewrite rules for plain text and Python, applied in order."""
 
-BASES = _compiled(
-    *((rf"_\s*(?:\{{\s*)?{TEXT}\s*\{{\s*{word}\s*\}}\s*\}}?", f"_{{{base}}}") for word, base in _NUMBER_WORDS.items())
+_BASE = r"(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen|\d{1,2})"
+BASES = tuple(
+    (re.compile(pattern), replacement)
+    for pattern, replacement in (
+        (rf"_\s*(?:\{{\s*)?{TEXT}\s*\{{\s*{_BASE}\s*\}}\s*\}}?", r"_{\1}"),
+        (rf"(?<=[0-9A-F])\)?\s*{TEXT}\s*\{{\s*\(?\s*(?:in\s+)?base[\s-]*{_BASE}\s*\)?\s*\}}$", r"_{\1}"),
+        (rf"(?<=[0-9A-F])\)?\s*{TEXT}\s*\{{\s*\(?\s*(?:in\s+)?base[\s-]*\}}\s*{_BASE}\s*$", r"_{\1}"),
+        (rf"(?<=[0-9A-F])\)?\s*\(?\s*(?:in\s+)?base[\s-]*{_BASE}\s*\)?$", r"_{\1}"),
+        (r"^\(\s*([0-9A-F]+)\s*\)?\s*_\s*\{?\s*(\w+)\s*\}?$", r"\1_{\2}"),
+        *(
+            (rf"_\s*\{{\s*{word}\s*\}}", f"_{{{base}}}")
+            for base, word in enumerate(
+                "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split(),
+                2,
+            )
+        ),
+    )
 )
+"""Rewrite rules for numbers in a named base."""

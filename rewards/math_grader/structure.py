@@ -10,15 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rewards.math_grader.normalize import rational
+
 Kind = Literal["single", "list", "tuple", "set", "matrix"]
 
 _TOKEN = re.compile(r"\\begin\{[a-zA-Z]+\*?\}|\\end\{[a-zA-Z]+\*?\}|\\[a-zA-Z]+|\\.|.", re.DOTALL)
 _OPEN, _CLOSE = {"{", "(", "[", "\\{", "\\langle"}, {"}", ")", "]", "\\}", "\\rangle"}
+_KIND = r"\{(?:[pbB]?(?:small)?matrix\*?|array)\}"
 _MATRIX = re.compile(
-    r"\\begin\{(?:[pbB]?matrix|array)\}(?:\{[lcr| ]*\})?(.*)\\end\{(?:[pbB]?matrix|array)\}", re.DOTALL
+    rf"(?P<scalar>[^&]*?)\s*(?:\\cdot)?\s*[(\[]?\s*\\begin{_KIND}\s*"
+    rf"(?:\{{[lcr| ]*\}}|\[[lcr]\])?(?P<body>.*)\\end{_KIND}\s*[)\]]?"
+    r"\s*(?P<transposed>\^\s*\{?\s*(?:\\top|T|\\intercal|\\mathsf\s*\{?T\}?|\\mathrm\s*\{?T\}?|\\text\{T\})\s*\}?)?",
+    re.DOTALL,
 )
 _WORD_SEPARATOR = re.compile(
-    r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*(and|or)\s*\}|(?<![\\a-zA-Z])(and|or)(?![a-zA-Z])|,\s*(?=,)"
+    r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*(and|or)\s*\}|(?<![\\a-zA-Z])(and|or)(?![a-zA-Z])|\\lor(?![a-zA-Z])|,\s*(?=,)"
 )
 _OR = re.compile(r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*or\s*\}|(?<![\\a-zA-Z])or(?![a-zA-Z])|\\lor(?![a-zA-Z])")
 _RELATION = {"<", ">", "\\le", "\\ge", "\\leq", "\\geq", "\\ne", "\\neq", "\\in"}
@@ -26,9 +32,11 @@ _FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _NAME = re.compile(
     r"(?:\\[a-zA-Z]+\s*)?[a-zA-Z]?(?:_\{?[\w\\ ]*\}?)?'*(?:\s*\([a-zA-Z0-9, ]+\))?"
     r"|\\(?:text|mathrm)\{[^{}]*\}(?:\([a-zA-Z]\))?"
+    r"|\|[A-Z]{2}\||m?\s*\\angle\s*[A-Z]{1,3}|\\overline\{[A-Z]{2}\}|[PE]\([^()]*\)|[SVA]_\{?[A-Z]+\}?\s*:\s*[SVA](?:_\{?[A-Z]+\}?)?"
     r"|[A-Za-z]{2,}|\(\s*[a-zA-Z\\]+\s*(?:,\s*[a-zA-Z\\]+\s*)+\)"
 )
 _NOT_NAMES = re.compile(r"\\(?:pi|infty|frac|sqrt)(?![a-zA-Z])")
+_LETTERS = re.compile(r"[a-zA-Z]{2,3}")
 _THOUSANDS = re.compile(
     r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\^\s*\{[^{}]*\}|[A-Za-z]{2,}+|\s++)*+"
 )
@@ -81,7 +89,7 @@ def shape_of(text: str, *, thousands: bool = True) -> Shape:
     matrix = _matrix(text)
     if matrix is not None:
         return matrix
-    items = [item for item in split_top(_commas(text), {",", ";"}) if item]
+    items = [item for item in split_top(_commas(text), {",", ";", "\\\\"}) if item]
     if len(items) > 1 and not (thousands and _THOUSANDS.fullmatch(text)):
         return Shape("list", tuple(itertools.chain.from_iterable(map(signs, items))))
     if text.startswith("\\{") and text.endswith("\\}") and _whole(text):
@@ -123,6 +131,11 @@ def signs(text: str) -> list[str]:
 def is_name(text: str) -> bool:
     """Whether a side of an equation is only a name: `x`, `x_1`, `f(x)`, `\\text{area}`, `(x, y)`."""
     return bool(text) and bool(_NAME.fullmatch(text.strip())) and not _NOT_NAMES.search(text)
+
+
+def is_simple_name(text: str) -> bool:
+    """Whether a side of an equation is a name and no product of letters: `x`, `f(x)`, `\\text{area}`, but not `kx`."""
+    return is_name(text) and not _LETTERS.fullmatch(text.strip())
 
 
 def pieces(text: str) -> list[Piece] | None:
@@ -211,9 +224,13 @@ def _commas(text: str) -> str:
 
 def _matrix(text: str) -> Shape | None:
     begun = _MATRIX.fullmatch(text)
-    if begun and "\\begin" not in begun.group(1):
-        rows = [row for row in split_top(begun.group(1), {"\\\\"}) if row]
+    scalar = ""
+    if begun and "\\begin" not in begun["body"]:
+        rows = [row for row in split_top(begun["body"], {"\\\\"}) if row]
         table = [split_top(row, {"&"}) for row in rows]
+        if begun["transposed"] and len({len(row) for row in table}) == 1:
+            table = [list(column) for column in zip(*table, strict=True)]
+        scalar = begun["scalar"].strip()
     elif text.startswith("[") and text.endswith("]") and _whole(text):
         inner = text[1:-1].strip()
         rows = split_top(inner, {";"})
@@ -228,7 +245,19 @@ def _matrix(text: str) -> Shape | None:
         return None
     if not table or len({len(row) for row in table}) != 1:
         return None
-    return Shape("matrix", tuple(entry for row in table for entry in row), str(len(table)))
+    entries = [entry for row in table for entry in row]
+    return Shape("matrix", tuple(_scaled(scalar, entry) for entry in entries), str(len(table)))
+
+
+def _scaled(scalar: str, entry: str) -> str:
+    """An entry of a matrix with a number before it."""
+    if not scalar:
+        return entry
+    values = rational(scalar), rational(entry)
+    if values[0] is None or values[1] is None:
+        return f"({scalar})({entry})" if scalar != "-" else f"-({entry})"
+    product = values[0][0] * values[1][0]
+    return f"\\frac{{{product.numerator}}}{{{product.denominator}}}"
 
 
 def _whole(text: str) -> bool:

@@ -1,151 +1,243 @@
-"""Compares two expressions with Math-Verify and sympy. Runs in killable workers, since it may take forever."""
+"""Compares two statements: expressions as numbers or at random points, equations and inequalities by their difference.
+
+Nothing is simplified. Two expressions are equal if their balls overlap at every point, at a precision that exceeds the
+magnitude of every number on the way."""
 
 from __future__ import annotations
 
-import logging
 import random
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from typing import Any
 
+from flint import acb, fmpq
+
+from rewards.math_grader.expressions.balls import Undefined
+from rewards.math_grader.expressions.evaluation import Evaluation
+from rewards.math_grader.expressions.nodes import Node, Statement, symbols
+from rewards.math_grader.expressions.parser import parse
 from rewards.math_grader.normalize import number
 from rewards.math_grader.policy import MathPolicy
 from rewards.math_grader.values import rounds_to
 
-DIGITS = 40
-"""Decimal digits to which irrational numbers are evaluated."""
-LOST_DIGITS = 4
-"""Number of `DIGITS` that intermediate rounding may make wrong."""
-
-PROBES = 12
-"""Number of points at which two expressions are compared if sympy cannot simplify one to the other."""
+FIRST_PRECISION = 128
+"""Bits at which two values are told apart first."""
+MOST_PRECISION = 4_000_000
+"""Bits beyond which two values that still overlap count as different."""
+SPARE_BITS = 96
+"""Bits beyond the magnitudes of all numbers on the way, at which equal values must still overlap."""
+PROBES = 18
+"""Points at which two expressions with symbols are compared."""
 AGREEMENTS = 6
-"""Minimum number of points at which both expressions must be defined."""
-PROBE_RANGES = ((-3, 3), (0, 1), (1, 9))
+"""Minimum number of points at which both must be defined."""
+RANGES = ((-3, 3), (0, 1), (1, 9))
 """Ranges of the points, used in turn: both signs, where arcsin is real, and where the square root of x - 1 is real."""
-PROBE_DENOMINATOR = 997
+DENOMINATOR = 997
 """Denominator of every coordinate. A prime, so that no point is a typical pole, zero or kink: n, n/2, n/3, ..."""
-PROBE_DIGITS = 25
-"""Decimal digits to which the expressions are evaluated at a point; sympy uses up to `MOST_DIGITS` internally."""
-MOST_DIGITS = 60
-PROBE_TOLERANCE = "1e-18"
-"""Relative difference at a point that counts as rounding error: far above the error of 25 digits, and far below the
-difference of distinct expressions."""
-IMAGINARY_NOISE = 1e-20
-"""Imaginary parts below this count as zero, since evaluation leaves small ones."""
+INTEGERS = 12
+"""Upper end of the integers that are tried for expressions that only integers define, such as (-1)^n."""
 
 
-def parse(answer: str) -> Any | None:
-    """A normalized answer as a sympy object; None if it cannot be parsed."""
-    from latex2sympy2_extended.latex2sympy2 import NormalizationConfig, normalize_latex
-    from math_verify.parser import parse_latex_cached
-
-    # We handle units ourselves: Math-Verify reads the m of `n + m/2` as meters.
-    config = NormalizationConfig(
-        basic_latex=True, units=False, malformed_operators=True, nits=True, boxed="none", equations=False
-    )
-    try:
-        return parse_latex_cached(normalize_latex(answer, config=config))
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - answers can be anything: whatever the parser raises, it cannot read this one
-        return None
+def readable(text: str) -> bool:
+    """Whether a normalized answer is within the grammar."""
+    return parse(text) is not None
 
 
 def equal(gold_text: str, answer_text: str, policy: MathPolicy) -> bool:
-    """Whether two expressions are equal. An expression that cannot be parsed equals nothing."""
-    from math_verify import verify
-
-    # It warns that its own timeout is off, which rewards.processes.pool replaces.
-    logging.getLogger("math_verify").setLevel(logging.ERROR)
+    """Whether two statements are equal. What cannot be read equals nothing."""
     gold, answer = parse(gold_text), parse(answer_text)
     if gold is None or answer is None:
         return False
-    relations = policy.inequalities == "interval"
+    comparison = _Comparison(gold_text, answer_text, policy)
+    return any(comparison.statements(gold, answer, base) for base in _log_bases(gold_text + answer_text))
+
+
+def approximate(text: str) -> Fraction | None:
+    """The value of a normalized answer that is a real number, to 30 digits; None if it is none."""
+    found = parse(text)
+    if found is None or found.relations or symbols(found.parts[0]):
+        return None
     try:
-        # Its timeout uses signal.alarm, which works only in a main thread. The worker's deadline replaces it.
-        same = verify(
-            gold,
-            answer,
-            timeout_seconds=None,
-            allow_set_relation_comp=relations,
-            raise_on_error=True,
-            strict=policy.sets == "strict",
-        )
-        numbers = _numbers(gold, answer)
-        if numbers:
-            rounded = "." in gold_text + answer_text
-            return _close(numbers, gold_text, policy, exact=not rounded)
-        return same or _agree_everywhere(gold, answer)
-    except MemoryError:
-        raise
-    except Exception:  # noqa: BLE001 - sympy cannot compare these two kinds of objects, so they are not equal
+        value = Evaluation({}, real=False)(found.parts[0])
+    except Undefined:
+        return None
+    if not value.imag.contains(0) or value.real.rel_accuracy_bits() < 64:
+        return None
+    return Fraction(value.real.mid().str(30, radius=False))
+
+
+def _log_bases(text: str) -> tuple[int | None, ...]:
+    """A logarithm without a base has the same base on both sides: e, or 10."""
+    return (None, 10) if "\\log" in text else (None,)
+
+
+class _Comparison:
+    def __init__(self, gold_text: str, answer_text: str, policy: MathPolicy) -> None:
+        self.gold_text, self.policy = gold_text, policy
+        self.tolerance = fmpq(0)
+        if "." in gold_text + answer_text:
+            tolerance = Fraction(str(policy.relative_tolerance))
+            self.tolerance = fmpq(tolerance.numerator, tolerance.denominator)
+        self.log_base: int | None = None
+
+    def statements(self, gold: Statement, answer: Statement, log_base: int | None) -> bool:
+        self.log_base = log_base
+        gold, answer = _same_constant(gold, answer)
+        if not gold.relations and not answer.relations:
+            return self.expressions(gold.parts[0], answer.parts[0])
+        mirrored = answer.flipped()
+        for other in (answer, *([mirrored] if mirrored else [])):
+            if other.relations == gold.relations:
+                if all(map(self.expressions, gold.parts, other.parts)):
+                    return True
+                if len(gold.relations) == 1 and self.differences(gold, other):
+                    return True
         return False
 
+    # --- expressions --------------------------------------------------------------------------------------------------
 
-def _numbers(*values: Any) -> list[Any] | None:
-    """The values as numbers: exact if rational, else evaluated to `DIGITS` digits. The symbol `i` is the imaginary
-    unit. None unless all of them are numbers."""
-    import sympy
-
-    found = []
-    for value in values:
-        if not isinstance(value, sympy.Expr) or {str(symbol) for symbol in value.free_symbols} - {"i"}:
-            return None
-        value = value.subs({symbol: sympy.I for symbol in value.free_symbols}).doit()
-        if not value.is_Rational:
-            value = sympy.N(value, DIGITS)
-        if not value.is_number or value.is_finite is False:
-            return None
-        found.append(value)
-    return found
-
-
-def _close(pair: list[Any], gold_text: str, policy: MathPolicy, *, exact: bool) -> bool:
-    """Whether two numbers are equal: up to rounding in the last `LOST_DIGITS` of `DIGITS` if both are `exact`, else up
-    to the policy's tolerance."""
-    gold, answer = pair
-    scale = max(abs(gold), abs(answer))
-    if exact and gold.is_Rational and answer.is_Rational:
-        return bool(gold == answer)
-    tolerance = 10.0 ** (LOST_DIGITS - DIGITS) if exact else policy.relative_tolerance
-    if abs(gold - answer) <= tolerance * scale:
-        return True
-    if policy.rounding != "gold" or number(gold_text) is None or not answer.is_real:
+    def expressions(self, gold: Node, answer: Node) -> bool:
+        if gold == answer:
+            return True
+        names = symbols(gold)
+        if names != symbols(answer):
+            return False
+        if not names:
+            return self.agree(gold, answer, {}, real=False) is True
+        for points, real in ((_points(names), True), (_integers(names), True), (_points(names), False)):
+            agreed = 0
+            for point in points:
+                same = self.agree(gold, answer, point, real=real)
+                if same is False:
+                    return False
+                agreed += same is True
+            if agreed >= AGREEMENTS:
+                return True
         return False
-    return rounds_to(Fraction(str(answer)), gold_text)
+
+    def agree(self, gold: Node, answer: Node, point: Mapping[str, fmpq], *, real: bool) -> bool | None:
+        """Whether both have the same value at a point; None if one of them is undefined there."""
+        precision = FIRST_PRECISION
+        while True:
+            left = self.evaluation(point, real, precision)
+            right = self.evaluation(point, real, precision)
+            try:
+                values = left(gold), right(answer)
+            except Undefined:
+                return None
+            if not values[0].overlaps(values[1]):
+                return self.close(*values)
+            needed = max(left.largest, right.largest) + SPARE_BITS
+            if precision >= needed:
+                return True
+            if needed > MOST_PRECISION:
+                return False
+            precision = needed
+
+    def evaluation(self, point: Mapping[str, fmpq], real: bool, precision: int) -> Evaluation:
+        return Evaluation(point, real=real, precision=precision, log_base=self.log_base)
+
+    def close(self, gold: acb, answer: acb) -> bool:
+        """Whether two different values are close enough: within the tolerance if one is a decimal, or as the gold is
+        rounded."""
+        if self.tolerance > 0:
+            scale = max(gold.abs_upper(), answer.abs_upper())
+            if abs(gold - answer) <= self.tolerance * scale:
+                return True
+        printed = self.policy.rounding == "gold" and number(self.gold_text) is not None
+        if not printed or not answer.imag.contains(0):
+            return False
+        return rounds_to(Fraction(answer.real.mid().str(30, radius=False)), self.gold_text)
+
+    # --- equations and inequalities -----------------------------------------------------------------------------------
+
+    def differences(self, gold: Statement, answer: Statement) -> bool:
+        """Whether both sides' differences are the same up to a factor, which is positive for an inequality; or, for
+        equations, whether they have the same solutions as one of them is solved for a symbol."""
+        relation = gold.relations[0]
+        if relation not in ("=", "<", ">", "\\le", "\\ge", "\\ne"):
+            return False
+        left, right = (Node("add", (side.parts[0], Node("neg", (side.parts[1],)))) for side in (gold, answer))
+        names = symbols(left)
+        if not names or names != symbols(right):
+            return False
+        if self.proportional(left, right, names, positive=relation not in ("=", "\\ne")):
+            return True
+        if relation != "=":
+            return False
+        return self.solved(gold, right, names) or self.solved(answer, left, names)
+
+    def proportional(self, left: Node, right: Node, names: frozenset[str], *, positive: bool) -> bool:
+        ratio: acb | None = None
+        agreed = 0
+        for point in _points(names):
+            try:
+                values = (
+                    self.evaluation(point, True, FIRST_PRECISION)(left),
+                    self.evaluation(point, True, FIRST_PRECISION)(right),
+                )
+            except Undefined:
+                continue
+            if values[0].contains(0) or values[1].contains(0):
+                if not (values[0].contains(0) and values[1].contains(0)):
+                    return False
+                continue
+            found = values[0] / values[1]
+            if ratio is None:
+                ratio = found
+                if positive and not (found.imag.contains(0) and found.real > 0):
+                    return False
+            if not ratio.overlaps(found) and not self.close(ratio, found):
+                return False
+            agreed += 1
+        return agreed >= AGREEMENTS
+
+    def solved(self, explicit: Statement, difference: Node, names: frozenset[str]) -> bool:
+        """Whether `y = h(x)` solves the other equation, which is linear in y, so that there is no other solution."""
+        name, value = explicit.parts
+        if name.op != "symbol" or name.name in symbols(value) or name.name not in names:
+            return False
+        agreed = 0
+        for point in _points(names):
+            try:
+                at = self.evaluation(point, True, FIRST_PRECISION)(value)
+                found = [
+                    self.evaluation({**point, name.name: shift}, True, FIRST_PRECISION)(difference)
+                    for shift in (fmpq(1), fmpq(2), fmpq(4))
+                ]
+            except Undefined:
+                continue
+            slope = found[1] - found[0]
+            if slope.contains(0) or not (found[2] - found[1] - 2 * slope).contains(0):
+                return False
+            if not (found[0] + slope * (at - 1)).contains(0):
+                return False
+            agreed += 1
+        return agreed >= AGREEMENTS
 
 
-def _agree_everywhere(gold: Any, answer: Any) -> bool:
-    """Whether two expressions in the same symbols agree at random points where both are defined. sympy cannot prove
-    some identities, such as `2 arcsin(sqrt a)` = `arccos(1 - 2a)`."""
-    import sympy
-
-    if not all(isinstance(value, sympy.Expr) and not isinstance(value, sympy.MatrixBase) for value in (gold, answer)):
-        return False
-    # Compare symbols by name: the parser gives a letter different assumptions in different contexts.
-    names = sorted({str(symbol) for symbol in gold.free_symbols})
-    if not names or names != sorted({str(symbol) for symbol in answer.free_symbols}):
-        return False
+def _points(names: frozenset[str]) -> Iterator[dict[str, fmpq]]:
     rng = random.Random(0)  # a fixed seed, so that a pair is always compared at the same points
-    agreed = 0
     for probe in range(PROBES):
-        low, high = (end * PROBE_DENOMINATOR for end in PROBE_RANGES[probe % len(PROBE_RANGES)])
-        point = {name: sympy.Rational(rng.randint(low + 1, high - 1), PROBE_DENOMINATOR) for name in names}
-        values = [
-            sympy.N(
-                value.subs({symbol: point[str(symbol)] for symbol in value.free_symbols}),
-                PROBE_DIGITS,
-                maxn=MOST_DIGITS,
-            )
-            for value in (gold, answer)
-        ]
-        if not all(value.is_number and value.is_finite for value in values):
-            continue
-        real = [abs(sympy.im(value)) < IMAGINARY_NOISE for value in values]
-        if real[0] != real[1]:
-            return False
-        scale = max(1, abs(values[0]), abs(values[1]))
-        if abs(values[0] - values[1]) > sympy.Float(PROBE_TOLERANCE) * scale:
-            return False
-        agreed += 1
-    return agreed >= AGREEMENTS
+        low, high = (end * DENOMINATOR for end in RANGES[probe % len(RANGES)])
+        yield {name: fmpq(rng.randint(low + 1, high - 1), DENOMINATOR) for name in sorted(names)}
+
+
+def _integers(names: frozenset[str]) -> Iterator[dict[str, fmpq]]:
+    rng = random.Random(0)
+    for _ in range(PROBES):
+        yield {name: fmpq(rng.randint(1, INTEGERS)) for name in sorted(names)}
+
+
+def _same_constant(gold: Statement, answer: Statement) -> tuple[Statement, Statement]:
+    """A constant of integration may be written C or c."""
+    names = [frozenset().union(*map(symbols, side.parts)) for side in (gold, answer)]
+    for one, other in (("C", "c"), ("c", "C")):
+        if one in names[0] and one not in names[1] and other in names[1] and other not in names[0]:
+            return gold, Statement(answer.relations, tuple(_renamed(part, other, one) for part in answer.parts))
+    return gold, answer
+
+
+def _renamed(node: Node, old: str, new: str) -> Node:
+    if node == Node("symbol", name=old):
+        return Node("symbol", name=new)
+    return Node(node.op, tuple(_renamed(arg, old, new) for arg in node.args), node.name)

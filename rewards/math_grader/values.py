@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
-from rewards.math_grader.normalize import based, canonical, integer, is_words, number
+from rewards.math_grader.measures import Measure, compound, split_measure
+from rewards.math_grader.normalize import based, canonical, clock, integer, is_words, number
 from rewards.math_grader.policy import MathPolicy
 from rewards.math_grader.structure import split_top, unwrap
-from rewards.math_grader.units import contradict, is_measure, split_unit
+from rewards.math_grader.units import Suffix, Unit, changes_value, same_unit
 
 Leaf = Callable[[str, str, MathPolicy], bool | None]
 """(gold, answer, policy) -> whether they are equal, or None. Decides what strings and plain numbers cannot."""
+
+Evaluate = Callable[[str], Fraction | None]
+"""The value of a normalized answer that is a real number; None if it is none, or if only the parser knows."""
 
 _NUMERIC_COMMANDS = re.compile(
     r"\\(?:frac|sqrt|pi|cdot|times|div|circ|left|right|text\s*\{[^{}]*\}|mathrm\s*\{[^{}]*\})(?![a-zA-Z])"
@@ -49,8 +54,8 @@ def some(values: Iterable[bool | None]) -> bool | None:
 class Values:
     """Compares values, with one policy and one leaf."""
 
-    def __init__(self, policy: MathPolicy, leaf: Leaf) -> None:
-        self.policy, self.leaf = policy, leaf
+    def __init__(self, policy: MathPolicy, leaf: Leaf, evaluate: Evaluate) -> None:
+        self.policy, self.leaf, self.evaluate = policy, leaf, evaluate
 
     def ask(self, gold: str, answer: str) -> bool | None:
         if not self.policy.mixed_numbers:
@@ -66,19 +71,98 @@ class Values:
             return bases[0] == bases[1] or (
                 self.policy.bases == "ignore" and bases[0] is not None and bases[0][0] == answer
             )
+        times = clock(gold), clock(answer)
+        if times[0] and times[1] and (times[0][2] or times[1][2] or _is_time(gold) or _is_time(answer)):
+            return same_time(*times)
         ratio = self.ratio(gold, answer)
         if ratio is not None:
             return ratio[0]
-        (gold_value, gold_unit), (value, unit) = split_unit(gold), split_unit(answer)
-        policy = self.policy
-        if policy.units != "ignore" and contradict(gold_unit, unit):
+        measured = self.measures(gold, answer)
+        return self.plain(gold, answer) if measured is None else measured[0]
+
+    # --- units --------------------------------------------------------------------------------------------------------
+
+    def measures(self, gold: str, answer: str) -> tuple[bool | None] | None:
+        """Compare values with units, multipliers or nouns; the result is wrapped in a tuple. None without any."""
+        parts = compound(gold), compound(answer)
+        if all(parts):
+            return (self.totals(parts[0] or [], parts[1] or []),)
+        if any(parts):
+            side = 0 if parts[0] else 1
+            other = split_measure((gold, answer)[1 - side], single=True)
+            if other.suffix.unit is None or other.suffix.rest:
+                return (False,)
+            pair = (parts[side] or [], [other])
+            return (self.totals(*(pair if side == 0 else pair[::-1])),)
+        left = split_measure(gold, single=False)
+        right = split_measure(answer, single=left.suffix.words and not left.plain or "text" in gold)
+        if not left.suffix.words and right.suffix.unit is not None and not right.plain:
+            left = split_measure(gold, single=True)
+        if left.suffix == right.suffix == Suffix():
+            return None
+        return (self.measure(left, right),)
+
+    def measure(self, gold: Measure, answer: Measure) -> bool | None:
+        left, right = gold.suffix, answer.suffix
+        if self.policy.units != "ignore" and not self.same_kind(left, right):
             return False
-        if policy.units == "require" and is_measure(gold_unit) and gold_unit != unit:
-            return False
-        turned = self.degrees(gold_value, gold_unit, value, unit)
+        turned = self.degrees(gold, answer)
         if turned is not None:
             return turned[0]
-        return self.plain(gold_value, value)
+        scale = left.factor / right.factor
+        return self.scaled(gold.value, answer.value, scale)
+
+    def same_kind(self, gold: Suffix, answer: Suffix) -> bool:
+        """Whether what stands after two numbers can be the same: units that can be converted, nouns that share a word.
+        A unit or noun may be left out; text that is not understood has to be the same."""
+        if answer.rest or (gold.rest and changes_value(gold.rest)):
+            return gold.rest == answer.rest and (gold.unit is None or answer.unit is None or gold.unit == answer.unit)
+        if self.policy.units == "require" and gold.unit is not None and answer.unit is None:
+            return False
+        if gold.unit is not None and answer.unit is not None:
+            return same_unit(gold.unit, answer.unit)
+        if gold.nouns and answer.nouns:
+            return bool(set(gold.nouns) & set(answer.nouns) - {"of", "and", "the", "in", "per"})
+        return not ((gold.unit and answer.nouns) or (gold.nouns and answer.unit)) or _is_generic(
+            gold.unit or answer.unit
+        )
+
+    def scaled(self, gold: str, answer: str, scale: Fraction) -> bool | None:
+        """Whether gold x scale = answer."""
+        if scale == 1:
+            return self.plain(gold, answer)
+        numbers = [number(text, mixed=self.policy.mixed_numbers) for text in (gold, answer)]
+        if numbers[0] and numbers[1]:
+            (left, left_exact), (right, right_exact) = numbers[0], numbers[1]
+            return self.numbers(gold, (left * scale, left_exact and right_exact), (right, right_exact))
+        return self.ask(f"({gold})\\cdot\\frac{{{scale.numerator}}}{{{scale.denominator}}}", answer)
+
+    def totals(self, gold: Sequence[Measure], answer: Sequence[Measure]) -> bool | None:
+        """Whether two sums of measures of one kind are the same."""
+        sums: list[Fraction] = []
+        for side in (gold, answer):
+            total = Fraction(0)
+            for measure in side:
+                value = number(measure.value)
+                if value is None or measure.suffix.unit is None:
+                    return False
+                total += value[0] * measure.suffix.factor * measure.suffix.unit.factor
+            sums.append(total)
+        kinds = {measure.suffix.unit.dimensions for measure in (*gold, *answer) if measure.suffix.unit}
+        return len(kinds) == 1 and sums[0] == sums[1]
+
+    def degrees(self, gold: Measure, answer: Measure) -> tuple[bool | None] | None:
+        """Compare degrees with radians; the result is wrapped in a tuple. None if it is not such a pair."""
+        turned = [_is_degree(side.suffix.unit) for side in (gold, answer)]
+        if turned[0] == turned[1] or not self.policy.degrees:
+            return None
+        if turned[0] and "\\pi" in answer.value:
+            return (self.ask(f"\\frac{{({gold.value})\\pi}}{{180}}", answer.value),)
+        if turned[1] and "\\pi" in gold.value:
+            return (self.ask(gold.value, f"\\frac{{({answer.value})\\pi}}{{180}}"),)
+        return None
+
+    # --- numbers ------------------------------------------------------------------------------------------------------
 
     def plain(self, gold: str, answer: str) -> bool | None:
         """Whether two values without units are equal."""
@@ -129,16 +213,29 @@ class Values:
         fraction = f"\\frac{{{parts[0]}}}{{{parts[1]}}}"
         return (self.plain(fraction, sides[0][0]) if whole == 0 else self.plain(fraction, sides[1][0]),)
 
-    def degrees(self, gold: str, gold_unit, answer: str, unit) -> tuple[bool | None] | None:
-        """Compare degrees with radians; the result is wrapped in a tuple. None if it is not such a pair."""
-        turned = (gold_unit == ("degree",)) != (unit == ("degree",))
-        if not turned or not self.policy.degrees:
-            return None
-        if gold_unit == ("degree",) and "\\pi" in answer:
-            return (self.ask(f"\\frac{{({gold})\\pi}}{{180}}", answer),)
-        if unit == ("degree",) and "\\pi" in gold:
-            return (self.ask(gold, f"\\frac{{({answer})\\pi}}{{180}}"),)
-        return None
+
+def same_time(gold: tuple[int, int, bool], answer: tuple[int, int, bool]) -> bool:
+    """Whether two times of day agree; without a.m. or p.m. on one side, both of its halves of the day count."""
+    if gold[2] and answer[2]:
+        return gold[:2] == answer[:2]
+    return gold[0] % 12 == answer[0] % 12 and gold[1] == answer[1] and not (gold[2] and not answer[2])
+
+
+def _is_time(text: str) -> bool:
+    """Whether `h:mm` is no ratio: with words, minutes such as 05, or terms with a common factor."""
+    found = re.fullmatch(r"\s*(\d{1,2}):(\d{2})\s*(.*)", text, re.DOTALL)
+    if not found:
+        return True
+    hour, minute = int(found.group(1)), int(found.group(2))
+    return bool(found.group(3)) or found.group(2)[0] == "0" or math.gcd(hour, minute) > 1
+
+
+def _is_degree(unit: Unit | None) -> bool:
+    return unit is not None and unit.dimensions == (("degree", 1),)
+
+
+def _is_generic(unit: Unit | None) -> bool:
+    return unit is not None and "unit" in dict(unit.dimensions)
 
 
 def unfinished(answer: str, *, exact: bool) -> bool:
@@ -150,7 +247,7 @@ def unfinished(answer: str, *, exact: bool) -> bool:
 
 def is_numeric(text: str) -> bool:
     """Whether a text consists of numbers and arithmetic only, without symbols."""
-    rest = _NUMERIC_COMMANDS.sub("", split_unit(text)[0])
+    rest = _NUMERIC_COMMANDS.sub("", split_measure(text).value)
     return bool(re.search(r"\d|\\pi", text)) and not re.search(r"[a-zA-Z\\<>]", rest)
 
 

@@ -1,0 +1,1 @@
+"""Expressions of answers: their grammar, their trees, and their values in ball arithmetic."""

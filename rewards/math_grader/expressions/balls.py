@@ -1,0 +1,88 @@
+"""Numbers with a bound of their error: exact fractions, and balls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from flint import acb, arb, fmpq, fmpz
+
+EXACT_BITS = 20_000
+"""Size of numerator and denominator up to which rational numbers are computed exactly."""
+KEY_DIGITS = 20
+"""Significant digits by which arguments of unknown functions are told apart."""
+
+Value = Any
+"""An exact `fmpq`, or a ball `acb`."""
+
+
+class Undefined(Exception):
+    """The expression has no value here: a pole, a root of a negative number, or a number beyond all bounds."""
+
+
+def ball(value: Value) -> acb:
+    return acb(value) if isinstance(value, fmpq) else value
+
+
+def binary(left: Value, right: Value, operator: str) -> Value:
+    if not (isinstance(left, fmpq) and isinstance(right, fmpq)):
+        left, right = ball(left), ball(right)
+    if operator == "+":
+        return left + right
+    if operator == "-":
+        return left - right
+    return left * right if operator == "*" else left / right
+
+
+def integer_power(base: Value, exponent: fmpz) -> Value:
+    if contains_zero(base) and exponent <= 0:
+        if exponent == 0 and not is_zero(base):
+            raise Undefined
+        if exponent < 0:
+            raise Undefined
+        return fmpq(1)
+    if isinstance(base, fmpq):
+        if base in (fmpq(0), fmpq(1)):
+            return base
+        if base == fmpq(-1):
+            return fmpq(-1) if int(exponent) % 2 else fmpq(1)
+        bits = max(base.p.bit_length(), base.q.bit_length())
+        if bits * abs(int(exponent)) <= EXACT_BITS:
+            return base ** int(exponent)
+    return ball(base).pow(acb(exponent))
+
+
+def extreme(balls: list[acb], function: Callable[[acb, acb], acb]) -> acb:
+    if not balls:
+        raise Undefined
+    found = balls[0]
+    for ball in balls[1:]:
+        found = function(found, ball)
+    return found
+
+
+def is_zero(value: Value) -> bool:
+    return value == fmpq(0) if isinstance(value, fmpq) else value.is_zero()
+
+
+def contains_zero(value: Value) -> bool:
+    return value == fmpq(0) if isinstance(value, fmpq) else value.contains(acb(0))
+
+
+def negative(value: Value) -> bool:
+    return value < 0 if isinstance(value, fmpq) else value.imag.is_zero() and bool(value.real < 0)
+
+
+def positive(value: Value) -> bool:
+    return value > 0 if isinstance(value, fmpq) else value.imag.is_zero() and bool(value.real > 0)
+
+
+def within_one(value: acb) -> bool:
+    return value.imag.is_zero() and bool(abs(value.real) <= 1)
+
+
+def key(value: Value) -> str:
+    """A text by which equal values are recognized."""
+    found = ball(value)
+    parts = [found.real, found.imag]
+    return ",".join("0" if part.contains(arb(0)) else part.mid().str(KEY_DIGITS, radius=False) for part in parts)

@@ -1,0 +1,53 @@
+"""Trees of expressions, and statements: expressions with relations between them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+RELATIONS = {
+    "=", "<", ">", "\\le", "\\ge", "\\ne", "\\in", "\\notin", "\\subset", "\\subseteq", "\\supset", "\\supseteq",
+    "\\mid", "\\nmid", "\\to", "\\rightarrow", "\\leftarrow", "\\Rightarrow", "\\implies", "\\iff", "\\mapsto",
+    "\\leftrightarrow", "\\Leftrightarrow", "\\equiv", "\\sim", "\\simeq", "\\cong", "\\approx", "\\parallel",
+    "\\perp", "\\propto", "\\ll", "\\gg", ":",
+}  # fmt: skip
+_FLIPPED = {
+    "<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le", "=": "=", "\\ne": "\\ne",
+    "\\subset": "\\supset", "\\supset": "\\subset", "\\subseteq": "\\supseteq", "\\supseteq": "\\subseteq",
+    "\\parallel": "\\parallel", "\\perp": "\\perp", "\\cong": "\\cong", "\\iff": "\\iff",
+}  # fmt: skip
+CONSTANTS = {"\\pi", "e", "i", "\\infty"}
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operation."""
+
+    op: str
+    """`number`, `symbol`, `add`, `mul`, `div`, `neg`, `pow`, `root`, `abs`, `log`, `sum`, ..., a function's name, or
+    `apply` for what is compared and not computed."""
+    args: tuple[Node, ...] = ()
+    name: str = ""
+    """The digits of a number, the name of a symbol or of an `apply`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Expressions with relations between them; a single expression has none."""
+
+    relations: tuple[str, ...]
+    parts: tuple[Node, ...]
+
+    def flipped(self) -> Statement | None:
+        """The same statement read from right to left; None if a relation has no mirror image."""
+        if not all(relation in _FLIPPED for relation in self.relations):
+            return None
+        return Statement(tuple(_FLIPPED[relation] for relation in reversed(self.relations)), self.parts[::-1])
+
+
+def symbols(node: Node, bound: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The names of the free symbols."""
+    if node.op == "symbol":
+        return frozenset() if node.name in bound or node.name in CONSTANTS else frozenset([node.name])
+    if node.op in ("sum", "prod") and node.name:
+        bound |= {node.name}
+    return frozenset().union(*(symbols(arg, bound) for arg in node.args))

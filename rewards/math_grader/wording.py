@@ -1,0 +1,164 @@
+"""Words around an answer, in normalized LaTeX: text commands that hold mathematics, labels before, qualifiers after."""
+
+from __future__ import annotations
+
+import re
+
+from rewards.math_grader.number_words import cardinal
+from rewards.math_grader.spellings import TEXT
+from rewards.math_grader.units import changes_value, unit_named
+
+_TEXT_COMMAND = re.compile(rf"{TEXT}\s*\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}")
+_ENVIRONMENT = re.compile(
+    r"\\begin\{(cases|aligned|align\*?|gathered|array|split)\}(?:\{[lcr ]*\})?((?:(?!\\begin|\\end).)*)\\end\{\1\}",
+    re.DOTALL,
+)
+_BEFORE_UNIT = re.compile(r"(?:[\d})\]%!]|\\pi|\\cdot|/|\\mu|\\frac\s*\{)\s*$")
+_AFTER_VALUE = re.compile(r"(?:[\d})\]%!]|\\pi)\s*$")
+_STARTS_WITH_NUMBER = re.compile(r"(-?\d[\d.,:/]*(?<![.,:/]))(?![\d])\s*(.*[A-Za-z].*)", re.DOTALL)
+_SHORT_LIST = re.compile(r"(?:[A-Z]|-?\d[\d.]*)(?:\s*(?:,|;|and|or|&)+\s*(?:[A-Z]|-?\d[\d.]*))+")
+_OPTION = re.compile(r"\(([A-J])\)\s*[.:]?\s*(-?[\d.,/]*\d\s*%?)")
+_JOINED = re.compile(r"\s*(?:,\s*)?\b(and|or)\b\s*")
+_MATHEMATICS = re.compile(r"[^A-Za-z\\]*(?:\\?pi|\u03c0)?[^A-Za-z\\]*")
+_LABELED = re.compile(r"[A-Za-z][A-Za-z '-]*[:=]\s*(-?[\d.,/]*\d\s*%?)")
+_PREFIX = re.compile(
+    rf"(.*?){TEXT}\s*\{{([^{{}}]*)\}}\s*(?![\s^_+*/=<>,)\]}}-]|\\(?:cdot|times|le|ge|ne|in|cup|cap))(.+)", re.DOTALL
+)
+_STATES = re.compile(
+    r"(?:\b(?:is|equals|are|have area|has area|has length|has value|gives|therefore|thus|hence)|[:=])\s*$",
+    re.IGNORECASE,
+)
+_QUALIFIERS = (
+    r"for\s+(?:all|any|every|each|some\s+(?:real\s+)?constant|arbitrary|real|integers?|positive|nonnegative|nonzero)\b|"
+    r"where\b|with\s+\S+\s+(?:a|any|an|real|constant|arbitrary)\b|"
+    r"as\s+required|as\s+desired|since\b|because\b"
+)
+_REMARKS = (
+    r"since\b|because\b|(?:to\s+)?(?:the\s+)?nearest\b|rounded\b|(?:the\s+)?only\b|by\b|using\b|"
+    r"approximately|approx\b|exact\b|exactly\b|simplified|in\s+(?:simplest|lowest|the)\b|in\s+[a-z]+$|"
+    r"as\s+(?:required|desired|expected)\b|a\s+(?:prime|perfect|constant)\b|" + _QUALIFIERS
+)
+_QUALIFIED = re.compile(
+    rf"[\s,;]*(?:{TEXT}\s*\{{[\s,;]*(?:(?:{_QUALIFIERS})[^{{}}]*|\(\s*(?:{_REMARKS})[^{{}}]*)\}}|[\s,;(]*\\forall(?![a-zA-Z]))"
+    rf"(?P<more>.*)$|(?<=[\s,])(?:for\s+(?:all|any|every|each)|where)\s+(?P<plain>.*)$",
+    re.IGNORECASE | re.DOTALL,
+)
+_MEMBERSHIP = re.compile(
+    r"\s*[,;(]\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\\in\s*\\(?:mathbb|mathbf)\s*\{?[ZNRQC]\}?(?:\s*[\^_]\s*(?:\{[^{}]*\}|[+*\d]))?\s*\)?$"
+)
+_HEDGES = re.compile(
+    r"\b(?:or|otherwise|else|if|unless|not|except|wrong|incorrect|either|maybe|possibly)\b|\bn['\u2019]t\b",
+    re.IGNORECASE,
+)
+_NO_SOLUTION = re.compile(
+    r"(?:there\s+(?:are|is)\s+|has\s+|it\s+has\s+)?no\s+(?:real\s+|such\s+)?(?:solutions?|roots?|zeros?)(?:\s+exists?)?|(?:the\s+)?empty\s+set|null\s+set",
+    re.IGNORECASE,
+)  # fmt: skip
+_EVERYTHING = re.compile(
+    r"(?:the\s+set\s+of\s+)?all\s+(?:the\s+)?(real(?:\s+number)?s?|integers?|rationals?(?:\s+numbers?)?|natural\s+numbers?|complex\s+numbers?)",
+    re.IGNORECASE,
+)
+_DOMAINS = {"re": "R", "in": "Z", "ra": "Q", "na": "N", "co": "C"}
+
+
+def equations_as_list(text: str) -> str:
+    """An environment of several equations, as in `cases`, as a list of equations."""
+    return _ENVIRONMENT.sub(_listed, text)
+
+
+def _listed(found: re.Match[str]) -> str:
+    lines = [line.strip(" ,") for line in found.group(2).split("\\\\") if line.strip(" ,")]
+    plain = all("=" in line and "&" not in line and "\\text" not in line for line in lines)
+    return ", ".join(lines) if plain else found.group()
+
+
+def unwrap_texts(text: str) -> str:
+    """Take mathematics out of text commands: numbers, single letters, lists of them, and the number before words."""
+    return _TEXT_COMMAND.sub(_unwrapped, text)
+
+
+def _unwrapped(found: re.Match[str]) -> str:
+    content = found.group(1)
+    inner = content.strip()
+    nested = _TEXT_COMMAND.fullmatch(inner)
+    if nested:
+        return _unwrapped(nested)
+    if _NO_SOLUTION.fullmatch(inner.rstrip(".")):
+        return "\\emptyset "
+    value = cardinal(inner) if inner else None
+    if value is not None and not _AFTER_VALUE.search(found.string[: found.start()]):
+        return f" {value} "
+    if _MATHEMATICS.fullmatch(content):
+        return re.sub(r"\\?pi|\u03c0", r"\\pi ", content)
+    if len(inner) == 1 and inner.isalpha():
+        before = found.string[: found.start()]
+        is_unit = unit_named(inner) is not None and _BEFORE_UNIT.search(before) and re.search(r"\d", before)
+        return found.group() if is_unit else content
+    if _SHORT_LIST.fullmatch(inner):
+        return _JOINED.sub(r"\\text{ \1 }", inner)
+    option = _OPTION.fullmatch(inner)
+    if option:
+        return f"\\text{{({option.group(1)})}} {option.group(2)}"
+    labeled = _LABELED.fullmatch(inner)
+    if labeled:
+        return labeled.group(1)
+    number = _STARTS_WITH_NUMBER.fullmatch(inner)
+    if number and not _AFTER_VALUE.search(found.string[: found.start()]):
+        return f" {number.group(1)}\\text{{ {number.group(2)}}}"
+    return found.group()
+
+
+def without_words(text: str) -> str:
+    """An answer without the statement before its value ("the area is 42") and the qualifier after it ("for all n")."""
+    return without_prefix(without_qualifier(text))
+
+
+def without_qualifier(text: str) -> str:
+    """`f(x) = cx \\text{ for any constant } c` without its end. Words that offer another answer stay."""
+    found = _QUALIFIED.search(text)
+    if found and text[: found.start()].strip() and not _HEDGES.search(found.group()):
+        text = text[: found.start()].rstrip(" ,;")
+    return _MEMBERSHIP.sub("", text).rstrip(" ,;")
+
+
+def without_prefix(text: str) -> str:
+    """`\\triangle ABC \\text{ has area } 42` without its beginning. Words that deny or compare stay."""
+    found = _PREFIX.fullmatch(text)
+    if not found:
+        return text
+    before, words, value = found.groups()
+    if re.search(r"\d|=", before) or not _STATES.search(words):
+        return text
+    plain = re.findall(r"[A-Za-z]+", words)
+    if changes_value([word.lower() for word in plain if word.lower() not in ("is", "are", "equals")]):
+        return text
+    return value.strip()
+
+
+def sets_in_words(text: str) -> str:
+    """`all real numbers except 2` as a set."""
+    whole = _TEXT_COMMAND.sub(lambda found: found.group(1), text).strip().rstrip(".")
+    if _NO_SOLUTION.fullmatch(whole):
+        return "\\emptyset"
+    found = _EVERYTHING.match(whole)
+    if not found:
+        return text
+    domain = f"\\mathbb{{{_DOMAINS[found.group(1)[:2].lower()]}}}"
+    rest = whole[found.end() :].strip(" ,")
+    if not rest:
+        return domain
+    excluded = re.fullmatch(
+        r"(?:except(?:\s+for)?|other\s+than|excluding|but)\s+(?:[a-z]\s*=\s*)?(.+)", rest, re.IGNORECASE
+    )
+    if not excluded:
+        return text
+    return f"{domain} \\setminus \\{{{_JOINED.sub(', ', excluded.group(1))}\\}}"
+
+
+def words_key(text: str) -> str:
+    """One spelling for the same words: without case, article, quotation marks, end mark and plural."""
+    words = re.sub(r"[\"'`\u201c\u201d\u2018\u2019]", "", text.lower()).strip(" .!,;:").split()
+    words = words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words
+    return " ".join(
+        word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words
+    )

@@ -1,0 +1,132 @@
+"""Reads answers that are stated in prose: "The answer is $42$.", `#### 42`, an answer under its own heading.
+
+The last statement counts. It is read up to the end of its sentence, so that `$42$ or $43$` is not 42."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+_HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]+)")
+_ASIDE = r"(?:\s+(?:to|for|of)\s+[^.\n:=]{1,80}?)?"
+_VERB = r"(?:is|are|should\s+be|must\s+be|would\s+be|will\s+be|equals|becomes)\b"
+_PHRASE = re.compile(
+    rf"\b(?:answer|result\s+is\s+therefore){_ASIDE}[\s*_}}]*(?:{_VERB}|[=:\uff1a])[\s*_}}:]*"
+    r"(?:(?:therefore|thus|then|hence|simply|just|indeed|clearly|now|also|given\s+by|equal\s+to)\b[\s,:*_]*)*",
+    re.IGNORECASE,
+)
+_HEADING = re.compile(
+    r"^[#*_>\s-]*(?:the\s+|my\s+)?(?:final\s+)?answer[\s*_:#.]*\n+[\s*_]*(?=\S)", re.IGNORECASE | re.MULTILINE
+)
+_NUMBERED = re.compile(r"\d+[.)]\s+\S*[A-Za-z]")
+_WORDS_ONLY = re.compile(r"[A-Za-z][A-Za-z ,:'*-]*")
+_DISPLAY = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]", re.DOTALL)
+_INLINE = re.compile(r"\$([^$\n]+)\$|\\\((.+?)\\\)", re.DOTALL)
+_PRICE = re.compile(r"\\?\$(?=-?\d[\d,]*(?:\.\d+)?(?![\d$\\^_{}=+*/(-]))")
+_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
+_SENTENCE_END = re.compile(r"(?<!\d)[.!?](?=\s|$)|(?<=\d)[.!?](?=\s|$)")
+_ABBREVIATIONS = re.compile(r"\b(?:a\.m|p\.m|Rs|sq|cu|approx|e\.g|i\.e|vs|no|ft|in)$", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r"(?:\s*[,;:]\s*|\s+[-\u2013\u2014]+\s+|\s+)(?:which|because|since|as\s+(?:required|desired|requested|shown|expected|we|it|the|this|there)|"
+    r"so\s+(?:we|the|this|it|that)|where\s|therefore|hence|thus|given\s+that|obtained|i\.e|that\s+is|"
+    r"and\s+(?:it|this|that|we|they|so)\b|when\s+rounded|rounded|to\s+the\s+nearest)\b.*$"
+    r"|\s*,\s*not\s+.*$|\s*\(\s*(?:in|approximately|approx|since|because|nearest|rounded|to\s+the|as)\b[^()]*\)\s*$",
+    re.IGNORECASE | re.DOTALL,
+)
+_HEDGED = re.compile(r"\b(?:or|otherwise|unless|if|maybe|possibly|perhaps|alternatively)\b", re.IGNORECASE)
+_CONDITION = re.compile(r"\b(?:if|unless|suppose|assuming)\b", re.IGNORECASE)
+_CONTRAST = re.compile(r"\s*(?:but|however|otherwise|else|if|when|no|wait)\b", re.IGNORECASE)
+_MARKUP = " \t\n*_`"
+
+
+def stated_answer(text: str) -> str | None:
+    """The last stated answer; None if there is none. Questions and conditions state nothing."""
+    for start, end in sorted(_places(text), reverse=True):
+        answer = _read(text, start, end)
+        if answer:
+            return answer
+    return None
+
+
+def last_hashes(text: str) -> str | None:
+    """The text after the last `####`."""
+    found = list(_HASHES.finditer(text))
+    return found[-1].group(1).strip() if found else None
+
+
+def _places(text: str) -> Iterator[tuple[int, int]]:
+    """Where statements begin, and where their answers begin."""
+    for pattern in (_PHRASE, _HEADING):
+        for found in pattern.finditer(text):
+            yield found.start(), found.end()
+    for found in _HASHES.finditer(text):
+        content = found.group(1).strip()
+        more = text[found.end() :].strip()
+        heading = _NUMBERED.match(content) or (more and _WORDS_ONLY.fullmatch(content)) or "answer" in content.lower()
+        if not heading:
+            yield found.start(), found.start(1)
+
+
+def _read(text: str, start: int, end: int) -> str | None:
+    """The answer that begins at `end`, of a statement that begins at `start`."""
+    content = text[end:].lstrip(_MARKUP + ":")
+    if content.startswith(("</", "<|")):
+        return None
+    display = _DISPLAY.match(content)
+    if display:
+        rest = content[display.end() :].split("\n\n")[0].strip()
+        formula = next(group for group in display.groups() if group is not None).strip()
+        return formula if not _HEDGED.match(rest) else f"{formula} {_as_formula(rest)}"
+    line = content.split("\n", 1)[0].split("</answer>")[0]
+    sentence, mark, rest = _sentence(line)
+    if mark == "?":
+        return None
+    before = re.split(r"[.!?]\s|\n", text[:start])[-1]
+    following = rest or content[len(line) :]
+    if _CONDITION.search(before) and _CONTRAST.match(following):
+        return None
+    prices = _prices_as_text(sentence)
+    cut = _CLAUSE.search(prices)
+    if cut and cut.start() and not _HEDGED.search(cut.group().split(",")[0]):
+        prices = prices[: cut.start()]
+    return _as_formula(prices).strip(_MARKUP + ".,;") or None
+
+
+def _sentence(line: str) -> tuple[str, str, str]:
+    """The first sentence of a line, the mark at its end, and what follows it."""
+    formulas = [found.span() for found in _INLINE.finditer(line)]
+    for found in _SENTENCE_END.finditer(line):
+        inside = any(low <= found.start() < high for low, high in formulas)
+        if not inside and not _ABBREVIATIONS.search(line[: found.start()]) and not _opens_list(line, found.start()):
+            return line[: found.start()], found.group(), line[found.end() :]
+    return line, "", ""
+
+
+def _opens_list(line: str, place: int) -> bool:
+    """Whether a full stop belongs to an option letter: `B. Paris`."""
+    return bool(re.fullmatch(r"\W*[A-J]", line[:place])) and bool(line[place + 1 :].strip())
+
+
+def _prices_as_text(sentence: str) -> str:
+    """Dollar signs before prices as `\\\\$`, so that they do not look like formulas."""
+    parts = []
+    place = 0
+    while True:
+        found = _PRICE.search(sentence, place)
+        if not found:
+            return "".join((*parts, sentence[place:]))
+        closing = sentence.find("$", found.end())
+        formula = closing >= 0 and not _PROSE.search(sentence[found.end() : closing])
+        if formula and not found.group().startswith("\\"):
+            parts.append(sentence[place : closing + 1])
+            place = closing + 1
+        else:
+            parts.append(sentence[place : found.start()] + "\\$")
+            place = found.end()
+
+
+def _as_formula(sentence: str) -> str:
+    """A sentence with formulas as one formula."""
+    text = _DISPLAY.sub(lambda found: f" {next(group for group in found.groups() if group is not None)} ", sentence)
+    text = _INLINE.sub(lambda found: next(group for group in found.groups() if group is not None), text)
+    return text.replace("**", "").replace("__", "").strip(_MARKUP)
