@@ -109,7 +109,7 @@ def _opens_list(line: str, place: int) -> bool:
 
 def _prices_as_text(sentence: str) -> str:
     """Dollar signs before prices as `\\\\$`, so that they do not look like formulas."""
-    parts = []
+    parts: list[str] = []
     place = 0
     while True:
         found = _PRICE.search(sentence, place)

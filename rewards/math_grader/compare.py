@@ -1,7 +1,7 @@
 """Compares two answers part by part, according to the policy. Calls a `leaf` for what only a parser can decide.
 
 Results are True, False, or None if only a parser can decide. The same rules run twice: with a leaf that always returns
-None, which is fast on every input, and in a worker with a leaf that calls sympy."""
+None, which is fast on every input, and in a worker with a leaf that evaluates."""
 
 from __future__ import annotations
 

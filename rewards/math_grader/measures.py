@@ -20,6 +20,7 @@ _MARKED = re.compile(
 )
 _PLAIN = re.compile(rf"(?<=[\d)}}%])(\s*)((?:[A-Za-z$\u03bc\u03a9]+{_POWER}[\s/.]*)+(?:\(?[A-Za-z\s]+\)?)?)$")
 _PLAIN_VALUE = re.compile(r"-?\s*[\d.,/ ]+%?|-?\\frac\{\d+\}\{\d+\}|.*[\d)}]", re.DOTALL)
+_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|sqrt|frac)(?![a-zA-Z])")
 _LETTERS = re.compile(r"[A-Za-z]+")
 _COMPOUND = re.compile(
     rf"(-?\d+(?:\.\d+)?)\s*((?:{_TEXT_PART}|[A-Za-z]{{1,8}}(?![A-Za-z]))+)"
@@ -44,7 +45,8 @@ def split_measure(answer: str, *, single: bool = True) -> Measure:
     if marked and marked.start() and marked.group(1).strip(" .()") and _balanced(marked.group(1)):
         value = answer[: marked.start()].strip()
         suffix = read_suffix(_spelled(marked.group(1)))
-        if suffix != Suffix():
+        angle = _FUNCTION.search(value) and "\\circ" in marked.group(1)  # the sine of degrees
+        if suffix != Suffix() and not angle:
             return Measure(value, suffix)
     plain = _PLAIN.search(answer)
     if plain and plain.start() and _PLAIN_VALUE.fullmatch(answer[: plain.start()]):

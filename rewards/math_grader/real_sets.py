@@ -23,6 +23,7 @@ _CONDITION = re.compile(
     r"\\\{\s*([a-zA-Z])(?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*(?:\||:|\\mid(?![a-zA-Z])|\\colon)\s*((?:(?!\\\}).)*)\\\}",
     re.DOTALL,
 )
+_DISTANCE = re.compile(r"\|\s*([a-zA-Z])\s*([+-]\s*[^|]+)?\|")
 CLOSE = Fraction(1, 10**9)
 """Difference up to which two endpoints are the same."""
 
@@ -73,7 +74,7 @@ def same_set(gold: Intervals, answer: Intervals) -> bool:
 
 
 def _same_end(one: End, other: End) -> bool:
-    tolerance = CLOSE * max(1, abs(one.value))
+    tolerance = CLOSE * max(Fraction(1), abs(one.value))
     return one.infinite == other.infinite and one.side == other.side and abs(one.value - other.value) <= tolerance
 
 
@@ -88,6 +89,9 @@ def _simple(text: str, evaluate: Evaluate) -> Intervals | None:
     if len(equation) == 2 and is_name(equation[0]):
         value = evaluate(equation[1])
         return None if value is None else ((End(0, value, -1), End(0, value, 1)),)
+    distance = _DISTANCE.search(text)
+    if distance:
+        return _around(text, distance, evaluate)
     found = pieces(text)
     if not found:
         return None
@@ -101,6 +105,26 @@ def _simple(text: str, evaluate: Evaluate) -> Intervals | None:
             return None
         intervals.append((ends[0], ends[1]))
     return _sorted(intervals)
+
+
+def _around(text: str, distance: re.Match[str], evaluate: Evaluate) -> Intervals | None:
+    """`|x| < 3` and `|x - 2| < 3`, from the set of distances."""
+    name, shift = distance.groups()
+    center = Fraction(0) if shift is None else evaluate(re.sub(r"\s+", "", shift))
+    radii = real_set(text[: distance.start()] + name + text[distance.end() :], evaluate)
+    if center is None or radii is None:
+        return None
+    right = _intersection(radii, ((End(0, Fraction(0), -1), _HIGHEST),))
+    both = [*right, *((_mirrored(high), _mirrored(low)) for low, high in right)]
+    return _sorted([(_moved(low, -center), _moved(high, -center)) for low, high in both])
+
+
+def _mirrored(end: End) -> End:
+    return End(-end.infinite, -end.value, -end.side)
+
+
+def _moved(end: End, shift: Fraction) -> End:
+    return end if end.infinite else End(0, end.value + shift, end.side)
 
 
 def _end(text: str, side: int, evaluate: Evaluate) -> End | None:

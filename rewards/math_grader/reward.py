@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import re
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any, get_args
 
 from ouro_rl.core.errors import UserError
@@ -21,36 +22,41 @@ from rewards.processes.pool import ProcessPool, Reply
 from rewards.verdict import Verdict
 
 MEMORY_MB = 2048
-"""Address space of one worker in MiB; sympy itself uses about a tenth of it."""
+"""Address space of one worker in MiB. The work is bounded, so that no answer comes near it."""
 _CACHE_SIZE = 8192
+_JSON_LIST = re.compile(r'\s*\[\s*"')
 
 
 def make_handler(policy: dict[str, Any]) -> Callable[[dict[str, str]], dict[str, Any]]:
-    """Runs in a worker. Imports the parser once, and returns the handler that grades one pair. Raises UserError if the
-    parser is not installed."""
+    """Runs in a worker. Imports the arithmetic once, and returns the handler that grades one pair. Raises UserError if
+    it is not installed."""
     try:
         warm_up()
     except ImportError as error:
-        raise UserError(f"reward 'math': {error}: install it with `pip install 'math-verify[antlr4_13_2]'`") from error
+        raise UserError(f"reward 'math': {error}: install it with `pip install python-flint`") from error
     rules = MathPolicy(**policy)
-    most = address_space() + MEMORY_MB * 2**20 // 4
 
     def handle(pair: dict[str, str]) -> dict[str, Any]:
         if pair["answer"] == pair["gold"]:  # from `unusable_golds`, which does not count string equality
             return grade_gold(pair["gold"]).to_dict()
-        verdict = grade_parsed(AnswerPair(**pair), rules)
-        # sympy and Math-Verify catch every exception, even MemoryError, and continue: the verdict would be invalid.
-        if verdict.value != 1.0 and address_space() > most:
-            raise MemoryError
-        return verdict.to_dict()
+        return grade_parsed(AnswerPair(**pair), rules).to_dict()
 
     return handle
 
 
-def address_space() -> int:
-    """Peak address space of this process in bytes."""
-    status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.split("VmPeak:")[1].split()[0]) * 1024
+def accepted_golds(gold: Any) -> list[str]:
+    """The accepted answers of a data set's column: a list (also as JSON text) holds several, of which any will do.
+    None is no gold; true and false are the words."""
+    if hasattr(gold, "tolist"):
+        gold = gold.tolist()
+    if isinstance(gold, str) and _JSON_LIST.match(gold):
+        try:
+            gold = json.loads(gold)
+        except ValueError:
+            return [gold]
+    if isinstance(gold, list | tuple):
+        return [text for part in gold for text in accepted_golds(part)]
+    return [] if gold is None else [str(gold)]
 
 
 class MathReward:
@@ -106,15 +112,21 @@ class MathReward:
                 "rename the column of the gold answers"
             )
         questions = [last_user_text(prompt) for prompt in columns.get("prompts") or [""] * len(completions)]
-        items = zip(completions, golds, questions, strict=True)
-        return self._decide([self._read(text_of(completion), gold, asked) for completion, gold, asked in items])
+        accepted = [accepted_golds(gold) or [""] for gold in golds]
+        items = zip(completions, accepted, questions, strict=True)
+        verdicts = iter(
+            self._decide(
+                [self._read(text_of(completion), gold, asked) for completion, some, asked in items for gold in some]
+            )
+        )
+        return [_best([next(verdicts) for _ in some]) for some in accepted]
 
-    def _read(self, completion: str, gold: Any, question: str) -> Verdict | AnswerPair:
+    def _read(self, completion: str, gold: str, question: str) -> Verdict | AnswerPair:
         started = time.perf_counter()
         try:
             outcome = grade_strings(
                 completion,
-                "" if gold is None else str(gold),
+                gold,
                 accept=self._accept,
                 thinking=self._thinking,
                 policy=self._policy,
@@ -129,9 +141,10 @@ class MathReward:
     def unusable_golds(self, golds: Sequence[Any]) -> dict[int, str]:
         """Gold answers that cannot be graded against, as index -> reason: empty, too large, or unreadable for the
         parser, so that an equal answer in another spelling would never be accepted."""
+        accepted = [accepted_golds(gold) or [""] for gold in golds]
         problems: dict[str, str] = {}
         doubtful: dict[str, str] = {}
-        for gold in dict.fromkeys(map(str, golds)):
+        for gold in dict.fromkeys(text for some in accepted for text in some):
             own = gold if last_boxed(gold) is not None else f"\\boxed{{{gold_answer(gold)}}}"  # `... #### 34` means 34
             outcome = grade_strings(own, gold, policy=self._policy)
             text = normalize(gold_answer(gold), plain_text=self._policy.plain_text)
@@ -146,7 +159,9 @@ class MathReward:
             verdict = _verdict(reply)
             if verdict.value != 1.0:
                 problems[gold] = verdict.detail or verdict.status
-        return {index: problems[str(gold)] for index, gold in enumerate(golds) if str(gold) in problems}
+        return {
+            index: problems[some[0]] for index, some in enumerate(accepted) if all(gold in problems for gold in some)
+        }
 
     def _decide(self, outcomes: list[Verdict | AnswerPair]) -> list[Verdict]:
         """Send each distinct undecided pair to a worker once, and return the verdicts in order."""
@@ -173,6 +188,13 @@ class MathReward:
     def close(self) -> None:
         """End the workers."""
         self._pool.close()
+
+
+def _best(verdicts: Sequence[Verdict]) -> Verdict:
+    """The verdict on an answer with several accepted golds: the first that is right, else the first that is scored."""
+    right = [verdict for verdict in verdicts if verdict.value == 1.0]
+    scored = [verdict for verdict in verdicts if verdict.value is not None]
+    return (right or scored or list(verdicts))[0]
 
 
 def _verdict(reply: Reply) -> Verdict:

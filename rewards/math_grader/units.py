@@ -13,12 +13,12 @@ from fractions import Fraction
 
 from rewards.math_grader.number_words import factor_of, is_number_word
 
-_PREFIXES = {
+_PREFIXES: dict[str, int | Fraction] = {
     "T": 10**12, "G": 10**9, "M": 10**6, "k": 10**3, "h": 100, "d": Fraction(1, 10), "c": Fraction(1, 100),
     "m": Fraction(1, 10**3), "\u03bc": Fraction(1, 10**6), "u": Fraction(1, 10**6), "n": Fraction(1, 10**9),
     "p": Fraction(1, 10**12),
 }  # fmt: skip
-_PREFIX_WORDS = {
+_PREFIX_WORDS: dict[str, int | Fraction] = {
     "tera": 10**12, "giga": 10**9, "mega": 10**6, "kilo": 10**3, "hecto": 100, "deci": Fraction(1, 10),
     "centi": Fraction(1, 100), "milli": Fraction(1, 10**3), "micro": Fraction(1, 10**6), "nano": Fraction(1, 10**9),
     "pico": Fraction(1, 10**12),

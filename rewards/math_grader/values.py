@@ -73,7 +73,7 @@ class Values:
             )
         times = clock(gold), clock(answer)
         if times[0] and times[1] and (times[0][2] or times[1][2] or _is_time(gold) or _is_time(answer)):
-            return same_time(*times)
+            return same_time(times[0], times[1])
         ratio = self.ratio(gold, answer)
         if ratio is not None:
             return ratio[0]

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from rewards.math_grader.expressions.nodes import Node
 from rewards.math_grader.expressions.tokens import MAX_NESTING, Tokens, Unreadable
 
-CLOSING = {"(": ")]", "[": "])", "]": "[", "\\{": ("\\}",), "\\lfloor": ("\\rfloor",), "\\lceil": ("\\rceil",)}
+CLOSING: dict[str, Collection[str]] = {
+    "(": ")]",
+    "[": "])",
+    "]": "[",
+    "\\{": ("\\}",),
+    "\\lfloor": ("\\rfloor",),
+    "\\lceil": ("\\rceil",),
+}
 _NAMED = {"\\lfloor": "floor", "\\lceil": "ceil"}
 _APPLIED = {"f", "g"}
 """Letters that name functions: `f(x)` is no product."""
@@ -113,7 +122,7 @@ class Atoms(Tokens):
             return args[0]
         return Node("apply", tuple(args), opening + closing)
 
-    def items(self, closings: tuple[str, ...] | str) -> list[Node]:
+    def items(self, closings: Collection[str]) -> list[Node]:
         """What stands between commas, up to a closing bracket, which is taken."""
         found: list[Node] = []
         if self.peek() in closings and self.peek():

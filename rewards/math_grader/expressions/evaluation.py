@@ -6,10 +6,11 @@ however large it is, and a tree may take `MAX_STEPS` operations. A value beyond 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 
 import flint
-from flint import acb, fmpq, fmpz
+from flint import acb, fmpq
 
 from rewards.math_grader.expressions.balls import (
     EXACT_BITS,
@@ -213,7 +214,7 @@ class Evaluation:
     def _factorial(self, node: Node) -> Value:
         value = self.value(node.args[0])
         if isinstance(value, fmpq) and value.q == 1 and 0 <= value.p < MAX_TERMS:
-            return fmpq(fmpz.fac_ui(int(value.p)))
+            return fmpq(math.factorial(int(value.p)))
         return (ball(value) + 1).gamma()
 
     def _binom(self, node: Node) -> Value:
