@@ -1,4 +1,4 @@
-"""Scores saved completions from a JSONL file."""
+"""Scores saved completions from a file of rows: JSON lines (also .gz), CSV or Parquet."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tqdm import tqdm
+
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
-from ouro_rl.core.jsonl import read_jsonl
+from ouro_rl.core.row_files import read_row_file
 from rewards.scorer import ItemScore, Scorer
 from rewards.spec import RewardSpec
 
@@ -47,8 +49,9 @@ def grade_file(
     workers: int = 2,
     timeout_s: float = 10.0,
 ) -> GradeSummary:
-    """Score a JSONL file whose lines have the field `completion` and the fields that the reward needs (`answer` for
-    math). Each line is written to `out`, or to standard output, with `value`, `status`, `extracted`, `detail` and `ms`.
+    """Score a file whose rows have the field `completion` and the fields that the reward needs (`answer` or `solution`
+    for math). Shows its progress on a terminal. Each row is written to `out`, or to standard output, with `value`,
+    `status`, `extracted`, `detail` and `ms`.
 
     timeout_s: seconds per item of a built-in reward, and per batch of a custom one.
     Raises UserError, which names file, line and fix, for a missing file, a line that is not a JSON object, or a
@@ -57,16 +60,20 @@ def grade_file(
     path = Path(path)
     rows = read_rows(path, required_fields(spec))
     with Scorer([spec], workers=workers, timeout_s=timeout_s) as scorer:
-        starts = range(0, len(rows), _BATCH)
-        scores = [score for start in starts for score in score_rows(scorer, rows[start : start + _BATCH], start + 1)]
+        scores: list[ItemScore] = []
+        with tqdm(total=len(rows), desc=f"grade: {spec.label}", unit="row", disable=None) as bar:
+            for start in range(0, len(rows), _BATCH):
+                scores += score_rows(scorer, rows[start : start + _BATCH], start + 1)
+                bar.update(len(scores) - start)
     lines = [json.dumps({**row, **_result(score, spec.label)}) for row, score in zip(rows, scores, strict=True)]
     _write(lines, out)
     return _summary(scores, spec.label)
 
 
-def required_fields(spec: RewardSpec) -> list[str]:
-    """Names of the fields that every line must have for this reward."""
-    return ["completion", *(["answer"] if spec.built_in and spec.name in ("math", "exact") else [])]
+def required_fields(spec: RewardSpec) -> list[tuple[str, ...]]:
+    """The fields that every row must have for this reward; of several names, one."""
+    golds = {"math": ("answer", "solution"), "exact": ("answer",)} if spec.built_in else {}
+    return [("completion",), *([golds[spec.name]] if spec.name in golds else [])]
 
 
 def score_rows(scorer: Scorer, rows: Sequence[Mapping[str, Any]], first: int = 1) -> list[ItemScore]:
@@ -89,24 +96,34 @@ def score_rows(scorer: Scorer, rows: Sequence[Mapping[str, Any]], first: int = 1
     )
 
 
-def read_rows(path: Path, required: Sequence[str] = ("completion",)) -> list[dict[str, Any]]:
-    """The objects of a JSONL file. Raises UserError if a required field is missing or `completion` has a wrong type."""
+def read_rows(path: Path, required: Sequence[tuple[str, ...]] = (("completion",),)) -> list[dict[str, Any]]:
+    """The rows of a file. Raises UserError if a required field is missing, or `completion` or `prompt` has a wrong
+    type."""
     rows = []
-    for number, row in enumerate(read_jsonl(path), start=1):
-        for name in required:
-            if name not in row:
-                have = ", ".join(sorted(row)) or "none"
-                raise UserError(f"{path}, row {number}: the field {name!r} is missing (found {have}): add or rename it")
+    for number, row in enumerate(read_row_file(path), start=1):
+        for names in required:
+            if not any(name in row for name in names):
+                have, wanted = ", ".join(sorted(row)) or "none", " or ".join(map(repr, names))
+                raise UserError(f"{path}, row {number}: the field {wanted} is missing (found {have}): add or rename it")
+        prompt = row.get("prompt")
+        if not (prompt is None or isinstance(prompt, str) or _is_chat(prompt)):
+            raise UserError(
+                f"{path}, row {number}: `prompt` is neither a string nor a list of messages: write one of these"
+            )
         if not isinstance(row["completion"], str | list):
             kind = type(row["completion"]).__name__
             raise UserError(f"{path}, row {number}: `completion` is a {kind}: use a string or a list of messages")
-        if isinstance(row["completion"], list) and not all(isinstance(message, dict) for message in row["completion"]):
+        if isinstance(row["completion"], list) and not _is_chat(row["completion"]):
             raise UserError(
                 f"{path}, row {number}: `completion` is a list of other items: "
                 "use messages ({role: ..., content: ...})"
             )
         rows.append(row)
     return rows
+
+
+def _is_chat(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(message, dict) for message in value)
 
 
 def _result(score: ItemScore, label: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import re
 import sys
 
 from ouro_rl.cli.preflight.files import check_reward, check_train_files
+from ouro_rl.cli.reward import reward_spec
 from ouro_rl.config.aliases import argument_hint
 from ouro_rl.config.loader import dump_config, known_keys, load_config
 from ouro_rl.config.packaged_configs import find_config
@@ -65,10 +66,11 @@ def warmstart(arguments: argparse.Namespace) -> int:
 
 
 def grade(arguments: argparse.Namespace) -> int:
-    check_reward(arguments.reward)
+    spec = reward_spec(arguments.reward, arguments)
+    check_reward(spec)
     from rewards.grade import grade_file
 
-    summary = grade_file(arguments.file, arguments.reward, arguments.out)
+    summary = grade_file(arguments.file, spec, arguments.out, workers=arguments.workers, timeout_s=arguments.timeout)
     print(summary, file=sys.stderr if arguments.out is None else sys.stdout)  # without --out the rows go to stdout
     return 0
 

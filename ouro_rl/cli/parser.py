@@ -15,12 +15,13 @@ from ouro_rl.cli.doctor import add_doctor_command
 from ouro_rl.cli.eval import add_compare_arguments, add_eval_arguments, compare, evaluate
 from ouro_rl.cli.export import add_export_arguments, export
 from ouro_rl.cli.gate import add_gate_commands
-from ouro_rl.cli.reward import add_reward_commands
+from ouro_rl.cli.reward import add_reward_commands, add_reward_options
 from ouro_rl.cli.study import add_study_arguments, study
 from ouro_rl.config.aliases import option_hint
 from ouro_rl.config.loader import known_keys
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
+from ouro_rl.core.cpus import available_cpus
 from ouro_rl.core.paths import expand, path_option
 
 
@@ -84,7 +85,12 @@ def make_parser() -> argparse.ArgumentParser:
     add_export_arguments(add("export", export, "a checkpoint as a folder to hand over or to upload"))
 
     command = add("grade", grade, "score saved completions with a reward")
-    command.add_argument("file", type=path_option, metavar="FILE.jsonl", help="rows with `completion` and `answer`")
+    command.add_argument(
+        "file",
+        type=path_option,
+        metavar="FILE",
+        help="rows with `completion` and `answer`; .jsonl (.gz), .csv or .parquet",
+    )
     command.add_argument(
         "--reward",
         type=expand,
@@ -93,6 +99,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="a built-in, module.path:function or file.py:function",
     )
     command.add_argument("--out", type=path_option, metavar="FILE", help="file for the scored rows (default: stdout)")
+    add_reward_options(command, workers=max(1, int(available_cpus())))
 
     add_gate_commands(commands)
     add_reward_commands(commands)

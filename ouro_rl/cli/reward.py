@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ouro_rl.cli.argument_types import count, number
 from ouro_rl.cli.preflight.files import check_reward
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import expand, path_option
+
+if TYPE_CHECKING:
+    from rewards.spec import RewardSpec
 
 
 def add_reward_commands(commands: Any) -> None:
@@ -25,17 +28,8 @@ def add_reward_commands(commands: Any) -> None:
     command.add_argument(
         "file", type=path_option, metavar="FILE.jsonl", help="rows with `completion` and the columns the reward needs"
     )
-    command.add_argument(
-        "--kwargs", default="{}", metavar="'{name: value}'", help="options of the reward, as in a config"
-    )
-    command.add_argument(
-        "--adapter", choices=("auto", "trl", "verl", "plain"), default="auto", help="calling convention of a function"
-    )
+    add_reward_options(command, workers=1)
     command.add_argument("--batch", type=count, default=1, metavar="N", help="items per call, if it takes a batch")
-    command.add_argument(
-        "--timeout", type=number(0.0, above=True), default=10.0, metavar="SECONDS", help="timeout of one call"
-    )
-    command.add_argument("--workers", type=count, default=1, metavar="N", help="processes for a built-in reward")
     command.add_argument("--limit", type=count, metavar="N", help="maximum number of rows")
     text = "compare the math reward with plain Math-Verify on labeled pairs of answers"
     command = inner.add_parser("bench", help=text, description=text.capitalize() + ".", allow_abbrev=False)
@@ -50,13 +44,26 @@ def add_reward_commands(commands: Any) -> None:
     command.add_argument("--workers", type=count, default=2, metavar="N", help="processes")
 
 
-def run_test(arguments: argparse.Namespace) -> int:
+def add_reward_options(command: argparse.ArgumentParser, *, workers: int) -> None:
+    """The options of a command that calls one reward. workers: the default."""
+    command.add_argument(
+        "--kwargs", default="{}", metavar="'{name: value}'", help="options of the reward, as in a config"
+    )
+    command.add_argument(
+        "--adapter", choices=("auto", "trl", "verl", "plain"), default="auto", help="calling convention of a function"
+    )
+    command.add_argument(
+        "--timeout", type=number(0.0, above=True), default=10.0, metavar="SECONDS", help="timeout of one call"
+    )
+    command.add_argument("--workers", type=count, default=workers, metavar="N", help="processes for a built-in reward")
+
+
+def reward_spec(name: str, arguments: argparse.Namespace) -> RewardSpec:
+    """The reward that a command's options describe. Raises UserError."""
     import yaml
 
     from ouro_rl.config.yaml12 import parse_yaml
     from rewards.spec import RewardSpec
-    from rewards.try_reward import summary_of, try_reward
-    from rewards.verdict import Verdict
 
     try:
         options = parse_yaml(arguments.kwargs)
@@ -64,7 +71,14 @@ def run_test(arguments: argparse.Namespace) -> int:
         options = None
     if not isinstance(options, dict):
         raise UserError(f"--kwargs {arguments.kwargs}: is not a mapping; write it as '{{name: value}}'")
-    spec = RewardSpec(arguments.name, kwargs=options, adapter=arguments.adapter)
+    return RewardSpec(name, kwargs=options, adapter=arguments.adapter)
+
+
+def run_test(arguments: argparse.Namespace) -> int:
+    from rewards.try_reward import summary_of, try_reward
+    from rewards.verdict import Verdict
+
+    spec = reward_spec(arguments.name, arguments)
     check_reward(spec)
     verdicts = []
     lines = try_reward(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ouro_rl.core.errors import UserError
 
@@ -21,17 +22,26 @@ def read_jsonl(path: Path, name: str | None = None, *, growing: bool = False) ->
     name = name or str(path)
     empty = not growing
     try:
-        with path.open(encoding="utf-8", newline="\n") as file:
+        with _opened(path) as file:
             for number, line in enumerate(file, start=1):
                 if line.strip() and (line.endswith("\n") or not growing):
                     empty = False
                     yield parse_row(line, f"{name}, line {number}")
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise UserError(f"{name}: not a whole gzip file ({error}); copy or download it again") from None
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({error.strerror}); correct the path") from None
     except UnicodeDecodeError:
         raise UserError(f"{name}: is not UTF-8 text; give a file with one JSON object per line") from None
     if empty:
         raise UserError(f"{name}: is empty; give a file with one JSON object per line")
+
+
+def _opened(path: Path) -> TextIO:
+    """The text of a file, without a byte order mark; that of a name in `.gz` is unpacked."""
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="\n")
+    return path.open(encoding="utf-8-sig", newline="\n")
 
 
 def parse_row(line: str, where: str) -> Row:

@@ -14,8 +14,8 @@ from typing import Any
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.jsonl import Row, read_jsonl
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
-KINDS = "a .jsonl, .json, .csv or .parquet file"
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
+KINDS = "a .jsonl (.gz), .json, .csv or .parquet file"
 
 
 def is_row_file(name: str) -> bool:

@@ -1,5 +1,6 @@
 """Loading rewards by name, the scorer, and grading of files."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -191,7 +192,7 @@ def test_grade_file(tmp_path, reward_file):
         (None, "cannot be read .No such file"),
         ('{"completion": "x", "answer": "1"}\nnot json\n', "line 2: not JSON"),
         ("[1]\n", "line 1: is not a JSON object"),
-        ('{"completion": "x"}\n', "row 1: the field 'answer' is missing"),
+        ('{"completion": "x"}\n', "row 1: the field 'answer' or 'solution' is missing"),
         ("\n", "is empty"),
     ],
 )
@@ -202,6 +203,71 @@ def test_grade_file_errors_name_file_and_line(tmp_path, text, message):
     with pytest.raises(UserError, match=message) as error:
         grade_file(path, "math")
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".parquet"])
+def test_grade_file_reads_every_form_and_takes_solutions(tmp_path, suffix):
+    rows = [{"completion": "\\boxed{42}", "solution": "Hence $\\boxed{42}$."}, {"completion": "41", "solution": "42"}]
+    path = tmp_path / f"rows{suffix}"
+    text = "\ufeff" + "\n".join(map(json.dumps, rows))
+    if suffix == ".parquet":
+        import pyarrow
+        import pyarrow.parquet
+
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
+    elif suffix == ".jsonl.gz":
+        path.write_bytes(gzip.compress(text.encode()))
+    else:
+        path.write_text(text, encoding="utf-8")
+    summary = grade_file(path, RewardSpec("math", kwargs={"accept": "any"}), tmp_path / "out.jsonl")
+    assert summary.statuses == {"correct": 1, "wrong": 1}
+
+
+def test_a_broken_gzip_file_is_named(tmp_path):
+    (tmp_path / "rows.jsonl.gz").write_bytes(b"no gzip")
+    with pytest.raises(UserError, match="rows.jsonl.gz: not a whole gzip file"):
+        grade_file(tmp_path / "rows.jsonl.gz")
+
+
+@pytest.mark.parametrize("prompt", [7, ["a", "b"]])
+def test_a_prompt_of_another_kind_is_a_mistake(tmp_path, prompt):
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"completion": "1", "answer": "1", "prompt": prompt}))
+    with pytest.raises(UserError, match="row 1: `prompt` is neither a string nor a list of messages"):
+        grade_file(tmp_path / "rows.jsonl")
+
+
+def test_several_accepted_golds():
+    golds = [["41", "42"], '["1/2", "0.5"]', ["1", "2"], None, [], True, ["{", "42"]]
+    texts = ["42", "\\frac12", "3", "1", "1", "\\text{true}", "42"]
+    verdicts = ouro_math([f"\\boxed{{{text}}}" for text in texts], golds)
+    assert [verdict.value for verdict in verdicts] == [1.0, 1.0, 0.0, None, None, 1.0, 1.0]
+    assert verdicts[3].status == "gold_unparsable"
+    assert list(check_golds(golds)) == [3, 4]
+
+
+def ouro_math(completions, golds):
+    math = load_reward("math")
+    try:
+        return math.verdicts(completions, {"answer": golds})
+    finally:
+        math.close()
+
+
+def test_the_package_works_without_torch_and_ray(tmp_path):
+    code = """
+import sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in "torch ray transformers trl accelerate datasets sympy math_verify".split():
+            raise ImportError(name)
+sys.meta_path.insert(0, Blocked())
+from rewards.registry import load_reward
+math = load_reward("math")
+print(math(["so \\\\boxed{(x+1)^2}", "\\\\boxed{2}"], answer=["x^2+2x+1", ["1", "3"]]))
+math.close()
+"""
+    run = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert (run.stdout, run.stderr) == ("[1.0, 0.0]\n", "")
 
 
 def test_check_golds():

@@ -8,8 +8,7 @@ import pytest
 from tests.references.math_grading import grade_answer
 
 CASES = [
-    json.loads(line)
-    for line in (Path(__file__).parent / "neighbors.jsonl").read_text(encoding="utf-8").splitlines()
+    json.loads(line) for line in (Path(__file__).parent / "neighbors.jsonl").read_text(encoding="utf-8").splitlines()
 ]
 
 

@@ -55,7 +55,18 @@ def test_values(text, expected):
 
 
 @pytest.mark.parametrize(
-    "text", ["1/0", "\\ln 0", "\\sqrt{-x}", "\\ln(-x)", "\\arcsin x", "0^{-1}", "(-x)^{1/2}", "9^{9^{9^{9^9}}}", "\\tan\\frac{\\pi}{2}"]
+    "text",
+    [
+        "1/0",
+        "\\ln 0",
+        "\\sqrt{-x}",
+        "\\ln(-x)",
+        "\\arcsin x",
+        "0^{-1}",
+        "(-x)^{1/2}",
+        "9^{9^{9^{9^9}}}",
+        "\\tan\\frac{\\pi}{2}",
+    ],
 )
 def test_no_value(text):
     with pytest.raises(Undefined):
