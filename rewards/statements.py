@@ -11,7 +11,7 @@ _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]+)")
 _ASIDE = r"(?:\s+(?:to|for|of)\s+[^.\n:=]{1,80}?)?"
 _VERB = r"(?:is|are|should\s+be|must\s+be|would\s+be|will\s+be|equals|becomes)\b"
 _PHRASE = re.compile(
-    rf"\b(?:answer|result\s+is\s+therefore){_ASIDE}[\s*_}}]*(?:{_VERB}|[=:\uff1a])[\s*_}}:]*"
+    rf"\b(?:answers?|result\s+is\s+therefore){_ASIDE}[\s*_}}]*(?:{_VERB}|[=:\uff1a])[\s*_}}:]*"
     r"(?:(?:therefore|thus|then|hence|simply|just|indeed|clearly|now|also|given\s+by|equal\s+to)\b[\s,:*_]*)*",
     re.IGNORECASE,
 )

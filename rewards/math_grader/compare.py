@@ -24,6 +24,7 @@ from rewards.math_grader.structure import (
 )
 from rewards.math_grader.values import Values, every, is_numeric, rounds_to, some
 
+_DOTS = re.compile(r"\\(?:l|c)?dots|\.{2,}")
 _POINT = re.compile(r"[A-Z]\s*(\([^()]*,[^()]*\))")
 _SETS = re.compile(
     r"\\(?:cup|cap|setminus|mathbb|mathbf|emptyset|infty|ne|le|ge|in|land|lor)(?![a-zA-Z])|[<>\[\]]|\\\{"
@@ -151,7 +152,7 @@ class Comparison(Values):
         if kinds in ({"list"}, {"set", "list"}, {"set"}):
             return self.lists(left, right)
         if kinds == {"tuple", "list"}:  # `1, 2, 3` for `(1, 2, 3)`
-            return "[" not in left.brackets + right.brackets and self.in_order(*items)
+            return left.brackets + right.brackets == "()" and self.in_order(*items)
         if kinds == {"tuple", "set"}:
             return self.policy.sets == "lenient" and self.match(*items, self.equal)
         if kinds == {"tuple", "matrix"}:
@@ -182,6 +183,8 @@ class Comparison(Values):
             if sorted(names[0]) == sorted(names[1]) and len(set(names[0])) == len(names[0]):
                 given = dict(zip(names[1], items[1], strict=True))
                 return every(self.equal(item[1], given[name][1]) for name, item in zip(names[0], items[0], strict=True))
+        if any(_DOTS.fullmatch(item) for item in left.items) and any(_DOTS.fullmatch(item) for item in right.items):
+            return self.sequences(left.items, right.items)
         bare = tuple(left.items), tuple(right.items)
         if left.kind == right.kind == "set":
             bare = tuple(dict.fromkeys(left.items)), tuple(dict.fromkeys(right.items))
@@ -190,6 +193,23 @@ class Comparison(Values):
         if self.policy.lists == "ordered" and left.kind == right.kind == "list":
             return self.in_order(*bare)
         return self.match(*bare, self.equal)
+
+    def sequences(self, gold: Sequence[str], answer: Sequence[str]) -> bool | None:
+        """Compare lists with dots, such as 1, 2, ..., n: the terms that both show, and a further term only where the
+        first two of the shorter one say what it is."""
+        heads, tails = [], []
+        for items in (gold, answer):
+            place = next(index for index, item in enumerate(items) if _DOTS.fullmatch(item))
+            heads.append(items[:place])
+            tails.append(items[place + 1 :])
+        if len(heads[0]) != len(heads[1]):
+            short, long = sorted(heads, key=len)
+            terms = [number(item) for item in long]
+            steps = {one[0] - other[0] for one, other in zip(terms[1:], terms, strict=False) if one and other}
+            if len(short) < 2 or None in terms or len(steps) != 1:
+                return False
+            heads = [head[: len(short)] for head in heads]
+        return every([self.in_order(*heads), self.in_order(*tails)])
 
     def in_order(self, gold: Sequence[str], answer: Sequence[str]) -> bool | None:
         if len(gold) != len(answer):

@@ -29,7 +29,7 @@ _MONEY = re.compile(
     re.DOTALL,
 )
 _LABEL = re.compile(
-    rf"(?:{TEXT}\s*\{{\s*\(?[A-J](?:\)|[.:])?\s*[.:]?\s*\}}|\(\s*[A-J]\s*\)(?=[\s:.]))\s*[.:]?\s*(?![\s^_+*/=<>,])(.+)",
+    rf"(?:[A-J]\s*[.:)](?=\s)|{TEXT}\s*\{{\s*\(?[A-J](?:\)|[.:])?\s*[.:]?\s*\}}|\(\s*[A-J]\s*\)(?=[\s:.]))\s*[.:]?\s*(?![\s^_+*/=<>,])(.+)",
     re.DOTALL,
 )
 _LETTER_LIST = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|;|&|and)+\s*\(?[A-J]\)?)+")
@@ -93,7 +93,7 @@ def _money(text: str) -> str:
     if re.search(r"dollar|USD|euro|pound|yen|rupee", rest):
         return f"{sign}{digits}{multiplier}{rest}"
     word = _CURRENCIES[currency]
-    if re.fullmatch(r"\s+[A-Za-z /.]+", rest):
+    if re.fullmatch(r"\s*[A-Za-z /.]+", rest):
         rest = f"\\text{{{rest.rstrip(' .')}}}"
     opened = "\\text{" in multiplier and "}" not in multiplier
     return sign + digits + multiplier + (f" {word} " if opened else f"\\text{{ {word}}}") + rest

@@ -75,6 +75,7 @@ LATEX = _compiled(
     (r"\\rm\s*\{([^{}]*)\}|\\rm\s+([^{}$\\]+)", r"\\mathrm{\1\2}"),
     (r"(?<![\\a-zA-Z^_}])\{([-+=<>.])\}", r"\1"),
     (r"\\(?:v?phantom|hspace|vspace)\*?\s*\{[^{}]*\}", " "),
+    (r"^\s*(?:\\therefore|\\implies|\\Rightarrow|\\because|\\to)(?![a-zA-Z])\s*", ""),
     (r"^\s*(?:\\approx|\\sim|\u2248)(?![a-zA-Z])\s*", ""),
     (r"\\(?:lbrace)(?![a-zA-Z])", r"\\{"),
     (r"\\(?:rbrace)(?![a-zA-Z])", r"\\}"),

@@ -40,6 +40,7 @@ _LETTERS = re.compile(r"[a-zA-Z]{2,3}")
 _THOUSANDS = re.compile(
     r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\^\s*\{[^{}]*\}|[A-Za-z]{2,}+|\s++)*+"
 )
+_SIGN = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 MAX_SIGNS = 5
 """Maximum number of `\\pm` signs in one answer that are expanded."""
 
@@ -116,11 +117,12 @@ def unwrap(text: str) -> str:
 
 def signs(text: str) -> list[str]:
     """Expand `a \\pm b` to `a + b` and `a - b`. The entries of a tuple are expanded independently of each other."""
-    if "\\pm" not in text and "\\mp" not in text:
+    count = len(_SIGN.findall(text))
+    if not count:
         return [text]
     if text[:1] == "(" and text[-1:] == ")" and _whole(text) and len(split_top(text[1:-1], {","})) > 1:
         entries = split_top(text[1:-1], {","})
-        if text.count("\\pm") + text.count("\\mp") > MAX_SIGNS:
+        if count > MAX_SIGNS:
             return [text]
         return [f"({','.join(choice)})" for choice in itertools.product(*map(signs, entries))]
     plus = re.sub(r"\\pm(?![a-zA-Z])", "+", re.sub(r"\\mp(?![a-zA-Z])", "-", text))

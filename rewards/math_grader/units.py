@@ -66,6 +66,7 @@ pressure 133.322387415 mmHg torr |
 energy* 1 J | joule
 energy* 1.602176634e-19 eV | electronvolt
 energy* 4.184 cal | calorie
+energy* 3600 Wh | watthour
 power* 1 W | watt
 power 745.69987158227022 hp | horsepower
 potential* 1 V | volt
@@ -128,6 +129,7 @@ _PLURALS = set("people children men women persons sheep fish deer mice geese dic
 _WORD = re.compile(r"\^\s*\{?\s*-?\d\s*\}?|[A-Za-z\u03bc\u03a9\u00b0\u00a2\u20ac\u00a3\u20b9\u00c5$]+|\d+|\S")
 _POWER = re.compile(r"\^\s*\{?\s*(-?\d)\s*\}?")
 _MOST_WORDS = 8
+_SEPARATORS = str.maketrans(".,", "  ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +193,7 @@ def unit_named(word: str, *, single: bool = True) -> Unit | None:
 def read_suffix(text: str, *, single: bool = True) -> Suffix:
     """Read what stands after a number: plain text with `/`, powers and `\u00b7`. single: symbols of one letter, such as
     m, can be units."""
-    tokens = _WORD.findall(re.sub(r"^\s*\((.*)\)\s*$", r"\1", text).replace(".", " ").replace("\\cdot", "\u00b7"))
+    tokens = _WORD.findall(re.sub(r"^\s*\((.*)\)\s*$", r"\1", text).translate(_SEPARATORS).replace("\\cdot", "\u00b7"))
     if not tokens:
         return Suffix()
     factor, place = Fraction(1), 0

@@ -13,10 +13,12 @@ _ENVIRONMENT = re.compile(
     r"\\begin\{(cases|aligned|align\*?|gathered|array|split)\}(?:\{[lcr ]*\})?((?:(?!\\begin|\\end).)*)\\end\{\1\}",
     re.DOTALL,
 )
-_BEFORE_UNIT = re.compile(r"(?:[\d})\]%!]|\\pi|\\cdot|/|\\mu|\\frac\s*\{)\s*$")
+_BEFORE_UNIT = re.compile(r"(?:[\d})\]%!]|\\pi|\\cdot|/|\\mu|\\frac\s*\{|\}\s*\{)\s*$")
 _AFTER_VALUE = re.compile(r"(?:[\d})\]%!]|\\pi)\s*$")
 _STARTS_WITH_NUMBER = re.compile(r"(-?\d[\d.,:/]*(?<![.,:/]))(?![\d])\s*(.*[A-Za-z].*)", re.DOTALL)
 _SHORT_LIST = re.compile(r"(?:[A-Z]|-?\d[\d.]*)(?:\s*(?:,|;|and|or|&)+\s*(?:[A-Z]|-?\d[\d.]*))+")
+_MATH_FONT = re.compile(r"\\math(?:bf|it|sf|tt)(?![a-zA-Z])")
+_STATED = re.compile(r"([A-Za-z][A-Za-z ,'-]*)\s(?:is|are|equals)\s+(-?[\d.,/]*\d\s*%?)\.?")
 _OPTION = re.compile(r"\(([A-J])\)\s*[.:]?\s*(-?[\d.,/]*\d\s*%?)")
 _JOINED = re.compile(r"\s*(?:,\s*)?\b(and|or)\b\s*")
 _MATHEMATICS = re.compile(r"[^A-Za-z\\]*(?:\\?pi|\u03c0)?[^A-Za-z\\]*")
@@ -80,6 +82,8 @@ def unwrap_texts(text: str) -> str:
 def _unwrapped(found: re.Match[str]) -> str:
     content = found.group(1)
     inner = content.strip()
+    if "\\" in inner and _MATH_FONT.match(found.group()) and not re.search(r"\\(?:text|mbox|%|mu|Omega)", inner):
+        return f"{{{inner}}}"
     nested = _TEXT_COMMAND.fullmatch(inner)
     if nested:
         return _unwrapped(nested)
@@ -99,6 +103,9 @@ def _unwrapped(found: re.Match[str]) -> str:
     option = _OPTION.fullmatch(inner)
     if option:
         return f"\\text{{({option.group(1)})}} {option.group(2)}"
+    stated = _STATED.fullmatch(inner)
+    if stated and not changes_value([word.lower() for word in re.findall("[A-Za-z]+", stated.group(1))]):
+        return stated.group(2)
     labeled = _LABELED.fullmatch(inner)
     if labeled:
         return labeled.group(1)
