@@ -16,7 +16,7 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _HEADING = re.compile(
-    r"^[#*_>\s-]*(?:the\s+|my\s+)?(?:final\s+)?answer[\s*_:#.]*\n+[\s*_]*(?=\S)", re.IGNORECASE | re.MULTILINE
+    r"^[#*_> \t-]*(?:the\s+|my\s+)?(?:final\s+)?answer[\s*_:#.]*\n+[\s*_]*(?=\S)", re.IGNORECASE | re.MULTILINE
 )
 _NUMBERED = re.compile(r"\d+[.)]\s+\S*[A-Za-z]")
 _WORDS_ONLY = re.compile(r"[A-Za-z][A-Za-z ,:'*-]*")
@@ -36,6 +36,8 @@ _CLAUSE = re.compile(
 _HEDGED = re.compile(r"\b(?:or|otherwise|unless|if|maybe|possibly|perhaps|alternatively)\b", re.IGNORECASE)
 _CONDITION = re.compile(r"\b(?:if|unless|suppose|assuming)\b", re.IGNORECASE)
 _CONTRAST = re.compile(r"\s*(?:but|however|otherwise|else|if|when|no|wait)\b", re.IGNORECASE)
+_LONGEST = 1000
+"""Characters of a line that are read."""
 _MARKUP = " \t\n*_`"
 
 
@@ -77,7 +79,7 @@ def _read(text: str, start: int, end: int) -> str | None:
         rest = content[display.end() :].split("\n\n")[0].strip()
         formula = next(group for group in display.groups() if group is not None).strip()
         return formula if not _HEDGED.match(rest) else f"{formula} {_as_formula(rest)}"
-    line = content.split("\n", 1)[0].split("</answer>")[0]
+    line = content.split("\n", 1)[0].split("</answer>")[0][:_LONGEST]
     sentence, mark, rest = _sentence(line)
     if mark == "?":
         return None

@@ -42,6 +42,7 @@ def add_reward_commands(commands: Any) -> None:
         help="rows with `gold`, `prediction`, `expected_equal`",
     )
     command.add_argument("--workers", type=count, default=2, metavar="N", help="processes")
+    command.add_argument("--failures", action="store_true", help="list what our grader judges wrongly, with its kind")
 
 
 def add_reward_options(command: argparse.ArgumentParser, *, workers: int) -> None:
@@ -105,4 +106,6 @@ def run_bench(arguments: argparse.Namespace) -> int:
         tallies, left_out = bench(file, workers=arguments.workers)
         print(f"{file.name}: {tallies[0].pairs} pairs; {left_out} left out, which depend on a policy")
         print(f"\n{markdown(tallies)}\n")
+        if arguments.failures:
+            print("\n".join((*tallies[0].failures, "")))
     return 0

@@ -15,6 +15,8 @@ from rewards.math_grader.reward import MathReward
 from rewards.processes.pool import ProcessPool
 
 TIMEOUT_S = 10.0
+_SHOWN = 120
+"""Characters of a prediction in the list of failures, from its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +30,8 @@ class Tally:
     false_negatives: int
     unscored: int
     seconds: float
+    failures: tuple[str, ...] = ()
+    """The rows that were judged wrongly, with the kind that a row names."""
 
     @property
     def accuracy(self) -> float:
@@ -104,6 +108,12 @@ def _with_dollars(gold: str) -> str:
 
 
 def _tally(grader: str, rows: Sequence[dict[str, Any]], values: Sequence[float | None], seconds: float) -> Tally:
+    failures = [
+        f"{row.get('kind', 'row')}: {row['gold']!r}, {row['prediction'][-_SHOWN:]!r} "
+        f"({'should be equal' if row['expected_equal'] else 'should differ'})"
+        for row, value in zip(rows, values, strict=True)
+        if (value == 1.0) != bool(row["expected_equal"])
+    ]
     judged = [(bool(row["expected_equal"]), value == 1.0) for row, value in zip(rows, values, strict=True)]
     return Tally(
         grader=grader,
@@ -113,4 +123,5 @@ def _tally(grader: str, rows: Sequence[dict[str, Any]], values: Sequence[float |
         false_negatives=sum(equal and not accepted for equal, accepted in judged),
         unscored=sum(value is None for value in values),
         seconds=seconds,
+        failures=tuple(failures),
     )

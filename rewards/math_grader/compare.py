@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from rewards.math_grader.normalize import canonical, choice_of, choices_of, is_words, labeled_value, number
+from rewards.math_grader.normalize import answer_word, canonical, choice_of, choices_of, is_words, labeled_value, number
 from rewards.math_grader.policy import MathPolicy
 from rewards.math_grader.real_sets import real_set, same_set
 from rewards.math_grader.structure import (
@@ -24,6 +24,7 @@ from rewards.math_grader.structure import (
 )
 from rewards.math_grader.values import Values, every, is_numeric, rounds_to, some
 
+_YES_OR_NO = re.compile("yes|no|true|false")
 _DOTS = re.compile(r"\\(?:l|c)?dots|\.{2,}")
 _POINT = re.compile(r"[A-Z]\s*(\([^()]*,[^()]*\))")
 _SETS = re.compile(
@@ -62,6 +63,8 @@ class Comparison(Values):
             return True
         if not answer:
             return False
+        if _YES_OR_NO.fullmatch(canonical(gold)):
+            return answer_word(answer) == canonical(gold)
         choice = self.choice(gold, answer)
         if choice is not None:
             return choice

@@ -16,14 +16,14 @@ _DEGREE = r"\^\s*\{\s*\\circ\s*\}\s*(?:[CFK](?![a-zA-Z]))?"
 _FRACTION = rf"\\frac\s*\{{\s*{_TEXT_PART}\s*\}}\s*\{{\s*{_TEXT_PART}\s*\}}"
 _VALUE_END = r"(?:(?<=[\d)}\]%!])|(?<=\\pi)|(?<=\\pi )|(?<=[\d)}\]%!] ))"
 _MARKED = re.compile(
-    rf"{_VALUE_END}\s*((?:{_FRACTION}|{_TEXT_PART}|{_DEGREE}|{_SYMBOL}|\\cdot\s*(?=\\)|\s*/\s*(?=\\)|[\s.()])+)$"
+    rf"{_VALUE_END}\s*((?:{_FRACTION}|{_TEXT_PART}|{_DEGREE}|{_SYMBOL}|\\cdot\s*(?=\\)|\s*/\s*(?=\\)|[\s.()])++)$"
 )
-_PLAIN = re.compile(rf"(?<=[\d)}}%])(\s*)((?:[A-Za-z$\u03bc\u03a9]+{_POWER}[\s/.]*)+(?:\(?[A-Za-z\s]+\)?)?)$")
+_PLAIN = re.compile(rf"(?<=[\d)}}%])(\s*)((?:[A-Za-z$\u03bc\u03a9]++{_POWER}[\s/.]*+)++)$")
 _PLAIN_VALUE = re.compile(r"-?\s*[\d.,/ ]+%?|-?\\frac\{\d+\}\{\d+\}|.*[\d)}]", re.DOTALL)
 _FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|sqrt|frac)(?![a-zA-Z])")
 _LETTERS = re.compile(r"[A-Za-z]+")
 _COMPOUND = re.compile(
-    rf"(-?\d+(?:\.\d+)?)\s*((?:{_TEXT_PART}|[A-Za-z]{{1,8}}(?![A-Za-z]))+)"
+    rf"(-?\d+(?:\.\d+)?)\s*((?:{_TEXT_PART}|[A-Za-z]{{1,8}}(?![A-Za-z]))++)"
     r"\s*(?:,\s*|\\text\{\s*and\s*\}|and\s+)?"
 )
 

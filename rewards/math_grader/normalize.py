@@ -34,6 +34,7 @@ _LABEL = re.compile(
 )
 _LETTER_LIST = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|;|&|and)+\s*\(?[A-J]\)?)+")
 _LETTER_RUN = re.compile(r"[A-J]{2,6}")
+_VERDICT = re.compile(r"(yes|no|true|false)\s*(?:[,.;:!]|$)", re.IGNORECASE)
 _CLOCK = re.compile(
     r"(\d{1,2})(?::(\d{2}))?\s*(a\.?\s?m\.?|p\.?\s?m\.?|noon|midnight|o'?clock|hours|hrs)?", re.IGNORECASE
 )
@@ -60,7 +61,7 @@ def _raised_or_lowered(table: dict[int, int], sign: str, run: re.Match[str]) -> 
 def normalize(answer: str, *, plain_text: bool = True) -> str:
     """Normalize an answer: remove wrappers and commands for spacing and sizing, and convert Unicode and (if
     `plain_text`) plain text to LaTeX. An answer that is too long to be parsed is only stripped."""
-    text = answer.strip()
+    text = re.sub(r"\s+", " ", answer.strip())
     if len(text) > MAX_CHARS:
         return text
     text = _money(text.replace("\\\\%", "%")).replace("\\$", "")
@@ -78,6 +79,7 @@ def normalize(answer: str, *, plain_text: bool = True) -> str:
     text = text.translate(UNICODE)
     for pattern, replacement in (*LATEX, *BASES):
         text = pattern.sub(replacement, text)
+    text = re.sub(r"\s+", " ", text)
     text = without_words(unwrap_texts(sets_in_words(equations_as_list(text))))
     for pattern, replacement in PLAIN if plain_text else ():
         text = pattern.sub(replacement, text)
@@ -186,6 +188,13 @@ def choice_of(answer: str, *, bare: bool) -> str | None:
     if found and found.group(2) and not _OTHER_CHOICE.search(found.group(2)):
         return found.group(1)
     return None
+
+
+def answer_word(answer: str) -> str | None:
+    """The yes, no, true or false with which an answer begins, before a comma or the end; None for anything else."""
+    text = re.sub(rf"{TEXT}\s*\{{([^{{}}]*)\}}", r"\1", answer).strip()
+    found = _VERDICT.match(text)
+    return found.group(1).lower() if found else None
 
 
 def labeled_value(answer: str) -> str | None:

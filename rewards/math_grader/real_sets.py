@@ -18,6 +18,7 @@ _WITHOUT = re.compile(
     r"\\setminus(?![a-zA-Z])|\\smallsetminus(?![a-zA-Z])|(?<=\})\s*-\s*(?=\\\{)|(?<=\})\s*\\\s*(?=\\\{)"
 )
 _REALS = {"\\mathbb{R}", "\\mathbf{R}", "\\Reals", "\\R", "\\mathrm{R}"}
+_HALF = re.compile(r"\\math(?:bb|bf)\s*\{?R\}?\s*[_^]\s*\{?\s*([+-]|>\s*0|<\s*0|\\ge\s*0)\s*\}?")
 _INFINITY = re.compile(r"([+-]?)\s*(?:\\infty|\\infin)\s*")
 _CONDITION = re.compile(
     r"\\\{\s*([a-zA-Z])(?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*(?:\||:|\\mid(?![a-zA-Z])|\\colon)\s*((?:(?!\\\}).)*)\\\}",
@@ -60,6 +61,11 @@ def real_set(text: str, evaluate: Evaluate) -> Intervals | None:
             return result
     if text in _REALS:
         return EVERYTHING
+    half = _HALF.fullmatch(text)
+    if half:
+        sign = half.group(1)
+        zero = End(0, Fraction(0), 1 if sign[0] in "+>" else -1)
+        return ((_LOWEST, zero),) if sign[0] in "-<" else ((zero, _HIGHEST),)
     if text == "\\emptyset":
         return ()
     return _simple(text, evaluate)

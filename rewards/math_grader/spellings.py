@@ -62,7 +62,7 @@ LATEX = _compiled(
     *2 * ((rf"\\(?:boxed|fbox)\s*{_ARGUMENT}", r"\1"),),
     (r"\\color\s*\{[^{}]*\}", ""),
     (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|strut)(?![a-zA-Z])\s*", ""),
-    (r",\s*\\!\s*|\{,\}", ","),
+    (r",\s*\\!\s*|(?<![a-zA-Z])\{,\}", ","),
     (r"(?<!\\)\\[!,;:> ]|(?<!\\)\\q?quad(?![a-zA-Z])|~", " "),
     (
         rf"\\(?:boldsymbol|bm|pmb|bold|mathds|mathnormal|ensuremath|mbox\{{\\bf)\s*(?:{_ARGUMENT}|(\d|[a-zA-Z]))",

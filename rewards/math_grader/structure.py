@@ -41,6 +41,8 @@ _THOUSANDS = re.compile(
     r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\^\s*\{[^{}]*\}|[A-Za-z]{2,}+|\s++)*+"
 )
 _SIGN = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
+MAX_BRACKETS = 30
+"""Maximum number of brackets around a whole answer that are removed."""
 MAX_SIGNS = 5
 """Maximum number of `\\pm` signs in one answer that are expanded."""
 
@@ -108,10 +110,12 @@ def shape_of(text: str, *, thousands: bool = True) -> Shape:
 
 def unwrap(text: str) -> str:
     """Remove TeX braces around the whole text, and parentheses around a whole single expression."""
-    while _whole(text) and (
-        text[0] == "{" or (text[0] == "(" and text[-1] == ")" and len(split_top(text[1:-1], {",", ";"})) == 1)
-    ):
-        text = text[1:-1].strip()
+    for _ in range(MAX_BRACKETS):
+        inner = text[1:-1]
+        single = text[:1] == "(" and text[-1:] == ")" and len(split_top(inner, {",", ";"})) == 1
+        if not (_whole(text) and (text[0] == "{" or single)):
+            break
+        text = inner.strip()
     return text
 
 

@@ -210,7 +210,7 @@ def read_suffix(text: str, *, single: bool = True) -> Suffix:
         return Suffix(factor=factor, unit=unit, rest=tuple(words))
     if unit is not None and all(word in _HARMLESS for word in words):
         return Suffix(factor=factor, unit=unit)
-    if not changes_value(words) and (any(map(is_plural, words)) or unit is not None and words[0] == "of"):
+    if not changes_value(words) and (any(map(is_plural, words)) or words[0] == "of"):
         return Suffix(factor=factor, unit=unit, nouns=tuple(map(singular, words)))
     return Suffix(factor=factor, unit=unit, rest=tuple(words))
 

@@ -66,6 +66,7 @@ class Values:
         """Whether two single values are equal."""
         if canonical(gold) == canonical(answer):
             return True
+        gold, answer = _without_base_ten(gold), _without_base_ten(answer)
         bases = based(gold), based(answer)
         if any(bases):
             return bases[0] == bases[1] or (
@@ -228,6 +229,11 @@ def _is_time(text: str) -> bool:
         return True
     hour, minute = int(found.group(1)), int(found.group(2))
     return bool(found.group(3)) or found.group(2)[0] == "0" or math.gcd(hour, minute) > 1
+
+
+def _without_base_ten(text: str) -> str:
+    found = based(text)
+    return found[0] if found and found[1] == "10" else text
 
 
 def _is_degree(unit: Unit | None) -> bool:

@@ -18,13 +18,15 @@ _AFTER_VALUE = re.compile(r"(?:[\d})\]%!]|\\pi)\s*$")
 _STARTS_WITH_NUMBER = re.compile(r"(-?\d[\d.,:/]*(?<![.,:/]))(?![\d])\s*(.*[A-Za-z].*)", re.DOTALL)
 _SHORT_LIST = re.compile(r"(?:[A-Z]|-?\d[\d.]*)(?:\s*(?:,|;|and|or|&)+\s*(?:[A-Z]|-?\d[\d.]*))+")
 _MATH_FONT = re.compile(r"\\math(?:bf|it|sf|tt)(?![a-zA-Z])")
-_STATED = re.compile(r"([A-Za-z][A-Za-z ,'-]*)\s(?:is|are|equals)\s+(-?[\d.,/]*\d\s*%?)\.?")
+_STATED = re.compile(r"([A-Za-z][A-Za-z ,'-]*)\s(?:is|are|equals)\s+(-?[\d.,/]*\d\s*%?|\(?[A-J]\)?)\.?")
 _OPTION = re.compile(r"\(([A-J])\)\s*[.:]?\s*(-?[\d.,/]*\d\s*%?)")
 _JOINED = re.compile(r"\s*(?:,\s*)?\b(and|or)\b\s*")
 _MATHEMATICS = re.compile(r"[^A-Za-z\\]*(?:\\?pi|\u03c0)?[^A-Za-z\\]*")
 _LABELED = re.compile(r"[A-Za-z][A-Za-z '-]*[:=]\s*(-?[\d.,/]*\d\s*%?)")
 _PREFIX = re.compile(
-    rf"(.*?){TEXT}\s*\{{([^{{}}]*)\}}\s*(?![\s^_+*/=<>,)\]}}-]|\\(?:cdot|times|le|ge|ne|in|cup|cap))(.+)", re.DOTALL
+    rf"(.*?){TEXT}\s*\{{([^{{}}]*)\}}\s*(:?)\s*"
+    r"(?![\s^_+*/=<>,)\]}-]|\\(?:cdot|times|le|ge|ne|in|cup|cap))(.+)",
+    re.DOTALL,
 )
 _STATES = re.compile(
     r"(?:\b(?:is|equals|are|have area|has area|has length|has value|gives|therefore|thus|hence)|[:=])\s*$",
@@ -133,8 +135,8 @@ def without_prefix(text: str) -> str:
     found = _PREFIX.fullmatch(text)
     if not found:
         return text
-    before, words, value = found.groups()
-    if re.search(r"\d|=", before) or not _STATES.search(words):
+    before, words, colon, value = found.groups()
+    if re.search(r"\d|=", before) or not _STATES.search(words + colon) or len(words.strip(" :=().")) == 1:
         return text
     plain = re.findall(r"[A-Za-z]+", words)
     if changes_value([word.lower() for word in plain if word.lower() not in ("is", "are", "equals")]):
