@@ -38,6 +38,10 @@ _CONDITION = re.compile(r"\b(?:if|unless|suppose|assuming)\b", re.IGNORECASE)
 _CONTRAST = re.compile(r"\s*(?:but|however|otherwise|else|if|when|no|wait)\b", re.IGNORECASE)
 _LONGEST = 1000
 """Characters of a line that are read."""
+_RETRACTED = re.compile(
+    r"\W*(?:but\s+)?(?:no(?=\s*[,.:;!]|\s+wait)|wait|actually|correction|sorry|oops|hmm+|scratch\s+that|on\s+second\s+thought)\b",
+    re.IGNORECASE,
+)
 _MARKUP = " \t\n*_`"
 
 
@@ -85,7 +89,7 @@ def _read(text: str, start: int, end: int) -> str | None:
         return None
     before = re.split(r"[.!?]\s|\n", text[:start])[-1]
     following = rest or content[len(line) :]
-    if _CONDITION.search(before) and _CONTRAST.match(following):
+    if (_CONDITION.search(before) and _CONTRAST.match(following)) or _RETRACTED.match(following):
         return None
     prices = _prices_as_text(sentence)
     cut = _CLAUSE.search(prices)

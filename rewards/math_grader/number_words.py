@@ -33,7 +33,9 @@ _SPLIT = re.compile(r"[\s-]+")
 
 
 def _singular(word: str) -> str:
-    return word[:-1] if word.endswith("s") and word not in ("gross",) else word
+    if word.endswith("xes"):
+        return word[:-2]
+    return word[:-1] if word.endswith("s") and word != "gross" else word
 
 
 def factor_of(word: str) -> Fraction | None:

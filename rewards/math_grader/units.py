@@ -124,6 +124,8 @@ _OPERATIONS = set(
     "extra additional difference sum product quotient ratio".split()
 )
 """Words that change a value, deny it, or point in a direction. They are no nouns that are counted."""
+_OBJECTS = set("roots squares cubes products sums differences powers ratios quotients zeros zeroes".split())
+"""Plurals that are counted, although their singulars are operations."""
 _HARMLESS = set("tall long wide deep old each total altogether overall in of the a an per and for all".split())
 _PLURALS = set("people children men women persons sheep fish deer mice geese dice teeth cattle data pence".split())
 _WORD = re.compile(r"\^\s*\{?\s*-?\d\s*\}?|[A-Za-z\u03bc\u03a9\u00b0\u00a2\u20ac\u00a3\u20b9\u00c5$]+|\d+|\S")
@@ -222,14 +224,14 @@ def same_unit(gold: Unit, answer: Unit) -> bool:
 
 def changes_value(words: Sequence[str]) -> bool:
     """Whether text that is not understood could change the number before it."""
-    return any(
-        word in _OPERATIONS
-        or singular(word) in _OPERATIONS
-        or word.endswith("wards")
-        or not word.isalpha()
-        or is_number_word(word)
-        for word in words
-    )
+    return any(map(_changes, words))
+
+
+def _changes(word: str) -> bool:
+    if word in _OBJECTS:
+        return False
+    operation = word in _OPERATIONS or singular(word) in _OPERATIONS or word.endswith("wards")
+    return operation or is_number_word(word) or not word.isalpha()
 
 
 def is_plural(word: str) -> bool:
