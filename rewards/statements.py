@@ -21,8 +21,10 @@ _HEADING = re.compile(
 _NUMBERED = re.compile(r"\d+[.)]\s+\S*[A-Za-z]")
 _WORDS_ONLY = re.compile(r"[A-Za-z][A-Za-z ,:'*-]*")
 _DISPLAY = re.compile(r"\$\$(.+?)\$\$|\\\[(.+?)\\\]", re.DOTALL)
-_INLINE = re.compile(r"\$([^$\n]+)\$|\\\((.+?)\\\)", re.DOTALL)
-_PRICE = re.compile(r"\\?\$(?=-?\d[\d,]*(?:\.\d+)?(?![\d$\\^_{}=+*/(-]))")
+_INLINE = re.compile(r"(?<!\\)\$((?:[^$\\\n]|\\.)+)\$|\\\((.+?)\\\)", re.DOTALL)
+_DOLLAR = re.compile(r"(?<!\\)\$")
+_NUMBER = re.compile(r"-?\d")
+_TEXT = re.compile(r"\\(?:text|mbox|mathrm|textrm|textbf)\s*\{[^{}]*\}")
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _SENTENCE_END = re.compile(r"(?<!\d)[.!?](?=\s|$)|(?<=\d)[.!?](?=\s|$)")
 _ABBREVIATIONS = re.compile(r"\b(?:a\.m|p\.m|Rs|sq|cu|approx|e\.g|i\.e|vs|no|ft|in)$", re.IGNORECASE)
@@ -95,7 +97,7 @@ def _read(text: str, start: int, end: int) -> str | None:
     cut = _CLAUSE.search(prices)
     if cut and cut.start() and not _HEDGED.search(cut.group().split(",")[0]):
         prices = prices[: cut.start()]
-    return _as_formula(prices).strip(_MARKUP + ".,;") or None
+    return _as_formula(prices).rstrip(_MARKUP + ".,;").lstrip(_MARKUP) or None
 
 
 def _sentence(line: str) -> tuple[str, str, str]:
@@ -114,21 +116,24 @@ def _opens_list(line: str, place: int) -> bool:
 
 
 def _prices_as_text(sentence: str) -> str:
-    """Dollar signs before prices as `\\\\$`, so that they do not look like formulas."""
+    """Dollar signs before prices as `\\$`, so that they do not look like formulas."""
     parts: list[str] = []
     place = 0
-    while True:
-        found = _PRICE.search(sentence, place)
-        if not found:
-            return "".join((*parts, sentence[place:]))
-        closing = sentence.find("$", found.end())
-        formula = closing >= 0 and not _PROSE.search(sentence[found.end() : closing])
-        if formula and not found.group().startswith("\\"):
-            parts.append(sentence[place : closing + 1])
-            place = closing + 1
-        else:
+    for found in _DOLLAR.finditer(sentence):
+        if found.start() < place:
+            continue
+        closing = _DOLLAR.search(sentence, found.end())
+        inner = sentence[found.end() : closing.start()] if closing else ""
+        if inner.strip() and not _PROSE.search(_TEXT.sub("", inner)):
+            end = closing.end() if closing else found.end()
+            parts.append(sentence[place:end])
+        elif _NUMBER.match(sentence, found.end()):
+            end = found.end()
             parts.append(sentence[place : found.start()] + "\\$")
-            place = found.end()
+        else:
+            continue
+        place = end
+    return "".join((*parts, sentence[place:]))
 
 
 def _as_formula(sentence: str) -> str:

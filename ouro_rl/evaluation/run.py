@@ -220,7 +220,7 @@ def _record(request: EvalRequest, plans: Sequence[Plan], dtype: str, pool: Rollo
         "seed": request.seed,
         "dtype": dtype,
         "loaded": loaded,
-        "versions": versions_of(("torch", "transformers", "math-verify")),
+        "versions": versions_of(("torch", "transformers", "python-flint")),
     }
 
 

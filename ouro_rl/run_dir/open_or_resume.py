@@ -182,7 +182,7 @@ def _about(run_dir: RunDir) -> dict[str, Any]:
 
 
 def _software() -> dict[str, Any]:
-    versions = versions_of(("torch", "transformers", "trl", "accelerate", "ray", "math-verify"))
+    versions = versions_of(("torch", "transformers", "trl", "accelerate", "ray", "python-flint"))
     return {"versions": versions, "commit": own_commit()}
 
 

@@ -14,7 +14,7 @@ _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _SPACE = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])")
 _TEXT_ONLY = re.compile(rf"{TEXT}\s*\{{([^{{}}]*)\}}")
 _CHOICE = re.compile(r"\(?([A-J])\)?\.?")
-_CHOICE_WITH_TEXT = re.compile(r"\(?([A-J])\s*[).:]\)?\s*(.*)", re.DOTALL)
+_CHOICE_WITH_TEXT = re.compile(r"\(?([A-J])\s*[).:]\)?(?:\s+|(?![-+*/^=_<>]))(.*)", re.DOTALL)
 _OTHER_CHOICE = re.compile(r"\([A-J]\)|(?<![A-Za-z])(?:or|and)(?![A-Za-z])|(?<![A-Za-z\\])[A-J](?![A-Za-z\d])")
 _CURRENCIES = {
     "\\$": "dollars", "\\pounds": "quid", "\u00a3": "quid", "\\euro": "euros", "\u20ac": "euros", "\u00a5": "yen",
@@ -29,7 +29,7 @@ _MONEY = re.compile(
     re.DOTALL,
 )
 _LABEL = re.compile(
-    rf"(?:[A-J]\s*[.:)](?=\s)|{TEXT}\s*\{{\s*\(?[A-J](?:\)|[.:])?\s*[.:]?\s*\}}|\(\s*[A-J]\s*\)(?=[\s:.]))\s*[.:]?\s*(?![\s^_+*/=<>,])(.+)",
+    rf"(?:[A-J]\s*[.:)](?=\s)|{TEXT}\s*\{{\s*\(?[A-J](?:\)|[.:])?\s*[.:]?\s*\}}|\(\s*[A-J]\s*\)(?=[\s:.]))\s*(?:[.:](?!\d))?\s*(?![\s^_+*/=<>,])(.+)",
     re.DOTALL,
 )
 _LETTER_LIST = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|;|&|and)+\s*\(?[A-J]\)?)+")

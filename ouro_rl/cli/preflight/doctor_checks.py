@@ -21,7 +21,7 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.lock import differences, installed_version
 from ouro_rl.core.paths import path_option
 
-PACKAGES = ("torch", "transformers", "trl", "accelerate", "ray", "datasets", "math-verify")
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "ray", "datasets", "python-flint")
 HUB = "https://huggingface.co"
 HUB_SECONDS = 3.0
 GIB = 2**30

@@ -17,8 +17,6 @@ from tests.references.math_grading import grade_answer
 from tests.references.patience import processor_time
 from tests.references.places import SHARED
 
-LONG_S = 2.0
-"""Seconds of processor time for one answer: a hundred times what it takes."""
 DATA = SHARED / "data"
 
 
@@ -145,70 +143,6 @@ def test_strings_decide_without_the_parser(completion, gold, status):
 )
 def test_the_parser_decides_the_rest(answer, gold, equal):
     assert grade_answer(f"\\boxed{{{answer}}}", gold).value == float(equal)
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        "10^{10^{8}}",
-        "\\exp(\\exp(\\exp(100)))",
-        "exp(exp(exp(100)))",
-        "e^{2e^{2e^{99}}}",
-        "\\cosh\\left({\\exp{(3+e^{99})}}\\right)",
-        "e^e^e^99",
-        "1e999999999",
-        "x + 3.e-999999",
-        "(x+7)^{7^{9}}",
-        "\\sqrt{2}^{10^{9}}",
-        "\\frac{1}{2}^{10^{9}}",
-        "{7}^{{7}^{{7}^{7}}}",
-        "|x|^{10^{12}}",
-        "(((9!)!)!)!",
-        "\\binom{10^{12}}{10^{11}}",
-        "\\Gamma(10^{30})",
-        "\\sum_{i=1}^{1000}\\sum_{j=1}^{1000}\\sum_{k=1}^{1000} x^{ijk}",
-        "\\prod_{i=1}^{999} i^{i^{i}}",
-        "x" + "!" * 900,
-        "x" + "^x" * 900,
-        "\\sin " * 300 + "x",
-        "-" * 1500 + "x",
-        "x/" * 900 + "x",
-        "x+" * 900 + "x",
-        "(" * 900 + "x" + ")" * 900,
-        "\\sqrt{" * 300 + "2" + "}" * 300,
-        "\\tan(" * 25 + "x" + ")" * 25,
-        "0^{-10^{10}}",
-        "5" + "a" * 1500 + "!",
-        "5" + " " * 1500 + "x",
-        "5" + "   /  \\text{m}" * 100 + "!",
-        "5" + "\\cdot \\text{m} " * 90 + "!",
-        "5\\text{ " + "a " * 800 + "}!",
-        "\\text{" * 250,
-        "\\boxed{" * 200 + "}" * 200,
-        "\\begin{pmatrix}" * 100,
-        "5 and " * 300 + "6",
-        "1," * 900,
-        "x=(" * 500,
-        "|" * 1500,
-        "\\pm" * 500,
-        "\\{" * 900,
-        "\\left( " * 200,
-        "]1;" * 600,
-        "\\cup[1,2)" * 200,
-        "a<" * 900 + "b",
-        "5 hours " * 240,
-        "\\quad" * 350 + "5",
-        "\\sum_{i=1}^{999}" * 100 + "x",
-        "f(" * 500 + "x" + ")" * 500,
-        '"' * 1500,
-        "_{two}" * 300,
-        "\\frac{x}{x-x}",
-    ],
-)
-def test_no_answer_takes_long(answer):
-    started = time.process_time()
-    assert grade_answer(f"\\boxed{{{answer}}}", "x^2+1").value == 0.0
-    assert time.process_time() - started < LONG_S
 
 
 def test_an_unreadable_gold_is_unscored_not_zero():
