@@ -35,9 +35,7 @@ _LABEL = re.compile(
 _LETTER_LIST = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|;|&|and)+\s*\(?[A-J]\)?)+")
 _LETTER_RUN = re.compile(r"[A-J]{2,6}")
 _VERDICT = re.compile(r"(yes|no|true|false)\s*(?:[,.;:!]|$)", re.IGNORECASE)
-_CLOCK = re.compile(
-    r"(\d{1,2})(?::(\d{2}))?\s*(a\.?\s?m\.?|p\.?\s?m\.?|noon|midnight|o'?clock|hours|hrs)?", re.IGNORECASE
-)
+_CLOCK = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*(a\.?\s?m\.?|p\.?\s?m\.?|noon|midnight|o'?clock)?", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' .-]*")
 _SHORT_WORDS = {"yes", "no", "odd", "dne", "red", "sat", "sun", "mon"}
 _LIST_OF_STRINGS = re.compile(r"""\[\s*(?:(?:"[^"]*"|'[^']*')\s*,?\s*)+\]""")

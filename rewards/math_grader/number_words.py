@@ -28,7 +28,19 @@ _ORDINALS = {
     "sixteenth": 16, "seventeenth": 17, "eighteenth": 18, "nineteenth": 19, "twentieth": 20, "thirtieth": 30,
     "fortieth": 40, "fiftieth": 50, "hundredth": 100, "thousandth": 10**3, "millionth": 10**6, "billionth": 10**9,
 }  # fmt: skip
-_MULTIPLES = {"single", "double", "triple", "quadruple", "twice", "thrice", "couple", "pair", "googol", "zillion"}
+_MULTIPLES = {
+    "single",
+    "double",
+    "triple",
+    "quadruple",
+    "twice",
+    "thrice",
+    "couple",
+    "pair",
+    "trio",
+    "googol",
+    "zillion",
+}
 _SPLIT = re.compile(r"[\s-]+")
 
 

@@ -177,6 +177,7 @@ def _tables() -> tuple[dict[str, Unit], dict[str, Unit]]:
                 table[name] = unit
                 if metric:
                     table.update({p + name: Unit(unit.factor * size, unit.dimensions) for p, size in prefixes.items()})
+    del marks["pm"]  # an afternoon, and no picometer
     words.update({"kilo": words["kilogram"], "kilos": words["kilogram"]})
     return marks, words
 

@@ -75,6 +75,8 @@ class Values:
         times = clock(gold), clock(answer)
         if times[0] and times[1] and (times[0][2] or times[1][2] or _is_time(gold) or _is_time(answer)):
             return same_time(times[0], times[1])
+        if times[0] and times[0][2] and not times[1]:
+            return False  # the hour alone leaves the half of the day open
         ratio = self.ratio(gold, answer)
         if ratio is not None:
             return ratio[0]
@@ -118,6 +120,8 @@ class Values:
         A unit or noun may be left out; text that is not understood has to be the same."""
         if answer.rest or (gold.rest and changes_value(gold.rest)):
             return gold.rest == answer.rest and (gold.unit is None or answer.unit is None or gold.unit == answer.unit)
+        if gold.rest and (answer.nouns or (answer.unit is not None and answer.unit != gold.unit)):
+            return False
         if self.policy.units == "require" and gold.unit is not None and answer.unit is None:
             return False
         if gold.unit is not None and answer.unit is not None:

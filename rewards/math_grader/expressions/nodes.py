@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 RELATIONS = {
-    "=", "<", ">", "\\le", "\\ge", "\\ne", "\\in", "\\notin", "\\subset", "\\subseteq", "\\supset", "\\supseteq",
+    "=", "<", ">", "\\le", "\\ge", "\\ne", "\\in", "\\subset", "\\subseteq", "\\supset", "\\supseteq",
+    "\\notin", "\\notsubset", "\\notsubseteq", "\\notparallel", "\\notmid", "\\notequiv", "\\notsim",
     "\\mid", "\\nmid", "\\to", "\\rightarrow", "\\leftarrow", "\\Rightarrow", "\\implies", "\\iff", "\\mapsto",
     "\\leftrightarrow", "\\Leftrightarrow", "\\equiv", "\\sim", "\\simeq", "\\cong", "\\approx", "\\parallel",
     "\\perp", "\\propto", "\\ll", "\\gg", ":",
