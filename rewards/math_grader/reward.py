@@ -98,21 +98,24 @@ class MathReward:
         self._lock = threading.Lock()
 
     def __call__(self, completions: Sequence[Any], **columns: Any) -> list[float | None]:
-        """Score completions (strings or conversations) against the column `answer`, or else `solution`."""
+        """Score completions (strings or conversations) against the column `answer`, or else `solution`, row by row."""
         return [verdict.value for verdict in self.verdicts(completions, columns)]
 
     def verdicts(self, completions: Sequence[Any], columns: dict[str, Any]) -> list[Verdict]:
         """Like `__call__`, with the reasons. The column `prompts`, if given, holds the questions, whose own expressions
         do not count as answers. Raises UserError if there is no column of gold answers."""
-        golds = columns.get("answer", columns.get("solution"))
-        if golds is None:
+        given = [columns[name] for name in ("answer", "solution") if name in columns]
+        if not given:
             raise UserError(
                 "reward 'math' needs a column `answer` (or `solution`) in the data set, "
                 f"which has {', '.join(sorted(columns.keys() - {'prompts'})) or 'none'}: "
                 "rename the column of the gold answers"
             )
         questions = [last_user_text(prompt) for prompt in columns.get("prompts") or [""] * len(completions)]
-        accepted = [accepted_golds(gold) or [""] for gold in golds]
+        accepted = [
+            next((golds for column in row if (golds := accepted_golds(column))), [""])
+            for row in zip(*given, strict=True)
+        ]
         items = zip(completions, accepted, questions, strict=True)
         verdicts = iter(
             self._decide(
