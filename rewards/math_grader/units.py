@@ -86,8 +86,8 @@ degree 1 deg | degree
 radian 1 rad rads | radian
 revolution 1 rev revs | revolution
 speed 0.44704 mph |
-speed 0.277777777777777777777777777777 kph kmh kmph |
-speed 0.514444444444444444444444444444 kn kt kts knot |
+speed 5/18 kph kmh kmph |
+speed 463/900 kn kt kts knot |
 rotation 1 rpm |
 info* 1 | bit
 info* 8 | byte
