@@ -22,9 +22,9 @@ _PROGRAM = re.compile(r"(?:\w*solution|\w*module|main|program|candidate|submissi
 """Names under which tests import the program."""
 
 
-def read_lines(lines: list[str], row: Mapping[str, Any]) -> AssertTests:
-    """Each line is one test. Raises TestsUnusable."""
-    trees = [_prepared(line) for line in lines]
+def read_lines(lines: list[str], row: Mapping[str, Any], packages: frozenset[str]) -> AssertTests:
+    """Each line is one test. packages: those that the judge has. Raises TestsUnusable."""
+    trees = [_prepared(line, packages) for line in lines]
     for line, tree in zip(lines, trees, strict=True):
         if not _checks_something(tree):
             raise TestsUnusable(f"a test has no assert: {line[:100]}")
@@ -41,9 +41,9 @@ def read_lines(lines: list[str], row: Mapping[str, Any]) -> AssertTests:
     )
 
 
-def read_module(source: str, row: Mapping[str, Any]) -> AssertTests:
+def read_module(source: str, row: Mapping[str, Any], packages: frozenset[str]) -> AssertTests:
     """A module with `check(candidate)`, with test functions, or with asserts at module level. Raises TestsUnusable."""
-    tree, entry_point, setup = _prepared(source), row.get("entry_point"), _setup(row)
+    tree, entry_point, setup = _prepared(source, packages), row.get("entry_point"), _setup(row)
     names = called_names([tree], setup, row)
     classes = class_names([tree], names)
     has_check = "check" in defined_names(tree)
@@ -96,7 +96,7 @@ def _tree(source: str) -> ast.Module:
     return tree
 
 
-def _prepared(source: str) -> ast.Module:
+def _prepared(source: str, packages: frozenset[str]) -> ast.Module:
     """The tree of a test without what concerns its file: the import of the program, and the main guard."""
     tree = _tree(source.replace("\r\n", "\n"))
     tree.body = [kept for node in tree.body for kept in _unwrapped(node)]
@@ -107,7 +107,7 @@ def _prepared(source: str) -> ast.Module:
         modules = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
         modules += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         for module in modules:
-            if module.partition(".")[0] not in sys.stdlib_module_names | _TOOLS:
+            if module.partition(".")[0] not in sys.stdlib_module_names | _TOOLS | packages:
                 raise TestsUnusable(f"the tests import {module}, which the sandbox does not have")
     return tree
 

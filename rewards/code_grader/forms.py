@@ -22,11 +22,12 @@ _MAX_TESTS = 2000
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 
 
-def read_tests(row: Mapping[str, Any]) -> Tests:
-    """The tests of a row, in one of the forms of docs/rewards.md or as JSON text of it. Raises TestsUnusable."""
+def read_tests(row: Mapping[str, Any], packages: frozenset[str] = frozenset()) -> Tests:
+    """The tests of a row, in one of the forms of docs/rewards.md or as JSON text of it. packages: those that tests may
+    import. Raises TestsUnusable."""
     tests = _from_json(_given(row))
     if isinstance(tests, str):
-        return read_module(tests, row)
+        return read_module(tests, row, packages)
     count = len(tests.get("inputs") or tests.get("cases") or ()) if isinstance(tests, Mapping) else len(tests or ())
     if count > _MAX_TESTS:
         raise TestsUnusable(f"there are {count} tests: give at most {_MAX_TESTS}")
@@ -36,7 +37,7 @@ def read_tests(row: Mapping[str, Any]) -> Tests:
         raise TestsUnusable("there are no tests: give a non-empty list, or an object with `entry_point` and `cases`")
     tests = [_from_json(test) for test in tests]
     if all(isinstance(test, str) for test in tests):
-        return read_lines(tests, row)
+        return read_lines(tests, row, packages)
     if all(isinstance(test, Mapping) for test in tests):
         return read_runs(tests, row)
     raise TestsUnusable("the tests must all be strings with asserts, or all objects with `stdin` and `stdout`")

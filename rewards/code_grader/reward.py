@@ -52,12 +52,14 @@ class CodeReward:
         tmp_mb: int = 16,
         all_or_nothing: bool = False,
         thinking: bool = False,
+        packages: Sequence[str] = (),
         allow_unsafe_code: bool = False,
     ) -> None:
         """timeout_s: seconds per program with all its tests; test_timeout_s: seconds per test. A program that takes
         longer fails the tests it has not passed by then; `time_budget` extends the limits on a busy machine.
         memory_mb: address space of the program in MiB; tmp_mb: size of its /tmp in MiB. all_or_nothing: 1.0 if every
-        test passes, else 0.0. thinking: the prompt opens the thought.
+        test passes, else 0.0. thinking: the prompt opens the thought. packages: installed packages that programs and
+        tests may import, such as numpy.
 
         Prints the chosen sandbox. Raises UserError if there is none, unless `allow_unsafe_code`."""
         if not 0 < test_timeout_s or not 0 < timeout_s or memory_mb < 64 or tmp_mb < 1:
@@ -65,7 +67,7 @@ class CodeReward:
                 "reward 'code': timeout_s and test_timeout_s must be > 0, memory_mb >= 64 and tmp_mb >= 1 "
                 f"(got {timeout_s:g}, {test_timeout_s:g}, {memory_mb} and {tmp_mb})"
             )
-        command = choose_rung(allow_unsafe_code=allow_unsafe_code)
+        command = choose_rung(allow_unsafe_code=allow_unsafe_code, packages=packages)
         _announce(describe(command))
         self.rung = command.rung
         limits = Limits(memory_mb=memory_mb, seconds=math.ceil(timeout_s) + 1, tasks=256, tmp_mb=tmp_mb)
@@ -77,7 +79,7 @@ class CodeReward:
             workers=workers,
             timeout_s=PATIENCE * timeout_s + _GRACE_S,
         )
-        self._all_or_nothing, self._thinking = all_or_nothing, thinking
+        self._all_or_nothing, self._thinking, self._packages = all_or_nothing, thinking, frozenset(packages)
         self._cache: OrderedDict[tuple[str, bytes], Verdict] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -106,7 +108,7 @@ class CodeReward:
         row["prompt"] = _prompt_text(row.get("prompt"))
         try:
             key = pickle.dumps(row)
-            found = _tests(key)
+            found = _tests(key, self._packages)
         except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:  # a function, say
             found = f"the tests are not plain data: {error}"
         if isinstance(found, str):
@@ -180,12 +182,12 @@ def _wanted(tests: Tests, row: Mapping[str, Any]) -> Wanted:
 
 
 @functools.lru_cache(maxsize=1024)
-def _tests(key: bytes) -> tuple[Tests, RowLimits] | str:
+def _tests(key: bytes, packages: frozenset[str]) -> tuple[Tests, RowLimits] | str:
     """Tests and limits of a row (pickled by `_read`), parsed once for all completions of a prompt; or why
     they cannot be used."""
     row = pickle.loads(key)
     try:
-        return read_tests(row), row_limits(row)
+        return read_tests(row, packages), row_limits(row)
     except TestsUnusable as error:
         return str(error)
 

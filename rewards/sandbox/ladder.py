@@ -7,11 +7,13 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import shutil
 import sys
 import sysconfig
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from ouro_rl.core.errors import UserError
@@ -22,9 +24,10 @@ from rewards.sandbox.inside.confine import NOBODY, Limits, landlock_abi
 _INSIDE = Path(__file__).parent / "inside"
 _SHOWN_INSIDE = Path("/opt/ouro/inside")
 """Where that folder is mounted by the rung `bubblewrap`."""
+_SHOWN_PACKAGES = "/opt/packages"
 _BOOT = (
     "import sys; sys.path.insert(0, sys.argv[1]); from inside.zygote import main; "
-    "main(int(sys.argv[2]), sys.argv[3], sys.argv[4:])"
+    "main(int(sys.argv[2]), sys.argv[3], sys.argv[4].split(), sys.argv[5].split(), sys.argv[6:])"
 )
 _DESCRIPTIONS = {
     "bubblewrap": "bubblewrap (own namespaces, no network, no capabilities, read-only, seccomp)",
@@ -66,17 +69,18 @@ _PROBE_S = 60.0
 """Wall time of the self-test in seconds. Large, since a busy machine must not select a weaker rung."""
 
 
-def choose_rung(*, allow_unsafe_code: bool = False) -> Command:
-    """The strongest sandbox that this machine allows. If there is none: the last rung, an ordinary process, if
-    `allow_unsafe_code`, else raises UserError with the fix."""
+def choose_rung(*, allow_unsafe_code: bool = False, packages: Sequence[str] = ()) -> Command:
+    """The strongest sandbox that this machine allows, in which programs may import these packages. If there is none:
+    the last rung, an ordinary process, if `allow_unsafe_code`, else raises UserError with the fix; also for a package
+    that is not installed."""
     reasons = []
     for rung in ("bubblewrap", "landlock"):
         reason = unavailable(rung)
         if not reason:
-            return command(rung)
+            return command(rung, packages)
         reasons.append(f"  {rung}: {reason}")
     if allow_unsafe_code:
-        return command("none")
+        return command("none", packages)
     raise UserError(
         "reward 'code': this machine has no sandbox for model-written code.\n" + "\n".join(reasons) + "\n"
         "Install bubblewrap (`make sandbox`, or your package manager) and allow user namespaces, or use a kernel with "
@@ -116,8 +120,10 @@ def unavailable(rung: str) -> str:
     return f"a program in it could {', '.join(could)}" if could else ""
 
 
-def command(rung: str) -> Command:
-    """The command that starts a rung's fork server."""
+def command(rung: str, packages: Sequence[str] = ()) -> Command:
+    """The command that starts a rung's fork server. packages: installed packages that programs may import. Raises
+    UserError if one is not installed."""
+    shown = [path for package in packages for path in _paths_of(package)]
     python = os.path.realpath(sys.executable)
     library = os.path.realpath(sysconfig.get_paths()["stdlib"])
     folders = _read_folders(library)
@@ -126,8 +132,10 @@ def command(rung: str) -> Command:
     if rung != "bubblewrap":
         devices = ["/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"]
         modules, listed = _without_packages(tuple(folders))
-        read = [path for path in [*modules, *devices, str(_INSIDE)] if os.path.exists(path)]
-        arguments = [*boot, str(_INSIDE.parent), "{control}", rung, *read, "--", *listed]
+        parents = sorted({str(path.parent) for path in shown})
+        read = [path for path in [*modules, *devices, str(_INSIDE), *map(str, shown)] if os.path.exists(path)]
+        imported = [" ".join(packages), " ".join(parents)]
+        arguments = [*boot, str(_INSIDE.parent), "{control}", rung, *imported, *read, "--", *listed, *parents]
         return Command(rung=rung, arguments=tuple(arguments), user_tasks=_tasks(NOBODY if as_root else os.getuid()))
     profile = [shutil.which("bwrap") or "bwrap", *_profile(as_root)]
     for path in [*folders, python, str(_SHOWN_INSIDE)]:
@@ -135,8 +143,8 @@ def command(rung: str) -> Command:
             profile += ["--perms", "0755", "--dir", str(parent)]
     for folder in [*folders, python]:
         profile += ["--ro-bind", folder, folder]
-    for packages in _package_folders(tuple(folders)):
-        profile += ["--perms", "0755", "--tmpfs", packages, "--remount-ro", packages]
+    for hidden in _package_folders(tuple(folders)):
+        profile += ["--perms", "0755", "--tmpfs", hidden, "--remount-ro", hidden]
     for link in ("/lib", "/lib64"):
         if os.path.islink(link):
             profile += ["--symlink", os.readlink(link), link]
@@ -144,11 +152,25 @@ def command(rung: str) -> Command:
             profile += ["--ro-bind", link, link]
     for device in ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"):
         profile += ["--dev-bind", device, device]
+    profile += ["--perms", "0755", "--dir", _SHOWN_PACKAGES]
+    for path in shown:
+        profile += ["--ro-bind", str(path), f"{_SHOWN_PACKAGES}/{path.name}"]
     profile += ["--ro-bind", str(_INSIDE), str(_SHOWN_INSIDE), "--dir", "/tmp", "--chdir", "/", "--remount-ro", "/"]
     arguments = [*profile, "--", *boot, str(_SHOWN_INSIDE.parent), "{control}", rung]
+    arguments += [" ".join(packages), _SHOWN_PACKAGES if packages else ""]
     if as_root:
         arguments = [python, "-I", "-S", str(_INSIDE.parent / "launcher.py"), *arguments]
     return Command(rung=rung, arguments=tuple(arguments), user_tasks=_tasks(NOBODY if as_root else os.getuid()))
+
+
+def _paths_of(package: str) -> list[Path]:
+    """The folder (or file) of an installed package, and that of the shared libraries that belong to it. Raises
+    UserError."""
+    spec = importlib.util.find_spec(package) if package.isidentifier() else None
+    if spec is None or spec.origin is None:
+        raise UserError(f"reward 'code': the package {package!r} is not installed: pip install {package}")
+    path = Path(spec.submodule_search_locations[0] if spec.submodule_search_locations else spec.origin)
+    return [part for part in (path, path.parent / f"{package}.libs") if part.exists()]
 
 
 def _profile(as_root: bool) -> list[str]:

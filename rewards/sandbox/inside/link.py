@@ -165,6 +165,8 @@ class Link:
         number = standins.number_of(value)
         if number is not None:
             return {"h": number}
+        if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
+            return {"np": [str(value.dtype), part(value.tolist())]} if value.shape else part(value.item())
         if isinstance(value, standins.Stranger):
             return {"stranger": None}
         if _is_built_in(value):
@@ -198,6 +200,11 @@ class Link:
             if type(number) is not int or type(name) is not str or not values.is_data(base):
                 raise ValueError("not a reference")
             return standins.with_data(self.ask, base, number, name)
+        if tag == "np" and "numpy" in sys.modules:
+            kind, elements = content
+            if type(kind) is not str or kind == "object":
+                raise ValueError("not an array")
+            return sys.modules["numpy"].array(part(elements), dtype=kind)
         if tag != "o":
             raise ValueError(f"unknown tag {tag!r:.20}")
         number, name, what, more = content

@@ -20,8 +20,6 @@ _MESSAGE = 200
 _METHOD = re.compile(r"(\w+)(?:\(\))?\.(\w+)")
 _FIXED = (int, float, complex, str, bytes, tuple, frozenset)
 _CHANGEABLE = ((list, "list"), (dict, "dict"), (set, "set"), (bytearray, "bytearray"))
-_LIBRARY = "numpy"
-"""The only package whose objects are sent as plain data."""
 
 
 def _next(iterator: Any, count: int) -> tuple[list[Any], bool]:
@@ -142,8 +140,8 @@ class Objects:
             if issubclass(value, BaseException):
                 return {"o": [self._number(value), value.__name__, "error", self._described(value)]}
             return {"o": [self._number(value), value.__name__, "class", None]}
-        if kind.__module__.partition(".")[0] == _LIBRARY and hasattr(value, "tolist"):
-            return part(value.tolist())
+        if kind.__module__ == "numpy" and hasattr(value, "tolist"):
+            return {"np": [str(value.dtype), part(value.tolist())]} if value.shape else part(value.item())
         what = "object"
         if issubclass(kind, _FIXED):
             if kind.__module__ != self._own:
@@ -199,6 +197,8 @@ class Objects:
         if tag == "lib":
             module, _, name = content.partition(":")
             return operator.attrgetter(name)(importlib.import_module(module))
+        if tag == "np":
+            return importlib.import_module("numpy").array(part(content[1]), dtype=content[0])
         if tag == "stranger":
             return object()
         if tag == "cb":

@@ -93,6 +93,8 @@ class Encoder:
             return {"di": self._pairs(value, depth)}
         if kind is array.array:
             return {"A": [value.typecode, self._elements(value, depth)]}
+        if kind.__module__ == "numpy" and hasattr(value, "tolist"):
+            return self._encode(value.tolist(), depth + 1)
         if isinstance(value, collections.abc.Iterator):
             return {"it": self._elements(value, depth)}
         return {"o": [kind.__name__[:100], bool(value)]}

@@ -24,17 +24,20 @@ _PRELOADED = """abc array base64 bisect collections.abc contextlib copy cmath da
     fractions functools hashlib heapq inspect io itertools json keyword locale math numbers operator pprint queue random
     re statistics string struct sys textwrap threading time types typing unicodedata zlib"""
 """Modules imported once here, so that children need not import them again."""
+_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 _RULES = 220
 """File descriptor of the Landlock ruleset; above those that `_place_descriptors` uses."""
 
 
-def main(control_fd: int, rung: str, paths: list[str]) -> None:
-    """Serve on the control socket until the host closes it. rung: `bubblewrap`, `landlock` or `none`. paths (for
-    `landlock`): paths that children may read, then `--`, then folders that they may only list."""
+def main(control_fd: int, rung: str, packages: list[str], folders: list[str], paths: list[str]) -> None:
+    """Serve on the control socket until the host closes it. rung: `bubblewrap`, `landlock` or `none`. packages:
+    installed packages that programs may import, found in these folders. paths (for `landlock`): paths that children may
+    read, then `--`, then folders that they may only list."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the host handles Ctrl-C
     for name in _PRELOADED.split():
         with contextlib.suppress(ImportError):  # some Python builds lack modules such as zlib
             importlib.import_module(name)
+    _import_packages(packages, folders)
     if rung == "bubblewrap":
         _own_pid_namespace()
     else:
@@ -50,6 +53,16 @@ def main(control_fd: int, rung: str, paths: list[str]) -> None:
     gc.collect()
     gc.freeze()
     server.serve()
+
+
+def _import_packages(packages: list[str], folders: list[str]) -> None:
+    """Import packages once for all children, without threads of their own, which would not survive a fork."""
+    os.environ.update(_ONE_THREAD)
+    sys.path += folders
+    for name in packages:
+        importlib.import_module(name)
+    for name in _ONE_THREAD:
+        del os.environ[name]
 
 
 def _own_pid_namespace() -> None:
@@ -153,7 +166,7 @@ def _confine(rung: str, limits: confine.Limits) -> None:
     os.setsid()
     signal.signal(signal.SIGINT, signal.default_int_handler)
     random.seed()
-    sys.path[:] = [entry for entry in sys.path if not entry.startswith("/opt/")]
+    sys.path[:] = [entry for entry in sys.path if not entry.startswith("/opt/ouro")]
     if rung == "bubblewrap":
         confine.private_tmp(limits.tmp_mb)
         confine.drop_privileges()
