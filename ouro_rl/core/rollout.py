@@ -90,7 +90,8 @@ class ScoredRollout:
     rewards: Mapping[str, float | None]
     """Raw score by reward name; None: could not be scored."""
     statuses: Mapping[str, str]
-    """Reason for the score, by reward name: correct, wrong, no_answer, gold_unparsable, timeout, crash, policy."""
+    """Reason for the score, by reward name: correct, wrong, no_answer, gold_unparsable, timeout, crash, policy, memory,
+    limit."""
     reward: float | None
     """Weighted sum of the raw scores. None if any of them is None: left out of the baseline, advantage 0."""
     details: Mapping[str, str] = field(default_factory=dict)

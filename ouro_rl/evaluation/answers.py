@@ -46,7 +46,7 @@ class Answer:
     value: float | None
     """1: right; None: could not be scored."""
     status: str
-    """Why, as the reward says it: correct, wrong, no_answer, gold_unparsable, timeout, crash, policy."""
+    """Why, as the reward says it: correct, wrong, no_answer, gold_unparsable, timeout, crash, policy, memory, limit."""
     extracted: str | None
     """The final answer that was found in the completion; None if there is none."""
     detail: str

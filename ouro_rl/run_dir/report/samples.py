@@ -29,7 +29,7 @@ CHARACTERS = 3000
 """Of a question, and of a completion whose record does not split it into tokens."""
 _TOKEN_BYTES, _SAMPLE_BYTES = 14, 150
 """What a token and the rest of a sample take in the page, roughly."""
-_VERDICTS = {"correct": "right", "wrong": "wrong", "no_answer": "wrong", "policy": "wrong"}
+_VERDICTS = {"correct": "right", **dict.fromkeys(("wrong", "no_answer", "policy", "memory", "limit"), "wrong")}
 
 T = TypeVar("T")
 Row = dict[str, Any]
