@@ -153,8 +153,8 @@ def command(rung: str, packages: Sequence[str] = ()) -> Command:
     for device in ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random"):
         profile += ["--dev-bind", device, device]
     profile += ["--perms", "0755", "--dir", _SHOWN_PACKAGES]
-    for path in shown:
-        profile += ["--ro-bind", str(path), f"{_SHOWN_PACKAGES}/{path.name}"]
+    for part in shown:
+        profile += ["--ro-bind", str(part), f"{_SHOWN_PACKAGES}/{part.name}"]
     profile += ["--ro-bind", str(_INSIDE), str(_SHOWN_INSIDE), "--dir", "/tmp", "--chdir", "/", "--remount-ro", "/"]
     arguments = [*profile, "--", *boot, str(_SHOWN_INSIDE.parent), "{control}", rung]
     arguments += [" ".join(packages), _SHOWN_PACKAGES if packages else ""]
