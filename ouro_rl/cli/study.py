@@ -80,10 +80,12 @@ def _run(one: Study, arguments: argparse.Namespace) -> bool:
 
 def _report(one: Study) -> None:
     from ouro_rl.evaluation.study.report.page import write_study_page
-    from ouro_rl.evaluation.study.state import states_of
+    from ouro_rl.evaluation.study.state import CHECKPOINT_GONE, states_of
 
     outdated = {
-        state.run.name: state.reason for state in states_of(one) if not state.done and state.run.result_path.exists()
+        state.run.name: state.reason
+        for state in states_of(one)
+        if not state.done and state.reason != CHECKPOINT_GONE and state.run.result_path.exists()
     }
     page = write_study_page(one.results, one.name, one.config, outdated)
     write_atomically(one.results / "study.yaml", [CONFIG_NOTE.format(name=one.name), dump_config(one.config), "\n"])

@@ -30,6 +30,10 @@ class State:
         return self.result is not None
 
 
+CHECKPOINT_GONE = "its checkpoint is gone"
+"""The reason why a run is done again whose result is there and valid: another one starts from its checkpoint."""
+
+
 def states_of(study: Study, only: Sequence[str] = ()) -> list[State]:
     """The state of every run, in the order in which they are done; `only` as in `Study.runs`.
 
@@ -44,7 +48,7 @@ def states_of(study: Study, only: Sequence[str] = ()) -> list[State]:
             continue
         before = states[start.name]
         if before.result is not None and not has_checkpoint(before.run, before.result):
-            states[start.name] = State(run=start, result=None, job=before.job, reason="its checkpoint is gone")
+            states[start.name] = State(run=start, result=None, job=before.job, reason=CHECKPOINT_GONE)
     return list(states.values())
 
 

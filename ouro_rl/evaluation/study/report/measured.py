@@ -19,8 +19,8 @@ class Measured:
     config: StudyConfig
     arms: Mapping[str, Outcomes]
     """In the order of the config; arms without a result are left out."""
-    missing: tuple[str, ...]
-    """Names of the runs that have no result."""
+    missing: Mapping[str, tuple[int, ...]]
+    """Arms with runs that have no result -> their seeds."""
     outdated: Mapping[str, str]
     """Runs whose config has changed since -> what has changed."""
 
@@ -35,11 +35,9 @@ def collect(folder: Path, name: str, config: StudyConfig, outdated: Mapping[str,
     for result in read_results(folder):
         if result.arm in results and result.seed in config.seeds_of(result.arm):
             results[result.arm].append(result)
-    missing = [
-        f"{arm}-{seed}"
-        for arm in config.arms
-        for seed in config.seeds_of(arm)
-        if seed not in {result.seed for result in results[arm]}
-    ]
+    missing = {
+        arm: tuple(seed for seed in config.seeds_of(arm) if seed not in {result.seed for result in found})
+        for arm, found in results.items()
+    }
     arms = {arm: outcomes_of(found) for arm, found in results.items() if found}
-    return Measured(name=name, config=config, arms=arms, missing=tuple(missing), outdated=outdated)
+    return Measured(name=name, config=config, arms=arms, missing={arm: seeds for arm, seeds in missing.items() if seeds}, outdated=outdated)

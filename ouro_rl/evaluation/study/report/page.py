@@ -55,7 +55,8 @@ def _page(measured: Measured, draws: int) -> Iterator[str]:
         "draws over problems and seeds; differences are paired, problem by problem and seed by seed.\n"
     )
     if measured.missing:
-        yield f"Not measured yet: {', '.join(measured.missing)}.\n"
+        arms = [f"{arm} (seed {', '.join(map(str, seeds))})" for arm, seeds in measured.missing.items()]
+        yield f"Not measured yet: {'; '.join(arms)}.\n"
     if measured.outdated:
         yield "Measured with another config than the present one:\n"
         yield "\n".join(f"- {run}: {change}" for run, change in measured.outdated.items()) + "\n"

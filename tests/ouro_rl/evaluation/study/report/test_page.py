@@ -48,7 +48,7 @@ CONFIG = StudyConfig(
 
 def test_the_tables(folder):
     page = write_study_page(folder, "made_up", CONFIG, {"old-0": "its config has changed: x: 1 -> 2"}).read_text()
-    assert "4 held-out problems" in page and "Not measured yet: unmeasured-0." in page
+    assert "4 held-out problems" in page and "Not measured yet: unmeasured (seed 0)." in page
     assert "- old-0: its config has changed: x: 1 -> 2" in page
     served = next(line for line in page.splitlines() if line.startswith("| new | 2 | threshold 0.5 |"))
     cells = [cell.strip() for cell in served.strip("|").split("|")]
