@@ -55,8 +55,8 @@ HUB_BENCHMARKS = {
         reward="code",
     ),
 }
-TEST_COLUMNS = ("tests", "test_list", "test")
-"""Columns that say that a row is graded by running its tests."""
+TEST_COLUMNS = ("tests", "test_list", "test", "input_output", "test_cases", "official_tests", "public_test_cases")
+"""Columns that hold tests, in the order in which they are looked for: a row with one is graded by running them."""
 
 
 def code_question(row: Mapping[str, Any], text: str) -> str:

@@ -7,13 +7,12 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from ouro_rl.core.benchmarks import TEST_COLUMNS
 from rewards.code_grader.assert_forms import read_lines, read_module
 from rewards.code_grader.data_forms import read_calls, read_cases, read_runs
 from rewards.code_grader.kinds import RowLimits, Tests
 from rewards.code_grader.name_resolution import TestsUnusable
 
-TEST_COLUMNS = ("tests", "test_list", "test", "input_output", "test_cases", "official_tests", "public_test_cases")
-"""Columns that may hold the tests, in the order in which they are looked for."""
 ROW_COLUMNS = (
     *TEST_COLUMNS, "entry_point", "fn_name", "func_name", "metadata", "prompt", "test_imports",
     "test_setup_code", "checker", "time_limit", "memory_limit",

@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ouro_rl.core.benchmarks import TEST_COLUMNS
 from ouro_rl.core.errors import UserError
-from rewards.code_grader.forms import ROW_COLUMNS, TEST_COLUMNS, TestsUnusable, read_tests, row_limits
+from rewards.code_grader.forms import ROW_COLUMNS, TestsUnusable, read_tests, row_limits
 from rewards.code_grader.kinds import AssertTests, CaseTests, RowLimits, Tests
 from rewards.code_grader.program import Program, Wanted, find_program
 from rewards.code_grader.time_budget import PATIENCE, Times
