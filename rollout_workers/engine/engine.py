@@ -78,9 +78,11 @@ class RolloutEngine:
         *,
         policy_version: int = 0,
         on_rollout: OnRollout | None = None,
+        queued: bool = True,
     ) -> Generation:
         """The generation that `generate` runs, to be advanced pass by pass inside a `with` block: for engines that take
-        turns, or to cancel samples. An engine runs one generation at a time. Raises the same errors as `generate`."""
+        turns, to cancel samples, or (`queued=False`) to queue them while others run. An engine runs one generation at a
+        time. Raises the same errors as `generate`."""
         self._check(requests, params)
         longest = max((len(request.prompt.token_ids) for request in requests), default=0) + params.max_new_tokens
         self.cache.reshape(
@@ -89,7 +91,10 @@ class RolloutEngine:
             rule=params.depth_policy.kv_rule,
         )
         try:
-            return Generation(self._parts(), requests, params, policy_version, on_rollout)
+            generation = Generation(self._parts(), requests, params, policy_version, on_rollout)
+            if queued:
+                generation.queue(range(len(generation.rollouts)))
+            return generation
         except BaseException:
             self.clear()
             raise

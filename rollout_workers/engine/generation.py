@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -44,7 +44,8 @@ class EngineParts:
 
 
 class Generation:
-    """All samples of one call of `RolloutEngine.generate`, from the first admission to the last token.
+    """The samples of one call of `RolloutEngine.generate`, from the first admission to the last token. Those that are
+    queued run; the others wait for it.
 
     Created by `RolloutEngine.start`."""
 
@@ -68,7 +69,7 @@ class Generation:
             requests, parts.cache, self.prefill, max_batch, shares_prefixes=parts.policy.shares_prefixes
         )
         self.sampler = self.static.sampler if self.static else Sampler(parts.model, params, max_batch)
-        self.rollouts: list[Rollout | None] = [None] * len(self.scheduler.waiting)
+        self.rollouts: list[Rollout | None] = [None] * len(self.scheduler.samples)
         self.device = parts.cache.table.device
         self.live = torch.empty(0, dtype=torch.int64, device=self.device)
         """Slots of the running samples, without those that wait for their prompt's prefill to start."""
@@ -85,8 +86,14 @@ class Generation:
             self.static.close()
         self.clear()
 
+    def queue(self, places: Iterable[int]) -> None:
+        """Let these samples (their indices in the result) be sampled, after those that wait already; between two
+        passes."""
+        self.scheduler.queue(places)
+
     @property
     def done(self) -> bool:
+        """Whether all samples that were queued have ended."""
         return not (self.scheduler.waiting or self.scheduler.running)
 
     def run(self, on_progress: Progress | None = None) -> list[Rollout]:

@@ -1,7 +1,8 @@
 """Scheduler: waiting samples, slots, shared prefixes and free pages.
 
-Host-side bookkeeping, whose work per sample does not grow with the queue. First come, first served, in the order of the
-call: running samples always precede waiting ones. When pages run short, unused shared prefixes are evicted, least
+Host-side bookkeeping, whose work per sample does not grow with the queue. All prompts of a call are known from the
+start; samples are queued at once or one after another. First come, first served: running samples always precede waiting
+ones. When pages run short, unused shared prefixes are evicted, least
 recently used first; then the *last* admitted sample is preempted: its pages are freed, and it waits at the front of the
 queue with its tokens so far. So the first sample always advances, and every sample ends even under the tightest limit.
 """
@@ -9,7 +10,7 @@ queue with its tokens so far. So the first sample always advances, and every sam
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -64,7 +65,8 @@ class Admission:
 
 
 class Scheduler:
-    """Samples use the cache's slots 0..max_batch-1, shared prefixes the slots after them.
+    """Admits the samples that were queued. They use the cache's slots 0..max_batch-1, shared prefixes the slots after
+    them.
 
     A shared prefix stays cached while samples beneath it wait or run, unless its pages are needed; it is recomputed
     when missing."""
@@ -80,13 +82,18 @@ class Scheduler:
     ):
         """`shares_prefixes=False`: every sample computes its whole prompt."""
         self.cache, self.prefill, self.shares_prefixes = cache, prefill, shares_prefixes
-        self.waiting: deque[Sample] = deque()
         prefixes = prefix_tree([request.prompt.token_ids for request in requests])
-        for request, prefix in zip(requests, prefixes, strict=True):
-            for index in range(len(request.seeds)):
-                sample = Sample(request=request, index=index, order=len(self.waiting), prefix=prefix)
-                self._count_waiting(sample, 1)
-                self.waiting.append(sample)
+        asked = [
+            (request, index, prefix)
+            for request, prefix in zip(requests, prefixes, strict=True)
+            for index in range(len(request.seeds))
+        ]
+        self.samples = [
+            Sample(request=request, index=index, order=order, prefix=prefix)
+            for order, (request, index, prefix) in enumerate(asked)
+        ]
+        """All samples of the call, by order."""
+        self.waiting: deque[Sample] = deque()
         self.running: dict[int, Sample] = {}
         """By slot, in the order of the call."""
         self.prefixes: dict[int, Prefix] = {}
@@ -97,6 +104,12 @@ class Scheduler:
         ]
         self.is_short = False
         """A sample was preempted and none has ended since: no sample is admitted."""
+
+    def queue(self, orders: Iterable[int]) -> None:
+        """Let these samples wait for admission, after those that wait already."""
+        for order in orders:
+            self._count_waiting(self.samples[order], 1)
+            self.waiting.append(self.samples[order])
 
     def admit(self) -> Admission | None:
         """Admit the first waiting sample if there are a free slot and enough pages."""

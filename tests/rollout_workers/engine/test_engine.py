@@ -271,3 +271,22 @@ def test_depths_and_tokens_follow_their_distributions():
         # Wilson-Hilferty: the cube root of chi-square / freedom is nearly normal; 3.3 sigma.
         normal = ((statistic / freedom) ** (1 / 3) - 1 + 2 / (9 * freedom)) / (2 / (9 * freedom)) ** 0.5
         assert normal < 3.3
+
+
+def test_samples_queued_while_others_run_are_the_same():
+    """In another order: one after another, and the rest at once."""
+    model = calm_model(4)
+    requests, params = make_requests([4, 9, 4, 2], group=3), SamplingParams(max_new_tokens=12, stop_token_ids=(2,))
+    expected = RolloutEngine(model, EngineConfig(max_batch=12)).generate(requests, params)
+    order = random.Random(5).sample(range(12), 12)
+    engine = RolloutEngine(model, EngineConfig(max_batch=3))
+    with engine.start(requests, params, queued=False) as call:
+        assert call.done, "nothing runs before it is queued"
+        for given in ([order[0]], order[1:3], order[3:5], order[5:]):
+            call.queue(given)
+            for _ in range(3):
+                call.advance()
+        while not call.done:
+            call.advance()
+        assert_same(call.result(), expected, batch_tolerance(model))
+    engine.cache.check_integrity()

@@ -63,12 +63,27 @@ class Machine(RuleBasedStateMachine):
         self.scheduler = Scheduler(
             requests, self.cache, self.prefill, self.max_batch, shares_prefixes=rng.random() < 0.9
         )
-        self.samples = list(self.scheduler.waiting)
+        self.samples = self.scheduler.samples
+        self.held = rng.sample(range(len(self.samples)), len(self.samples))
+        """Orders of the samples that are not queued yet."""
+        self.place = {}
+        """When each order was queued."""
+        self.queue(rng.randint(1, len(self.samples)))
         self.depths = {sample.order: [] for sample in self.samples}
         """The names of the tokens that each sample has."""
         self.beneath = {prefix: sample.prompt_ids for sample in self.samples for prefix in sample.prefix.path()}
         self.live, self.loop, self.done, self.preempted = [], {}, set(), 0
         self.names, self.oldest = {}, None
+
+    def queue(self, count):
+        given, self.held = self.held[:count], self.held[count:]
+        self.place |= {order: len(self.place) + i for i, order in enumerate(given)}
+        self.scheduler.queue(given)
+
+    @precondition(lambda self: self.held)
+    @rule(count=st.integers(1, 5))
+    def queue_more(self, count):
+        self.queue(count)
 
     def name(self, key):
         return float(self.names.setdefault(key, len(self.names) + 1))
@@ -185,8 +200,8 @@ class Machine(RuleBasedStateMachine):
         self.cache.check_integrity()
         running = [sample.order for sample in self.scheduler.running.values()]
         waiting = [sample.order for sample in self.scheduler.waiting]
-        assert running + waiting == sorted(running + waiting), "somebody was overtaken"
-        assert sorted([*running, *waiting, *self.done]) == list(range(len(self.samples)))
+        assert running + waiting == sorted(running + waiting, key=self.place.__getitem__), "somebody was overtaken"
+        assert sorted([*running, *waiting, *self.done, *self.held]) == list(range(len(self.samples)))
         assert len(self.scheduler.free_slots) + len(running) == self.max_batch
         assert len(self.scheduler.free_prefix_slots) + len(self.scheduler.prefixes) == self.cache.slots - self.max_batch
         assert self.prefill.rows is None or sum(map(len, self.prefill.running)) <= self.prefill.rows
@@ -198,6 +213,7 @@ class Machine(RuleBasedStateMachine):
     def teardown(self):
         """All samples end in every case."""
         if hasattr(self, "scheduler"):
+            self.queue(len(self.held))
             for _ in range(20_000):
                 if not self.scheduler.waiting and not self.scheduler.running:
                     break
