@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 
 from ouro_rl.core.errors import UserError
+from ouro_rl.core.user_functions import REWARD_MEMORY_MB
 from rewards.custom.reward import CustomReward
 from rewards.messages import text_of
 from rewards.registry import BuiltInReward, make_built_in
@@ -39,10 +40,18 @@ class Scorer:
 
     Thread-safe; from asyncio, call `score` through `asyncio.to_thread`."""
 
-    def __init__(self, specs: Sequence[RewardSpec], *, workers: int = 1, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self,
+        specs: Sequence[RewardSpec],
+        *,
+        workers: int = 1,
+        timeout_s: float = 10.0,
+        memory_mb: int = REWARD_MEMORY_MB,
+    ) -> None:
         """workers: processes per built-in reward. timeout_s: seconds per item of a built-in reward and per batch of a
-        custom one, unless set in the spec. Raises UserError for unknown names. Custom functions are imported in
-        their child process, so their UserError comes from the first `score` (use `check_reward` to check early)."""
+        custom one, unless set in the spec. memory_mb: memory of a custom function's process. Raises UserError for
+        unknown names. Custom functions are imported in their child process, so their UserError comes from the first
+        `score` (use `check_reward` to check early)."""
         if not specs:
             raise UserError("no reward is given: name at least one, such as math")
         labels = [spec.label for spec in specs]
@@ -50,12 +59,14 @@ class Scorer:
             if labels.count(label) > 1:
                 raise UserError(f"two rewards are named {label!r}: rename one of the functions")
         self._specs = tuple(specs)
+        self.labels = tuple(labels)
+        """The names of the rewards."""
         self.any_order = all(spec.built_in for spec in self._specs)
         """Whether items may be scored in any order. Custom functions may keep state between batches."""
         self._rewards: dict[str, BuiltInReward | CustomReward] = {
             spec.label: make_built_in(spec, workers=workers, **({} if spec.timeout_s else {"timeout_s": timeout_s}))
             if spec.built_in
-            else CustomReward(spec, timeout_s if spec.timeout_s is None else spec.timeout_s)
+            else CustomReward(spec, timeout_s if spec.timeout_s is None else spec.timeout_s, memory_mb=memory_mb)
             for spec in self._specs
         }
 

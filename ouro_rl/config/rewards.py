@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from ouro_rl.config.section import Section
+from ouro_rl.core.user_functions import REWARD_MEMORY_MB
 
 
 class RewardConfig(Section):
@@ -28,5 +29,8 @@ class RewardsConfig(Section):
     """The rewards; a completion's reward is their weighted sum."""
     workers: int = Field(default=1, ge=1)
     """Scoring processes; each can be killed at a timeout."""
+    memory_mb: int = Field(default=REWARD_MEMORY_MB, ge=64)
+    """Memory that the process of a function of yours may have for itself, in MiB: what it allocates, without the
+    libraries that it loads. Beyond it an allocation fails, and the call is a `crash`. (Linux)"""
     max_unscored: float = Field(default=0.2, ge=0, le=1)
     """The run stops if a larger fraction of a step's completions could not be scored."""

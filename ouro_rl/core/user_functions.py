@@ -21,6 +21,9 @@ FORMS = "name it as module.path:function or path/to/file.py:function"
 MOST_OF_AN_ERROR = 300
 """How many characters of the user's own error are shown."""
 
+REWARD_MEMORY_MB = 4096
+"""Memory that the process of a user's reward function may have for itself, in MiB, unless the config sets it."""
+
 
 @functools.cache
 def load_function(name: str, key: str) -> Callable[..., Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
-from ouro_rl.core.user_functions import load_function
+from ouro_rl.core.user_functions import REWARD_MEMORY_MB, load_function
 from rewards.custom.adapters import call_batch, call_item, kind_of, rows_of
 from rewards.processes.pool import ProcessPool, Reply
 from rewards.spec import Adapter, RewardSpec
@@ -32,9 +32,16 @@ def make_handler(name: str, kwargs: dict[str, Any], adapter: Adapter) -> Callabl
 class CustomReward:
     """One user-defined function in a pool of one child process, so that it may keep state between batches."""
 
-    def __init__(self, spec: RewardSpec, timeout_s: float, start_timeout_s: float = 120.0) -> None:
+    def __init__(
+        self,
+        spec: RewardSpec,
+        timeout_s: float,
+        start_timeout_s: float = 120.0,
+        memory_mb: int = REWARD_MEMORY_MB,
+    ) -> None:
         """timeout_s: seconds per call, which is one batch (TRL's signature) or one item (verl's, plain).
-        start_timeout_s: seconds for the import."""
+        start_timeout_s: seconds for the import. memory_mb: what its process may have for itself."""
+        self._memory_mb = memory_mb
         self._name = spec.name
         self._kind: str | None = None
         arguments = {"name": spec.name, "kwargs": dict(spec.kwargs), "adapter": spec.adapter}
@@ -44,6 +51,8 @@ class CustomReward:
             workers=1,
             timeout_s=timeout_s,
             start_timeout_s=start_timeout_s,
+            memory_mb=memory_mb,
+            own_memory=True,
             subject=f"reward {spec.name!r}",
         )
         self.close = self._pool.close
@@ -72,7 +81,7 @@ class CustomReward:
         (reply,) = replies
         if reply.status != "ok":
             batch = names[0] if len(names) == 1 else "the whole batch"
-            detail = f"reward {self._name!r}, {batch}: {reply.detail}"
+            detail = f"reward {self._name!r}, {batch}: {self._explained(reply.detail)}"
             return [Verdict(value=None, status=reply.status, detail=detail, ms=reply.ms)] * len(names)
         ms = reply.ms / len(names)
         return [
@@ -81,14 +90,21 @@ class CustomReward:
 
     def _of_item(self, item: str, reply: Reply) -> Verdict:
         if reply.status != "ok":
-            detail = f"reward {self._name!r}, {item}: {reply.detail}"
+            detail = f"reward {self._name!r}, {item}: {self._explained(reply.detail)}"
             return Verdict(value=None, status=reply.status, detail=detail, ms=reply.ms)
         value, problem = reply.value
         return self._verdict(item, value, problem, reply.ms)
 
     def _verdict(self, item: str, value: float | None, problem: str | None, ms: float) -> Verdict:
         if problem is not None:
-            return Verdict(value=None, status="crash", detail=f"reward {self._name!r}, {item}: {problem}", ms=ms)
+            return Verdict(
+                value=None, status="crash", detail=f"reward {self._name!r}, {item}: {self._explained(problem)}", ms=ms
+            )
         if value is None:
             return Verdict(value=None, status="policy", detail=f"reward {self._name!r} returned None", ms=ms)
         return Verdict(value=value, status="correct" if value > 0 else "wrong", ms=ms)
+
+    def _explained(self, detail: str) -> str:
+        """A failure, with the limit that it may be due to."""
+        is_memory = detail == "out of memory" or "MemoryError" in detail
+        return f"{detail} (rewards.memory_mb is {self._memory_mb})" if is_memory else detail

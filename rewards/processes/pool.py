@@ -5,37 +5,23 @@ Workers are fresh interpreters, not forks: the parent may use CUDA, Ray or threa
 
 from __future__ import annotations
 
-import contextlib
-import json
 import os
 import pickle
 import queue
-import secrets
-import select
-import signal
-import subprocess
 import sys
 import time
 import weakref
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, Self
 
 from ouro_rl.core.errors import RunError, UserError
-from rewards.processes.worker import HEADER, NONCE_BYTES
+from rewards.processes.child import Child, WorkerDied
 
-_MAX_ANSWER = 1 << 28
-"""Largest answer in bytes. A child that announces more is treated as broken."""
 _LONGEST_S = 7 * 24 * 3600.0 + 1
-_BOOT = (
-    "import sys; sys.path.insert(0, sys.argv[1]); from rewards.processes.worker import main; "
-    "main(*map(int, sys.argv[2:]))"
-)
-_BARE = ("PATH", "HOME", "TMPDIR", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PYTHONHOME", "OMP_NUM_THREADS", "VIRTUAL_ENV")
-"""The only environment variables passed to workers of built-in rewards: none of them holds a secret."""
-_ROOT = str(Path(__file__).resolve().parents[2])
+LOG_LIMIT = 1 << 20
+"""Bytes that one child may print."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,107 +36,7 @@ class Reply:
     """Wall time in the worker in milliseconds, excluding the wait for a free worker."""
 
 
-class WorkerDied(Exception):
-    """A worker ended or sent an invalid answer."""
-
-
-class _Worker:
-    """One child process and its two pipes. Used by one thread at a time."""
-
-    def __init__(self, bare_environment: bool = False) -> None:
-        child_read, self._write_fd = os.pipe()
-        self._read_fd, child_write = os.pipe()
-        try:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-c", _BOOT, _ROOT, str(child_read), str(child_write), str(os.getpid())],
-                env={name: os.environ[name] for name in _BARE if name in os.environ} if bare_environment else None,
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # a reward's output goes to our stderr, since our stdout may carry data
-                pass_fds=(child_read, child_write),
-                start_new_session=True,  # a kill reaches the reward's own children, and Ctrl-C reaches only us
-            )
-        finally:
-            os.close(child_read)
-            os.close(child_write)
-        os.set_blocking(self._write_fd, False)
-        os.set_blocking(self._read_fd, False)
-
-    def exchange(self, request: bytes, timeout_s: float) -> dict[str, Any]:
-        """Send one pickled request and wait for its answer, within timeout_s seconds. Raises TimeoutError or
-        WorkerDied."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
-        request = nonce + request
-        deadline = time.monotonic() + timeout_s
-        self._write(HEADER.pack(len(request)) + request, deadline)
-        size = HEADER.unpack(self._read(HEADER.size, deadline))[0]
-        if size > _MAX_ANSWER:
-            raise WorkerDied(f"the worker announced an answer of {size} bytes")
-        try:
-            answer = json.loads(self._read(size, deadline))
-        except ValueError:
-            raise WorkerDied("the worker's answer is not valid JSON") from None
-        if not isinstance(answer, dict) or answer.pop("nonce", None) != nonce.hex():
-            raise WorkerDied("the worker's answer does not match the request: a reward must not fork")
-        return answer
-
-    def alive(self) -> bool:
-        return self._process.poll() is None
-
-    def _write(self, data: bytes, deadline: float) -> None:
-        view = memoryview(data)
-        while view:
-            _wait(self._write_fd, select.POLLOUT, deadline)
-            try:
-                view = view[os.write(self._write_fd, view[: 1 << 16]) :]
-            except BlockingIOError:
-                continue
-            except BrokenPipeError:
-                raise WorkerDied(self._last_words()) from None
-
-    def _read(self, size: int, deadline: float) -> bytes:
-        parts = bytearray()
-        while len(parts) < size:
-            _wait(self._read_fd, select.POLLIN, deadline)
-            part = os.read(self._read_fd, size - len(parts))
-            if not part:
-                raise WorkerDied(self._last_words())
-            parts += part
-        return bytes(parts)
-
-    def _last_words(self) -> str:
-        """How the child ended. Does not reap it, so that its process group can still be killed by id."""
-        for _ in range(100):
-            with contextlib.suppress(ChildProcessError):
-                end = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-                if end is not None and end.si_code == os.CLD_EXITED:
-                    return f"the worker exited with status {end.si_status}"
-                if end is not None:
-                    return f"the worker was killed by {signal.Signals(end.si_status).name}"
-            time.sleep(0.01)
-        return "the worker closed its pipe"
-
-    def signal_kill(self) -> None:
-        """Kill the child and everything it started, which closes its pipes."""
-        if self._process.returncode is None:  # not reaped, so the id has not been reused
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-
-    def discard(self) -> None:
-        """Kill and reap the child, and close the pipes."""
-        self.signal_kill()
-        self._process.wait()
-        os.close(self._write_fd)
-        os.close(self._read_fd)
-
-
-def _wait(fd: int, event: int, deadline: float) -> None:
-    poll = select.poll()
-    poll.register(fd, event)
-    if not poll.poll(max(0.0, 1000 * (deadline - time.monotonic()))):
-        raise TimeoutError
-
-
-def _discard_all(workers: set[_Worker], owner: int) -> None:
+def _discard_all(workers: set[Child], owner: int) -> None:
     if os.getpid() == owner:  # a forked copy must not kill its parent's workers
         while workers:
             workers.pop().discard()
@@ -173,10 +59,12 @@ class ProcessPool:
         memory_mb: int | None = None,
         start_timeout_s: float = 120.0,
         bare_environment: bool = False,
+        own_memory: bool = False,
         subject: str = "rewards",
     ) -> None:
         """timeout_s: seconds per item, counted from when a worker receives it. start_timeout_s: seconds for a worker's
-        imports. memory_mb: address space of one child in MiB, None = unlimited. bare_environment: children inherit
+        imports. memory_mb: address space of one child in MiB, None = unlimited; with own_memory, what it has written
+        or may write for itself alone, without the libraries that it maps. bare_environment: children inherit
         only the environment variables in `_BARE`. subject: what error messages are about.
 
         Raises UserError if workers or timeout_s is out of range."""
@@ -185,7 +73,12 @@ class ProcessPool:
                 "rewards: workers must be >= 1, and timeout_s > 0 and at most one week "
                 f"(got {workers} and {timeout_s:g})"
             )
-        self._start_request = {"handler": handler, "arguments": arguments, "memory_mb": memory_mb}
+        self._start_request = {
+            "handler": handler,
+            "arguments": arguments,
+            "memory_mb": memory_mb,
+            "own_memory": own_memory,
+        }
         self._workers, self._timeout_s, self._start_timeout_s = workers, timeout_s, start_timeout_s
         self._bare_environment, self._subject = bare_environment, subject
         self._closed = False
@@ -194,8 +87,8 @@ class ProcessPool:
     def _open(self) -> None:
         self._owner = os.getpid()
         self._ever_started = False
-        self._all: set[_Worker] = set()
-        self._places: queue.LifoQueue[_Worker | None] = queue.LifoQueue()
+        self._all: set[Child] = set()
+        self._places: queue.LifoQueue[Child | None] = queue.LifoQueue()
         for _ in range(self._workers):
             self._places.put(None)  # a slot whose child has not been started
         self._threads = ThreadPoolExecutor(self._workers, thread_name_prefix="rewards")
@@ -265,12 +158,12 @@ class ProcessPool:
             return Reply(status="ok", value=answer["ok"], ms=_ms_since(started))
         return Reply(status="crash", detail=str(answer.get("error")), ms=_ms_since(started))
 
-    def _start_worker(self) -> _Worker:
+    def _start_worker(self) -> Child:
         """Start a child that has built its handler. Raises UserError while no child has ever started, since then the
         user must fix it; afterwards WorkerDied, which loses only this item."""
         if self._closed:
             raise WorkerDied("the process pool is closed")
-        worker = _Worker(self._bare_environment)
+        worker = Child(self._bare_environment, LOG_LIMIT)
         self._all.add(worker)
         path = [entry or os.getcwd() for entry in sys.path]
         try:
@@ -288,7 +181,7 @@ class ProcessPool:
             problem = f"{self._subject}: {problem}"
         raise WorkerDied(problem) if self._ever_started or self._closed else UserError(problem)
 
-    def _discard(self, worker: _Worker | None) -> None:
+    def _discard(self, worker: Child | None) -> None:
         if worker is not None and worker in self._all:
             self._all.discard(worker)
             worker.discard()

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ouro_rl.core.own_names import pin_own_packages
+from rewards.processes.keeper import stay_as_keeper
 
 HEADER = struct.Struct(">Q")
 """Every message is the length of its body in bytes, followed by the body."""
@@ -29,9 +30,10 @@ NONCE_BYTES = 8
 _ORPHAN_GRACE_S = 5.0
 
 
-def main(read_fd: int, write_fd: int, parent: int) -> None:
+def main(read_fd: int, write_fd: int, parent: int, log_limit: int) -> None:
     """Serve requests until the parent closes the pipe or dies."""
-    threading.Thread(target=_die_with_parent, args=(read_fd, parent), daemon=True).start()
+    stay_as_keeper(read_fd, write_fd, parent, log_limit)
+    threading.Thread(target=_die_with_parent, args=(read_fd, os.getppid()), daemon=True).start()
     handler, own = None, os.getpid()
     while (received := _receive(read_fd)) is not None:
         nonce, request = received
@@ -51,7 +53,8 @@ def _start(request: dict[str, Any]) -> tuple[Callable[[Any], Any] | None, dict[s
     sys.path[:] = request["path"]
     if request["memory_mb"]:
         limit = request["memory_mb"] * 2**20
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        what = resource.RLIMIT_DATA if request["own_memory"] else resource.RLIMIT_AS
+        resource.setrlimit(what, (limit, limit))
     module, _, function = request["handler"].partition(":")
     try:
         return getattr(importlib.import_module(module), function)(**request["arguments"]), {"ok": None}

@@ -43,3 +43,10 @@ def test_graded_rows_can_replace_their_input_and_an_unwritable_file_is_named(tmp
     with pytest.raises(UserError, match=r"rows.jsonl/out: cannot be written \(.*\); choose another file with --out"):
         grade_file(rows, "exact", rows / "out")
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_lone_surrogate_comes_back_from_json(tmp_path) -> None:
+    """A completion may hold one; it must not end a run."""
+    record = {"completion": "a \ud800 \u00e9"}
+    write_atomically(tmp_path / "row.json", [json.dumps(record, ensure_ascii=False)])
+    assert json.loads((tmp_path / "row.json").read_text(encoding="utf-8")) == record

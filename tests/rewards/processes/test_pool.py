@@ -61,6 +61,15 @@ def handle(item):
     if item == "slow":  # answers after the forked copy
         open("asked_again", "x").close()
         os.wait()
+    if item == "detached":  # as a daemon: a session of its own, and its parent ends
+        code = "import subprocess as s; print(s.Popen(['sleep', '1000'], stdout=2, start_new_session=True).pid)"
+        return int(subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, check=True).stdout)
+    if item == "own memory":
+        return len(bytearray(2 * 2**30))
+    if item == "much":
+        for _ in range(300):
+            print("x" * 99999)
+        sys.stdout.flush()
     if item == "pid":
         return os.getpid()
     return ["done", item]
@@ -119,13 +128,6 @@ def test_a_kill_reaches_the_workers_own_children(make_pool, tmp_path):
     assert gone(child)
 
 
-def test_a_worker_that_died_while_idle_costs_nothing(make_pool):
-    pool = make_pool()
-    os.kill(pid := pool.run(["pid"])[0].value, signal.SIGKILL)
-    assert gone(pid)
-    assert pool.run([1])[0].status == "ok"
-
-
 def test_items_that_cannot_be_sent_and_workers_that_cannot_start(make_pool):
     assert "cannot be sent" in make_pool().run([threading.Lock()])[0].detail
     with pytest.raises(UserError, match="made to fail"):
@@ -171,6 +173,49 @@ def test_close_ends_a_running_item(make_pool, tmp_path):
     assert comes_true((tmp_path / "pid").exists)
     pool.close()
     assert future.result().status == "crash"  # not `ok` or `timeout`: close() did not wait for it
+
+
+@pytest.mark.parametrize("end", ["close", "crash", "timeout"])
+def test_daemons_of_a_reward_end_with_it(make_pool, end):
+    """Not in its process group, and no longer its children."""
+    pool = make_pool(timeout_s=HANG_S if end == "close" else 5.0)
+    daemon = pool.run(["detached"])[0].value
+    assert Path(f"/proc/{daemon}").exists()
+    if end == "close":
+        pool.close()
+    else:
+        assert pool.run(["die" if end == "crash" else "hang"])[0].status == end
+    assert gone(daemon)
+
+
+def test_output_is_passed_on_up_to_a_limit(make_pool, monkeypatch, capfd):
+    monkeypatch.setattr("rewards.processes.pool.LOG_LIMIT", 1000)
+    pool = make_pool(timeout_s=HANG_S)
+    assert pool.run(["much"])[0].status == "ok"
+    pool.close()
+    errors = capfd.readouterr().err
+    assert errors.count("x") == 1000 and errors.count("printed more than 1,000 bytes: the rest is left out") == 1
+    pool = make_pool(timeout_s=HANG_S)
+    pool.run(["print"])
+    pool.close()
+    assert capfd.readouterr().err.startswith("noise noise")
+
+
+def test_memory_of_its_own(make_pool):
+    """Unlike address space, it leaves out what libraries map."""
+    pool = make_pool(own_memory=True, timeout_s=HANG_S)
+    assert [reply.detail for reply in pool.run(["own memory", 1])] == ["out of memory", ""]
+    roomy = make_pool(own_memory=True, memory_mb=4096, timeout_s=HANG_S)
+    assert roomy.run(["own memory"])[0].value == 2 * 2**30
+
+
+@pytest.mark.parametrize("who", ["keeper", "child"])
+def test_a_worker_or_its_keeper_that_is_killed_while_idle_costs_nothing(make_pool, who):
+    pool = make_pool(timeout_s=HANG_S)
+    child = pool.run(["pid"])[0].value
+    keeper = int(Path(f"/proc/{child}/stat").read_text().rpartition(") ")[2].split()[1])
+    os.kill({"keeper": keeper, "child": child}[who], signal.SIGKILL)
+    assert gone(child) and pool.run([1])[0].status == "ok"
 
 
 @pytest.mark.parametrize("busy", [False, True])
