@@ -23,9 +23,11 @@ from transformers.utils import logging as transformers_logging
 
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
+from ouro_rl.core.exit_on_signal import ExitOnSignal
 from ouro_rl.core.progress import say
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.sampling_params import SamplingParams
+from ouro_rl.core.watchdog import Watchdog
 from ouro_rl.data.fingerprint import prompts_record
 from ouro_rl.data.fitting import keep_fitting
 from ouro_rl.data.gold_answers import keep_gradable
@@ -43,13 +45,14 @@ from ouro_rl.run_dir.loggers import Loggers
 from ouro_rl.run_dir.report.page import write_report
 from ouro_rl.run_dir.run_dir import BEST_FOLDER, RunDir, last_step_and_gap, step_of
 from ouro_rl.run_dir.run_folder import run_folder
-from ouro_rl.training.callbacks import LogToTrackers, Progress, StopOnSignal
+from ouro_rl.training.callbacks import Beats, LogToTrackers, Progress, StopOnSignal
 from ouro_rl.training.periodic_evaluation import History, PeriodicEvaluation, best_of, history_of, is_stalled
 from ouro_rl.training.rollout_source import GroupSampler
 from ouro_rl.training.trainer import OuroGRPOTrainer
 from rewards.scorer import Scorer
 from rewards.spec import RewardSpec
 from rollout_workers.engine.limits import PromptLimit, prompt_limit
+from rollout_workers.fleet.settings import FleetSettings
 from rollout_workers.pool import RolloutPool, describe_start, make_pool
 
 LONGEST_WAIT = timedelta(days=1)
@@ -63,12 +66,12 @@ def run_training(config: TrainConfig, resume: bool) -> int:
     started = time.monotonic()
     transformers_logging.disable_progress_bar()
     processes = PartialState(timeout=LONGEST_WAIT)
-    with ExitStack() as cleanup:
+    # Outside of updates there is nothing to save: a signal stops at once, with the workers.
+    with ExitOnSignal() as outside, Watchdog(config.run.stall_s), ExitStack() as cleanup:
         model, tokenizer, prompts = load_model_and_prompts(config)
         began, config = config, with_steps(config, len(prompts))
         pool = cleanup.enter_context(start_pool(config, model.config)) if processes.is_main_process else None
-        # Replaces Ray's handler. Outside of updates there is nothing to save: stop at once, with the workers.
-        signal.signal(signal.SIGTERM, _interrupt)
+        outside.install()  # Ray has set a handler of its own
         examine, sampler, during, opened = None, None, None, [None]
         summary: dict[str, Any] = {}
         if pool is not None:  # the main process
@@ -93,7 +96,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
             with StopOnSignal() as stop:
                 trainer = OuroGRPOTrainer(
                     model, tokenizer, config, prompts, publish=pool.publish if pool else None, run_dir=run_dir,
-                    rollout_source=sampler, callbacks=[stop, *callbacks_of_main(config, run_dir, processes)],
+                    rollout_source=sampler, callbacks=[stop, Beats(), *callbacks_of_main(config, run_dir, processes)],
                 )  # fmt: skip
                 cleanup.callback(end_sampling, trainer, sampler)
                 during = PeriodicEvaluation(trainer, examine, pool.publish if pool else None)
@@ -169,10 +172,6 @@ def print_stopped(number: int, run_dir: RunDir) -> None:
         f"Stopped by {signal.Signals(number).name}; {run_dir.latest_checkpoint()} is complete. "
         f"Resume with --resume run.dir={run_dir.path}"
     )
-
-
-def _interrupt(number: int, _frame) -> None:
-    raise SystemExit(128 + number)
 
 
 def limit_of(config: TrainConfig, params: SamplingParams, model_config: OuroConfig) -> PromptLimit:
@@ -257,14 +256,15 @@ def start_pool(config: TrainConfig, model_config: OuroConfig) -> RolloutPool:
             "rollout.worker_gpus is 0: the actors would sample on the CPU while the trainer is on a GPU;\n"
             "  set rollout.worker_gpus (a fraction of a GPU each), or CUDA_VISIBLE_DEVICES to the empty string"
         )
-    engine = rollout.engine(config.model.dtype)
-    shape = model_config.to_dict()
-    return make_pool(rollout.workers, shape, engine, cpus=rollout.worker_cpus, gpus=rollout.worker_gpus)
+    settings = FleetSettings(
+        cpus=rollout.worker_cpus, gpus=rollout.worker_gpus, threads=rollout.worker_threads, **config.ray.model_dump()
+    )
+    return make_pool(rollout.workers, model_config.to_dict(), rollout.engine(config.model.dtype), settings)
 
 
 def make_scorer(config: TrainConfig) -> Scorer:
     specs = [RewardSpec(**reward.model_dump()) for reward in config.rewards.functions]
-    return Scorer(specs, workers=config.rewards.workers)
+    return Scorer(specs, workers=config.rewards.workers, memory_mb=config.rewards.memory_mb)
 
 
 def training_prompts(config: TrainConfig, tokenizer, model_config: OuroConfig) -> list[Prompt]:

@@ -18,6 +18,9 @@ from rollout_workers.engine.stats import OnRollout, Progress
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from rollout_workers.engine.generation import Generation
+    from rollout_workers.packed import Packed
+
 
 class RolloutWorker:
     """Generates rollouts with the weights loaded last.
@@ -54,8 +57,6 @@ class RolloutWorker:
         model.model.batch_invariant = engine.batch_invariant
         self.engine = RolloutEngine(model, engine)
         self.version: int | None = None
-        self._progress = (0, 0)
-        self._finished: list[tuple[int, Rollout]] = []
 
     def load_weights(self, state: Mapping[str, Tensor], version: int) -> None:
         """Load a state dict of `OuroForCausalLM`, of any floating-point type, on any device."""
@@ -65,6 +66,26 @@ class RolloutWorker:
         load_state(self.engine.model, state)
         self.version = version
 
+    def load_packed(self, weights: Packed, version: int) -> str:
+        """Load packed weights. Returns the fingerprint of what the model has then."""
+        from rollout_workers.weight_sync import tensors_of
+
+        self.load_weights(tensors_of(weights), version)
+        return self.fingerprint()[1]
+
+    def start(
+        self,
+        requests: Sequence[RolloutRequest],
+        params: SamplingParams,
+        on_rollout: OnRollout | None = None,
+        *,
+        queued: bool = False,
+    ) -> Generation:
+        """`RolloutEngine.start`, marked with the version of the weights. Raises RunError if there are none."""
+        if self.version is None:
+            raise RunError("a rollout worker has no weights yet: publish them first")
+        return self.engine.start(requests, params, policy_version=self.version, on_rollout=on_rollout, queued=queued)
+
     def rollout(
         self,
         requests: Sequence[RolloutRequest],
@@ -72,33 +93,9 @@ class RolloutWorker:
         on_progress: Progress | None = None,
         on_rollout: OnRollout | None = None,
     ) -> list[Rollout]:
-        """`RolloutEngine.generate`, marked with the version of the weights."""
-        if self.version is None:
-            raise RunError("a rollout worker has no weights yet: publish them first")
-        self._progress, self._finished = (0, 0), []
-        finished = self._finished
-
-        def note(tokens: int, finished: int) -> None:
-            self._progress = (tokens, finished)
-            if on_progress is not None:
-                on_progress(tokens, finished)
-
-        try:
-            return self.engine.generate(
-                requests, params, policy_version=self.version, on_progress=note,
-                on_rollout=on_rollout or (lambda place, rollout: finished.append((place, rollout))),
-            )  # fmt: skip
-        finally:
-            self._finished = []  # a poll before the next call begins must not see this call's rollouts
-
-    def progress(self) -> tuple[int, int]:
-        """(completion tokens, finished samples) of the current call; polled from outside while it runs."""
-        return self._progress
-
-    def finished(self, after: int) -> list[tuple[int, Rollout]]:
-        """The current call's finished rollouts, each with its index in the result, without the first `after` of them;
-        polled from outside while the others run."""
-        return self._finished[after:]
+        """All samples of all requests, as `RolloutEngine.generate`."""
+        with self.start(requests, params, on_rollout, queued=True) as generation:
+            return generation.run(on_progress)
 
     def description(self) -> str:
         """How rows are computed here, and why."""
@@ -108,4 +105,4 @@ class RolloutWorker:
         """Version and hash of the weights: equal on every worker that has the same ones."""
         from rollout_workers.weight_sync import fingerprint
 
-        return self.version, fingerprint(self.engine.model)
+        return self.version, fingerprint(self.engine.model.state_dict())

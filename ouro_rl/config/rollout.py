@@ -89,7 +89,9 @@ class RolloutConfig(Section):
     workers: int = Field(default=0, ge=0)
     """Ray rollout actors; 0 samples in the trainer's process."""
     worker_cpus: float = Field(default=1, gt=0)
-    """CPUs of each actor: one torch thread per CPU."""
+    """CPUs that each actor reserves."""
+    worker_threads: int | None = Field(default=None, ge=1)
+    """Torch threads of each actor. null: one per CPU."""
     worker_gpus: float = Field(default=0, ge=0)
     """GPUs of each actor; a fraction shares one GPU between actors."""
     max_batch: int = Field(default=256, ge=1)

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 
 from ouro_rl.config.gate import GateConfig
 from ouro_rl.config.probe_rules import check_probes
+from ouro_rl.config.ray import RayConfig
 from ouro_rl.config.rewards import RewardsConfig
 from ouro_rl.config.rollout import ExitRuleConfig, RolloutConfig, Rule
 from ouro_rl.config.section import SHELL_TEXT, Conflict, Section
@@ -138,6 +139,8 @@ class RunConfig(Section):
     """Which batches of rollouts are written to disk, about 80 bytes a token: `all`, `none`, or every N-th."""
     seed: Seed = 0
     """Seed of the prompt order and of every sample."""
+    stall_s: float = Field(default=1800.0, gt=0)
+    """If nothing gets on for so many seconds, the log says in which phase the run is, and where its threads are."""
 
 
 class TrainConfig(Section):
@@ -149,6 +152,8 @@ class TrainConfig(Section):
     """The prompts to train on."""
     rollout: RolloutConfig = RolloutConfig()
     """How completions are sampled."""
+    ray: RayConfig = RayConfig()
+    """Where rollout actors run, and when one of them has failed."""
     rewards: RewardsConfig = RewardsConfig()
     """How completions are scored."""
     gate: GateConfig = GateConfig()

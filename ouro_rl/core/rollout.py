@@ -12,9 +12,9 @@ from typing import Any, Literal
 
 from ouro_rl.core.sampling_params import DepthPolicy, TokenFilters
 
-FinishReason = Literal["stop", "length", "abort", "cancelled"]
+FinishReason = Literal["stop", "length", "abort", "cancelled", "lost"]
 """Why a completion ended: `stop` at a stop token or stop string, `length` at `max_new_tokens`, `abort` by an
-`EarlyStop` rule, `cancelled` by the caller."""
+`EarlyStop` rule, `cancelled` by the caller; `lost`: there is none, because its prompt kills the workers."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from ouro_rl.model.policy.read_out import reads_out
 from ouro_rl.model.tokenizer import completion_texts
 from rewards.scorer import Scorer
 from rewards.spec import RewardSpec
+from rewards.verdict import Verdict
 
 GROUPS = ("subject", "level", "difficulty")
 """Columns of problems by which figures are also given."""
@@ -129,6 +130,10 @@ class Setting:
     budget: Budget = WHOLE
 
 
+LOST = Verdict(value=None, status="crash", detail="its prompt kills the rollout workers")
+"""For an answer that there is none of."""
+
+
 def grade(
     setting: Setting,
     prompts: Sequence[Prompt],
@@ -151,7 +156,7 @@ def grade(
         prompts, seeds, rollouts, texts, rendered, scores, strict=True
     ):
         (label,) = score.rewards
-        verdict = score.verdicts[label]
+        verdict = LOST if rollout.finish_reason == "lost" else score.verdicts[label]
         gold = prompt.columns.get("answer")
         found.append(
             Answer(

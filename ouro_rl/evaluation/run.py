@@ -29,6 +29,7 @@ from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.policy.exit_gate import check_depth_policy
 from ouro_rl.run_dir.run_lock import RunLock
 from ouro_rl.run_dir.versions import versions_of
+from rollout_workers.fleet.settings import FleetSettings
 from rollout_workers.pool import RolloutPool, describe_start, make_pool
 
 STOP_OPTIONS = ("--stop-id", "--stop")
@@ -98,7 +99,8 @@ def run_eval(request: EvalRequest) -> Path:
         lock.acquire()
         cleanup.callback(lock.release)
         gpus = 1 if cuda and request.workers else 0
-        pool = cleanup.enter_context(make_pool(request.workers, shape.to_dict(), engine, cpus=1, gpus=gpus))
+        settings = FleetSettings(gpus=gpus, **first.config.ray.model_dump())
+        pool = cleanup.enter_context(make_pool(request.workers, shape.to_dict(), engine, settings))
         say(describe_start(request.workers))
         pool.publish(model.state_dict(), 0)
         sizes = [(weight.numel(), weight.nbytes) for weight in model.parameters()]

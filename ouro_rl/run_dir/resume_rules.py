@@ -18,11 +18,15 @@ Changes = dict[str, tuple[Any, Any]]
 """(before, now) by dotted key."""
 
 MAY_CHANGE = {
-    "run": {"dir", "rollouts"},
+    "run": {"dir", "rollouts", "stall_s"},
     "model": {"gradient_checkpointing"},
     "data": {"max_prompt_tokens"},
-    "rollout": {"workers", "worker_cpus", "worker_gpus", "max_batch", "kv_memory_gib", "prefill_rows", "exact"},
-    "rewards": {"workers", "max_unscored"},
+    "rollout": {
+        "workers", "worker_cpus", "worker_gpus", "worker_threads", "max_batch", "kv_memory_gib", "prefill_rows",
+        "exact",
+    },
+    "ray": set(TrainConfig.model_fields["ray"].default.model_dump()),
+    "rewards": {"workers", "memory_mb", "max_unscored"},
     "gate": {"lr"},
     "trainer": {
         "steps", "epochs", "micro_batch", "lr", "lr_scheduler", "lr_warmup", "checkpoint_every", "keep_checkpoints",

@@ -9,7 +9,10 @@ from accelerate.utils import gather_object
 from tqdm import tqdm
 from transformers import TrainerCallback
 
+from ouro_rl.core.watchdog import beat
 from ouro_rl.run_dir.loggers import Loggers
+
+STDERR = 2
 
 
 class StopOnSignal(TrainerCallback):
@@ -30,7 +33,8 @@ class StopOnSignal(TrainerCallback):
         if self.received is not None:
             os._exit(128 + number)
         self.received = number
-        tqdm.write("Stopping after this update; interrupt again to exit immediately.")
+        # Not through Python's streams: the signal may have interrupted a write to one.
+        os.write(STDERR, b"\nStopping after this update; interrupt again to exit immediately.\n")
 
     def on_step_end(self, args, state, control, **_):
         self.received = max(gather_object([self.received or 0])) or None  # all processes stop after the same update
@@ -51,6 +55,15 @@ class LogToTrackers(TrainerCallback):
 
     def on_train_end(self, args, state, control, **_):
         self.loggers.close()
+
+
+class Beats(TrainerCallback):
+    """Tells the watchdog that training gets on."""
+
+    def on_step_begin(self, args, state, control, **_):
+        beat(f"update {state.global_step + 1}")
+
+    on_substep_end = on_step_end = on_save = on_step_begin
 
 
 class Progress(TrainerCallback):

@@ -14,6 +14,8 @@ from ouro_rl.core.summary_stats import _mean, depth_shares, deviation, mean_dept
 def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_version: int) -> dict[str, float]:
     """The metrics of a step that depend only on its rollouts. The mean of no values is NaN.
 
+    rollout/lost           share of rollouts that do not exist, because their prompts kill workers; what follows is
+                           without them
     reward/mean            mean weighted reward of the scored rollouts
     reward/std             standard deviation of those rewards (of the population)
     reward/<name>          mean raw score of that reward function over the rollouts that it scored
@@ -27,9 +29,11 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
                            reason `stop`, `length`, `abort`; `thought_closed`: share whose thought was closed by
                            `rollout.thinking_budget`
     """
+    lost = _mean(item.rollout.finish_reason == "lost" for item in scored)
+    scored = [item for item in scored if item.rollout.finish_reason != "lost"]
     rollouts = [item.rollout for item in scored]
     rewards = [item.reward for item in scored if item.reward is not None]
-    metrics = {"reward/mean": _mean(rewards), "reward/std": deviation(rewards)}
+    metrics = {"rollout/lost": lost, "reward/mean": _mean(rewards), "reward/std": deviation(rewards)}
     for name in sorted({name for item in scored for name in item.rewards}):
         metrics[f"reward/{name}"] = _mean(value for item in scored if (value := item.rewards.get(name)) is not None)
         counts = Counter(item.statuses[name] for item in scored if name in item.statuses)

@@ -158,7 +158,27 @@ class GroupScoring:
 
 
 def score(scorer: Scorer, tokenizer, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]) -> list[ScoredRollout]:
-    """Score completions, as text, by every reward function; prompts[i] belongs to rollouts[i]."""
+    """Score completions, as text, by every reward function; prompts[i] belongs to rollouts[i]. What is lost has no
+    text, and no score."""
+    found = [i for i, rollout in enumerate(rollouts) if rollout.finish_reason != "lost"]
+    scored = _score_texts(scorer, tokenizer, [prompts[i] for i in found], [rollouts[i] for i in found])
+    by_place = dict(zip(found, scored, strict=True))
+    return [by_place.get(i) or _unscored(scorer, rollout) for i, rollout in enumerate(rollouts)]
+
+
+def _unscored(scorer: Scorer, rollout: Rollout) -> ScoredRollout:
+    return ScoredRollout(
+        rollout=rollout,
+        completion="",
+        rewards=dict.fromkeys(scorer.labels),
+        statuses=dict.fromkeys(scorer.labels, "lost"),
+        reward=None,
+    )
+
+
+def _score_texts(
+    scorer: Scorer, tokenizer: Any, prompts: Sequence[Prompt], rollouts: Sequence[Rollout]
+) -> list[ScoredRollout]:
     texts = completion_texts(tokenizer, rollouts)
     names = sorted({name for prompt in prompts for name in prompt.columns})
     columns = {name: [prompt.columns.get(name) for prompt in prompts] for name in names}

@@ -5,7 +5,7 @@ import torch
 
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.model.modeling_ouro import GATE_PARAMETERS
-from rollout_workers.weight_sync import fingerprint, load_state, packed
+from rollout_workers.weight_sync import fingerprint, load_state, pack, tensors_of
 from rollout_workers.worker import RolloutWorker
 from tests.references.tiny_models import random_model
 
@@ -22,7 +22,7 @@ def gate_of(model) -> list[torch.Tensor]:
 def test_a_bf16_worker_has_the_gate_of_the_trainer(way):
     model = random_model(seed=2)
     torch.nn.init.constant_(model.model.early_exit_gate.bias, -0.3)  # no bf16 number
-    state = model.state_dict() if way == "in process" else packed(model.state_dict(), torch.bfloat16)
+    state = model.state_dict() if way == "in process" else tensors_of(pack(model.state_dict(), torch.bfloat16))
     worker = worker_of(model)
     worker.load_weights(state, 1)
     own = worker.engine.model
@@ -32,7 +32,7 @@ def test_a_bf16_worker_has_the_gate_of_the_trainer(way):
 
 
 def test_only_the_gate_is_sent_in_fp32():
-    sent = packed(random_model().state_dict(), torch.bfloat16)
+    sent = tensors_of(pack(random_model().state_dict(), torch.bfloat16))
     assert {name for name, tensor in sent.items() if tensor.dtype == torch.float32} == {
         "model.early_exit_gate.weight", "model.early_exit_gate.bias"
     }  # fmt: skip
@@ -71,4 +71,31 @@ def test_trainer_and_bf16_worker_compute_the_same_gate_logits(compute):
         model.model.gate_logits(states, model.model.row_ops(torch.bfloat16)[0]) for model in (trainer, worker)
     )
     assert ours.dtype == torch.float32 and torch.equal(ours, theirs)
-    assert fingerprint(worker) != fingerprint(trainer), "dtypes are part of it"
+    assert fingerprint(worker.state_dict()) != fingerprint(trainer.state_dict()), "dtypes are part of it"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_packed_weights_arrive_with_their_fingerprint(dtype):
+    """Also from an array for reading only, as Ray gives it."""
+    model = random_model(seed=2)
+    worker = RolloutWorker(model.config.to_dict(), EngineConfig(dtype=dtype, max_batch=2))
+    sent = pack(model.state_dict(), getattr(torch, dtype))
+    sent.data.flags.writeable = False
+    assert worker.load_packed(sent, 4) == sent.fingerprint
+    assert worker.fingerprint() == (4, sent.fingerprint)
+    with torch.no_grad():
+        worker.engine.model.lm_head.weight[3, 5] += 1
+    assert worker.fingerprint()[1] != sent.fingerprint
+
+
+@pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 3 * 4096])
+def test_a_fingerprint_depends_on_every_byte(size):
+    data = torch.randint(256, (size,), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    first = fingerprint({"a": data})
+    for place in {0, size // 2, size - 1}:
+        changed = data.clone()
+        changed[place] += 1
+        assert fingerprint({"a": changed}) != first, place
+    assert fingerprint({"b": data}) != first and fingerprint({"a": data.view(1, -1)}) != first
+    moved = torch.cat([data[size // 2 :], data[: size // 2]])
+    assert size <= 4096 or fingerprint({"a": moved}) != first

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -23,6 +22,7 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.hub import check_on_hub
 from ouro_rl.core.jsonl import column_problem, dotted_value
 from ouro_rl.core.paths import HUB_ID, is_row_path
+from ouro_rl.core.ray_address import LOCAL, check_ray_address, wanted_address
 from ouro_rl.core.row_files import KINDS, first_row, is_row_file
 from ouro_rl.core.user_functions import load_function
 from ouro_rl.model.checkpoint_files import check_model, trained_loops
@@ -51,7 +51,7 @@ def check_train_files(config: TrainConfig) -> None:
     check_data(config.data)
     if config.eval.source is not None:
         check_benchmark(config.eval.source, None, key="eval.source", columns=_columns("eval", config.eval))
-    check_workers(config.rollout.workers, config.rollout.worker_cpus, key="rollout.workers")
+    check_workers(config.rollout.workers, config.rollout.worker_cpus, key="rollout.workers", address=config.ray.address)
     check_rewards(config)
     check_functions(config)
 
@@ -63,16 +63,19 @@ def check_trackers(names: Sequence[str]) -> None:
             raise UserError(f"log: {name} is not installed; pip install {name}, or leave it out of log")
 
 
-def check_workers(workers: int, cpus: float, *, key: str) -> None:
-    """Warn if rollout workers must share CPUs; raise UserError if there are far too many of them. With RAY_ADDRESS, the
-    Ray cluster has its own CPUs and nothing is checked."""
+def check_workers(workers: int, cpus: float, *, key: str, address: str | None = None) -> None:
+    """Warn if rollout workers must share CPUs; raise UserError if there are far too many of them. If they run on a Ray
+    cluster, by `address` or `RAY_ADDRESS`, it has CPUs of its own: raise UserError if nobody listens there."""
+    if workers and (cluster := wanted_address(address)) != LOCAL:
+        check_ray_address(cluster)
+        return
     have = available_cpus()
-    if os.environ.get("RAY_ADDRESS") or workers * cpus <= have:
+    if workers * cpus <= have:
         return
     text = f"{key} {workers}: {workers} rollout workers of {cpus:g} CPUs each, but {have:g} CPUs are available here"
     fix = f"{max(1, int(have / cpus))} would fit, and sample the same"
     if workers * cpus > MOST_LOAD * have:
-        raise UserError(f"{text};\n  {fix}; for a Ray cluster set RAY_ADDRESS")
+        raise UserError(f"{text};\n  {fix}; for a Ray cluster set ray.address or RAY_ADDRESS")
     logger.warning("%s: slower than necessary; %s", text, fix)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,12 @@ def test_far_too_many_workers_are_refused_and_a_few_too_many_give_a_warning(
         UserError, match="64 rollout workers of 1 CPUs each, but 2 CPUs are available here;\n  2 would fit"
     ):
         check_workers(64, 1, key="rollout.workers")
-    monkeypatch.setenv("RAY_ADDRESS", "auto")
-    check_workers(64, 1, key="rollout.workers")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
+    check_workers(0, 1, key="rollout.workers")
+    with pytest.raises(UserError, match="127.0.0.1:9: cannot be reached"):
+        check_workers(64, 1, key="rollout.workers")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        check_workers(64, 1, key="rollout.workers", address=f"127.0.0.1:{server.getsockname()[1]}")
 
 
 def test_only_rank_0_prints_progress(monkeypatch: pytest.MonkeyPatch, capsys) -> None:

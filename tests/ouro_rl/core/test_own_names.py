@@ -24,15 +24,17 @@ ASK_A_RAY_WORKER = """
 from ouro_rl.core.own_names import pin_own_packages
 pin_own_packages()
 import ray
-from rollout_workers.actor import start_ray
+from rollout_workers.fleet.cluster import Cluster
+from rollout_workers.fleet.settings import FleetSettings
 
 def where():
     import rewards.registry
     import rollout_workers.worker
     return rewards.registry.__file__, rollout_workers.worker.__file__
 
-start_ray(1, 1, 0)
-print(ray.get(ray.remote(where).remote()))
+cluster = Cluster(1, FleetSettings(cpus=0.5))
+print(ray.get(ray.remote(where).options(num_cpus=0.5).remote()))
+cluster.close()
 """
 
 

@@ -67,6 +67,7 @@ def test_rollout_metrics_by_hand():
     metrics = rollout_metrics(batch, max_loops=4, policy_version=6)
     assert metrics == pytest.approx(
         {
+            "rollout/lost": 0.0,
             "reward/mean": 2 / 3,
             "reward/std": math.sqrt(2) / 3,
             "reward/math": 2 / 3,
@@ -112,3 +113,11 @@ def test_aborted_rollouts_are_counted():
     metrics = rollout_metrics([*batch, lost, lost], max_loops=6, policy_version=5)
     assert (metrics["completion/given_up"], metrics["completion/stopped"], metrics["depth/p6"]) == (0.5, 0.25, 0.0)
     assert metrics["completion/cut_off"] == 0.25, "given up is not cut off"
+
+
+def test_what_is_lost_is_in_no_other_metric():
+    found = [scored(0, (1, 2), 1.0), scored(0, (1,), 0.0)]
+    nothing = dict.fromkeys(("completion_ids", "token_logprobs", "depths", "depth_logprobs"), ())
+    gone = replace(found[0], rollout=replace(found[0].rollout, **nothing, finish_reason="lost"), reward=None)
+    metrics, rest = (rollout_metrics(batch, max_loops=4, policy_version=5) for batch in ([*found, gone, gone], found))
+    assert (metrics.pop("rollout/lost"), rest.pop("rollout/lost")) == (0.5, 0.0) and metrics == rest

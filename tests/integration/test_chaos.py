@@ -1,0 +1,122 @@
+"""Rollout actors killed at random while a job trains: the run is the one that nothing happened to."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from ouro_rl import launch
+from ouro_rl.launch import run_training
+from rollout_workers.pool import LocalPool
+from tests.references.patience import HANG_S, comes_true
+from tests.references.process_table import alive, processes
+from tests.references.tiny_training import config_of, deterministic, metrics_of
+
+
+class Chaos:
+    """Kills a random actor of the pool that `run_training` makes, every few seconds, while it samples."""
+
+    def __init__(self, monkeypatch, seed, seconds, most):
+        self.rng, self.seconds, self.most, self.killed, self.pool = random.Random(seed), seconds, most, [], None
+        self.over = threading.Event()
+        make = launch.start_pool
+
+        def remember(*arguments):
+            self.pool = make(*arguments)
+            return self.pool
+
+        monkeypatch.setattr(launch, "start_pool", remember)
+        self.thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    def _run(self):
+        while not self.over.wait(self.rng.uniform(*self.seconds)):
+            crew = getattr(self.pool, "crew", None)
+            up = [member for member in crew.members if member.is_up and member.units] if crew else []
+            if up and len(self.killed) < self.most:
+                process = self.rng.choice(up).greeting.process
+                if process.is_alive:
+                    os.kill(process.pid, signal.SIGKILL)
+                    self.killed.append(process.pid)
+
+
+def weights_of(folder, step):
+    return load_file(folder / "checkpoints" / f"step-{step}" / "model.safetensors")
+
+
+def compare_with_chaos(checkpoint, tmp_path, monkeypatch, *, steps, seconds, least, most):
+    changes = {"trainer__steps": steps, "trainer__checkpoint_every": steps, "eval__source": None}
+    changes |= {"rollout__max_new_tokens": 48}
+    config = config_of(checkpoint, tmp_path / "calm", **changes)
+    assert run_training(config, resume=False) == 0
+    config = config_of(checkpoint, tmp_path / "chaos", **changes, rollout__workers=2, rollout__worker_cpus=0.5)
+    with Chaos(monkeypatch, seed=1, seconds=seconds, most=most) as chaos:
+        assert run_training(config, resume=False) == 0
+    assert len(chaos.killed) >= least
+    rows = [[deterministic(row) for row in metrics_of(tmp_path / name)] for name in ("calm", "chaos")]
+    assert rows[0] == rows[1] and len(rows[0]) == steps
+    calm, chaotic = (weights_of(tmp_path / name, steps) for name in ("calm", "chaos"))
+    assert calm.keys() == chaotic.keys() and all(torch.equal(calm[name], chaotic[name]) for name in calm)
+
+
+def test_the_run_is_the_same_when_an_actor_is_killed_now_and_then(checkpoint, tmp_path, monkeypatch):
+    compare_with_chaos(checkpoint, tmp_path, monkeypatch, steps=4, seconds=(0.1, 0.4), least=1, most=3)
+
+
+@pytest.mark.slow
+def test_the_run_is_the_same_when_a_random_actor_is_killed_every_few_seconds(checkpoint, tmp_path, monkeypatch):
+    compare_with_chaos(checkpoint, tmp_path, monkeypatch, steps=30, seconds=(2, 5), least=5, most=10**6)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_driver_stopped_in_its_first_evaluation_leaves_nothing(checkpoint, tmp_path, number):
+    config = config_of(checkpoint, tmp_path / "run", rollout__workers=1, rollout__max_new_tokens=200, eval__limit=400)
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "ouro_rl", "train", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        text=True,
+    )  # fmt: skip
+    assert comes_true(lambda: (tmp_path / "run").exists() or driver.poll() is not None)
+    time.sleep(1)
+    assert driver.poll() is None, driver.communicate()[1]
+    started = processes() - {driver.pid}
+    assert len(started) > 4, "an actor, Ray's servers and agents, the guard"
+    driver.send_signal(number)
+    _, errors = driver.communicate(timeout=HANG_S)
+    assert driver.returncode == (128 + number if number == signal.SIGTERM else -number), errors
+    assert comes_true(lambda: not any(alive(pid) for pid in started))
+
+
+def test_a_prompt_that_is_set_aside_is_left_out_of_the_update(checkpoint, tmp_path, monkeypatch):
+    """What the pool gives for it has no tokens."""
+    rollout = LocalPool.rollout
+
+    def lose_one(self, requests, *arguments, **options):
+        gone = requests[1].prompt.index
+        found = rollout(self, requests, *arguments, **{**options, "on_rollout": None})
+        nothing = dict.fromkeys(("completion_ids", "token_logprobs", "depths", "depth_logprobs", "support_sizes"), ())
+        return [replace(r, **nothing, finish_reason="lost") if r.prompt_index == gone else r for r in found]
+
+    monkeypatch.setattr(LocalPool, "rollout", lose_one)
+    config = config_of(checkpoint, tmp_path / "run", trainer__steps=2, eval__source=None)
+    assert run_training(config, resume=False) == 0
+    for row in metrics_of(tmp_path / "run"):
+        assert row["rollout/lost"] == 0.25 and row["reward/unscored"] == 0 and row["logp_gap/max"] <= 1e-3
+        assert row["loss/token"] is not None and row["grad_norm"] > 0

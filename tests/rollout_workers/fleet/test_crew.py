@@ -1,0 +1,83 @@
+"""Actors that fail in all ways, in real Ray, without models: deadly prompts, stuck ones, memory of the store."""
+
+import pytest
+import torch
+
+from ouro_rl.core.engine_config import EngineConfig
+from ouro_rl.core.errors import RunError
+from ouro_rl.core.rollout import Prompt, RolloutRequest
+from ouro_rl.core.sampling_params import SamplingParams
+from rollout_workers.fleet.actor_pool import ActorPool
+from rollout_workers.fleet.settings import FleetSettings
+from tests.references.odd_actors import DAMAGED, DEADLY, STUCK, OddActor
+
+PARAMS = SamplingParams(max_new_tokens=8)
+ENGINE = EngineConfig(max_batch=64, device="cpu")
+STATE = {"weight": torch.arange(1000.0)}
+
+
+def requests_of(lengths, group=2):
+    return [
+        RolloutRequest(prompt=Prompt(index=i, token_ids=(length, i)), seeds=tuple(range(group)))
+        for i, length in enumerate(lengths)
+    ]
+
+
+@pytest.fixture(scope="module")
+def pool():
+    settings = FleetSettings(cpus=0.25, stall_s=4, tries=2)
+    with ActorPool(2, {}, ENGINE, settings, actor=OddActor) as made:
+        made.publish(STATE, 1)
+        yield made
+
+
+def test_a_prompt_that_kills_its_actor_is_set_aside(pool, caplog):
+    lengths = [3] * 12
+    lengths[5] = DEADLY
+    heard = []
+    rollouts = pool.rollout(requests_of(lengths), PARAMS, on_rollout=lambda place, one: heard.append(place))
+    assert [rollout.finish_reason for rollout in rollouts] == ["length"] * 10 + ["lost"] * 2 + ["length"] * 12
+    assert [(one.prompt_index, one.sample_index) for one in rollouts] == [(i, k) for i in range(12) for k in (0, 1)]
+    assert sorted(heard) == list(range(24))
+    assert "prompt 5 is set aside: its worker died 2 times while it ran alone; 1 set aside so far" in caplog.text
+    deaths = caplog.text.count("died and is started again")
+    assert deaths <= 4
+    again = pool.rollout(requests_of(lengths), PARAMS)
+    assert [rollout.finish_reason for rollout in again[10:12]] == ["lost"] * 2
+    assert caplog.text.count("died and is started again") == deaths, "it is not tried again"
+    with pytest.raises(RunError, match="die with every prompt"):
+        pool.rollout(requests_of(lengths)[5:6], PARAMS)
+
+
+def test_an_actor_that_does_not_get_on_says_where_it_is(pool, caplog):
+    lengths = [3, STUCK, 3, 3]
+    rollouts = pool.rollout(requests_of(lengths, group=1), PARAMS)
+    assert [rollout.finish_reason for rollout in rollouts] == ["length", "lost", "length", "length"]
+    assert "it has made no progress for 4 s" in caplog.text and "in _never" in caplog.text
+
+
+def test_the_store_forgets_old_weights(pool):
+    """As many publications as would fill it if it did not."""
+    state = {"weight": torch.zeros(5_000_000)}  # 20 MB
+    used = []
+    for version in range(2, 14):
+        pool.publish(state, version)
+        used.append(_store_bytes())
+    assert used[-1] <= 2 * 20e6 + 1e6 and max(used) <= 3 * 20e6, used
+    assert {version for version, _ in pool.fingerprints()} == {13}
+
+
+def _store_bytes():
+    import ray
+    from ray._private.internal_api import node_stats
+
+    address = ray.nodes()[0]
+    stats = node_stats(address["NodeManagerAddress"], address["NodeManagerPort"], False)
+    return stats.store_stats.object_store_bytes_used
+
+
+def test_weights_that_arrive_damaged_stop_the_run(pool):
+    with pytest.raises(RunError, match="has other weights than were published"):
+        pool.publish(STATE, DAMAGED)
+    pool.publish(STATE, 100)
+    assert len(pool.rollout(requests_of([3] * 4), PARAMS)) == 8
