@@ -4,7 +4,7 @@ process.
     workload   a random model of Ouro's architecture, prompts, and a trace of depths: the same work for every engine
     timing     timed calls of the engine and of `generate()`, interleaved pass by pass or round by round
     roofline   the machine's peak read bandwidth and GEMM rate, and the least time of a pass
-    rollout, replay, exact, cache, group, curves, probes     the benchmarks
+    rollout, replay, exact, cache, group, curves, probes, dispatch     the benchmarks
     predictions  the predicted value of each figure, written before it was measured
     results, page   the JSON and the table; the page `docs/performance.md`
 
@@ -24,6 +24,7 @@ BENCHMARKS = {
     "group": "a group with a shared prompt against samples that each compute it",
     "all": "these four",
     "curves": "cost by batch size, context length and group size (not part of `all`)",
+    "dispatch": "how busy two rollout actors are when half of the answers are long (not part of `all`)",
     "probes": "what probe rows cost the trainer, and what they save in variance (not part of `all`)",
 }
 """Name -> what is measured."""

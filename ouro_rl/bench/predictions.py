@@ -77,6 +77,17 @@ FIGURES = {
         why="A rollout of 64 rows fills its tiles; the replay's forward, a third of its time, multiplies in tiles of "
         "64 rows at half the rate of wide products.",
     ),
+    "utilization_dealt": Figure(
+        words="busy over wall of 2 actors, work dealt at the start",
+        least=0.5, target=0.6, stretch=0.7, predicted=0.56, percent=True,
+        why="Half of the answers are 8 times as long as the others and fall to one actor: the other works an eighth of "
+        "the time, (1 + 1/8) / 2.",
+    ),
+    "utilization": Figure(
+        words="busy over wall of 2 actors, work given to whoever is free",
+        least=0.9, target=0.95, stretch=0.99, predicted=0.97, percent=True,
+        why="24 groups; the last one that is given out takes 1/27 of the time of the call at most.",
+    ),
     "kv_bytes_ratio": Figure(
         words="KV bytes at mean depth 2.5 against full",
         least=0.70, target=0.64, stretch=0.63, predicted=0.625,

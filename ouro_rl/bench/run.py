@@ -13,6 +13,7 @@ import torch
 
 from ouro_rl.bench.cache import bench_cache
 from ouro_rl.bench.curves import bench_curves, plot
+from ouro_rl.bench.dispatch import bench_dispatch
 from ouro_rl.bench.exact import bench_exact
 from ouro_rl.bench.group import bench_group
 from ouro_rl.bench.machine import cpu_ticks, describe_machine, stolen_share
@@ -29,9 +30,10 @@ SECTIONS = {
     "group": {"group": bench_group},
     "curves": {"curves": bench_curves},
     "probes": {"probes": bench_probes},
+    "dispatch": {"dispatch": bench_dispatch},
 }
 """Benchmark -> sections of the JSON and the functions that produce them."""
-APART = ("curves", "probes")
+APART = ("curves", "probes", "dispatch")
 """Not part of `all`."""
 
 
