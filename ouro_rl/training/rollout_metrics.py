@@ -61,7 +61,9 @@ def mean_reward(scored: Sequence[ScoredRollout]) -> float:
 
 
 def check_unscored(scored: Sequence[ScoredRollout], limit: float) -> None:
-    """Raise RunError, with what failed and how often, if more than a share of `limit` has no reward."""
+    """Raise RunError, with what failed and how often, if more than a share of `limit` has no reward; what is lost is
+    left out."""
+    scored = [item for item in scored if item.rollout.finish_reason != "lost"]
     share = _mean(item.reward is None for item in scored)
     if not share > limit:
         return

@@ -108,9 +108,9 @@ def test_a_prompt_that_is_set_aside_is_left_out_of_the_update(checkpoint, tmp_pa
     """What the pool gives for it has no tokens."""
     rollout = LocalPool.rollout
 
-    def lose_one(self, requests, *arguments, **options):
+    def lose_one(self, requests, params, on_progress=None, on_rollout=None):
         gone = requests[1].prompt.index
-        found = rollout(self, requests, *arguments, **{**options, "on_rollout": None})
+        found = rollout(self, requests, params, on_progress)
         nothing = dict.fromkeys(("completion_ids", "token_logprobs", "depths", "depth_logprobs", "support_sizes"), ())
         return [replace(r, **nothing, finish_reason="lost") if r.prompt_index == gone else r for r in found]
 

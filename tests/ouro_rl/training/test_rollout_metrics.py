@@ -121,3 +121,4 @@ def test_what_is_lost_is_in_no_other_metric():
     gone = replace(found[0], rollout=replace(found[0].rollout, **nothing, finish_reason="lost"), reward=None)
     metrics, rest = (rollout_metrics(batch, max_loops=4, policy_version=5) for batch in ([*found, gone, gone], found))
     assert (metrics.pop("rollout/lost"), rest.pop("rollout/lost")) == (0.5, 0.0) and metrics == rest
+    check_unscored([*found, gone, gone], 0.1)
