@@ -39,7 +39,7 @@ _QUALIFIERS = (
 )
 _REMARKS = (
     r"since\b|because\b|(?:to\s+)?(?:the\s+)?nearest\b|rounded\b|(?:the\s+)?only\b|by\b|using\b|"
-    r"approximately|approx\b|exact\b|exactly\b|simplified|in\s+(?:simplest|lowest|the)\b|in\s+[a-z]+$|"
+    r"(?:approximately|approx|exact|exactly)(?![^{}]*\d)\b|simplified|in\s+(?:simplest|lowest|the)\b|in\s+[a-z]+$|"
     r"as\s+(?:required|desired|expected)\b|a\s+(?:prime|perfect|constant)\b|" + _QUALIFIERS
 )
 _QUALIFIED = re.compile(
@@ -149,6 +149,9 @@ def sets_in_words(text: str) -> str:
     whole = _TEXT_COMMAND.sub(lambda found: found.group(1), text).strip().rstrip(".")
     if _NO_SOLUTION.fullmatch(whole):
         return "\\emptyset"
+    value = cardinal(whole)
+    if value is not None:
+        return str(value)
     found = _EVERYTHING.match(whole)
     if not found:
         return text

@@ -94,6 +94,12 @@ class Atoms(Tokens):
         raise Unreadable
 
     def letter(self, letter: str) -> Node:
+        run = letter
+        while run.isupper() and len(self.peek()) == 1 and self.peek().isascii() and self.peek().isupper():
+            run += self.take()
+        if len(run) > 2:  # three points name an angle or a triangle
+            return Node("symbol", name=min(run, run[::-1]))
+        self.place -= len(run) - 1
         if letter in ("e", "i") and self.peek() != "_":
             return Node("symbol", name=letter)
         return self.applied(Node("symbol", name=letter))
