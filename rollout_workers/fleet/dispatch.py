@@ -41,15 +41,23 @@ def dispatch(
 ) -> None:
     """Run a call to its end. `arguments` come before the places in every call of a worker; `on_finished` gets every
     unit once, as soon as it is there. Raises what `poll` raises."""
+    # Workers that get nothing before they finish something, or somebody's work waits again: with many workers, asking
+    # all of them after every unit would take most of the driver's time.
+    served: set[int] = set()
     while ledger.unfinished:
         for worker in workers.ready():
+            if worker in served:
+                continue
             while (unit := ledger.next_for(worker)) is not None:
                 workers.give(worker, unit, *arguments)
+            served.add(worker)
         for event in workers.poll(POLL_S):
             if isinstance(event, Finished):
                 ledger.finish(event.worker, event.unit)
+                served.discard(event.worker)
                 on_finished(event.unit, event.rollouts)
                 continue
+            served.clear()
             for unit in ledger.lose(event.worker):
                 workers.restarts.explained()
                 on_set_aside(unit)
