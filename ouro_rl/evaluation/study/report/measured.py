@@ -40,4 +40,5 @@ def collect(folder: Path, name: str, config: StudyConfig, outdated: Mapping[str,
         for arm, found in results.items()
     }
     arms = {arm: outcomes_of(found) for arm, found in results.items() if found}
-    return Measured(name=name, config=config, arms=arms, missing={arm: seeds for arm, seeds in missing.items() if seeds}, outdated=outdated)
+    missing = {arm: seeds for arm, seeds in missing.items() if seeds}
+    return Measured(name=name, config=config, arms=arms, missing=missing, outdated=outdated)
