@@ -24,7 +24,7 @@ def config_of(folder, **sections):
         "rollout": {"workers": 1}, "rewards": {"functions": [{"name": "math"}, {"name": "length", "timeout_s": 4.0}]},
     }  # fmt: skip
     for section, keys in sections.items():
-        values[section] = values.get(section, {}) | keys
+        values[section] = values.get(section, {}) | keys if isinstance(keys, dict) else keys
     return TrainConfig.model_validate(values, strict=False)
 
 
