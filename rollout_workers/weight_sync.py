@@ -73,6 +73,6 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)} ".encode())
         data = tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
         whole = len(data) // (WORD * BLOCK) * WORD * BLOCK
-        digest.update(data[:whole].view(np.uint64).reshape(-1, BLOCK).sum(axis=1, dtype=np.uint64))
-        digest.update(data[whole:])
+        digest.update(data[:whole].view(np.uint64).reshape(-1, BLOCK).sum(axis=1, dtype=np.uint64).data)
+        digest.update(data[whole:].data)
     return digest.hexdigest()

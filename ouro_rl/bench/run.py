@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from ouro_rl.bench.results import assemble, table, write_json
 from ouro_rl.bench.rollout import bench_rollout
 from ouro_rl.bench.workload import QUICK, Sizes, as_dict
 
-SECTIONS = {
+SECTIONS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "rollout": {"rollout": bench_rollout},
     "replay": {"replay": bench_replay, "exact": bench_exact},
     "cache": {"cache": bench_cache},

@@ -83,7 +83,9 @@ class Cluster:
                 "set RAY_TMPDIR to a shorter folder, such as /tmp"
             ) from error
         if address == LOCAL:
-            self._guard = Guard(ray._private.worker._global_node.get_session_dir_path())
+            node = ray._private.worker._global_node
+            assert node is not None, "ray.init has started it"
+            self._guard = Guard(node.get_session_dir_path())
         found = ray.cluster_resources().get("GPU", 0)
         if address == LOCAL and found < workers * settings.gpus:
             self._disconnect()
