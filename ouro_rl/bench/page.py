@@ -19,6 +19,8 @@ COMMANDS = {
     "replay_time_ratio": "replay",
     "exact_cost": "replay",
     "kv_bytes_ratio": "cache",
+    "utilization": "dispatch",
+    "utilization_dealt": "dispatch",
 }
 """Figure -> the smallest benchmark that measures it."""
 

@@ -30,12 +30,22 @@ class Unit:
             yield Unit(places=places, requests=(request,) * len(places))
 
 
+def _parts(sizes: Sequence[int], workers: int) -> list[int]:
+    """Into how many units each group is split: the largest piece first, until there is a unit for every worker."""
+    parts = [int(size > 0) for size in sizes]
+    while sum(parts) < min(workers, sum(sizes)):
+        largest = max(range(len(sizes)), key=lambda index: sizes[index] / parts[index] if parts[index] else 0.0)
+        parts[largest] += 1
+    return parts
+
+
 def cut(sizes: Sequence[int], workers: int, *, skipped: Collection[int] = ()) -> list[Unit]:
     """Units for groups of these sizes, in their order, without the groups `skipped`. Small groups share a unit. A group
     is split only if there are fewer groups than workers: each part computes the prompt again."""
     wanted = [0 if index in skipped else size for index, size in enumerate(sizes)]
     target = math.ceil(sum(wanted) / (workers * UNITS_PER_WORKER))
-    parts = math.ceil(workers / max(1, sum(size > 0 for size in wanted)))
+    parts = _parts(wanted, workers)
+    few = sum(size > 0 for size in wanted) < workers
     units: list[Unit] = []
     open_unit: list[tuple[int, int]] = []
 
@@ -49,10 +59,10 @@ def cut(sizes: Sequence[int], workers: int, *, skipped: Collection[int] = ()) ->
     for request, size in enumerate(wanted):
         if open_unit and len(open_unit) + size > target:
             close()
-        length = max(1, math.ceil(size / parts))
-        for start in range(0, size, length):
-            open_unit += [(first + k, request) for k in range(start, min(size, start + length))]
-            if len(open_unit) >= target or parts > 1:
+        pieces = parts[request]
+        for piece in range(pieces):
+            open_unit += [(first + k, request) for k in range(-(-size * piece // pieces), -(-size * (piece + 1) // pieces))]
+            if len(open_unit) >= target or few:
                 close()
         first += sizes[request]
     close()

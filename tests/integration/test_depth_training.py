@@ -1,14 +1,15 @@
 """Training under other KV rules and depth bounds: the replay matches the samples, from config to report."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.kv_rule import KVRule
-from ouro_rl.core.sampling_params import DepthPolicy, SamplingParams
-from ouro_rl.data import sampling
+from ouro_rl.core.sampling_params import DepthPolicy
 from ouro_rl.launch import run_training
+from ouro_rl.training import rollout_source
 from tests.references.tiny_training import config_of, metrics_of
 
 
@@ -45,7 +46,7 @@ def test_a_run_replays_what_it_sampled(checkpoint, tmp_path, rule, least, most):
 
 def test_a_source_that_samples_under_another_policy_stops_the_run(checkpoint, tmp_path, monkeypatch):
     other = DepthPolicy(kv_rule=KVRule.SKIP)
-    monkeypatch.setattr(sampling, "SamplingParams", lambda **fields: SamplingParams(**fields | {"depth_policy": other}))
+    monkeypatch.setattr(rollout_source, "replace", lambda params, depth_policy: replace(params, depth_policy=other))
     with pytest.raises(RunError, match="sampled under .*skip.*\n.*replays .*last_exited"):
         run_training(config_of(checkpoint, tmp_path / "run"), resume=False)
 

@@ -308,7 +308,7 @@ def attack(folder):
 """,
     "exit": "import os\ndef attack(folder):\n    os._exit(0)\n",
     "segfault": "import ctypes\ndef attack(folder):\n    ctypes.string_at(0)\n",
-    "huge answer": "def attack(folder):\n    return 'x' * (1 << 24)\n",
+    "huge answer": "def attack(folder):\n    return 'x' * (1 << 26)\n",
     "deep answer": "def attack(folder):\n    a = []\n    for _ in range(100000): a = [a]\n    return a\n",
     "endless answer": "import itertools\ndef attack(folder):\n    return itertools.count()\n",
     "flooded channel": """

@@ -24,7 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("name", ["quickstart", "quickstart.yaml", "configs/quickstart.yaml", "configs/quickstart"])
 def test_a_name_finds_the_packaged_config_from_any_folder(here, name):
     assert find_config(name) == config_folder() / "quickstart.yaml"
-    assert load_config(TrainConfig, [name]).trainer.steps == 150
+    assert load_config(TrainConfig, [name]).trainer.steps == 250
 
 
 def test_a_user_file_takes_precedence_and_a_folder_is_not_a_config(here):

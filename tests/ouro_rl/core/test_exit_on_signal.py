@@ -18,10 +18,10 @@ def clean_up():
 with ExitOnSignal() as stop:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # as Ray does
     stop.install()
-    print(1, flush=True)
     try:
         while True:
             try:
+                print(1, flush=True)  # here: a signal that follows it at once is caught below
                 time.sleep({hang})
             except KeyboardInterrupt:
                 {interrupted}

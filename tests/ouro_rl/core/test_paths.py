@@ -189,7 +189,7 @@ def test_every_key_with_a_path_is_known() -> None:
     no_paths = {("data", name) for name in texts} | {("data", "revision"), ("model", "revision")} | {
         ("eval", "question_column"), ("eval", "answer_column"), ("eval", "name"), ("eval", "split"),
         ("eval", "revision"), ("rollout", "thinking_closing"), ("rollout", "stop_strings"), ("eval", "kv_rule"),
-        ("rewards", "functions", "*", "kwargs"),
+        ("rewards", "functions", "*", "kwargs"), ("ray", "address"),
     }  # fmt: skip
     known = {key[:-1] if key[-1] == "*" else key for key in KEYS}
     assert {*strings(TrainConfig), *strings(WarmstartConfig)} == known | no_paths

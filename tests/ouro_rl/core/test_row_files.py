@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 from pathlib import Path
 
@@ -21,7 +22,9 @@ ROWS = [
 
 def write(folder: Path, suffix: str, rows=ROWS) -> Path:
     path = folder / f"rows{suffix}"
-    if suffix == ".jsonl":
+    if suffix == ".jsonl.gz":
+        path.write_bytes(gzip.compress("".join(json.dumps(row) + "\n" for row in rows).encode()))
+    elif suffix == ".jsonl":
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     elif suffix == ".json":
         path.write_text(json.dumps(rows, indent=1))

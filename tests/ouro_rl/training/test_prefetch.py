@@ -35,7 +35,7 @@ class Workers:
 
     sleep_s: float = 0.0
     fails: frozenset = frozenset()
-    hold: threading.Event | None = None
+    hold: threading.Semaphore | None = None
     have: tuple[float, int] | None = None
     steps: list = field(default_factory=list)
     versions: list = field(default_factory=list)
@@ -53,7 +53,7 @@ class Workers:
         self.steps.append(step)
         time.sleep(self.sleep_s)
         if self.hold is not None:
-            assert self.hold.wait(HANG_S)
+            assert self.hold.acquire(timeout=HANG_S)
         assert self.have == before
         self.busy.release()
         if step in self.fails:
@@ -210,16 +210,15 @@ def test_too_old_rollouts_of_a_checkpoint_are_dropped_counted_and_sampled_again(
 
 
 def test_closing_leaves_out_what_has_not_begun():
-    workers = Workers(hold=threading.Event())
+    workers = Workers(hold=threading.Semaphore(0))
     prefetcher = prefetcher_of(workers, 4, staleness=3)
     taker = threading.Thread(target=lambda: prefetcher.take(0, {"w": torch.tensor(0.0)}, 0))
     taker.start()
     assert comes_true(lambda: workers.steps == [1])
-    workers.hold.set()
+    workers.hold.release()
     taker.join()
-    workers.hold.clear()
     assert comes_true(lambda: workers.steps == [1, 2])
-    threading.Timer(0.05, workers.hold.set).start()
+    threading.Timer(0.05, workers.hold.release).start()
     prefetcher.close()
     assert workers.steps == [1, 2]
 

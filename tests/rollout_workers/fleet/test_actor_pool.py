@@ -145,6 +145,7 @@ def test_actors_killed_again_and_again(model, expected_long, actors, caplog):
     rollouts = actors.rollout(REQUESTS, LONG)
     assert {rollout.policy_version for rollout in rollouts} == {6}
     assert [rollout.completion_ids for rollout in rollouts] == [rollout.completion_ids for rollout in expected_long]
+    assert comes_true(lambda: len(actors.fingerprints()) == 2), "one of them was still starting again"
     prints = actors.fingerprints()
     assert prints[0] == prints[1] and prints[0][0] == 6
 
