@@ -61,7 +61,9 @@ def cut(sizes: Sequence[int], workers: int, *, skipped: Collection[int] = ()) ->
             close()
         pieces = parts[request]
         for piece in range(pieces):
-            open_unit += [(first + k, request) for k in range(-(-size * piece // pieces), -(-size * (piece + 1) // pieces))]
+            open_unit += [
+                (first + k, request) for k in range(-(-size * piece // pieces), -(-size * (piece + 1) // pieces))
+            ]
             if len(open_unit) >= target or few:
                 close()
         first += sizes[request]
