@@ -61,7 +61,7 @@ def config_of(checkpoint, run_dir, reward="digits", **changes):
     }
     for key, value in changes.items():
         section, name = key.split("__")
-        values[section][name] = value
+        values.setdefault(section, {})[name] = value
     return TrainConfig.model_validate(values, strict=False)
 
 
