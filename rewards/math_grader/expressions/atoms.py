@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Collection
 
 from rewards.math_grader.expressions.nodes import Node
@@ -21,14 +22,14 @@ _APPLIED = {"f", "g"}
 _DOTS = {"\\ldots", "\\cdots", "\\dots", "\\vdots"}
 
 
-class Atoms(Tokens):
+class Atoms(Tokens, ABC):
     """Reads one atom. `expression` and `command` are what the grammar builds on it."""
 
-    def expression(self) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def expression(self) -> Node: ...
 
-    def command(self, token: str) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def command(self, token: str) -> Node: ...
 
     def exponent(self) -> Node:
         if self.peek() == "-":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 
 from rewards.math_grader.expressions.atoms import CLOSING, Atoms
 from rewards.math_grader.expressions.nodes import RELATIONS, Node
@@ -24,11 +25,11 @@ _DERIVATIVE = re.compile(r"(?:d|\\partial)\s*(?:\^\s*\{?\d\}?)?\s*\\?[a-zA-Z]*(?
 class Commands(Atoms):
     """Reads what follows a command. `power` and `product` are what the grammar builds on it."""
 
-    def power(self) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def power(self) -> Node: ...
 
-    def product(self) -> Node:
-        raise NotImplementedError
+    @abstractmethod
+    def product(self) -> Node: ...
 
     def command(self, token: str) -> Node:
         name = _ALIASES.get(token[1:], token[1:])
