@@ -10,9 +10,9 @@ import pytest
 
 from ouro_rl.tasks.function_writing import all_tasks, demonstration, main, tasks
 from rewards.code_grader.reward import CodeReward
-from rewards.sandbox import ladder
 from tests.references.patience import HANG_S
 from tests.references.places import REPOSITORY
+from tests.references.sandboxes import needs_any
 
 
 def test_programs_compute_what_their_tasks_describe():
@@ -45,8 +45,7 @@ def test_the_data_set_is_what_the_generator_writes(tmp_path):
 
 
 def test_the_reward_accepts_correct_programs_and_rejects_careless_ones():
-    if reason := ladder.unavailable("bubblewrap") and ladder.unavailable("landlock"):
-        pytest.skip(f"NOT TESTED, no sandbox: {reason}")
+    needs_any()
     rng = random.Random(1)
     chosen = list(itertools.islice(tasks(1, held_out=False), 30))
     tests = [task.row(rng)["tests"] for task in chosen]
@@ -59,8 +58,7 @@ def test_the_reward_accepts_correct_programs_and_rejects_careless_ones():
 
 @pytest.mark.slow
 def test_it_trains_with_ray(tmp_path):
-    if reason := ladder.unavailable("bubblewrap") and ladder.unavailable("landlock"):
-        pytest.skip(f"NOT TESTED, no sandbox: {reason}")
+    needs_any()
     command = [sys.executable, "-m", "ouro_rl", "train", "configs/code_example.yaml", f"run.dir={tmp_path / 'run'}"]
     command += ["trainer.steps=3", "trainer.prompts_per_step=4", "trainer.micro_batch=32"]
     run = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=2 * HANG_S)

@@ -2,23 +2,18 @@
 
 import pytest
 
-from rewards.code_grader.reward import CodeReward
-from rewards.sandbox import ladder
+from tests.references.sandboxes import RUNGS, code_reward, needs
 
 
-@pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
+@pytest.fixture(scope="module", params=RUNGS)
 def rung(request):
-    if reason := ladder.unavailable(request.param):
-        pytest.skip(f"NOT TESTED, rung {request.param}: {reason}")
+    needs(request.param)
     return request.param
 
 
 @pytest.fixture(scope="module")
 def code(rung):
-    patch = pytest.MonkeyPatch()
-    patch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: ladder.command(rung))
-    reward = CodeReward(timeout_s=4.0, test_timeout_s=1.0, memory_mb=256)
-    patch.undo()
+    reward = code_reward(rung, timeout_s=4.0, test_timeout_s=1.0, memory_mb=256)
     yield reward
     reward.close()
 

@@ -10,9 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from rewards.code_grader.reward import CodeReward
-from rewards.sandbox import ladder
 from tests.references.places import SHARED
+from tests.references.sandboxes import code_reward
 
 DATA = SHARED / "data"
 EVERY = 12
@@ -120,14 +119,9 @@ def _raise(*_: object) -> None:
     raise TimeoutError
 
 
-@pytest.fixture(scope="module", params=["bubblewrap", "landlock"])
-def code(request):
-    if reason := ladder.unavailable(request.param):
-        pytest.skip(f"NOT TESTED, rung {request.param}: {reason}")
-    patch = pytest.MonkeyPatch()
-    patch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: ladder.command(request.param))
-    reward = CodeReward(workers=2, timeout_s=40.0, test_timeout_s=20.0)
-    patch.undo()
+@pytest.fixture(scope="module")
+def code(rung):
+    reward = code_reward(rung, workers=2, timeout_s=40.0, test_timeout_s=20.0)
     yield reward
     reward.close()
 

@@ -3,9 +3,8 @@
 import pytest
 
 from rewards.code_grader.forms import read_tests
-from rewards.code_grader.reward import CodeReward
-from rewards.sandbox import ladder
 from tests.references.code_cheats import LIVE_CHEATS, LIVE_TESTS
+from tests.references.sandboxes import code_reward
 
 QUEUE = """
 class Empty(LookupError):
@@ -237,12 +236,11 @@ def test_a_program_that_ended_starts_again_with_its_classes(verdict):
     assert verdict(program, tests).value == pytest.approx(5 / 6)
 
 
-def test_deep_and_large_values(rung, monkeypatch):
+def test_deep_and_large_values(rung):
     program = "def nest(n):\n    x = []\n    for _ in range(n): x = [x]\n    return x\n"
     program += "def text(n): return 'ab' * n\ndef many(n): return {i: i for i in range(n)}"
     tests = ["x, d = nest(300), 0\nwhile x:\n    x, d = x[0], d + 1\nassert d == 300"]
     tests += ["assert len(text(3_000_000)) == 6_000_000", "assert len(many(300_000)) == 300_000"]
-    monkeypatch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: ladder.command(rung))
-    reward = CodeReward(timeout_s=60.0, test_timeout_s=30.0)
+    reward = code_reward(rung, timeout_s=60.0, test_timeout_s=30.0)
     assert reward([program], tests=[tests]) == [1.0]
     reward.close()

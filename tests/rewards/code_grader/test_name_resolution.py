@@ -4,7 +4,7 @@ import pytest
 
 from rewards.code_grader.forms import TestsUnusable, read_tests
 from rewards.code_grader.reward import CodeReward
-from rewards.sandbox import ladder
+from tests.references.sandboxes import needs_any
 
 HELPERS = [
     "len",
@@ -38,16 +38,10 @@ CHECK = "import math\nfrom math import isclose\ndef check(candidate):\n" + "".jo
 
 @pytest.fixture(scope="module")
 def code():
-    if all(ladder.unavailable(rung) for rung in ("bubblewrap", "landlock")):
-        pytest.skip("NOT TESTED: this machine has no sandbox")
+    needs_any()
     reward = CodeReward(timeout_s=6.0, test_timeout_s=2.0, memory_mb=256)
     yield reward
     reward.close()
-
-
-def verdict(reward: CodeReward, completion: str, tests, **columns):
-    [result] = reward.verdicts([completion], {"tests": [tests], **{name: [value] for name, value in columns.items()}})
-    return result
 
 
 @pytest.mark.parametrize(
@@ -61,37 +55,35 @@ def verdict(reward: CodeReward, completion: str, tests, **columns):
     ],
     ids=["lines", "lines with a name", "module", "check", "check with a prompt"],
 )
-def test_helpers_of_the_program_neither_break_nor_pass_the_tests(code, row):
-    honest = verdict(code, HONEST, **row)
+def test_helpers_of_the_program_neither_break_nor_pass_the_tests(verdict, row):
+    honest = verdict(HONEST, **row)
     assert honest.value == 1.0, honest
-    cheat = verdict(code, SELF_GRADED, **row)
+    cheat = verdict(SELF_GRADED, **row)
     assert (cheat.value, cheat.status) == (0.0, "wrong"), cheat
 
 
 @pytest.mark.parametrize("name", ["sorted", "check", "candidate", "isclose", "len", "recorder"])
 @pytest.mark.parametrize("prompt", ["", "def {name}(x):\n    '''Three times.'''\n"])
-def test_check_calls_the_program_under_any_function_name(code, name, prompt):
+def test_check_calls_the_program_under_any_function_name(verdict, name, prompt):
     """The name may be a built-in, or one that the tests define, import, or use for something else."""
     check = (
         CHECK
         + "    recorder = len\n    assert recorder(candidate([1])) == len(sorted([1])) and candidate([2]) == [6]\n"
     )
     columns = {"test": check, "entry_point": name, "prompt": prompt.format(name=name)}
-    honest = verdict(code, f"def {name}(x):\n    return [3 * part for part in x]\n", None, **columns)
+    honest = verdict(f"def {name}(x):\n    return [3 * part for part in x]\n", None, **columns)
     assert honest.value == 1.0, honest
     for program in (f"def {name}(*x):\n    return True\n", f"def {name}(*x):\n    return [1, 2]\n", "x = 1\n"):
-        cheat = verdict(code, program, None, **columns)
+        cheat = verdict(program, None, **columns)
         assert cheat.status == "wrong" and cheat.value == 0.0, (program, cheat)
 
 
-def test_a_function_named_like_a_builtin_is_the_one_that_all_tests_call(code):
+def test_a_function_named_like_a_builtin_is_the_one_that_all_tests_call(verdict):
     tests = ["assert sum(10, 15) == 6", "assert sum(100, 150) == 93"]
     program = "def sum(a, b):\n    return {6: 6, 93: 93}[6 if a == 10 else 93]\n"
-    assert verdict(code, program, tests).value == 1.0
-    assert verdict(code, program, ["assert sum(10, 15) == int('6')", "assert sum(100, 150) == 93"]).value == 1.0
-    assert (
-        verdict(code, program, ["assert set([sum(10, 15)]) == {6}", "assert {93} == set([sum(100, 150)])"]).value == 1.0
-    )
+    assert verdict(program, tests).value == 1.0
+    assert verdict(program, ["assert sum(10, 15) == int('6')", "assert sum(100, 150) == 93"]).value == 1.0
+    assert verdict(program, ["assert set([sum(10, 15)]) == {6}", "assert {93} == set([sum(100, 150)])"]).value == 1.0
 
 
 @pytest.mark.parametrize(
@@ -102,8 +94,8 @@ def test_a_function_named_like_a_builtin_is_the_one_that_all_tests_call(code):
         ["assert sum(10, 15) == 6", "assert max(1, 2) == 2"],
     ],
 )
-def test_tests_with_an_ambiguous_function(code, tests):
+def test_tests_with_an_ambiguous_function(verdict, tests):
     with pytest.raises(TestsUnusable, match="entry_point"):
         read_tests({"tests": tests})
-    assert verdict(code, "def abs(x):\n    return 0\n", tests).status == "gold_unparsable"
-    assert verdict(code, "def sum(a, b):\n    return 6\n", [tests[0]], entry_point="sum").status in ("correct", "wrong")
+    assert verdict("def abs(x):\n    return 0\n", tests).status == "gold_unparsable"
+    assert verdict("def sum(a, b):\n    return 6\n", [tests[0]], entry_point="sum").status in ("correct", "wrong")

@@ -5,8 +5,8 @@ import importlib.util
 import pytest
 
 from ouro_rl.core.errors import UserError
-from rewards.code_grader.reward import CodeReward
 from rewards.sandbox import ladder
+from tests.references.sandboxes import code_reward
 
 ARRAYS = """
 import numpy as np
@@ -24,10 +24,7 @@ TESTS = [
 def packed(rung):
     if importlib.util.find_spec("numpy") is None:
         pytest.skip("NOT TESTED: numpy is not installed")
-    patch = pytest.MonkeyPatch()
-    patch.setattr("rewards.code_grader.reward.choose_rung", lambda packages, **_: ladder.command(rung, packages))
-    reward = CodeReward(timeout_s=20.0, test_timeout_s=10.0, packages=["numpy"])
-    patch.undo()
+    reward = code_reward(rung, timeout_s=20.0, test_timeout_s=10.0, packages=["numpy"])
     yield reward
     reward.close()
 

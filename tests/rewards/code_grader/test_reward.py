@@ -6,10 +6,9 @@ import time
 import pytest
 
 from ouro_rl.core.errors import UserError
-from rewards.code_grader.reward import CodeReward
-from rewards.sandbox import ladder
 from tests.references.code_cheats import CHEATS, SCRIPT_CHEATS
 from tests.references.patience import HANG_S, comes_true
+from tests.references.sandboxes import code_reward
 
 ASSERTS = ["assert triple(1) == 3", "assert triple(14) == 42", "assert [triple(x) for x in (0, -2)] == [0, -6]"]
 CASES = {"entry_point": "triple", "cases": [{"args": [1], "expected": 3}, {"args": [14], "expected": 42}]}
@@ -25,35 +24,30 @@ GOOD = "def triple(x):\n    return 3 * x\n"
 GOOD_SCRIPT = "print(3 * int(input()))"
 
 
-def verdict(reward: CodeReward, completion: str, tests, **columns):
-    [result] = reward.verdicts([completion], {"tests": [tests], **{name: [value] for name, value in columns.items()}})
-    return result
-
-
 @pytest.mark.parametrize("tests", [ASSERTS, CASES], ids=["asserts", "cases"])
 @pytest.mark.parametrize("name", CHEATS)
-def test_no_cheat_scores(code, name, tests):
-    result = verdict(code, CHEATS[name], tests)
+def test_no_cheat_scores(verdict, name, tests):
+    result = verdict(CHEATS[name], tests)
     assert result.value == 0.0 and result.status == "wrong", result
-    assert verdict(code, f"{GOOD}# right after {name}", tests).value == 1.0  # a distinct text, to bypass the cache
+    assert verdict(f"{GOOD}# right after {name}", tests).value == 1.0  # a distinct text, to bypass the cache
 
 
 @pytest.mark.parametrize("name", SCRIPT_CHEATS)
-def test_no_script_cheat_scores(code, name):
-    result = verdict(code, SCRIPT_CHEATS[name] or "pass", SCRIPT)
+def test_no_script_cheat_scores(verdict, name):
+    result = verdict(SCRIPT_CHEATS[name] or "pass", SCRIPT)
     assert (result.value, result.status) == (0.0, "wrong"), result
 
 
-def test_no_cheat_of_check_scores(code):
+def test_no_cheat_of_check_scores(verdict):
     for name in ("lying object", "lying int", "stop iteration", "assertion error", "hard exit in the function"):
-        result = verdict(code, CHEATS[name], None, test=CHECK, entry_point="triple")
+        result = verdict(CHEATS[name], None, test=CHECK, entry_point="triple")
         assert (result.value, result.status) == (0.0, "wrong"), (name, result)
 
 
-def test_a_loop_over_calls_cannot_be_cut_short(code):
+def test_a_loop_over_calls_cannot_be_cut_short(verdict):
     tests = ["assert all(x == 3 for x in map(triple, [1, 1]))", "for x in map(triple, [1]):\n    assert x == 3"]
-    assert verdict(code, "def triple(x): raise StopIteration", tests).value == 0.0
-    assert verdict(code, GOOD, tests).value == 1.0
+    assert verdict("def triple(x): raise StopIteration", tests).value == 0.0
+    assert verdict(GOOD, tests).value == 1.0
 
 
 LATER = """import time
@@ -81,11 +75,11 @@ def triple(x):
         ("assert candidate(1) == 3\n    assert candidate(2) == 6\n    candidate(3)", 2, 0.5),
     ],
 )
-def test_a_repeated_test_must_hold_to_the_end(code, then, check, calls, value):
+def test_a_repeated_test_must_hold_to_the_end(verdict, then, check, calls, value):
     check = f"def check(candidate):\n    {check}\n"
-    result = verdict(code, LATER.format(calls=calls, then=then), check, entry_point="triple")
+    result = verdict(LATER.format(calls=calls, then=then), check, entry_point="triple")
     assert (result.value, result.status) == (value, "wrong"), result
-    assert verdict(code, GOOD, check, entry_point="triple").value == 1.0
+    assert verdict(GOOD, check, entry_point="triple").value == 1.0
 
 
 FORGED = """
@@ -100,41 +94,38 @@ def triple(x):
 """
 
 
-def test_forged_answers(code):
+def test_forged_answers(verdict):
     emptied = FORGED.replace("ANSWER", repr(json.dumps({"nonce": "NONCE", "ok": [], "changed": [[0, []]]})))
-    assert verdict(code, emptied, ["x = [3, 1]\nassert triple(x) == sorted(x)"]).value == 0.0
+    assert verdict(emptied, ["x = [3, 1]\nassert triple(x) == sorted(x)"]).value == 0.0
     huge = FORGED.replace("ANSWER", repr('{"nonce": "NONCE", "ok": {"f": 1' + 400 * "0" + "}}"))
-    assert verdict(code, huge, CASES).status == "wrong"
+    assert verdict(huge, CASES).status == "wrong"
 
 
-def test_every_form(code):
+def test_every_form(code, verdict):
     fenced = f"It is easy:\n```python\n{GOOD}```\nDone."
     for tests in (ASSERTS, CASES, "\n".join(ASSERTS)):
-        assert verdict(code, fenced, tests).value == 1.0
-    assert verdict(code, GOOD_SCRIPT, SCRIPT).value == 1.0
-    assert verdict(code, GOOD, None, test=CHECK, entry_point="triple").value == 1.0
+        assert verdict(fenced, tests).value == 1.0
+    assert verdict(GOOD_SCRIPT, SCRIPT).value == 1.0
+    assert verdict(GOOD, None, test=CHECK, entry_point="triple").value == 1.0
     columns = {"test_list": [ASSERTS], "test_imports": [["import math"]]}
     assert code(["def triple(x):\n    return x + x + x"], **columns) == [1.0]
 
 
-def test_partial_credit_and_all_or_nothing(code, rung, monkeypatch):
+def test_partial_credit_and_all_or_nothing(verdict, rung):
     half = "def triple(x):\n    return 42 if x == 14 else None"
-    assert verdict(code, half, CASES).value == 0.5
-    assert verdict(code, half, ASSERTS).value == pytest.approx(1 / 3)
-    assert (
-        verdict(code, half.replace("14", "1").replace("42", "3"), None, test=CHECK, entry_point="triple").value == 0.5
-    )
+    assert verdict(half, CASES).value == 0.5
+    assert verdict(half, ASSERTS).value == pytest.approx(1 / 3)
+    assert verdict(half.replace("14", "1").replace("42", "3"), None, test=CHECK, entry_point="triple").value == 0.5
     slow = f"import time\ndef triple(x):\n    time.sleep({2 * HANG_S} * (x == 1)); return 3 * x"
     started = time.monotonic()
-    result = verdict(code, slow, CASES)
+    result = verdict(slow, CASES)
     assert result.value == 0.5 and "timed out" in result.detail and time.monotonic() - started < HANG_S
-    monkeypatch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: ladder.command(rung))
-    strict = CodeReward(all_or_nothing=True)
+    strict = code_reward(rung, all_or_nothing=True)
     assert [strict([text], tests=[CASES])[0] for text in (half, GOOD)] == [0.0, 1.0]
     strict.close()
 
 
-def test_statuses(code):
+def test_statuses(code, verdict):
     cases = {
         "no_answer": ("<think>def triple(x): ...", ASSERTS, 0.0),
         "wrong": ("def triple(x) return", ASSERTS, 0.0),
@@ -142,25 +133,25 @@ def test_statuses(code):
         "correct": (GOOD, ASSERTS, 1.0),
     }
     for status, (completion, tests, value) in cases.items():
-        result = verdict(code, completion, tests)
+        result = verdict(completion, tests)
         assert (result.status, result.value) == (status, value), result
-    broken = verdict(code, GOOD, ["assert triple(1) == 3"], test_setup_code="import no_such_module")
+    broken = verdict(GOOD, ["assert triple(1) == 3"], test_setup_code="import no_such_module")
     assert broken.status == "gold_unparsable" and "no_such_module" in broken.detail
     function = {"entry_point": "triple", "cases": [{"args": [len], "expected": 3}]}
-    assert verdict(code, GOOD, function).status in ("gold_unparsable", "wrong")
+    assert verdict(GOOD, function).status in ("gold_unparsable", "wrong")
     for program in ("while True: pass", "def triple(x):\n    while True: pass", "import time; time.sleep(60)"):
-        result = verdict(code, program, ASSERTS)
+        result = verdict(program, ASSERTS)
         assert (result.status, result.value) == ("wrong", 0.0) and "timed out" in result.detail
-    full = verdict(code, "def triple(x): return len(bytearray(1 << 30))", ASSERTS)
+    full = verdict("def triple(x): return len(bytearray(1 << 30))", ASSERTS)
     assert (full.status, full.value) == ("memory", 0.0) and "MemoryError" in full.detail
-    large = verdict(code, "def triple(x): return 'x' * 40_000_000", ASSERTS)
+    large = verdict("def triple(x): return 'x' * 40_000_000", ASSERTS)
     assert (large.status, large.value) == ("limit", 0.0) and "larger" in large.detail
-    assert "SIGSEGV" in verdict(code, "import ctypes\ndef triple(x): ctypes.string_at(0)", ASSERTS).detail
+    assert "SIGSEGV" in verdict("import ctypes\ndef triple(x): ctypes.string_at(0)", ASSERTS).detail
     with pytest.raises(UserError, match="`tests`"):
         code([GOOD], answer=["?"])
 
 
-def test_text_that_grows_when_encoded_is_the_programs_fault(code):
+def test_text_that_grows_when_encoded_is_the_programs_fault(verdict):
     program = """
 import gc, os, struct
 def f(x):
@@ -170,20 +161,17 @@ def f(x):
     os.write(3, struct.pack(">I", len(body)) + body)
     while True: pass
 """
-    result = verdict(code, program, ["assert f(1) == 2"])
+    result = verdict(program, ["assert f(1) == 2"])
     assert (result.value, result.status) == (0.0, "wrong") and "larger" in result.detail, result
 
 
-def test_output_is_limited(code):
-    assert "bytes of output" in verdict(code, "while True: print('x' * 10000)", SCRIPT).detail
-    assert verdict(code, "print('x' * 10**7)\n" + GOOD, ASSERTS).value == 1.0
+def test_output_is_limited(verdict):
+    assert "bytes of output" in verdict("while True: print('x' * 10000)", SCRIPT).detail
+    assert verdict("print('x' * 10**7)\n" + GOOD, ASSERTS).value == 1.0
 
 
-def test_infrastructure_is_never_the_models_fault(code, rung, monkeypatch):
-    broken = ladder.command(rung)
-    reward = CodeReward.__new__(CodeReward)
-    monkeypatch.setattr("rewards.code_grader.reward.choose_rung", lambda **_: broken)
-    reward.__init__(timeout_s=2.0)
+def test_infrastructure_is_never_the_models_fault(rung):
+    reward = code_reward(rung, timeout_s=2.0)
     assert reward([GOOD], tests=[ASSERTS]) == [1.0]
     [worker] = reward._pool._all
     worker.signal_kill()
@@ -192,18 +180,18 @@ def test_infrastructure_is_never_the_models_fault(code, rung, monkeypatch):
     reward.close()
 
 
-def test_functions_that_work_in_place(code):
+def test_functions_that_work_in_place(verdict):
     tests = ["x = [3, 1, 2]\nassert order(x) is None and x == [1, 2, 3]"]
-    assert verdict(code, "def order(x): x.sort()", tests).value == 1.0
-    assert verdict(code, "def order(x): pass", tests).value == 0.0
+    assert verdict("def order(x): x.sort()", tests).value == 1.0
+    assert verdict("def order(x): pass", tests).value == 0.0
     # The test computes the expected value from the argument, which the program has changed.
-    assert verdict(code, "def top(x):\n    x[:] = [0]\n    return 0", ["x = [3]\nassert top(x) == max(x)"]).value == 0.0
+    assert verdict("def top(x):\n    x[:] = [0]\n    return 0", ["x = [3]\nassert top(x) == max(x)"]).value == 0.0
 
 
-def test_errors_that_tests_expect(code):
+def test_errors_that_tests_expect(verdict):
     tests = ["try:\n    f(-1)\nexcept ValueError:\n    pass\nelse:\n    assert False"]
-    assert verdict(code, "def f(x):\n    raise ValueError('no')", tests).value == 1.0
-    assert verdict(code, "def f(x):\n    raise KeyError('no')", tests).value == 0.0
+    assert verdict("def f(x):\n    raise ValueError('no')", tests).value == 1.0
+    assert verdict("def f(x):\n    raise KeyError('no')", tests).value == 0.0
 
 
 @pytest.mark.parametrize(
@@ -217,27 +205,24 @@ def test_errors_that_tests_expect(code):
         ("triple(0)\nassert True", 1.0, 1.0),
     ],
 )
-def test_a_test_passes_only_by_an_assert_that_held(code, test, good, bad):
-    assert verdict(code, GOOD, [test]).value == good
-    assert verdict(code, "def triple(x): return 1", [test]).value == bad
+def test_a_test_passes_only_by_an_assert_that_held(verdict, test, good, bad):
+    assert verdict(GOOD, [test]).value == good
+    assert verdict("def triple(x): return 1", [test]).value == bad
     check = "def check(candidate):\n    " + test.replace("\n", "\n    ").replace("triple", "candidate")
     if "try" in test:  # such a `check` is one test
-        assert verdict(code, GOOD, check, entry_point="triple").value == good
-        assert verdict(code, "def triple(x): return 1", check, entry_point="triple").value == bad
+        assert verdict(GOOD, check, entry_point="triple").value == good
+        assert verdict("def triple(x): return 1", check, entry_point="triple").value == bad
 
 
-def test_values_that_cannot_be_passed(code):
+def test_values_that_cannot_be_passed(verdict):
     for evade in ("return len", "return 'x' * 30_000_000", "return [0] * 3_000_000"):  # it must not avoid a score
         program = f"def f(x, y=0):\n    {evade}"
-        assert verdict(code, program, ["assert f(f(1), f(1)) == 2"]).value == 0.0
-    assert verdict(code, GOOD, ["assert triple('x' * 40_000_000)"]).status == "gold_unparsable"
+        assert verdict(program, ["assert f(f(1), f(1)) == 2"]).value == 0.0
+    assert verdict(GOOD, ["assert triple('x' * 40_000_000)"]).status == "gold_unparsable"
     own = "class Own: pass\nassert triple(Own()) == 3"
-    unusable = verdict(code, GOOD, [own])
+    unusable = verdict(GOOD, [own])
     assert unusable.status == "gold_unparsable" and "not plain data" in unusable.detail
-    assert (
-        verdict(code, "import re\ndef f(x): return re.match('a', x)", ["assert f('a')", "assert not f('b')"]).value
-        == 1.0
-    )
+    assert verdict("import re\ndef f(x): return re.match('a', x)", ["assert f('a')", "assert not f('b')"]).value == 1.0
 
 
 SELF_GRADED = "isclose = approx = same = check_it = lambda *values: True\ndef triple(x): return True\n"
@@ -257,30 +242,28 @@ SELF_GRADED = "isclose = approx = same = check_it = lambda *values: True\ndef tr
         ("for y in [triple(2.0)]:\n    assert check_it(y)", None),
     ],
 )
-def test_the_tests_own_helpers_are_not_the_programs(code, test, value):
-    assert verdict(code, SELF_GRADED, [test]).value == value
-    assert verdict(code, SELF_GRADED, [test], entry_point="triple").value == value
-    assert verdict(code, GOOD, [test]).value == (None if value is None else 1.0)
+def test_the_tests_own_helpers_are_not_the_programs(verdict, test, value):
+    assert verdict(SELF_GRADED, [test]).value == value
+    assert verdict(SELF_GRADED, [test], entry_point="triple").value == value
+    assert verdict(GOOD, [test]).value == (None if value is None else 1.0)
 
 
-def test_several_functions_of_the_program(code):
+def test_several_functions_of_the_program(verdict):
     tests = ["assert triple(1) == 3", "assert gcd(4, 6) == 2"]
     program = GOOD + "def gcd(a, b): return 2"
-    assert verdict(code, program, tests).value == 1.0
+    assert verdict(program, tests).value == 1.0
     assert (
-        verdict(
-            code, program, ["assert gcd(4, 6) + triple(1) == 5"], prompt="def gcd(a, b): ...\ndef triple(x): ..."
-        ).value
+        verdict(program, ["assert gcd(4, 6) + triple(1) == 5"], prompt="def gcd(a, b): ...\ndef triple(x): ...").value
         == 1.0
     )
 
 
-def test_humaneval_completions_may_be_bodies_or_functions(code):
+def test_humaneval_completions_may_be_bodies_or_functions(verdict):
     prompt = 'def helper(x):\n    return x\n\n\ndef triple(x: int) -> int:\n    """Three times."""\n'
     columns = {"test": CHECK.replace("3 * x", "helper(3 * x)"), "entry_point": "triple", "prompt": prompt}
     for completion in ("    return helper(3 * x)\n", f"```python\n{GOOD}```", prompt + "    return 3 * x"):
-        assert verdict(code, completion, None, **columns).value == 1.0
-    assert verdict(code, "    return helper(2 * x)\n", None, **columns).value == 0.0
+        assert verdict(completion, None, **columns).value == 1.0
+    assert verdict("    return helper(2 * x)\n", None, **columns).value == 0.0
 
 
 def test_copies_of_a_program_are_run_once(code):

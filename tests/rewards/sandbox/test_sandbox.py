@@ -21,14 +21,9 @@ from rewards.sandbox.inside.confine import Limits
 from tests.references.patience import HANG_S, comes_true
 from tests.references.process_table import alive, processes
 from tests.references.sandbox_attacks import ATTACKS, ENDINGS
+from tests.references.sandboxes import RUNGS, needs
 
 LIMITS = Limits(memory_mb=256, seconds=1000, tasks=64, tmp_mb=16)
-RUNGS = ["bubblewrap", "landlock"]
-
-
-def needs(rung: str) -> None:
-    if reason := ladder.unavailable(rung):
-        pytest.skip(f"NOT TESTED, rung {rung}: {reason}")
 
 
 @pytest.fixture(scope="module", params=RUNGS)
@@ -281,8 +276,7 @@ def test_a_broken_bubblewrap_is_an_unavailable_rung(monkeypatch, tmp_path):
 @pytest.mark.parametrize("rung", [*RUNGS, "none"])
 def test_no_zombie_is_left_for_process_1_to_reap(rung):
     """The host takes the role of process 1 here: a process that is not reaped by its parent stays its child."""
-    if rung != "none" and (reason := ladder.unavailable(rung)):
-        pytest.skip(f"NOT TESTED, rung {rung}: {reason}")
+    needs(rung)
     code = f"""
 import ctypes, os, signal, time
 from rewards.sandbox import host, ladder

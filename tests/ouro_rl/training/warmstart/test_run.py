@@ -16,8 +16,8 @@ from ouro_rl.tasks.function_writing import CARELESS
 from ouro_rl.tasks.hops import BOXES
 from ouro_rl.training.warmstart import stages
 from ouro_rl.training.warmstart.run import TASKS, batches, run_warmstart
-from rewards.sandbox import ladder
 from tests.references.places import REPOSITORY
+from tests.references.sandboxes import needs_any
 from tests.references.tiny_models import random_model
 from tests.references.tiny_warmstart import config_of
 
@@ -46,8 +46,7 @@ def test_arithmetic_is_learned_and_the_checkpoint_is_complete(tmp_path, capsys):
 
 
 def test_function_writing_uses_the_same_command(tmp_path, capsys):
-    if reason := ladder.unavailable("bubblewrap") and ladder.unavailable("landlock"):
-        pytest.skip(f"NOT TESTED, no sandbox: {reason}")
+    needs_any()
     run_warmstart(config_of(tmp_path, one=2, task="function_writing"))
     load_policy(str(tmp_path), torch.float32)
     record = record_of(tmp_path)
