@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Literal, get_args
@@ -17,7 +18,7 @@ from rewards.verdict import Status, Verdict
 _ANSWER_TAGS = re.compile(r"<answer>(.*?)</answer>", re.DOTALL)
 
 
-class TextReward:
+class TextReward(ABC):
     """Base class: computes one verdict per completion in this process."""
 
     wants: tuple[str, ...] = ()
@@ -35,10 +36,11 @@ class TextReward:
             found.append(replace(verdict, ms=1000 * (time.perf_counter() - started)))
         return found
 
+    @abstractmethod
     def judge(self, text: str, row: dict[str, Any]) -> Verdict:
-        raise NotImplementedError
+        """The verdict on one text, given its row of the data set."""
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # not every reward has something to close
         """Does nothing: there are no workers."""
 
 
