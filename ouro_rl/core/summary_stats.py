@@ -31,14 +31,20 @@ def wilson_interval(correct: float, n: int) -> tuple[float, float]:
     return low, high
 
 
+def mean(values: Iterable[float]) -> float:
+    """Mean, summed exactly so that it does not depend on the order of rollouts; NaN if empty."""
+    values = list(values)
+    return math.fsum(values) / len(values) if values else math.nan
+
+
 def mean_depth(depths: Iterable[Sequence[int]]) -> float:
     """Mean number of loops per token, over all tokens of all completions (not a mean of means); NaN without tokens."""
-    return _mean(depth for completion in depths for depth in completion if depth != NO_DEPTH)
+    return mean(depth for completion in depths for depth in completion if depth != NO_DEPTH)
 
 
 def loops_per_answer(depths: Iterable[Sequence[int]]) -> float:
     """Mean over completions of the sum of their tokens' depths; NaN without completions."""
-    return _mean(sum(completion) for completion in depths)
+    return mean(sum(completion) for completion in depths)
 
 
 def depth_shares(depths: Iterable[int], max_loops: int) -> list[float]:
@@ -59,8 +65,8 @@ def deviation(values: Sequence[float]) -> float:
     if largest == 0:
         return 0.0 if values else math.nan
     scaled = [value / largest for value in values]  # squares of large values would overflow
-    mean = _mean(scaled)
-    return largest * math.sqrt(_mean((value - mean) ** 2 for value in scaled))
+    center = mean(scaled)
+    return largest * math.sqrt(mean((value - center) ** 2 for value in scaled))
 
 
 def rank_correlation(xs: Sequence[float], ys: Sequence[float]) -> float | None:
@@ -81,9 +87,3 @@ def _ranks(values: Sequence[float]) -> list[float]:
         ranks[value] = below + (counts[value] + 1) / 2
         below += counts[value]
     return [ranks[value] for value in values]
-
-
-def _mean(values: Iterable[float]) -> float:
-    """Mean, summed exactly so that it does not depend on the order of rollouts; NaN if empty."""
-    values = list(values)
-    return math.fsum(values) / len(values) if values else math.nan

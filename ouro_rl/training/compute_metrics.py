@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from ouro_rl.core.rollout import ScoredRollout
 from ouro_rl.core.sampling_params import DepthPolicy
-from ouro_rl.core.summary_stats import _mean, deviation
+from ouro_rl.core.summary_stats import deviation, mean
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.flops import answer_flops
 
@@ -44,9 +44,9 @@ def compute_metrics(
     solved = [item.reward is not None and item.reward >= solved_reward for item in scored]
     of_solved = [count for count, right in zip(loops, solved, strict=True) if right]
     return {
-        "compute/loops_per_answer": _mean(loops),
-        **({"compute/loops_per_correct_answer": _mean(of_solved)} if of_solved else {}),
-        "compute/flops": _mean(flops),
+        "compute/loops_per_answer": mean(loops),
+        **({"compute/loops_per_correct_answer": mean(of_solved)} if of_solved else {}),
+        "compute/flops": mean(flops),
         "depth/std_between_tokens": deviation([depth for item in scored for depth in item.rollout.depths]),
     }
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import ScoredRollout
-from ouro_rl.core.summary_stats import _mean, depth_shares, deviation, mean_depth
+from ouro_rl.core.summary_stats import depth_shares, deviation, mean, mean_depth
 
 
 def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_version: int) -> dict[str, float]:
@@ -29,42 +29,42 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
                            reason `stop`, `length`, `abort`; `thought_closed`: share whose thought was closed by
                            `rollout.thinking_budget`
     """
-    lost = _mean(item.rollout.finish_reason == "lost" for item in scored)
+    lost = mean(item.rollout.finish_reason == "lost" for item in scored)
     scored = [item for item in scored if item.rollout.finish_reason != "lost"]
     rollouts = [item.rollout for item in scored]
     rewards = [item.reward for item in scored if item.reward is not None]
-    metrics = {"rollout/lost": lost, "reward/mean": _mean(rewards), "reward/std": deviation(rewards)}
+    metrics = {"rollout/lost": lost, "reward/mean": mean(rewards), "reward/std": deviation(rewards)}
     for name in sorted({name for item in scored for name in item.rewards}):
-        metrics[f"reward/{name}"] = _mean(value for item in scored if (value := item.rewards.get(name)) is not None)
+        metrics[f"reward/{name}"] = mean(value for item in scored if (value := item.rewards.get(name)) is not None)
         counts = Counter(item.statuses[name] for item in scored if name in item.statuses)
         metrics |= {f"reward/{name}/status/{status}": count / len(scored) for status, count in sorted(counts.items())}
-    metrics["reward/unscored"] = _mean(item.reward is None for item in scored)
+    metrics["reward/unscored"] = mean(item.reward is None for item in scored)
     chosen = [rollout.depths for rollout in rollouts if rollout.fixed_depth is None]
     metrics["depth/mean"] = mean_depth(chosen)
     shares = depth_shares((depth for depths in chosen for depth in depths), max_loops)
     metrics |= {f"depth/p{depth}": share for depth, share in enumerate(shares, start=1)}
     for depth in sorted({rollout.fixed_depth for rollout in rollouts if rollout.fixed_depth is not None}):
         metrics[f"anytime/reward_{depth}"] = mean_reward([i for i in scored if i.rollout.fixed_depth == depth])
-    metrics["staleness/mean"] = _mean(policy_version - rollout.policy_version for rollout in rollouts)
-    metrics["completion/length_mean"] = _mean(len(rollout.completion_ids) for rollout in rollouts)
+    metrics["staleness/mean"] = mean(policy_version - rollout.policy_version for rollout in rollouts)
+    metrics["completion/length_mean"] = mean(len(rollout.completion_ids) for rollout in rollouts)
     metrics["completion/length_max"] = max((len(rollout.completion_ids) for rollout in rollouts), default=math.nan)
-    metrics["completion/stopped"] = _mean(rollout.finish_reason == "stop" for rollout in rollouts)
-    metrics["completion/cut_off"] = _mean(rollout.finish_reason == "length" for rollout in rollouts)
-    metrics["completion/given_up"] = _mean(rollout.finish_reason == "abort" for rollout in rollouts)
-    metrics["completion/thought_closed"] = _mean(rollout.forced != (0, 0) for rollout in rollouts)
+    metrics["completion/stopped"] = mean(rollout.finish_reason == "stop" for rollout in rollouts)
+    metrics["completion/cut_off"] = mean(rollout.finish_reason == "length" for rollout in rollouts)
+    metrics["completion/given_up"] = mean(rollout.finish_reason == "abort" for rollout in rollouts)
+    metrics["completion/thought_closed"] = mean(rollout.forced != (0, 0) for rollout in rollouts)
     return metrics
 
 
 def mean_reward(scored: Sequence[ScoredRollout]) -> float:
     """Of those with a reward; NaN if there are none."""
-    return _mean(item.reward for item in scored if item.reward is not None)
+    return mean(item.reward for item in scored if item.reward is not None)
 
 
 def check_unscored(scored: Sequence[ScoredRollout], limit: float) -> None:
     """Raise RunError, with what failed and how often, if more than a share of `limit` has no reward; what is lost is
     left out."""
     scored = [item for item in scored if item.rollout.finish_reason != "lost"]
-    share = _mean(item.reward is None for item in scored)
+    share = mean(item.reward is None for item in scored)
     if not share > limit:
         return
     failed = [(item, name) for item in scored for name, value in item.rewards.items() if value is None]

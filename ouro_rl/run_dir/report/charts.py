@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ouro_rl.core.summary_stats import mean
 from ouro_rl.run_dir.report.svg import COLOR, Chart, as_svg, depth_color, drawing, new_figure, style_axis
 from ouro_rl.run_dir.report.text import number, short
 
@@ -55,16 +56,21 @@ def smoothed(points: Series) -> Series:
     """Centered moving mean over about a tenth of the series (half as wide at both ends)."""
     reach = len(points) // 20
     windows = [points[max(0, index - reach) : index + reach + 1] for index in range(len(points))]
-    return [(step, _mean([value for _, value in window])) for (step, _), window in zip(points, windows, strict=True)]
+    return [(step, mean(value for _, value in window)) for (step, _), window in zip(points, windows, strict=True)]
 
 
 def move(points: Series, text: Callable[[float], str]) -> str:
     """`first → last`, each the mean of a tenth of the series, because a single step is too noisy."""
-    edge = math.ceil(len(points) / 10)
-    values = [value for _, value in points]
-    if len(values) == 1:
-        return text(values[0])
-    return f"{text(_mean(values[:edge]))} → {text(_mean(values[-edge:]))}"
+    if len(points) == 1:
+        return text(points[0][1])
+    first, last = end_means([value for _, value in points])
+    return f"{text(first)} → {text(last)}"
+
+
+def end_means(values: Sequence[float]) -> tuple[float, float]:
+    """The means of the first and of the last tenth of at least one value."""
+    edge = math.ceil(len(values) / 10)
+    return mean(values[:edge]), mean(values[-edge:])
 
 
 def step_chart(title: str, panels: Sequence[Panel], rows: Sequence[dict[str, Any]]) -> Chart | None:
@@ -92,7 +98,7 @@ def step_chart(title: str, panels: Sequence[Panel], rows: Sequence[dict[str, Any
 
 def _draw_lines(axis: Any, panel: Panel, rows: Sequence[dict[str, Any]]) -> None:
     for index, key in enumerate(panel.keys):
-        points = binned(series(rows, key), max if panel.log else _mean)
+        points = binned(series(rows, key), max if panel.log else mean)
         if not points:
             continue
         steps, values = [step for step, _ in points], [value for _, value in points]
@@ -124,7 +130,7 @@ def _draw_stack(axis: Any, panel: Panel, rows: Sequence[dict[str, Any]]) -> None
     """Stacked areas, over the steps in which every recorded part is known."""
     keys = [key for key in panel.keys if series(rows, key)]
     whole = [row for row in rows if all(number(row.get(key)) is not None for key in keys)]
-    parts = [binned(series(whole, key), _mean) for key in keys]
+    parts = [binned(series(whole, key), mean) for key in keys]
     if not whole:
         return
     depth = panel.keys[0].startswith("depth/")
@@ -190,7 +196,3 @@ def _describe(panel: Panel, rows: Sequence[dict[str, Any]]) -> str:
     labels = dict(zip(panel.keys, panel.labels, strict=True)) if panel.labels else {}
     moves = [f"{labels.get(key, '')} {move(points, panel.text or short)}".strip() for key, points in known.items()]
     return f"{panel.title}: {', '.join(moves)}."
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

@@ -5,12 +5,12 @@ rules of thumb: what a person who reads the charts would point at."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from ouro_rl.run_dir.report.charts import series
+from ouro_rl.core.summary_stats import mean
+from ouro_rl.run_dir.report.charts import end_means, series
 from ouro_rl.run_dir.report.headline import TIMES, accuracy_intervals
 from ouro_rl.run_dir.report.record import RunRecord
 from ouro_rl.run_dir.report.text import depth_label, escape_text, number, percent, short
@@ -75,14 +75,11 @@ class Ends:
     def of(self, key: str) -> tuple[float, float] | None:
         """(first, last); None if the run has not recorded the metric."""
         values = [value for _, value in series(self.rows, key)]
-        if not values:
-            return None
-        edge = math.ceil(len(values) / 10)
-        return _mean(values[:edge]), _mean(values[-edge:])
+        return end_means(values) if values else None
 
     def last(self, key: str) -> float | None:
-        ends = self.of(key)
-        return None if ends is None else ends[1]
+        found = self.of(key)
+        return None if found is None else found[1]
 
 
 def _accuracy(record: RunRecord, ends: Ends) -> Iterator[Finding]:
@@ -185,7 +182,7 @@ def _staleness(record: RunRecord, ends: Ends) -> Iterator[Finding]:
         share = sum(age > 0 for age in ages) / len(ages)
         yield Finding(
             kind="know",
-            text=f"{percent(share)} of the updates use stale rollouts; the mean staleness is {short(_mean(ages))}.",
+            text=f"{percent(share)} of the updates use stale rollouts; the mean staleness is {short(mean(ages))}.",
         )
 
 
@@ -204,7 +201,3 @@ def _time(record: RunRecord, ends: Ends) -> Iterator[Finding]:
         shares = sorted(spent.items(), key=lambda entry: -entry[1])
         text = ", ".join(f"{name} {percent(seconds / total)}" for name, seconds in shares if seconds > 0)
         yield Finding(kind="know", text=f"Where the time of a step goes: {text}.")
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)

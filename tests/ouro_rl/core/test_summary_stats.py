@@ -6,7 +6,7 @@ import random
 import pandas
 import pytest
 
-from ouro_rl.core.summary_stats import depth_shares, deviation, mean_depth, rank_correlation, wilson_interval
+from ouro_rl.core.summary_stats import depth_shares, deviation, mean, mean_depth, rank_correlation, wilson_interval
 
 
 def test_wilson_interval_matches_published_values():
@@ -48,6 +48,10 @@ def test_rank_correlation_of_what_does_not_vary_and_of_unequal_lengths():
     assert rank_correlation([1, 1, 1], [1, 2, 3]) is None and rank_correlation([], []) is None
     with pytest.raises(ValueError, match="as many xs as ys"):
         rank_correlation([1, 2], [1])
+
+
+def test_a_mean_does_not_depend_on_the_order():
+    assert mean([1e16, 1.0, -1e16]) == mean([1.0, 1e16, -1e16]) == 1 / 3 and math.isnan(mean([]))
 
 
 def test_mean_depth_is_over_tokens_not_over_completions():
