@@ -11,11 +11,9 @@ from itertools import islice
 
 import torch
 
-from ouro_rl.core.rollout import Prompt, ScoredRollout
+from ouro_rl.core.rollout import Prompt
 from ouro_rl.core.seeds import named_seed
-from ouro_rl.training.signal_watch import has_signal
-
-Group = Sequence[ScoredRollout]
+from ouro_rl.training.signal_watch import Group, has_signal
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,12 +37,12 @@ def refill(
     either are dropped. What has no variance after the last round, or when no prompt is left, stays."""
     groups, replaced, sampled = list(groups), 0, len(groups)
     for _ in range(rounds):
-        lacking = [place for place, group in enumerate(groups) if not has_signal(group, len(group))]
+        lacking = [place for place, group in enumerate(groups) if not has_signal(group)]
         prompts = list(islice(further, len(lacking)))
         if not prompts:
             break
         found = sample(prompts)
-        useful = [group for group in found if has_signal(group, len(group))]
+        useful = [group for group in found if has_signal(group)]
         for place, group in zip(lacking, useful, strict=False):  # there may be fewer useful ones
             groups[place] = group
         replaced, sampled = replaced + len(useful), sampled + len(found)

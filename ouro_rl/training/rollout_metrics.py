@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import ScoredRollout
 from ouro_rl.core.summary_stats import depth_shares, deviation, mean, mean_depth
+from ouro_rl.training.signal_watch import Group, has_signal
 
 
 def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_version: int) -> dict[str, float]:
@@ -53,6 +54,11 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     metrics["completion/given_up"] = mean(rollout.finish_reason == "abort" for rollout in rollouts)
     metrics["completion/thought_closed"] = mean(rollout.forced != (0, 0) for rollout in rollouts)
     return metrics
+
+
+def zero_variance(groups: Sequence[Group]) -> float:
+    """Share of groups without a signal."""
+    return mean(not has_signal(group) for group in groups)
 
 
 def mean_reward(scored: Sequence[ScoredRollout]) -> float:

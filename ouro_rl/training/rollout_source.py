@@ -17,9 +17,9 @@ from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest, ScoredRollout
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.core.seeds import sample_seed
 from ouro_rl.model.tokenizer import completion_texts
-from ouro_rl.training.refill import Group, further_prompts, refill
+from ouro_rl.training.refill import further_prompts, refill
 from ouro_rl.training.rollout_metrics import check_unscored, mean_reward
-from ouro_rl.training.signal_watch import SignalWatch, silence_message
+from ouro_rl.training.signal_watch import Group, SignalWatch, silence_message, split_groups
 from rewards.scorer import Scorer
 from rollout_workers.pool import RolloutPool
 
@@ -43,7 +43,7 @@ class GroupSampler:
         prompts: Sequence[Prompt],
     ):
         self.config, self.params, self.pool, self.scorer, self.tokenizer = config, params, pool, scorer, tokenizer
-        self.prompts, self.watch = prompts, SignalWatch(config.trainer.group_size)
+        self.prompts, self.watch = prompts, SignalWatch()
         self._cancelled = threading.Event()
 
     def cancel(self) -> None:
@@ -64,8 +64,7 @@ class GroupSampler:
             everything.extend(scored)
             check_unscored(everything, limit)
             spent.update({name: spent[name] + value for name, value in seconds.items()})
-            size = self.config.trainer.group_size
-            return [scored[first : first + size] for first in range(0, len(scored), size)]
+            return split_groups(scored, self.config.trainer.group_size)
 
         groups, counts = sample(prompts), dict[str, float]()
         if rounds:
@@ -75,7 +74,7 @@ class GroupSampler:
             groups = result.groups
             counts |= {"groups/replaced": result.replaced, "groups/sampled": result.sampled}
         scored = [item for group in groups for item in group]
-        if self.watch.is_silent(scored):
+        if self.watch.is_silent(groups):
             text = silence_message(scored, self.scorer.as_passed(scored[0].completion))
             tqdm.write(text, file=sys.stderr)  # does not break the progress bar
         tokens = sum(len(item.rollout.completion_ids) for item in everything)

@@ -1,4 +1,4 @@
-"""Says that nothing is learned: some steps in a row in which no group has a signal.
+"""Which groups have a signal; and a message where nothing is learned, for lack of one.
 
 A reward function that expects something else than it gets (texts, and it gets messages) scores everything alike, and a
 run would go on for days without a word."""
@@ -6,9 +6,11 @@ run would go on for days without a word."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ouro_rl.core.rollout import ScoredRollout
+
+Group = Sequence[ScoredRollout]
 
 SILENT_STEPS = 3
 """Steps in a row without a signal before it is said."""
@@ -17,19 +19,23 @@ SILENT_STEPS = 3
 class SignalWatch:
     """Sees the rollouts of every step. Says it once, and again if the signal comes back and is lost."""
 
-    def __init__(self, group_size: int):
-        self.group_size, self.silent = group_size, 0
+    def __init__(self) -> None:
+        self.silent = 0
 
-    def is_silent(self, scored: Sequence[ScoredRollout]) -> bool:
-        """Whether it is time to say so, after these rollouts of one step (groups are consecutive)."""
-        self.silent = 0 if has_signal(scored, self.group_size) else self.silent + 1
+    def is_silent(self, groups: Iterable[Group]) -> bool:
+        """Whether it is time to say so, after these groups of one step."""
+        self.silent = 0 if any(map(has_signal, groups)) else self.silent + 1
         return self.silent == SILENT_STEPS
 
 
-def has_signal(scored: Sequence[ScoredRollout], group_size: int) -> bool:
-    """Whether two rewards differ within some group."""
-    groups = (scored[first : first + group_size] for first in range(0, len(scored), group_size))
-    return any(len({item.reward for item in group if item.reward is not None}) > 1 for group in groups)
+def has_signal(group: Group) -> bool:
+    """Whether two rewards of a group differ. If not, all its advantages are 0; what is unscored does not count."""
+    return len({item.reward for item in group if item.reward is not None}) > 1
+
+
+def split_groups(scored: Sequence[ScoredRollout], size: int) -> list[Group]:
+    """The groups of `size` consecutive rollouts."""
+    return [scored[first : first + size] for first in range(0, len(scored), size)]
 
 
 def silence_message(scored: Sequence[ScoredRollout], passed: Mapping[str, str]) -> str:

@@ -51,7 +51,8 @@ from ouro_rl.training.objective.records import Credits, Replayed
 from ouro_rl.training.parameters import freeze, gate_and_body
 from ouro_rl.training.prefetch import Publish, RolloutSource
 from ouro_rl.training.resumable_trainer import ResumableTrainer
-from ouro_rl.training.rollout_metrics import rollout_metrics
+from ouro_rl.training.rollout_metrics import rollout_metrics, zero_variance
+from ouro_rl.training.signal_watch import split_groups
 from ouro_rl.training.step_metrics import StepMetrics
 from ouro_rl.training.token_logprobs import replay_batch
 from ouro_rl.training.trl_config import MEAN_SHARE, gap_limit, grpo_config, no_trl_reward
@@ -158,6 +159,7 @@ class OuroGRPOTrainer(ResumableTrainer):
         check_filters(rollouts, self.temperature, self.filters)
         metrics = rollout_metrics(scored, self.max_loops, version)
         metrics |= compute_metrics(scored, self.model.config, self.depth_policy, self.train_config.gate.solved_reward)
+        metrics["groups/zero_variance"] = zero_variance(split_groups(scored, self.train_config.trainer.group_size))
         if self.train_config.rollout.gate_temperature_end is not None:
             metrics["gate/temperature"] = rollouts[0].depth_policy.gate_temperature
         others = {name: value for name, value in batch.timings.items() if not name.startswith("time/")}

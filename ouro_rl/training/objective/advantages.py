@@ -45,11 +45,6 @@ def group_advantages(rewards: Tensor, group_size: int, scale: str) -> Tensor:
     return advantages
 
 
-def zero_variance(advantages: Tensor, group_size: int) -> float:
-    """Share of groups without a signal: those whose `advantages` [n] are all 0."""
-    return (advantages.view(-1, group_size) == 0).all(1).double().mean().item()
-
-
 def _powers_of_two(rows: Tensor) -> Tensor:
     """For every row [g, n] a power of two above its values, [g, 1]: dividing by it is exact. NaN does not count."""
     exponents = [math.frexp(largest)[1] for largest in rows.abs().nan_to_num(nan=0.0).amax(1).tolist()]

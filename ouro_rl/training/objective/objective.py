@@ -16,7 +16,7 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.sampling_params import NO_DEPTH
 from ouro_rl.model.policy.exit_gate import decision_entropy, decision_logprobs, decision_mask, log_stay
 from ouro_rl.training.objective import loop_costs
-from ouro_rl.training.objective.advantages import group_advantages, only_best, zero_variance
+from ouro_rl.training.objective.advantages import group_advantages, only_best
 from ouro_rl.training.objective.controller import ControllerState, PriceRule
 from ouro_rl.training.objective.gate_calibration import calibration
 from ouro_rl.training.objective.loss_metrics import clip_fractions, kl_to_sampler
@@ -76,7 +76,6 @@ class Objective:
             "gate/price": price,
             "gate/penalty": price * loops,
             "gate/paying": (weights > 0).float().mean().item(),
-            "groups/zero_variance": zero_variance(group_advantages(sampled.rewards, size, "none"), size),
         }
         if self.controller.setpoint is not None:
             metrics["gate/setpoint"] = self.controller.setpoint

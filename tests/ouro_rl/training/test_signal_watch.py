@@ -1,6 +1,14 @@
 """Steps without a signal are told of, with what the rewards were given."""
 
-from ouro_rl.training.signal_watch import SILENT_STEPS, SignalWatch, has_signal, silence_message
+import math
+import random
+
+import pytest
+import torch
+
+from ouro_rl.training.objective.advantages import group_advantages
+from ouro_rl.training.rollout_metrics import zero_variance
+from ouro_rl.training.signal_watch import SILENT_STEPS, SignalWatch, has_signal, silence_message, split_groups
 from rewards.scorer import Scorer
 from rewards.spec import RewardSpec
 from tests.ouro_rl.training.test_rollout_metrics import scored
@@ -21,14 +29,29 @@ def plain(completion, answer):
 
 
 def test_a_signal_is_a_difference_within_a_group():
-    assert not has_signal(EQUAL, 2) and has_signal(UNEQUAL, 2)
-    assert not has_signal([scored(0, (1,), None)] * 4, 2)
+    assert [has_signal(group) for group in split_groups(EQUAL, 2)] == [False, False]
+    assert [has_signal(group) for group in split_groups(UNEQUAL, 2)] == [False, True]
+    assert not has_signal([scored(0, (1,), None)] * 4)
+
+
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_groups_without_a_signal_are_those_whose_advantages_are_all_0(scale):
+    generator = random.Random(0)
+    for _ in range(200):
+        choices = [generator.choice([0.0, 0.1, 1 / 3, -2.7, 1e30, 1e-3, None]) for _ in range(2)]
+        items = [scored(i // 3, (1,), generator.choice(choices)) for i in range(12)]
+        rewards = torch.tensor(
+            [math.nan if item.reward is None else item.reward for item in items], dtype=torch.float64
+        )
+        learned = (group_advantages(rewards, 3, scale).view(4, 3) != 0).any(1)
+        assert [has_signal(group) for group in split_groups(items, 3)] == learned.tolist(), rewards
+        assert zero_variance(split_groups(items, 3)) == 1 - learned.double().mean()
 
 
 def test_a_missing_signal_is_reported_once_and_again_after_a_signal():
-    watch = SignalWatch(2)
+    watch = SignalWatch()
     steps = [EQUAL] * (SILENT_STEPS + 4) + [UNEQUAL] + [EQUAL] * SILENT_STEPS
-    told = [step for step, rollouts in enumerate(steps, start=1) if watch.is_silent(rollouts)]
+    told = [step for step, rollouts in enumerate(steps, start=1) if watch.is_silent(split_groups(rollouts, 2))]
     assert told == [SILENT_STEPS, len(steps)]
 
 

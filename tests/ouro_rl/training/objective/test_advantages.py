@@ -1,14 +1,13 @@
 """Advantages, compared with values computed by hand and with exact fractions."""
 
 import math
-import random
 from fractions import Fraction
 
 import pytest
 import torch
 
 from ouro_rl.core.errors import RunError
-from ouro_rl.training.objective.advantages import group_advantages, only_best, zero_variance
+from ouro_rl.training.objective.advantages import group_advantages, only_best
 
 
 def test_group_advantages_by_hand():
@@ -38,7 +37,7 @@ def test_rewards_of_any_size_have_advantages(size, scale):
     deviation = 1.0 if scale == "none" else size * math.sqrt(variance / Fraction(size) ** 2) + 1e-4
     assert advantages[:3].tolist() == pytest.approx([float(value) / deviation for value in centred], rel=1e-6)
     assert advantages[3:].tolist() == [0.0] * 5, "equal rewards give exactly 0, though 0.3 + 0.3 + 0.3 is rounded"
-    assert advantages.dtype == torch.float32 and zero_variance(advantages, 4) == 0.5
+    assert advantages.dtype == torch.float32
 
 
 def test_extreme_rewards():
@@ -49,18 +48,6 @@ def test_extreme_rewards():
     assert group_advantages(torch.tensor([1.7e308, -1.7e308], dtype=torch.float64), 2, "group")[0] > 0.7
     with pytest.raises(RunError, match="rewards of up to 1e.300 give advantages that fp32 cannot hold"):
         group_advantages(mixed, 2, "none")
-
-
-@pytest.mark.parametrize("scale", ["group", "batch", "none"])
-def test_groups_without_a_signal_are_those_of_equal_rewards(scale):
-    generator = random.Random(0)
-    for _ in range(200):
-        choices = [generator.choice([0.0, 0.1, 1 / 3, -2.7, 1e30, 1e-3, math.nan]) for _ in range(2)]
-        rewards = [generator.choice(choices) for _ in range(12)]
-        groups = [{reward for reward in rewards[i : i + 3] if not math.isnan(reward)} for i in range(0, 12, 3)]
-        wanted = sum(len(group) <= 1 for group in groups) / 4
-        advantages = group_advantages(torch.tensor(rewards, dtype=torch.float64), 3, scale)
-        assert zero_variance(advantages, 3) == wanted, rewards
 
 
 def test_the_best_of_a_group_by_reward_per_loop():
