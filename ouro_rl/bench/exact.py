@@ -24,7 +24,7 @@ from ouro_rl.bench.timing import Say, TimedCall, excess, ratios, run_together, s
 from ouro_rl.bench.workload import Sizes, bench_model, make_requests, trace_seeds
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.kernels.ops import KernelOps
-from ouro_rl.kernels.processor import has_bf16_products
+from ouro_rl.kernels.processor import has_amx
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.training.batch import Batch
 from rollout_workers.engine.engine import RolloutEngine
@@ -53,8 +53,8 @@ class Side:
 
 def is_one_path(model: OuroForCausalLM) -> bool:
     """Whether the code path is the same with `exact` and without: with the C kernels, unless oneDNN computes bf16
-    products."""
-    return isinstance(model.model.row_ops(torch.bfloat16)[0], KernelOps) and not has_bf16_products()
+    products by AMX."""
+    return isinstance(model.model.row_ops(torch.bfloat16)[0], KernelOps) and not has_amx()
 
 
 def bench_exact(sizes: Sizes, say: Say) -> dict[str, Any]:

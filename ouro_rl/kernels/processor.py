@@ -15,6 +15,8 @@ ONEDNN_LEVEL = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 """oneDNN's environment variable for the same purpose: its current and its old name."""
 ONEDNN_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 """oneDNN levels at which bf16 products are emulated."""
+ONEDNN_WITHOUT_AMX = (*ONEDNN_WITHOUT_BF16, "AVX512_CORE_BF16", "AVX512_CORE_FP16", "AVX10_1_512")
+"""oneDNN levels at which AMX is not used."""
 NATIVE = "native"
 LEVELS = {"baseline": "x86-64", "avx2": "x86-64-v3", "avx512": "x86-64-v4"}
 """Our names and the compilers' names of the levels, lowest first."""
@@ -56,7 +58,14 @@ def level() -> str:
 
 def has_bf16_products() -> bool:
     """Whether oneDNN has native bf16 products here; otherwise it emulates them, at a fifth of the speed of fp32."""
+    return _onednn_uses(("amx_bf16", "avx512_bf16"), ONEDNN_WITHOUT_BF16)
+
+
+def has_amx() -> bool:
+    """Whether oneDNN multiplies bf16 matrices by AMX, faster than the C kernels multiply pairs of numbers."""
+    return _onednn_uses(("amx_bf16",), ONEDNN_WITHOUT_AMX)
+
+
+def _onednn_uses(any_flag: tuple[str, ...], levels_without: tuple[str, ...]) -> bool:
     allowed = next(filter(None, map(os.environ.get, ONEDNN_LEVEL)), "ALL").upper()
-    if level() != NATIVE or allowed in ONEDNN_WITHOUT_BF16:
-        return False
-    return not {"amx_bf16", "avx512_bf16"}.isdisjoint(cpu_flags().split())
+    return level() == NATIVE and allowed not in levels_without and not set(cpu_flags().split()).isdisjoint(any_flag)

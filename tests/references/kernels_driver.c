@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include "stages.h"
 
-int linear(void *out, const void *x, const void *weights, int64_t M, int64_t N, int64_t K, int half, int half_rows, int threads);
+int linear(void *out, const void *x, const void *weights, int64_t M, int64_t N, int64_t K, int half, int threads);
 void rms_norm(void *out, const void *x, const float *weight, int64_t rows, int64_t width, float eps, int half, int threads);
 void silu_mul(void *out, const void *gate, const void *up, int64_t rows, int64_t width, int64_t stride, int half, int threads);
 int64_t blocks(int64_t *starts, int64_t *shared, const int64_t *order, const int64_t *table, const int64_t *table_rows,
@@ -52,15 +52,16 @@ static const void *row(const void *x, int64_t at, int half) { return (const char
 
 static void products(int rows, int outputs, int inputs, int half) {
     static float x[MOST], weights[MOST], out[MOST], alone[MOST], plain[MOST];
-    draw(x, rows * inputs, half), draw(weights, (outputs + 31) / 32 * 32 * inputs, half);
+    const int steps = half ? (inputs + 1) / 2 * 2 : inputs;  // bf16: in pairs, of which the last may be half used
+    draw(x, rows * inputs, half), draw(weights, (outputs + 31) / 32 * 32 * steps, half);
     for (int n = 0; n < outputs; n++)
         for (int k = 0; k < inputs; k++) {
-            const int panel = n / 32 * 32 * inputs, column = n % 32;
-            plain[n * inputs + k] = worth(weights, panel + k * 32 + (half ? column % 16 * 2 + column / 16 : column), half);
+            const int panel = n / 32 * 32 * steps, column = n % 32;
+            plain[n * inputs + k] = worth(weights, panel + (half ? k / 2 * 64 + column * 2 + k % 2 : k * 32 + column), half);
         }
-    linear(out, x, weights, rows, outputs, inputs, half, half, 1);
+    linear(out, x, weights, rows, outputs, inputs, half, 1);
     for (int r = 0; r < rows; r++) {
-        linear(alone, row(x, r * inputs, half), weights, 1, outputs, inputs, half, half, 1);
+        linear(alone, row(x, r * inputs, half), weights, 1, outputs, inputs, half, 1);
         check(!memcmp(alone, row(out, r * outputs, half), outputs * (half ? 2 : 4)), "product alone", inputs, half);
         for (int n = 0; n < outputs; n++) {
             double sum = 0;

@@ -27,7 +27,7 @@ from ouro_rl.kernels.cpu.ctypes_calls import (
 from ouro_rl.kernels.cpu.layer_stack import NativeStack
 from ouro_rl.kernels.cpu.packing import PackedWeights, pack
 from ouro_rl.kernels.interface import LayerWeights, Product
-from ouro_rl.kernels.processor import has_bf16_products
+from ouro_rl.kernels.processor import has_amx
 
 NORM_PART = 64
 """`rowwise.c` returns one partial gradient of the norm's weight per this many rows."""
@@ -63,7 +63,7 @@ class Kernels:
     needs_host_sync = True
 
     def __init__(self, library: ctypes.CDLL):
-        self._linear = declare(library.linear, "pppiiinnn")
+        self._linear = declare(library.linear, "pppiiinn")
         self._rms_norm = declare(library.rms_norm, "pppiifnn")
         self._rotate = declare(library.rotate, "ppppiiiifnn")
         self._silu_mul = declare(library.silu_mul, "pppiiinn")
@@ -79,25 +79,23 @@ class Kernels:
     ) -> Product:
         """x [n, K] -> [n, N] by these matrices, which are packed again.
 
-        bf16 uses oneDNN if the CPU has instructions for it (AMX, AVX512-BF16), in tiles of a fixed height if
+        bf16 uses oneDNN if the CPU multiplies matrices by instruction (AMX), in tiles of a fixed height if
         `batch_invariant`. Everything else uses `linear`, which is always batch-invariant."""
         with torch.no_grad():
             matrix = torch.cat([weight.detach().to(dtype) for weight in weights])
-        if dtype == torch.bfloat16 and has_bf16_products():
+        if dtype == torch.bfloat16 and has_amx():
             return Product(multiply=onednn_product(matrix, tile=ONEDNN_TILE if batch_invariant else None))
         packed = pack(matrix)
         return Product(multiply=lambda x: self.linear(x, packed), packed=packed)
 
     def linear(self, x: Tensor, weights: PackedWeights) -> Tensor:
-        """x [M, K] -> [M, N]; each element is a sum over k in order."""
+        """x [M, K] -> [M, N], of the same dtype as the weights; each element is a sum over k in order."""
+        assert x.dtype == weights.panels.dtype
         x = x.contiguous()
         rows, outputs, inputs = len(x), weights.outputs, weights.inputs
         out = x.new_empty(rows, outputs)
-        half = weights.panels.dtype == torch.bfloat16
         threads = threads_for(numbers_of_product(rows, outputs * inputs))
-        failed = self._linear(
-            out.data_ptr(), x.data_ptr(), weights.panels.data_ptr(), rows, outputs, inputs, half, is_half(x), threads
-        )
+        failed = self._linear(*pointers(out, x, weights.panels), rows, outputs, inputs, is_half(x), threads)
         return made(out, failed)
 
     def rms_norm(self, x: Tensor, weight: Tensor, eps: float) -> Tensor:

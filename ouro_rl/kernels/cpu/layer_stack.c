@@ -33,7 +33,7 @@ CALL int stack(void *states, const Layer *layers, int64_t count, const float *la
         norm_rows(right, states, layers->norms[0], rows, hidden, eps, half);
         for (const Layer *layer = layers; layer < layers + count; layer++) {
 #pragma omp barrier
-            multiply(left, right, layer->qkv, work, rows, qkv, hidden, half, half);
+            multiply(left, right, layer->qkv, work, rows, qkv, hidden, half);
             rotate_rows(q, 0, left, cosines, sines, rows, heads, dim, qkv, 1, half);
             rotate_rows(layer->keys, pages, k, cosines, sines, rows, kv_heads, dim, qkv, 1, half);
             put_rows(layer->values, pages, v, rows, all_kv, qkv, half);  // rows of one page write the same values
@@ -41,16 +41,16 @@ CALL int stack(void *states, const Layer *layers, int64_t count, const float *la
 #pragma omp barrier
             failed |= attend_rows(&reads, half);
 #pragma omp barrier
-            multiply(right, mixed, layer->out, work, rows, hidden, all_q, half, half);
+            multiply(right, mixed, layer->out, work, rows, hidden, all_q, half);
             // Each thread has the same rows in all three calls, so no barrier is needed.
             norm_rows(right, right, layer->norms[1], rows, hidden, eps, half);
             add_rows(states, right, rows, hidden, half);
             norm_rows(right, states, layer->norms[2], rows, hidden, eps, half);
 #pragma omp barrier
-            multiply(left, right, layer->gate_up, work, rows, 2 * middle, hidden, half, half);
+            multiply(left, right, layer->gate_up, work, rows, 2 * middle, hidden, half);
             activate_rows(mixed, left, up, rows, middle, 2 * middle, half);
 #pragma omp barrier
-            multiply(right, mixed, layer->down, work, rows, hidden, middle, half, half);
+            multiply(right, mixed, layer->down, work, rows, hidden, middle, half);
             norm_rows(right, right, layer->norms[3], rows, hidden, eps, half);
             add_rows(states, right, rows, hidden, half);
             if (layer + 1 < layers + count) norm_rows(right, states, layer[1].norms[0], rows, hidden, eps, half);

@@ -10,8 +10,6 @@ from torch import Tensor
 
 PANEL = 32
 """Columns that `linear.c` computes together."""
-LANES = 16
-"""Half of a panel: bf16 column c is stored next to column c + LANES."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,19 +17,17 @@ class PackedWeights:
     """A packed matrix [N, K]."""
 
     panels: Tensor
-    """fp32 [ceil(N / 32), K, 32]; bf16 [ceil(N / 32), K, 16, 2]: columns c and c + 16 are adjacent."""
+    """fp32 [ceil(N / 32), K, 32]; bf16 [ceil(N / 32), ceil(K / 2), 32, 2]: a column's numbers are stored in pairs."""
     outputs: int
-
-    @property
-    def inputs(self) -> int:
-        return self.panels.shape[1]
+    inputs: int
 
 
 def pack(weights: Tensor) -> PackedWeights:
     """Pack weights [N, K], fp32 or bf16."""
     outputs, inputs = weights.shape
-    filled = F.pad(weights.detach(), (0, 0, 0, -outputs % PANEL))
-    panels = filled.view(-1, PANEL, inputs).transpose(1, 2)
-    if weights.dtype == torch.bfloat16:
-        panels = panels.unflatten(2, (2, LANES)).transpose(2, 3)
-    return PackedWeights(panels=panels.contiguous(), outputs=outputs)
+    together = 2 if weights.dtype == torch.bfloat16 else 1
+    filled = F.pad(weights.detach(), (0, -inputs % together, 0, -outputs % PANEL))
+    panels = filled.view(-1, PANEL, filled.shape[1] // together, together).transpose(1, 2)
+    return PackedWeights(
+        panels=(panels if together > 1 else panels.squeeze(3)).contiguous(), outputs=outputs, inputs=inputs
+    )

@@ -10,9 +10,9 @@ from ouro_rl.kernels.cpu.build import library
 from ouro_rl.kernels.cpu.kernels import Kernels, onednn_product
 from ouro_rl.kernels.cpu.packing import pack
 from ouro_rl.kernels.interface import SWITCH
-from ouro_rl.kernels.processor import has_bf16_products
+from ouro_rl.kernels.processor import has_amx
 
-__all__ = ["SWITCH", "Kernels", "choose", "has_bf16_products", "load", "onednn_product", "pack"]
+__all__ = ["SWITCH", "Kernels", "choose", "has_amx", "load", "onednn_product", "pack"]
 
 
 @functools.cache
@@ -34,6 +34,6 @@ def choose(device: torch.device, dtype: torch.dtype) -> tuple[Kernels | None, st
         return None, description
     if device.type != "cpu" or dtype not in (torch.float32, torch.bfloat16):
         return None, f"plain torch (no C kernels for {dtype} on {device.type})"
-    if dtype == torch.bfloat16 and has_bf16_products():
+    if dtype == torch.bfloat16 and has_amx():
         return kernels, f"{description}, products by oneDNN"
     return kernels, description

@@ -4,11 +4,10 @@
 #pragma once
 #include "lanes.h"
 
-// out [M, N] = x [M, K] times packed weights [N, K] transposed; `half`: the weights are bf16, `half_rows`: x and out
-// are. `work` holds `multiply_work` numbers, for a team of at most `threads`. The threads wait for each other: out is
+// out [M, N] = x [M, K] times packed weights [N, K] transposed; `half`: all are bf16, otherwise fp32. `work` holds `multiply_work` numbers, for a team of at most `threads`. The threads wait for each other: out is
 // complete afterwards.
 int64_t multiply_work(int64_t M, int64_t K, int threads);
-void multiply(void *out, const void *x, const void *weights, float *work, int64_t M, int64_t N, int64_t K, int half, int half_rows);
+void multiply(void *out, const void *x, const void *weights, float *work, int64_t M, int64_t N, int64_t K, int half);
 
 // out = x / rms(x) * weight; x, out [rows, width], weight fp32 [width].
 void norm_rows(void *out, const void *x, const float *weight, int64_t rows, int64_t width, float eps, int half);

@@ -6,7 +6,7 @@ from ouro_rl.cli import main as cli
 from ouro_rl.core.errors import UserError
 from ouro_rl.kernels import processor
 from ouro_rl.kernels.cpu.build import flags_for, library
-from ouro_rl.kernels.processor import LEVEL, LEVELS, has_bf16_products, level, levels
+from ouro_rl.kernels.processor import LEVEL, LEVELS, has_amx, has_bf16_products, level, levels
 
 AVX2 = "flags : sse2 avx2 bmi1 bmi2 f16c fma movbe"
 AVX512 = f"{AVX2} avx512f avx512bw avx512cd avx512dq avx512vl"
@@ -68,6 +68,24 @@ def test_bf16_products_are_those_of_the_level_that_is_used(flags, environment, e
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert has_bf16_products() == expected
+
+
+@pytest.mark.parametrize(
+    "flags, environment, expected",
+    [
+        (f"{AVX512} avx512_bf16", {}, False),
+        (f"{AVX512} avx512_bf16 amx_bf16", {}, True),
+        (f"{AVX512} avx512_bf16 amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"}, True),
+        (f"{AVX512} avx512_bf16 amx_bf16", {"ONEDNN_MAX_CPU_ISA": "avx512_core_bf16"}, False),
+        (f"{AVX512} avx512_bf16 amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX2"}, False),
+        (f"{AVX512} avx512_bf16 amx_bf16", {LEVEL: "avx512"}, False),
+    ],
+)
+def test_amx_is_used_where_the_processor_has_it_and_nothing_forbids_it(flags, environment, expected, cpu, monkeypatch):
+    cpu(flags)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert has_amx() == expected
 
 
 def test_the_description_names_the_level():
