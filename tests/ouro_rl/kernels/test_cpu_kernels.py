@@ -13,8 +13,8 @@ from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.kernels.cpu import select as cpu_kernels
 from ouro_rl.kernels.cpu.build import library
 from ouro_rl.kernels.cpu.kernels import onednn_product
-from ouro_rl.kernels.processor import has_bf16_products
 from ouro_rl.kernels.ops import TORCH_OPS, KernelOps
+from ouro_rl.kernels.processor import has_bf16_products
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.engine.attention import KernelAttention, Rows
