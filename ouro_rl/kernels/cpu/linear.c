@@ -48,7 +48,10 @@ INLINE void add_pairs(lanes (*sums)[ACROSS], const void *factors, const words *p
 #else
     for (int i = 0; i < 2; i++) {
         lanes weights[ACROSS];
-        for (int c = 0; c < ACROSS; c++) weights[c] = as_lanes(i ? pairs[c] & 0xffff0000u : pairs[c] << 16);
+        for (int c = 0; c < ACROSS; c++) {
+            const words first = pairs[c] << 16, second = pairs[c] & 0xffff0000u;
+            weights[c] = as_lanes(i ? second : first);
+        }
         if (unpacked)
             for (int c = 0; c < ACROSS; c++) put(unpacked, i * PANEL + c * WIDTH, weights[c]);
         add_products(sums, (const float *)factors + i * BLOCK, weights, rows);
