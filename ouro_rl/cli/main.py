@@ -14,11 +14,13 @@ import sys
 from collections.abc import Sequence
 
 from ouro_rl.cli.parser import parse
+from ouro_rl.core.disk_full import disk_full
 from ouro_rl.core.errors import RunError, UserError
 from ouro_rl.core.own_names import pin_own_packages
 from ouro_rl.kernels import processor
 
 MESSAGE_LINES = 3
+ROOM = "make some, then start again; training goes on after its last checkpoint with --resume"
 QUIET = {
     "TOKENIZERS_PARALLELISM": "false",  # rollout workers fork after the tokenizer has been used
     "TRANSFORMERS_VERBOSITY": "error",
@@ -62,6 +64,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 141
     except SystemExit as stop:  # argparse, after --help or a mistake
         return stop.code if isinstance(stop.code, int) else 2
+    except Exception as error:
+        if (reason := disk_full(error)) is None:
+            raise
+        return _report(RunError(f"no room on the disk ({reason});\n  {ROOM}"), 1)
 
 
 def _reader_has_gone() -> bool:

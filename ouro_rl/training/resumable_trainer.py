@@ -128,10 +128,21 @@ class ResumableTrainer(GRPOTrainer):
         if self.accelerator.is_main_process and folder.exists():
             shutil.rmtree(folder)
         self.accelerator.wait_for_everyone()
+        try:
+            self._write_checkpoint(folder)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)  # on a full disk, it would take the room of the next attempt
+            raise
+        if self.accelerator.is_main_process:
+            folder.replace(final)
+            self.run_dir.drop_old_checkpoints(self.train_config.trainer.keep_checkpoints)
+        self._saved_step = step
+
+    def _write_checkpoint(self, folder: Path) -> None:
         self.save_model(str(folder), _internal_call=True)
         self._save_optimizer_and_scheduler(str(folder))
         self._save_rng_state(str(folder))
-        if step % self.train_config.trainer.updates_per_batch:
+        if self.state.global_step % self.train_config.trainer.updates_per_batch:
             self._save_batch(folder)
         if self.prefetcher is not None and (ahead := self.prefetcher.wait()):
             torch.save(ahead, folder / AHEAD_FILE)
@@ -140,10 +151,7 @@ class ResumableTrainer(GRPOTrainer):
             (folder / OBJECTIVE_FILE).write_text(json.dumps(self.objective.state()))
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            write_manifest(folder, step=step, processes=self.accelerator.num_processes)
-            folder.replace(final)
-            self.run_dir.drop_old_checkpoints(self.train_config.trainer.keep_checkpoints)
-        self._saved_step = step
+            write_manifest(folder, step=self.state.global_step, processes=self.accelerator.num_processes)
 
     def _check_finite(self) -> None:
         for name, tensor in self.accelerator.unwrap_model(self.model).named_parameters():
