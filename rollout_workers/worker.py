@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from rollout_workers.engine.generation import Generation
-    from rollout_workers.packed import Packed
+    from rollout_workers.packed import Part
 
 
 class RolloutWorker:
@@ -66,11 +66,11 @@ class RolloutWorker:
         load_state(self.engine.model, state)
         self.version = version
 
-    def load_packed(self, weights: Packed, version: int) -> str:
+    def load_packed(self, parts: Sequence[Part], version: int) -> str:
         """Load packed weights. Returns the fingerprint of what the model has then."""
         from rollout_workers.weight_sync import tensors_of
 
-        self.load_weights(tensors_of(weights), version)
+        self.load_weights(tensors_of(parts), version)
         return self.fingerprint()[1]
 
     def start(

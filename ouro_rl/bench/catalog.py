@@ -4,7 +4,7 @@ process.
     workload   a random model of Ouro's architecture, prompts, and a trace of depths: the same work for every engine
     timing     timed calls of the engine and of `generate()`, interleaved pass by pass or round by round
     roofline   the machine's peak read bandwidth and GEMM rate, and the least time of a pass
-    rollout, replay, exact, cache, group, curves, probes, dispatch     the benchmarks
+    rollout, replay, exact, cache, group, curves, probes, dispatch, publication     the benchmarks
     predictions  the predicted value of each figure, written before it was measured
     results, page   the JSON and the table; the page `docs/performance.md`
 
@@ -25,6 +25,7 @@ BENCHMARKS = {
     "all": "these four",
     "curves": "cost by batch size, context length and group size (not part of `all`)",
     "dispatch": "how busy two rollout actors are when half of the answers are long (not part of `all`)",
+    "publication": "how long new weights of Ouro-1.4B's size take to two rollout actors (not part of `all`)",
     "probes": "what probe rows cost the trainer, and what they save in variance (not part of `all`)",
 }
 """Name -> what is measured."""

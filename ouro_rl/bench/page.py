@@ -21,6 +21,9 @@ COMMANDS = {
     "kv_bytes_ratio": "cache",
     "utilization": "dispatch",
     "utilization_dealt": "dispatch",
+    "publication_seconds": "publication",
+    "publication_of_copies": "publication",
+    "publication_memory": "publication",
 }
 """Figure -> the smallest benchmark that measures it."""
 

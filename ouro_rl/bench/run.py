@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ouro_rl.bench.exact import bench_exact
 from ouro_rl.bench.group import bench_group
 from ouro_rl.bench.machine import cpu_ticks, describe_machine, stolen_share
 from ouro_rl.bench.probes import bench_probes
+from ouro_rl.bench.publication import bench_publication
 from ouro_rl.bench.replay import bench_replay
 from ouro_rl.bench.results import assemble, table, write_json
 from ouro_rl.bench.rollout import bench_rollout
@@ -32,19 +34,28 @@ SECTIONS: Mapping[str, Mapping[str, Callable[..., Any]]] = {
     "curves": {"curves": bench_curves},
     "probes": {"probes": bench_probes},
     "dispatch": {"dispatch": bench_dispatch},
+    "publication": {"publication": bench_publication},
 }
 """Benchmark -> sections of the JSON and the functions that produce them."""
-APART = ("curves", "probes", "dispatch")
+APART = ("curves", "probes", "dispatch", "publication")
 """Not part of `all`."""
 
 
 def run_bench(
-    name: str, *, quick: bool = False, json_file: Path | None = None, plot_file: Path | None = None
+    name: str,
+    *,
+    quick: bool = False,
+    layers: int | None = None,
+    json_file: Path | None = None,
+    plot_file: Path | None = None,
 ) -> dict[str, Any]:
-    """Run the benchmark `name`. Returns the content of the JSON file."""
+    """Run the benchmark `name`; `layers` are those of the model of `publication`. Returns the content of the JSON
+    file."""
     started, ticks = time.perf_counter(), cpu_ticks()
     machine = describe_machine(torch.get_num_threads(), torch.__version__)
     sizes = QUICK if quick else Sizes()
+    if layers is not None:
+        sizes = replace(sizes, published_layers=layers)
     chosen = [part for part in SECTIONS if part not in APART] if name == "all" else [name]
     sections = {}
     for key, run in ((key, run) for part in chosen for key, run in SECTIONS[part].items()):

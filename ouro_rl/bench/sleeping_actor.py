@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ouro_rl.core.rollout import Prompt, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
 from rollout_workers.fleet.actor import WorkerActor
-from rollout_workers.packed import Packed
+from rollout_workers.packed import Part, fingerprint_of
 
 ROW_S = 0.0008
 """Seconds per row of a pass."""
@@ -26,9 +26,9 @@ class SleepingWorker:
 
     version: int | None = None
 
-    def load_packed(self, weights: Packed, version: int) -> str:
+    def load_packed(self, parts: Sequence[Part], version: int) -> str:
         self.version = version
-        return weights.fingerprint
+        return fingerprint_of({name: packed.digest() for part in parts for name, packed in part.items()})
 
     def start(self, requests: Sequence[RolloutRequest], params: SamplingParams) -> SleepingGeneration:
         assert self.version is not None

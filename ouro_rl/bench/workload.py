@@ -60,6 +60,11 @@ class Sizes:
     """Size of the buffer for measuring read bandwidth; far larger than any cache."""
     gemm_size: int = 1024
     """Size of the square matrices for measuring the GEMM rate."""
+    published_layers: int = 24
+    """The model whose weights are published: Ouro-1.4B."""
+    published_hidden: int = 2048
+    published_intermediate: int = 5632
+    published_vocabulary: int = 49152
 
     @property
     def loop_parameters(self) -> int:
@@ -74,7 +79,8 @@ class Sizes:
 QUICK = Sizes(
     hidden=64, layers=2, intermediate=128, heads=2, vocabulary=256, prompt=8, tokens=16, batch=8, small_batch=4,
     group=4, group_prompt=32, cache_batch=2, curve_tokens=16, batches=(1, 4, 8), contexts=(16, 64), context_batch=2,
-    groups=(1, 2, 4), read_bytes=8 << 20, gemm_size=128,
+    groups=(1, 2, 4), read_bytes=8 << 20, gemm_size=128, published_layers=2, published_hidden=512,
+    published_intermediate=1024, published_vocabulary=1024,
 )  # fmt: skip
 
 

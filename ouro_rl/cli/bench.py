@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ouro_rl.bench.catalog import BENCHMARKS, PAGE, check_name
+from ouro_rl.cli.argument_types import count
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import path_option
 
@@ -18,6 +19,9 @@ def add_bench_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--json", type=path_option, metavar="FILE", help="write all figures to this file")
     command.add_argument("--plot", type=path_option, metavar="FILE.png", help="write the plot of `curves` to this file")
+    command.add_argument(
+        "--layers", type=count, metavar="N", help="layers of the model of `publication` (24: Ouro-1.4B, 48: Ouro-2.6B)"
+    )
     command.add_argument(
         "--quick", action="store_true", help="a tiny model, to try the command; do not quote its figures"
     )
@@ -39,9 +43,14 @@ def bench(arguments: argparse.Namespace) -> int:
         _check_writable(option, file)
     if arguments.plot is not None and arguments.name != "curves":
         raise UserError(f"bench {arguments.name}: has no plot; use --plot with `curves` only")
+    if arguments.layers is not None and arguments.name != "publication":
+        raise UserError(f"bench {arguments.name}: has no --layers; use it with `publication` only")
     from ouro_rl.bench.run import run_bench
 
-    run_bench(arguments.name, quick=arguments.quick, json_file=arguments.json, plot_file=arguments.plot)
+    run_bench(
+        arguments.name, quick=arguments.quick, layers=arguments.layers, json_file=arguments.json,
+        plot_file=arguments.plot,
+    )  # fmt: skip
     return 0
 
 

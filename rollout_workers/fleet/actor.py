@@ -19,6 +19,7 @@ from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.core.watchdog import stacks
 from rollout_workers.fleet.liveness import Pulse
 from rollout_workers.fleet.session import Session
+from rollout_workers.packed import Part
 from rollout_workers.worker import RolloutWorker
 
 LOOK_S = 1.0
@@ -74,11 +75,11 @@ class WorkerActor:
         """Where every thread is."""
         return stacks()
 
-    async def load_weights(self, weights: Any, version: int) -> str:
-        """Load published weights (`rollout_workers.packed.Packed`). Returns the fingerprint of what the model has
-        then."""
+    async def load_weights(self, version: int, *parts: Part) -> str:
+        """Load published weights. Returns the fingerprint of what the model has then. Each part is an argument of its
+        own, so that Ray gives its arrays as views of its store."""
         await self._end_call()
-        return await asyncio.to_thread(self.worker.load_packed, weights, version)
+        return await asyncio.to_thread(self.worker.load_packed, parts, version)
 
     async def begin(self, call: int, requests: Sequence[RolloutRequest], params: SamplingParams) -> None:
         """Prepare a call of the pool. Raises what `RolloutEngine.start` raises."""

@@ -6,7 +6,7 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,7 @@ from rollout_workers.fleet.liveness import Pulse
 from rollout_workers.fleet.member import Order
 from rollout_workers.fleet.settings import FleetSettings
 from rollout_workers.fleet.units import Unit, cut
-from rollout_workers.packed import Packed
+from rollout_workers.packed import Part, fingerprint_of
 from rollout_workers.rollout_pool import RolloutPool
 
 if TYPE_CHECKING:
@@ -84,11 +84,17 @@ class ActorPool(RolloutPool):
         with self._lock:
             self._publish(pack(state_dict, getattr(torch, self.engine.dtype)), version)
 
-    def _publish(self, packed: Packed, version: int) -> None:
+    def _publish(self, parts: Iterable[Part], version: int) -> None:
         self.crew.forget_units()
         self.crew.orders.pop("begin", None)
         self.crew.orders.pop("load_weights", None)  # the store may forget the old weights before it gets the new ones
-        fingerprint, self.version = packed.fingerprint, None
+        self.version = None
+        stored: list[ray.ObjectRef] = []
+        digests: dict[str, str] = {}
+        for part in parts:
+            stored.append(ray.put(part))
+            digests |= {name: packed.digest() for name, packed in part.items()}
+        fingerprint = fingerprint_of(digests)
 
         def check(worker: int, found: str) -> None:
             if found != fingerprint:
@@ -98,8 +104,7 @@ class ActorPool(RolloutPool):
                 )
 
         key = (version, time.monotonic_ns())
-        self.crew.order("load_weights", Order(key=key, arguments=(ray.put(packed), version), check=check))
-        del packed  # the store has its copy
+        self.crew.order("load_weights", Order(key=key, arguments=(version, *stored), check=check))
         self.crew.wait_until(self.crew.settled)
         self.version = version
 

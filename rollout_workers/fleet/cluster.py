@@ -59,6 +59,8 @@ class Cluster:
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         # Ray's own is 15: on a machine with other work the trainer would wait for workers that hardly run.
         os.environ.setdefault("RAY_worker_niceness", "0")
+        # Ray's own is 100 objects or a second: new weights would get new memory while the old ones still have theirs.
+        os.environ.setdefault("RAY_free_objects_batch_size", "1")
         address = wanted_address(settings.address)
         if address != LOCAL:
             address = check_ray_address(address)

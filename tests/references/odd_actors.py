@@ -9,15 +9,16 @@ from collections.abc import Sequence
 from ouro_rl.bench.sleeping_actor import SleepingActor, SleepingGeneration, SleepingWorker
 from ouro_rl.core.rollout import RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
-from rollout_workers.packed import Packed
+from rollout_workers.packed import Part
 from tests.references.patience import HANG_S
 
 DEADLY, STUCK = 1001, 1002
 """Lengths of answers that end the process, and that never come."""
 
 
-DAMAGED = 99
-"""The version of weights that do not arrive as they were sent."""
+DAMAGED, SLOW = 99, 98
+"""Versions of weights that do not arrive as they were sent, and that take a while."""
+LOAD_S = 3.0
 
 
 class OddActor(SleepingActor):
@@ -26,8 +27,10 @@ class OddActor(SleepingActor):
 
 
 class OddWorker(SleepingWorker):
-    def load_packed(self, weights: Packed, version: int) -> str:
-        fingerprint = super().load_packed(weights, version)
+    def load_packed(self, parts: Sequence[Part], version: int) -> str:
+        if version == SLOW:
+            time.sleep(LOAD_S)
+        fingerprint = super().load_packed(parts, version)
         return "damaged" if version == DAMAGED else fingerprint
 
     def start(self, requests: Sequence[RolloutRequest], params: SamplingParams) -> SleepingGeneration:

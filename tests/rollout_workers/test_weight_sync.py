@@ -5,6 +5,7 @@ import torch
 
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.model.modeling_ouro import GATE_PARAMETERS
+from rollout_workers.packed import fingerprint_of
 from rollout_workers.weight_sync import fingerprint, load_state, pack, tensors_of
 from rollout_workers.worker import RolloutWorker
 from tests.references.tiny_models import random_model
@@ -79,13 +80,29 @@ def test_packed_weights_arrive_with_their_fingerprint(dtype):
     """Also from an array for reading only, as Ray gives it."""
     model = random_model(seed=2)
     worker = RolloutWorker(model.config.to_dict(), EngineConfig(dtype=dtype, max_batch=2))
-    sent = pack(model.state_dict(), getattr(torch, dtype))
-    sent.data.flags.writeable = False
-    assert worker.load_packed(sent, 4) == sent.fingerprint
-    assert worker.fingerprint() == (4, sent.fingerprint)
+    sent = list(pack(model.state_dict(), getattr(torch, dtype)))
+    packed = {name: packed for part in sent for name, packed in part.items()}
+    for one in packed.values():
+        one.data.flags.writeable = False
+    expected = fingerprint_of({name: one.digest() for name, one in packed.items()})
+    assert worker.load_packed(sent, 4) == expected
+    assert worker.fingerprint() == (4, expected)
     with torch.no_grad():
         worker.engine.model.lm_head.weight[3, 5] += 1
-    assert worker.fingerprint()[1] != sent.fingerprint
+    assert worker.fingerprint()[1] != expected
+
+
+def test_weights_are_sent_in_parts_and_not_copied_before():
+    state = random_model(seed=2).state_dict()
+    whole = list(pack(state, torch.float32))
+    parts = list(pack(state, torch.float32, part_bytes=5000))
+    assert len(whole) == 1 and len(parts) > 3
+    assert [name for part in parts for name in part] == list(state)
+    sizes = [[packed.data.nbytes for packed in part.values()] for part in parts]
+    assert all(sum(part) <= 5000 or len(part) == 1 for part in sizes)
+    for name, tensor in tensors_of(parts).items():
+        assert tensor.data_ptr() == state[name].data_ptr(), name
+    assert list(tensors_of(pack({}, torch.float32))) == []
 
 
 @pytest.mark.parametrize("size", [1, 4095, 4096, 4097, 3 * 4096])

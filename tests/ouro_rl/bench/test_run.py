@@ -147,7 +147,7 @@ def test_a_page_of_several_files_takes_the_last_of_a_figure(everything, tmp_path
     write_json({**part, "kv_bytes_ratio": 0.5, "spread": {"kv_bytes_ratio": spread}}, tmp_path / "cache.json")
     written = page([file, tmp_path / "cache.json"])
     assert "| 0.500 | - | 0.625 | 0.700 / 0.640 / 0.630 |" in written
-    assert written.count("| open |") == sum(command in APART for command in COMMANDS.values()), "the dispatch alone"
+    assert written.count("| open |") == sum(command in APART for command in COMMANDS.values()), "the others alone"
     assert page([tmp_path / "cache.json"]).count("| open |") == len(FIGURES) - 1
 
 

@@ -26,6 +26,7 @@ from tests.references.tiny_bench import TINY
         (["cache", "--json", "."], "is a folder"),
         (["cache", "group"], "give one name"),
         (["cache", "--plot", "x.png"], "has no plot"),
+        (["cache", "--layers", "2"], "has no --layers"),
     ],
 )
 def test_mistakes_are_reported(arguments, told, capsys, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
