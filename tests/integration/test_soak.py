@@ -1,4 +1,4 @@
-"""A thousand small steps: nothing grows in the driver."""
+"""A thousand small steps: nothing grows, neither in the driver nor in its actors and reward processes."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,10 @@ import pytest
 import torch
 from transformers import TrainerCallback
 
+from ouro_rl import launch
 from ouro_rl.core.rollout import Prompt
+from tests.references import tiny_training
+from tests.references.process_table import processes
 from tests.references.stub_training import GROUP, config_of, stub_model, train
 
 STEPS, WARM = 1000, 200
@@ -15,16 +18,35 @@ STEPS, WARM = 1000, 200
 MOST_BYTES_PER_100_STEPS = 2**20
 
 
-class Watch(TrainerCallback):
-    """Resident memory, threads and descriptors of this process after every update."""
+def usage(pid):
+    """Memory of its own in bytes, threads and descriptors of a process."""
+    own = next(line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("RssAnon"))
+    return (1024 * int(own.split()[1]), *(len(os.listdir(f"/proc/{pid}/{kind}")) for kind in ("task", "fd")))
 
-    def __init__(self):
-        self.rows = []
+
+class Watch(TrainerCallback):
+    """Usage of this process, and of others, after every update."""
+
+    def __init__(self, others=lambda: {}):
+        self.others = others
+        self.rows = {}
+        """Of each process, by (name, id): one for every update."""
 
     def on_step_end(self, args, state, control, **_):
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        count = [len(os.listdir(f"/proc/self/{kind}")) for kind in ("task", "fd")]
-        self.rows.append((pages * os.sysconf("SC_PAGE_SIZE"), *count))
+        for name, pid in {"driver": os.getpid(), **self.others()}.items():
+            self.rows.setdefault((name, pid), []).append(usage(pid))
+
+    def growth(self):
+        """By name, bytes per 100 updates, after the first ones. Every process was there all the time, and has as many
+        threads and descriptors in the end as before."""
+        found = {}
+        for (name, _), rows in self.rows.items():
+            assert len(rows) == STEPS, name
+            memory, *counts = zip(*rows[WARM:], strict=True)
+            half = len(memory) // 2
+            assert all(max(count[half:]) <= max(count[:half]) for count in counts), (name, counts)
+            found[name] = 100 * slope(memory)
+        return found
 
 
 def slope(values):
@@ -42,9 +64,42 @@ def test_memory_threads_and_descriptors_of_the_driver_stay_what_they_are(tmp_pat
     )
     watch = Watch()
     train(stub_model(), config, [Prompt(index=i, token_ids=(1,)) for i in range(7)], stop=watch)
-    memory, threads, descriptors = zip(*watch.rows[WARM:], strict=True)
-    growth = 100 * slope(memory)
+    report(f"staleness {staleness}", watch, capsys)
+
+
+def report(title, watch, capsys):
+    found = watch.growth()
+    sizes = {name: rows[-1][0] / 2**20 for (name, _), rows in watch.rows.items()}
     with capsys.disabled():
-        print(f"\nstaleness {staleness}: {growth / 2**20:.2f} MiB per 100 steps at {memory[-1] / 2**20:.0f} MiB")
-    assert growth < MOST_BYTES_PER_100_STEPS
-    assert max(threads) == min(threads) and max(descriptors) == min(descriptors)
+        for name, growth in found.items():
+            print(f"\n{title}, {name}: {growth / 2**20:.2f} MiB per 100 steps at {sizes[name]:.0f} MiB", end="")
+    assert max(found.values()) < MOST_BYTES_PER_100_STEPS
+
+
+@pytest.mark.slow
+def test_nothing_grows_in_actors_and_reward_processes(tmp_path, checkpoint, monkeypatch, capsys):
+    """A real run: rollouts, publication and rewards in every step."""
+    pools, make = [], launch.start_pool
+
+    def remember(*arguments):
+        pools.append(make(*arguments))
+        return pools[-1]
+
+    def others():
+        actors = {f"actor {one.index}": one.greeting.process.pid for one in pools[0].crew.members}
+        rewards = [
+            pid for pid in sorted(processes()) if b"rewards.processes" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+        return actors | {f"reward process {number}": pid for number, pid in enumerate(rewards)}
+
+    watch, callbacks = Watch(others), launch.callbacks_of_main
+    monkeypatch.setattr(launch, "start_pool", remember)
+    monkeypatch.setattr(launch, "callbacks_of_main", lambda *arguments: [watch, *callbacks(*arguments)])
+    config = tiny_training.config_of(
+        checkpoint, tmp_path / "run", trainer__steps=STEPS, trainer__checkpoint_every=100, trainer__keep_checkpoints=1,
+        trainer__prompts_per_step=2, trainer__group_size=2, trainer__micro_batch=4, rollout__max_new_tokens=4,
+        rollout__workers=2, rollout__worker_cpus=0.5, eval__source=None, run__rollouts="none",
+    )  # fmt: skip
+    assert launch.run_training(config, resume=False) == 0
+    assert len(watch.rows) >= 1 + 2 + 2, "a reward process is two, it and its keeper"
+    report("2 actors", watch, capsys)

@@ -218,6 +218,15 @@ def test_a_worker_or_its_keeper_that_is_killed_while_idle_costs_nothing(make_poo
     assert gone(child) and pool.run([1])[0].status == "ok"
 
 
+def test_a_worker_that_is_killed_loses_only_its_item(make_pool, tmp_path):
+    pool = make_pool(timeout_s=HANG_S)
+    child, item = pool.run(["pid"])[0].value, pool.submit("daemon")
+    assert comes_true((tmp_path / "pid").exists)
+    os.kill(child, signal.SIGKILL)
+    assert item.result().detail == "the worker was killed by SIGKILL"
+    assert pool.run([1])[0].value == ["done", 1]
+
+
 @pytest.mark.parametrize("busy", [False, True])
 def test_workers_end_with_a_parent_that_was_killed(tmp_path, busy):
     (tmp_path / "pool_handler.py").write_text(HANDLER)
