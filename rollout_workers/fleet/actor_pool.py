@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -82,31 +82,29 @@ class ActorPool(RolloutPool):
         from rollout_workers.weight_sync import pack
 
         with self._lock:
-            self._publish(pack(state_dict, getattr(torch, self.engine.dtype)), version)
+            self._forget_weights()
+            self._order_weights(_stored(pack(state_dict, getattr(torch, self.engine.dtype))), version)
+            self.crew.wait_until(self.crew.settled)
+            self.version = version
 
-    def _publish(self, parts: Iterable[Part], version: int) -> None:
+    def _forget_weights(self) -> None:
+        """So that the store may forget the old weights before it gets the new ones."""
+        self.version = None
         self.crew.forget_units()
         self.crew.orders.pop("begin", None)
-        self.crew.orders.pop("load_weights", None)  # the store may forget the old weights before it gets the new ones
-        self.version = None
-        stored: list[ray.ObjectRef] = []
-        digests: dict[str, str] = {}
-        for part in parts:
-            stored.append(ray.put(part))
-            digests |= {name: packed.digest() for name, packed in part.items()}
-        fingerprint = fingerprint_of(digests)
+        self.crew.orders.pop("load_weights", None)
 
+    def _order_weights(self, stored: _Stored, version: int) -> None:
         def check(worker: int, found: str) -> None:
-            if found != fingerprint:
+            if found != stored.fingerprint:
                 raise RunError(
                     f"rollout worker {worker} has other weights than were published (version {version}): "
                     "its memory or the way to it is damaged"
                 )
 
         key = (version, time.monotonic_ns())
-        self.crew.order("load_weights", Order(key=key, arguments=(version, *stored), check=check))
-        self.crew.wait_until(self.crew.settled)
-        self.version = version
+        arguments = (version, *stored.references)
+        self.crew.order("load_weights", Order(key=key, arguments=arguments, check=check))
 
     def rollout(
         self,
@@ -179,6 +177,25 @@ class ActorPool(RolloutPool):
             request.prompt.index, self.settings.tries, len(self.set_aside),
         )  # fmt: skip
         call.take(unit, [call.lost(unit.requests[0], place) for place in unit.places])
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stored:
+    """Weights in Ray's store."""
+
+    references: Sequence[ray.ObjectRef]
+    """One for each part."""
+    fingerprint: str
+
+
+def _stored(parts: Iterable[Part]) -> _Stored:
+    """Put weights into the store, part by part."""
+    references: list[ray.ObjectRef] = []
+    digests: dict[str, str] = {}
+    for part in parts:
+        references.append(ray.put(part))
+        digests |= {name: packed.digest() for name, packed in part.items()}
+    return _Stored(references=references, fingerprint=fingerprint_of(digests))
 
 
 class _Call:

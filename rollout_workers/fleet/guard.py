@@ -20,7 +20,7 @@ from ouro_rl.core.process_id import ProcessId, own_process
 
 LOOK_S = 0.5
 GRACE_S = 2.0
-"""Seconds in which Ray's processes may end by themselves."""
+"""Seconds in which Ray's processes may end by themselves when the driver has gone."""
 CLOSE_S = 15.0
 _BOOT = "import sys; sys.path.insert(0, sys.argv[1]); from rollout_workers.fleet.guard import main; main(*sys.argv[2:])"
 
@@ -54,10 +54,11 @@ def main(session: str, pid: str, started: str, place: str) -> None:
     driver = ProcessId(pid=int(pid), started=started, place=place)
     while driver.is_alive and not asked:
         time.sleep(LOOK_S)  # a signal interrupts it
-    clean_up(session, spared={os.getpid(), driver.pid})
+    # Asked for: Ray was shut down, and only its agents are left, which would go on for the whole time.
+    clean_up(session, spared={os.getpid(), driver.pid}, grace_s=0 if asked else GRACE_S)
 
 
-def clean_up(session: str, spared: Collection[int], grace_s: float = GRACE_S) -> None:
+def clean_up(session: str, spared: Collection[int], grace_s: float) -> None:
     """End the processes of a session but those with the ids `spared`, and remove its sockets."""
     end = time.monotonic() + grace_s
     while (left := processes_of(session) - set(spared)) and time.monotonic() < end:

@@ -9,7 +9,8 @@ import time
 import pytest
 
 from ouro_rl.core.process_id import own_process
-from rollout_workers.fleet.guard import Guard, clean_up, processes_of
+from rollout_workers.fleet import guard as guard_module
+from rollout_workers.fleet.guard import GRACE_S, Guard, clean_up, processes_of
 from tests.references.patience import HANG_S, comes_true
 from tests.references.process_table import alive
 
@@ -74,6 +75,21 @@ def test_the_guard_waits_for_its_driver(session, started):
     driver.kill()  # and stays a zombie until the end of this test
     assert started[0].wait(HANG_S) == -signal.SIGKILL
     driver.wait()
+
+
+@pytest.mark.parametrize("closed", [True, False])
+def test_ray_may_end_by_itself_only_if_its_driver_has_gone(closed, monkeypatch):
+    """A run that ends in order does not wait for Ray's agents."""
+    found = []
+    monkeypatch.setattr(guard_module, "clean_up", lambda session, spared, grace_s: found.append(grace_s))
+    before, own = signal.getsignal(signal.SIGTERM), own_process()
+    try:
+        if closed:
+            monkeypatch.setattr(guard_module.time, "sleep", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        guard_module.main("session", str(own.pid), own.started if closed else "0", own.place)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert found == [0 if closed else GRACE_S]
 
 
 def test_closing_it_cleans_up_at_once(session, started):
