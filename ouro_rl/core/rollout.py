@@ -62,6 +62,9 @@ class Rollout:
     """Loops run at the position that predicts `completion_ids[i]` (for i = 0, the last prompt position)."""
     depth_logprobs: tuple[float, ...]
     """log p(d_i) under the exit gate within the depth policy's bounds, in nats, whatever the exit rule was."""
+    exit_shares: bytes = b""
+    """uint8 [completion tokens, loops], row by row: p(d_i = t) under the exit gate for t = 1..d_i, in 255ths, and 0 for
+    loops that were not reached. For people to look at; no loss reads it. Empty: not recorded."""
     policy_version: int
     temperature: float
     filters: TokenFilters = TokenFilters()

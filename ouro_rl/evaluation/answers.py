@@ -109,6 +109,7 @@ class Budget:
             token_logprobs=rollout.token_logprobs[:kept],
             depths=rollout.depths[:kept],
             depth_logprobs=rollout.depth_logprobs[:kept],
+            exit_shares=rollout.exit_shares[: kept * len(rollout.exit_shares) // len(rollout.completion_ids)],
             support_sizes=rollout.support_sizes[:kept],
             forced=(min(rollout.forced[0], kept), min(rollout.forced[1], kept)),
             stop_string=None,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ouro_rl.core.rollout import Prompt, ScoredRollout
+from ouro_rl.core.rollout import Prompt, Rollout, ScoredRollout
 
 
 def rollout_record(
@@ -26,6 +26,7 @@ def rollout_record(
         "depths": rollout.depths,
         "token_logprobs": rollout.token_logprobs,
         "depth_logprobs": rollout.depth_logprobs,
+        "exit_probs": exit_probs(rollout),
         "temperature": rollout.temperature,
         "finish_reason": rollout.finish_reason,
         "fixed_depth": rollout.fixed_depth,
@@ -42,6 +43,17 @@ def rollout_record(
         "reward": scored.reward,
         "advantage": advantage,
     }
+
+
+def exit_probs(rollout: Rollout) -> list[list[float]]:
+    """By completion token, the probability with which the gate leaves after loop 1, 2, ..., up to the token's depth, to
+    the nearest 255th; [] if the rollout does not say. What is missing to 1 belongs to the loops that did not run."""
+    shares, count = rollout.exit_shares, len(rollout.depths)
+    loops = len(shares) // count if count else 0
+    return [
+        [round(share / 255, 3) for share in shares[place * loops :][:depth]]
+        for place, depth in enumerate(rollout.depths if shares else ())
+    ]
 
 
 def question_of(prompt: Prompt) -> str:

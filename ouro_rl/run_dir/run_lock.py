@@ -9,13 +9,15 @@ import logging
 import os
 import socket
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from ouro_rl.core.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 LOCK_FILE = "run.lock"
+Owner = Literal["running", "killed", "none", "unknown"]
+"""Whether a process holds the lock; `killed`: it ended without a release; `unknown`: this file system does not say."""
 _HELD: dict[Path, IO[str]] = {}
 """Locks of this process, which the operating system would grant to it again, and which end when the file is closed."""
 
@@ -72,6 +74,26 @@ class RunLock:
         except ValueError:  # the owner is about to write it
             return {}
         return owner if isinstance(owner, dict) else {}
+
+
+def owner_of(folder: Path) -> Owner:
+    """Whether a process is at work in `folder`. Leaves the folder as it is."""
+    path = folder / LOCK_FILE
+    try:
+        here = path.stat()
+        if any(os.path.samestat(here, os.fstat(file.fileno())) for file in _HELD.values()):
+            return "running"  # by this process, whose lock would end if the file were opened and closed
+        file = path.open(encoding="utf-8")
+    except FileNotFoundError:
+        return "none"
+    except OSError:
+        return "unknown"
+    with file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            return "running" if error.errno in (errno.EACCES, errno.EAGAIN) else "unknown"
+    return "killed"
 
 
 def refuse_live_run(folder: Path) -> None:

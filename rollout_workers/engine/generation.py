@@ -188,6 +188,7 @@ class Generation:
             token_logprobs=completion.token_logprobs,
             depths=completion.depths,
             depth_logprobs=completion.depth_logprobs,
+            exit_shares=completion.exit_shares,
             support_sizes=completion.support_sizes,
             forced=completion.forced,
             stop_string=completion.stop_string,

@@ -110,6 +110,13 @@ def depth_logprob(gates, depth, max_loops, policy: DepthPolicy):
     return math.log((before[-1] if before else 1.0) - after[-1])
 
 
+def exit_shares(gates, depth, max_loops, policy: DepthPolicy):
+    """p(t) for t up to the depth, in 255ths, and 0 beyond it."""
+    probs = [math.exp(depth_logprob(gates, loop, max_loops, policy)) for loop in range(policy.min_depth, depth + 1)]
+    shares = [0] * (policy.min_depth - 1) + [round(255 * p) for p in probs]
+    return shares + [0] * (max_loops - depth)
+
+
 def reads_exit(rule, heads):
     """Whether a rule that reads the head exits after the last of these distributions, fp64 [vocab] each."""
     probs = heads[-1]
@@ -150,7 +157,7 @@ def sequential_rollout(model, request, index, params, policy_version=0):
     for token in prompt[:-1]:
         sequence.run(token)
     token, tokens, logprobs, depths, depth_logprobs, finish = prompt[-1], [], [], [], [], "length"
-    forced = []
+    forced, shares = [], []
     for i in range(params.max_new_tokens):
         quantile = draw(seed, i, DEPTH_STREAM) if rule.kind in ("sample", "iid") else rule.value
 
@@ -179,6 +186,7 @@ def sequential_rollout(model, request, index, params, policy_version=0):
         logprobs.append(0.0 if i in forced else math.log(probs[token]))
         depths.append(depth)
         depth_logprobs.append(depth_logprob(gates, depth, sequence.max_loops, policy))
+        shares += exit_shares(gates, depth, sequence.max_loops, policy)
         if token in params.stop_token_ids:
             finish = "stop"
             break
@@ -193,6 +201,7 @@ def sequential_rollout(model, request, index, params, policy_version=0):
         token_logprobs=tuple(logprobs),
         depths=tuple(depths),
         depth_logprobs=tuple(depth_logprobs),
+        exit_shares=bytes(shares),
         policy_version=policy_version,
         temperature=params.temperature,
         finish_reason=finish,

@@ -201,22 +201,43 @@ function recall() {
 
 function describe(token) {
   const [sample, place] = token.about;
-  const parts = [JSON.stringify(data.words[sample.t[place]]), loops(sample.k[place])];
-  if (sample.l && sample.l[place] !== null) parts.push("log-prob " + signed(sample.l[place] / 1000, 3));
-  if (sample.e && sample.e[place] !== null)
-    parts.push("left at this loop with probability " + (sample.e[place] / 10).toFixed(1) + "\u00a0%");
+  const parts = [make("b", "", JSON.stringify(data.words[sample.t[place]])), make("span", "", loops(sample.k[place]))];
+  if (sample.l && sample.l[place] !== null)
+    parts.push(make("span", "", "log-prob " + signed(sample.l[place] / 1000, 3)));
+  if (sample.e && sample.e[place] !== null) parts.push(exits(sample, place));
   return parts;
+}
+
+// How likely the gate was to leave after each loop that ran, and what is left for the loops that did not.
+function exits(sample, place) {
+  const depth = sample.k[place], own = sample.e[place], before = sample.p ? sample.p[place] : null;
+  const rows = (before || []).map((share, index) => ["loop " + (index + 1), share]);
+  rows.push(["loop " + depth, own]);
+  if (depth < data.loops && (before || depth === 1))
+    rows.push(["later", Math.max(0, 1000 - rows.reduce((sum, row) => sum + row[1], 0))]);
+  const box = make("div", "exits");
+  box.append(make("span", "caption", "The gate leaves after "));
+  rows.forEach(([label, share]) => {
+    const bar = make("span", "bar");
+    bar.style.width = share / 10 + "%";
+    const track = make("span", "track");
+    track.append(bar);
+    const here = label === "loop " + depth ? "here" : "";
+    box.append(make("span", here, label + " "), track, make("span", here + " share", (share / 10).toFixed(1) + "\u00a0% "));
+  });
+  return box;
 }
 
 function point(token) {
   list.querySelector(".t.at")?.classList.remove("at");
   token.classList.add("at");
-  tip.replaceChildren(...describe(token).map((part, index) => make(index ? "span" : "b", "", part)));
+  tip.replaceChildren(...describe(token));
   tip.hidden = false;
-  const box = token.getBoundingClientRect();
+  const box = token.getBoundingClientRect(), room = document.documentElement.clientHeight - box.bottom;
   const left = Math.min(box.left, document.documentElement.clientWidth - tip.offsetWidth - 8);
   tip.style.left = Math.max(8, left) + scrollX + "px";
-  tip.style.top = box.bottom + scrollY + 6 + "px";
+  const above = room < tip.offsetHeight + 14 && box.top > tip.offsetHeight + 14;
+  tip.style.top = scrollY + (above ? box.top - tip.offsetHeight - 6 : box.bottom + 6) + "px";
 }
 
 function hide() {

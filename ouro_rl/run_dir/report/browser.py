@@ -45,7 +45,7 @@ def browser_section(shown: Shown) -> str:
     return (
         '<section id="browser"><h2>Samples</h2>\n'
         f"<p>{_extent(shown)}{right} Hover over a token, tap it, or focus a completion and press the arrow keys: its "
-        "loops, its log-prob, and how likely the gate was to leave there.</p>\n"
+        "loops, its log-prob, and how likely the gate was to leave after each of them.</p>\n"
         + (f'<ul class="legend" aria-label="Depth of a token">{legend}</ul>\n' if legend else "")
         + '<noscript><p class="muted note">The samples need JavaScript; the rest of the page does not.</p></noscript>\n'
         f'<form class="card filters" aria-label="Which samples">{_select("verdict", "Verdict", _VERDICTS)}'

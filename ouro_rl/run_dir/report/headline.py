@@ -9,8 +9,16 @@ from ouro_rl.core.summary_stats import wilson_interval
 from ouro_rl.run_dir.report.charts import move, series
 from ouro_rl.run_dir.report.record import RunRecord
 from ouro_rl.run_dir.report.text import duration, escape_text, number, percent, short
+from ouro_rl.run_dir.run_lock import Owner
 
 TIMES = {"rollout": "time/rollout_s", "reward": "time/reward_s", "train": "time/train_s", "sync": "time/sync_s"}
+
+_UNFINISHED: dict[Owner, str] = {
+    "running": "running",
+    "killed": "killed before its end",
+    "none": "stopped before its end",
+    "unknown": "not finished",
+}
 
 Row = dict[str, Any]
 
@@ -23,10 +31,12 @@ def header(record: RunRecord) -> str:
 
 
 def state_of(record: RunRecord) -> str:
-    """Whether the run has finished, and how far it is, in words."""
+    """Whether the run goes on, has finished or was ended, and how far it is, in words."""
     last = f"step {record.rows[-1]['step']:,}" if record.rows else "no step yet"
-    state = "no summary yet" if record.summary is None else "finished" if record.finished else "not finished"
-    return f"{state}, {last}"
+    if record.finished:
+        return f"finished, {last}"
+    at = "" if record.last_step_at is None else f" at {record.last_step_at:%Y-%m-%d %H:%M} UTC"
+    return f"{_UNFINISHED[record.owner]}, {last}{at}"
 
 
 def headline(summary: Row, max_loops: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from ouro_rl.config.yaml12 import parse_yaml
 from ouro_rl.core.errors import UserError
 from ouro_rl.run_dir.report.text import number
 from ouro_rl.run_dir.run_dir import RunDir
+from ouro_rl.run_dir.run_lock import Owner, owner_of
 
 Row = dict[str, Any]
 
@@ -31,6 +33,8 @@ class RunRecord:
     config_text: str
     """`config.yaml`; empty without one."""
     config: Row
+    owner: Owner
+    """Whether a process is at work in its folder."""
 
     @property
     def figures(self) -> Row:
@@ -40,6 +44,12 @@ class RunRecord:
     @property
     def finished(self) -> bool:
         return "steps" in self.figures
+
+    @property
+    def last_step_at(self) -> datetime | None:
+        """When its last metrics were written, in UTC; None before the first."""
+        path = self.run.metrics_path
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else None
 
     @property
     def max_loops(self) -> int:
@@ -57,6 +67,7 @@ class RunRecord:
 def load_record(path: Path) -> RunRecord:
     """Raises UserError if `path` holds no run, or a file in it is not what a run writes."""
     run = RunDir(path)
+    owner = owner_of(path)  # first: what a run that ends meanwhile writes is read after it
     rows = [row for row in run.read_metrics() if number(row.get("step")) is not None]
     text = run.config_path.read_text(encoding="utf-8") if run.config_path.exists() else ""
     try:
@@ -70,6 +81,7 @@ def load_record(path: Path) -> RunRecord:
         summary=run.read_summary(),
         config_text=text,
         config=config if isinstance(config, dict) else {},
+        owner=owner,
     )
 
 

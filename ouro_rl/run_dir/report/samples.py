@@ -27,7 +27,7 @@ FIRST_TOKENS, LAST_TOKENS = 400, 200
 """Of a completion; its answer is at the end."""
 CHARACTERS = 3000
 """Of a question, and of a completion whose record does not split it into tokens."""
-_TOKEN_BYTES, _SAMPLE_BYTES = 14, 150
+_TOKEN_BYTES, _SAMPLE_BYTES = 20, 150
 """What a token and the rest of a sample take in the page, roughly."""
 _VERDICTS = {"correct": "right", **dict.fromkeys(("wrong", "no_answer", "policy", "memory", "limit"), "wrong")}
 
@@ -147,7 +147,8 @@ def encode_sample(record: Row, words: dict[str, int]) -> Row:
     """`reward`, `advantage`, `verdict`, `scores` ([name, score, status, detail]), `end` (the finish reason), `tokens`
     and `depth` (means over the whole completion), and the completion: as `text`, or as tokens: `t` (places in `words`),
     `k` (depths), `l` (log-probs in thousandths of a nat), `e` (probabilities of leaving at that depth, in thousandths),
-    and `out`, [place, number] of tokens left out there."""
+    `p` (by token, the probabilities of leaving at each loop before that), and `out`, [place, number] of tokens left out
+    there."""
     depths = [depth for value in _list(record, "depths") if (depth := number(value))]
     scores = _scores(record)
     statuses, details = record.get("statuses") or {}, record.get("details") or {}
@@ -192,6 +193,12 @@ def _encode_tokens(record: Row, words: dict[str, int]) -> Row | None:
     if len(logprobs) == len(exits) == len(tokens):
         encoded["l"] = [_thousandths(number(logprobs[place])) for place in places]
         encoded["e"] = [_thousandths(_exp(number(exits[place]))) for place in places]
+    by_loop = [share for share in _list(record, "exit_probs") if isinstance(share, list)]
+    if len(by_loop) == len(tokens):
+        encoded["p"] = [
+            [_thousandths(number(share)) for share in by_loop[place][: max(depth - 1, 0)]]
+            for place, depth in zip(places, encoded["k"], strict=True)
+        ]
     return encoded
 
 

@@ -117,6 +117,11 @@ button{cursor:pointer}button:disabled{opacity:.45;cursor:default}
 #tip{position:absolute;z-index:1;display:flex;flex-direction:column;max-width:280px;background:var(--ink);
 color:var(--page);border-radius:8px;padding:6px 10px;font-size:13px;line-height:1.45;pointer-events:none}
 #tip[hidden]{display:none}
+.exits{display:grid;grid-template-columns:auto 90px auto;gap:0 10px;align-items:center;margin-top:4px;
+font-variant-numeric:tabular-nums}
+.exits .caption{grid-column:1/-1}.exits .share{text-align:right}.exits .here{font-weight:600}
+.exits .track{height:7px;border-radius:4px;background:color-mix(in srgb,var(--page) 25%,transparent)}
+.exits .bar{display:block;height:100%;border-radius:4px;background:var(--page)}
 .findings{margin-top:16px}
 .findings ul{list-style:none;margin:0;padding:0}
 .findings li{display:grid;grid-template-columns:110px 1fr;gap:12px;padding:5px 0}

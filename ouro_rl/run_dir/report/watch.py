@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ouro_rl.run_dir.report.page import write_report
 from ouro_rl.run_dir.run_dir import RunDir
+from ouro_rl.run_dir.run_lock import Owner, owner_of
 
 POLL_S = 5.0
 """Seconds between two looks at the run."""
@@ -38,7 +39,7 @@ def watch(run_dir: Path, *, sleep: Callable[[float], None] = time.sleep) -> Path
         sleep(max(POLL_S, LEAST_REST * (time.monotonic() - started)))
 
 
-def _state(run: RunDir) -> tuple[tuple[int, int], ...]:
-    """Time and size of what a run appends to or writes anew; it changes when the page would."""
+def _state(run: RunDir) -> tuple[Owner, list[tuple[int, int]]]:
+    """Whether the run goes on, time and size of what it appends to or writes anew: changes when the page would."""
     files = [path.stat() for path in (run.metrics_path, run.summary_path, run.config_path) if path.exists()]
-    return tuple((file.st_mtime_ns, file.st_size) for file in files)
+    return owner_of(run.path), [(file.st_mtime_ns, file.st_size) for file in files]

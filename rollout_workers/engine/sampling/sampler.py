@@ -93,7 +93,7 @@ class Sampler:
         """The uniform number that picks the next token, as the exit quantile picks its depth."""
         self.streams = torch.tensor([[TOKEN_STREAM], [DEPTH_STREAM]], device=device)
         self.completions = CompletionTensors.empty(
-            slots, params.max_new_tokens, device, support_sizes=self.token_draw.support_sizes
+            slots, params.max_new_tokens, self.max_loops, device, support_sizes=self.token_draw.support_sizes
         )
 
     def start(
@@ -167,6 +167,7 @@ class Sampler:
         # Forced decisions add no log-prob: after the last loop, the remaining survival is the probability of that
         # depth.
         depth_logprobs = before + torch.where(asked, leave, 0.0)
+        self._note_shares(rows, loops, depth_logprobs)
         if self.runs_all_loops:
             leaving, states = self._decide(rows, leaving, loops, depth_logprobs, states, choose)
         rows, loops, depth_logprobs, states = choose(leaving, rows, loops, depth_logprobs, states)
@@ -205,6 +206,13 @@ class Sampler:
             by_gate = self.fixed_depths.index_select(0, rows) == NO_DEPTH
             exit_states = torch.where(by_gate.unsqueeze(1), states, exit_states)
         return loops == self.max_loops, exit_states
+
+    def _note_shares(self, rows: Tensor, loops: Tensor, depth_logprobs: Tensor) -> None:
+        """Record how likely the gate was to leave after these loops, [n] each. In fp64, so that no share depends on how
+        many rows there are, as the last bits of torch's exp do."""
+        shares = (255 * depth_logprobs.double().exp()).round().to(torch.uint8)
+        shares = torch.where(loops >= self.min_depth, shares, 0)
+        self.completions.exit_shares.view(-1).index_copy_(0, self._places(rows) * self.max_loops + loops - 1, shares)
 
     def _places(self, rows: Tensor) -> Tensor:
         """Flat index of each row's next token in the record: [n] -> [n]."""

@@ -1,7 +1,8 @@
 import json
+from dataclasses import replace
 
 from ouro_rl.core.rollout import Prompt, Rollout, ScoredRollout
-from ouro_rl.run_dir.rollout_record import question_of, rollout_record
+from ouro_rl.run_dir.rollout_record import exit_probs, question_of, rollout_record
 
 MESSAGES = [
     {"role": "system", "content": "Be brief."},
@@ -23,6 +24,18 @@ def test_a_record_has_the_question_and_the_gold_answer():
     assert json.loads(json.dumps(record))["question"] == "1 + 1?"
     assert record["answer"] == "[2]"  # as text, whatever the data has
     assert rollout_record(scored, 0.25, 7, ["2"], Prompt(index=3, token_ids=(1,)))["answer"] is None
+
+
+def test_the_gate_by_loop_up_to_the_depth():
+    rollout = Rollout(
+        prompt_index=0, sample_index=0, prompt_ids=(1,), completion_ids=(2, 3), token_logprobs=(0.0, 0.0),
+        depths=(1, 3), depth_logprobs=(0.0, 0.0), exit_shares=bytes([255, 0, 0, 51, 0, 102]), policy_version=0,
+        temperature=1.0, finish_reason="stop",
+    )  # fmt: skip
+    assert exit_probs(rollout) == [[1.0], [0.2, 0.0, 0.4]]
+    assert exit_probs(replace(rollout, exit_shares=b"")) == []
+    empty = replace(rollout, completion_ids=(), depths=(), exit_shares=b"")
+    assert exit_probs(empty) == []
 
 
 def test_without_a_message_of_the_user_there_is_no_question():

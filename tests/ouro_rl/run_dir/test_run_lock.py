@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from ouro_rl.core.errors import UserError
-from ouro_rl.run_dir.run_lock import LOCK_FILE, RunLock, refuse_live_run
+from ouro_rl.run_dir.run_lock import LOCK_FILE, RunLock, owner_of, refuse_live_run
 from tests.references.patience import HANG_S
 
 HOLD = """
@@ -51,6 +51,7 @@ def test_a_live_owner_is_named_and_its_file_stays(tmp_path, owner):
     for ask in (RunLock(tmp_path).acquire, lambda: refuse_live_run(tmp_path)):
         with pytest.raises(UserError, match=f"process {process.pid} on {socket.gethostname()} is running there"):
             ask()
+    assert owner_of(tmp_path) == "running"
     assert (tmp_path / LOCK_FILE).read_bytes() == before
 
 
@@ -59,6 +60,7 @@ def test_an_owner_that_was_killed_leaves_no_lock_even_if_a_child_lives(tmp_path,
     process.kill()
     process.wait(HANG_S)
     assert json.loads((tmp_path / LOCK_FILE).read_text())["pid"] == process.pid
+    assert owner_of(tmp_path) == "killed" and (tmp_path / LOCK_FILE).exists()
     refuse_live_run(tmp_path)
     lock = RunLock(tmp_path)
     lock.acquire()
@@ -77,3 +79,19 @@ def test_after_release_it_can_be_taken_again(tmp_path):
         lock.release()
         lock.release()
     assert not any(tmp_path.iterdir())
+
+
+def test_who_asks_for_the_owner_takes_nothing_from_it(tmp_path):
+    assert owner_of(tmp_path) == owner_of(tmp_path / "none") == "none"
+    lock = RunLock(tmp_path)
+    lock.acquire()
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert owner_of(tmp_path) == owner_of(tmp_path / "link") == "running"
+    ask = (
+        "import pathlib, sys; from ouro_rl.run_dir.run_lock import owner_of; print(owner_of(pathlib.Path(sys.argv[1])))"
+    )
+    for _ in range(2):  # a file that is opened and closed would end the lock
+        other = subprocess.run([sys.executable, "-c", ask, str(tmp_path)], capture_output=True, text=True, check=True)
+        assert other.stdout.strip() == "running"
+    lock.release()
+    assert owner_of(tmp_path) == "none"

@@ -73,6 +73,10 @@ def test_filters_keep_what_they_say(page, tmp_path):
     }
 
 
+def after(shares: str) -> str:
+    return "The gate leaves after " + shares.replace("_", "\N{NO-BREAK SPACE}")
+
+
 GROUP = """
 const seen = {}, button = document.querySelector("#samples button[data-group]");
 button.click();
@@ -91,6 +95,8 @@ seen.hidden = tip.hidden;
 pre.querySelector(".t").dispatchEvent(new MouseEvent("mouseover", { bubbles: true }));
 seen.evil = tip.textContent.includes("<script>");
 [...document.querySelectorAll("#samples button")].find(one => one.textContent.startsWith("Next")).click();
+document.querySelectorAll("#samples .t")[2].dispatchEvent(new MouseEvent("mouseover", { bubbles: true }));
+seen.deep = tip.lastChild.textContent;
 seen.next = document.querySelector("#samples .gold").textContent;
 [...document.querySelectorAll("#samples button")].find(one => one.textContent.startsWith("Back")).click();
 seen.back = document.getElementById("found").textContent;
@@ -107,7 +113,8 @@ def test_a_group_side_by_side_and_its_tokens_by_keyboard(page, tmp_path):
         "cards": 4,
         "advantage": True,
         "question": "2 + 2?Gold answer: 4",
-        "token": ['"\\n"', "1 loop", "log-prob −1.500", "left at this loop with probability 12.5\N{NO-BREAK SPACE}%"],
+        "token": ['"\\n"', "1 loop", "log-prob −1.500", after("loop 1 12.5_% later 87.5_% ")],
+        "deep": after("loop 1 30.0_% loop 2 30.0_% loop 3 20.0_% loop 4 100.0_% "),
         "hidden": True,
         "evil": True,
         "next": "Gold answer: 12",

@@ -13,7 +13,14 @@ def test_two_runs_on_one_page(tmp_path):
     path = write_comparison([one.path, two.path])
     assert path == one.path / "report_with_two.html"
     page = Page(path.read_text(encoding="utf-8"))
-    for words in ("one and two", "finished, step 6", "no summary yet, step 3", "40 % → 65 %", "run.seed34", "10 → 20"):
+    for words in (
+        "one and two",
+        "finished, step 6",
+        "stopped before its end, step 3",
+        "40 % → 65 %",
+        "run.seed34",
+        "10 → 20",
+    ):
         assert words in page.text, words
     assert "run.dir" not in page.text and "logp_gap_limit" not in page.text  # the folder, and what does not differ
     assert "Mean reward: one 0.1 → 0.6, two 0.1 → 0.3." in page.text

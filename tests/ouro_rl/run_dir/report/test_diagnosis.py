@@ -26,7 +26,9 @@ WELL = {
 def record(last: dict, summary: dict | None = None, config: dict | None = None) -> RunRecord:
     """A run of 20 steps that ends with other figures than it began with."""
     rows = [WELL | {"step": step} | (last if step > 10 else {}) for step in range(1, 21)]
-    return RunRecord(run=RunDir("run"), name="run", rows=rows, summary=summary, config_text="", config=config or {})
+    return RunRecord(
+        run=RunDir("run"), name="run", rows=rows, summary=summary, config_text="", config=config or {}, owner="none"
+    )
 
 
 def said(last: dict, kind: str, **more) -> list[str]:
@@ -92,5 +94,5 @@ def test_gap_and_staleness_are_told():
 
 
 def test_before_the_first_step_there_is_nothing_to_say():
-    empty = RunRecord(run=RunDir("run"), name="run", rows=[], summary=None, config_text="", config={})
+    empty = RunRecord(run=RunDir("run"), name="run", rows=[], summary=None, config_text="", config={}, owner="none")
     assert diagnose(empty) == []

@@ -1,5 +1,6 @@
 import json
 import math
+import os
 import re
 from html.parser import HTMLParser
 
@@ -10,6 +11,7 @@ from ouro_rl.run_dir.report.page import write_report
 from ouro_rl.run_dir.report.record import load_record
 from ouro_rl.run_dir.report.run_charts import curves_of
 from ouro_rl.run_dir.run_dir import RunDir
+from ouro_rl.run_dir.run_lock import LOCK_FILE, RunLock
 
 SUMMARY = {
     "accuracy_before": 0.4,
@@ -181,8 +183,13 @@ def test_everything_from_the_run_is_escaped(tmp_path):
 
 
 def test_a_run_in_progress(tmp_path):
-    page = page_of(make_run(tmp_path / "run", summary=None))
-    assert "no summary yet, step 6" in page.text
+    run = make_run(tmp_path / "run", summary=None)
+    os.utime(run.metrics_path, (1_790_000_000, 1_790_000_000))
+    lock = RunLock(run.path)
+    lock.acquire()
+    page = page_of(run)
+    lock.release()
+    assert "running, step 6 at 2026-09-21 14:13 UTC" in page.text
     assert "Left out, no data: before and after" in page.text
     assert page.tags.count("svg") == 9
 
@@ -190,10 +197,16 @@ def test_a_run_in_progress(tmp_path):
 def test_a_run_that_was_stopped_has_the_figures_before_training(tmp_path):
     before = {key: value for key, value in SUMMARY.items() if key.endswith("before") or key == "n_heldout"}
     page = page_of(make_run(tmp_path / "run", summary=before))
-    assert "not finished, step 6" in page.text and "no summary yet" not in page.text
+    assert "stopped before its end, step 6 at" in page.text
     assert "summary.json has no accuracy_after yet" in page.text
     assert f"{100 * SUMMARY['accuracy_before']:.1f} %" in page.text.partition("Accuracy before training")[2][:20]
     assert f"{SUMMARY['depth_before']:.2f}" in page.text.partition("Mean depth before training")[2][:20]
+
+
+def test_a_run_that_was_killed_has_left_its_lock(tmp_path):
+    run = make_run(tmp_path / "run", summary=None)
+    (run.path / LOCK_FILE).write_text('{"pid": 1}\n')
+    assert "killed before its end, step 6 at" in page_of(run).text
 
 
 def test_a_finished_run_without_evaluation_waits_for_none(tmp_path):

@@ -19,6 +19,7 @@ def record(prompt: int = 0, sample: int = 0, **changes) -> dict:
         "depths": [1, 2, 4],
         "token_logprobs": [-0.25, -1.5, 0.0],
         "depth_logprobs": [math.log(0.5), math.log(0.125), 0.0],
+        "exit_probs": [[0.5], [0.25, 0.125], [0.3, 0.3, 0.2, 0.2]],
         "rewards": {"math": 1.0, "length": 0.5},
         "statuses": {"math": "correct", "length": "wrong"},
         "details": {"length": "3 tokens"},
@@ -43,8 +44,14 @@ def test_a_sample_token_by_token():
         "out": None,
         "l": [-250, -1500, 0],
         "e": [500, 125, 1000],
+        "p": [[], [250], [300, 300, 200]],
     }
     assert words == {"b": 0, "a": 1, "\n": 2}
+
+
+def test_a_record_without_the_gate_by_loop():
+    for changes in ({"exit_probs": []}, {"exit_probs": None}, {"exit_probs": [1, 2, 3]}):
+        assert "p" not in encode_sample(record(**changes), {})
 
 
 @pytest.mark.parametrize("tokens", [None, ["ab"], "a\nb"])
