@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from rewards.statements import last_hashes, stated_answer
+from rewards.statements import corrected_answer, last_hashes, stated_answer
 
 Accept = Literal["box", "phrase", "any"]
 """Where to look for an answer when there is no box. `box`: nowhere. `phrase`: after `####` or "the answer is".
@@ -17,7 +17,8 @@ SeveralBoxes = Literal["list", "last", "refuse"]
 `\\boxed{41} or \\boxed{42}` counts as two answers, not as the better one. `last`: only the last box counts.
 `refuse`: two different boxes count as no answer."""
 
-_BOX_TOKEN = re.compile(r"\\(?:(?:boxed|fbox)\s*\{|[\\{}])|\{|\}")
+BOXES = ("\\boxed", "\\fbox", "\\framebox")
+_BOX_TOKEN = re.compile(r"\\(?:(?:boxed|fbox|framebox)\s*\{|[\\{}])|\{|\}")
 _BETWEEN_BOXES = re.compile(
     r"(?:\s++|[$.,;:&]|\\[()\[\],;:! ]|\\q?quad|\\\\|\band\b|\bor\b|\\(?:text|mbox)\s*\{\s*(?:and|or|,)\s*\}"
     r"|(?:[a-zA-Z]\w{0,3}|[A-Za-z]{1,20}(?= *:))\s*[=:]\s*)*+"
@@ -58,7 +59,7 @@ def visible_text(completion: str, *, thinking: bool = False) -> str:
 def boxes(text: str) -> list[tuple[int, int, str]]:
     """Every complete outermost `\\boxed{...}` as (start, end, content), in order. Ignores escaped braces, and text
     farther than `_REACH` from the start of the last box."""
-    last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+    last = max(map(text.rfind, BOXES))
     if last < 0:
         return []
     start = max(0, last - _REACH)
@@ -107,6 +108,8 @@ def final_answer(
     """The final answer of a completion, or None if it gives none. See `Accept` and `visible_text`."""
     text = visible_text(completion, thinking=thinking)
     boxed = last_boxed(text, several_boxes)
+    if boxed is not None and accept != "box":
+        return corrected_answer(text[boxes(text)[-1][1] :][:_TAIL], boxed) or boxed or None
     if boxed is not None or accept == "box" or (several_boxes == "refuse" and boxes(text)):
         return boxed or None
     tail = text[-_TAIL:]

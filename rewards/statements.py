@@ -44,6 +44,14 @@ _RETRACTED = re.compile(
     r"\W*(?:but\s+)?(?:no(?=\s*[,.:;!]|\s+wait)|wait|actually|correction|sorry|oops|hmm+|scratch\s+that|on\s+second\s+thought)\b",
     re.IGNORECASE,
 )
+_TAKEN_BACK = re.compile(
+    r"\b(?:wait|actually|correction|sorry|oops|scratch\s+that|on\s+second\s+thought|"
+    r"(?:an?|my|the)\s+(?:error|mistake)|(?:is|was)\s+(?:wrong|incorrect))\b",
+    re.IGNORECASE,
+)
+_NUMBER_OR_COMMAND = re.compile(r"\d|\\[A-Za-z]")
+_DENIED = re.compile(r"not\s+(?:\$[^$\n]{1,40}\$|[^\s$]{1,40}),?\s+but\s+(?:rather\s+|instead\s+)?", re.IGNORECASE)
+"""`not 15 but`, before the answer."""
 _MARKUP = " \t\n*_`"
 
 
@@ -54,6 +62,15 @@ def stated_answer(text: str) -> str | None:
         if answer:
             return answer
     return None
+
+
+def corrected_answer(after: str, boxed: str) -> str | None:
+    """The answer that is stated after the last box, if the text takes the box back; None if it does not."""
+    cue = _TAKEN_BACK.search(after)
+    stated = stated_answer(after[cue.start() :]) if cue else None
+    if stated is None or not _NUMBER_OR_COMMAND.search(stated):
+        return None
+    return None if re.match(rf"\$?{re.escape(boxed)}(?![\w/^]|\.\d)", stated) else stated
 
 
 def last_hashes(text: str) -> str | None:
@@ -78,6 +95,8 @@ def _places(text: str) -> Iterator[tuple[int, int]]:
 def _read(text: str, start: int, end: int) -> str | None:
     """The answer that begins at `end`, of a statement that begins at `start`."""
     content = text[end:].lstrip(_MARKUP + ":")
+    denied = _DENIED.match(content)
+    content = content[denied.end() :] if denied else content
     if content.startswith(("</", "<|")):
         return None
     display = _DISPLAY.match(content)

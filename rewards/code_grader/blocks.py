@@ -10,6 +10,11 @@ _FENCE = re.compile(r"^(?P<lead>[^\n]*?)(?P<run>`{3,}|~{3,})(?P<rest>[^\n]*)$", 
 _LEAD = re.compile(r"[ \t]*(?:>[ \t]?|[-*+][ \t]+|\d+[.)][ \t]+|<[\w/]+>[ \t]*)*")
 """What may stand before a fence on its line: indentation, quotes, list items, tags."""
 _LANGUAGE = re.compile(r"[ \t]*[\w{]")
+_OTHER_LANGUAGES = set(
+    "text txt plaintext plain output console terminal shell bash sh zsh powershell json yaml toml xml html css csv "
+    "diff patch md markdown latex tex math mermaid pseudocode pseudo algorithm c c++ cpp csharp java javascript js ts "
+    "typescript go rust ruby php kotlin swift scala haskell lua perl r julia sql make dockerfile".split()
+)
 _MOST_FENCES = 400
 """Only the last fences of a text count: a program is stated once, not hundreds of times."""
 _INVISIBLE = dict.fromkeys(map(ord, "\ufeff\u200b\u2060"))
@@ -45,11 +50,21 @@ def normalized(text: str) -> str:
     return text.replace("\r\n", "\n").replace("\r", "\n").translate(_INVISIBLE)
 
 
-def fenced_blocks(text: str) -> list[str]:
-    """The contents of the text's fenced blocks, in order: a block ends at its closing fence, or at the end of the text.
-    A fence within a docstring belongs to the block's program."""
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """A fenced block that is not blank."""
+
+    content: str
+    other: bool
+    """Whether its fence names something else than Python."""
+
+
+def fenced_blocks(text: str) -> list[Block]:
+    """The text's fenced blocks, in order: a block ends at its closing fence, or at the end of the text. A fence within
+    a docstring belongs to the block's program."""
     fences = _fences(text)
-    blocks, at = [], 0
+    blocks: list[Block] = []
+    at = 0
     while at < len(fences):
         opening = fences[at]
         at += 1
@@ -65,7 +80,9 @@ def fenced_blocks(text: str) -> list[str]:
         )
         if closing is None:  # the last block is not closed, or a docstring is not
             closing = next((i for i in range(at, len(fences)) if fences[i].closes(opening)), len(fences))
-        blocks.append(_content(text, opening, fences[closing] if closing < len(fences) else None))
+        content = _content(text, opening, fences[closing] if closing < len(fences) else None)
+        if content.strip():
+            blocks.append(Block(content=content, other=opening.rest.strip().lower() in _OTHER_LANGUAGES))
         at = closing + 1
     return blocks
 

@@ -7,7 +7,7 @@ import builtins
 import importlib
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 from rewards.code_grader.program import defined_names, parse
 
@@ -81,7 +81,7 @@ def class_names(trees: list[ast.Module], names: Mapping[str, str]) -> frozenset[
         for node in ast.walk(tree):
             if isinstance(node, ast.Attribute):
                 used.add(_made(node.value, capital, made))
-            elif isinstance(node, ast.Call) and getattr(node.func, "id", "") == "isinstance":
+            elif _asks_for_class(node):
                 used |= (
                     {part.id for part in ast.walk(node.args[-1]) if isinstance(part, ast.Name)} if node.args else set()
                 )
@@ -90,6 +90,11 @@ def class_names(trees: list[ast.Module], names: Mapping[str, str]) -> frozenset[
                 made_in = [{_made(part, capital, {}) for part in ast.walk(side)} - {""} for side in sides]
                 used |= set.intersection(*made_in)
     return frozenset(used & capital)
+
+
+def _asks_for_class(node: ast.AST) -> TypeGuard[ast.Call]:
+    """Whether the last argument is a class, or a tuple of classes."""
+    return isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass")
 
 
 def _made(node: ast.AST, classes: set[str], made: Mapping[str, str]) -> str:
@@ -135,7 +140,9 @@ def _handlers(tree: ast.Module, unknown: set[str]) -> set[str]:
             function, values = origins(node.func), origins(*node.args, *node.keywords)
             if values - function:
                 handlers |= {name for name in function if id(node) not in valued or _library_module(name)}
-            if not function and len(values) > 1:  # `map(isclose, [triple(2.0)], [6.0])`
+            if _asks_for_class(node):  # its last argument may be the program's class, or the library's
+                handlers |= {name for name in values if _is_library_class(name)}
+            elif not function and len(values) > 1:  # `map(isclose, [triple(2.0)], [6.0])`
                 parts = [part for value in (*node.args, *node.keywords) for part in ast.walk(value)]
                 passed = {part.id for part in parts if isinstance(part, ast.Name) and id(part) not in called} & unknown
                 handlers |= passed and ({name for name in values if _library_module(name)} or passed)
@@ -168,6 +175,13 @@ def _compared_with_data(tree: ast.Module, nodes: list[ast.AST], origins: Any) ->
 
 def _library_module(name: str) -> str | None:
     return next((module for module in _LIBRARY if hasattr(importlib.import_module(module), name)), None)
+
+
+def _is_library_class(name: str) -> bool:
+    """Whether a name of the library is a class, or stands for one as `typing.List` does; `re.A` is none."""
+    module = _library_module(name)
+    found = getattr(importlib.import_module(module), name) if module else None
+    return isinstance(found, type) or hasattr(found, "__origin__")
 
 
 def _shadowed_builtin(trees: list[ast.Module]) -> set[str]:

@@ -45,13 +45,21 @@ class Program:
 
 def find_program(completion: str, wanted: Wanted, *, thinking: bool = False) -> Program | None:
     """The last piece of a completion that defines what the tests ask for; else the longest one that is Python; else the
-    last block, or all of the text. Pieces are the fenced blocks after the thought; where these do not suffice, what
-    lies between any two fences, and the text itself. None if there is only blank text.
+    last block, or all of the text. Pieces are the fenced blocks after the thought, those that are marked as another
+    language after all others; where these do not suffice, what lies between any two fences, and the text itself. None
+    if there is only blank text.
     See `extraction.visible_text`."""
     text = normalized(visible_text(completion, thinking=thinking))
-    blocks = [block for block in fenced_blocks(text) if block.strip()]
+    fenced = fenced_blocks(text)
+    blocks = [block.content for block in fenced]
+    python, others = ([block.content for block in fenced if block.other is other] for other in (False, True))
     search = _Search(wanted)
-    for pieces in (blocks, [piece for piece in loose_pieces(text) if piece.strip()], [text, *_without_prose(text)]):
+    for pieces in (
+        python,
+        others,
+        [piece for piece in loose_pieces(text) if piece.strip()],
+        [text, *_without_prose(text)],
+    ):
         search.add(pieces)
         if found := search.fitting():
             return found

@@ -23,6 +23,7 @@ from rewards.math_grader.structure import (
     unwrap,
 )
 from rewards.math_grader.values import Values, every, is_numeric, rounds_to, some
+from rewards.math_grader.wording import names_of
 
 _YES_OR_NO = re.compile("yes|no|true|false")
 _DOTS = re.compile(r"\\(?:l|c)?dots|\.{2,}")
@@ -63,6 +64,9 @@ class Comparison(Values):
             return True
         if not answer:
             return False
+        names = names_of(gold), names_of(answer)
+        if names[0] and names[1] and self.policy.lists == "unordered" and sorted(names[0]) == sorted(names[1]):
+            return True
         if _YES_OR_NO.fullmatch(canonical(gold)):
             return answer_word(answer) == canonical(gold)
         choice = self.choice(gold, answer)

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from rewards.extraction import Accept, final_answer, gold_answer
+from rewards.extraction import BOXES, Accept, final_answer, gold_answer
 from rewards.math_grader.compare import Comparison
 from rewards.math_grader.guards import MAX_CHARS, too_large, unevaluated
 from rewards.math_grader.measures import split_measure, without_remark
@@ -53,7 +53,7 @@ def grade_strings(
     if extracted is None:
         return Verdict(value=0.0, status="no_answer")
     answer = normalize(extracted, plain_text=policy.plain_text)
-    if "\\boxed" not in completion and "\\fbox" not in completion:
+    if not any(box in completion for box in BOXES):
         answer = without_remark(answer)
     digits = integer(gold_text), integer(answer)  # strings, so of any length
     if answer == gold_text or None not in digits:

@@ -65,6 +65,21 @@ def is_number_word(word: str) -> bool:
     return any(any(part in table or part + "s" in table for table in known) for part in parts)
 
 
+def fraction(text: str) -> Fraction | None:
+    """The value of a fraction or mixed number in words: 2/3 for "two thirds", 5/2 for "two and a half" and "2 and a
+    half"; None for anything else, ordinals among it ("twenty-third")."""
+    whole, joined, part = text.strip().lower().rpartition(" and ")
+    *above, below = [word for word in _SPLIT.split(part) if word] or [""]
+    denominator = _ORDINALS.get(_singular(below))
+    if denominator is None or len(above) > 1 or (not above and below != "half"):
+        return None
+    numerator = {"a": 1, "an": 1, "": 1, **_SMALL}.get("".join(above), 0)
+    if not 1 <= numerator < denominator or (numerator > 1) != (below != _singular(below)):
+        return None
+    count = (int(whole) if whole.isdecimal() else cardinal(whole)) if joined else 0
+    return None if count is None else count + Fraction(numerator, denominator)
+
+
 def cardinal(text: str) -> int | None:
     """The value of a cardinal in words: 125 for "one hundred and twenty-five"; None for anything else."""
     words = [word for word in _SPLIT.split(text.strip().lower()) if word]

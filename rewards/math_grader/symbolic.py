@@ -25,6 +25,8 @@ MOST_PRECISION = 4_000_000
 """Bits beyond which two values that still overlap count as different."""
 SPARE_BITS = 96
 """Bits beyond the magnitudes of all numbers on the way, at which equal values must still overlap."""
+DIGITS_BITS = 64
+"""Bits to which a value must be known to be a number."""
 PROBES = 18
 """Points at which two expressions with symbols are compared."""
 AGREEMENTS = 6
@@ -56,13 +58,22 @@ def approximate(text: str) -> Fraction | None:
     found = parse(text)
     if found is None or found.relations or symbols(found.parts[0]):
         return None
-    try:
-        value = Evaluation({}, real=False)(found.parts[0])
-    except Undefined:
-        return None
-    if not value.imag.contains(0) or value.real.rel_accuracy_bits() < 64:
-        return None
-    return Fraction(value.real.mid().str(30, radius=False))
+    precision = FIRST_PRECISION
+    while precision <= MOST_PRECISION:
+        evaluation = Evaluation({}, real=False, precision=precision)
+        try:
+            value = evaluation(found.parts[0])
+        except Undefined:
+            return None
+        if not value.imag.contains(0):
+            return None
+        if value.real.rel_accuracy_bits() >= DIGITS_BITS:
+            return Fraction(value.real.mid().str(30, radius=False))
+        needed = evaluation.largest + SPARE_BITS
+        if precision >= needed:
+            return Fraction(0) if value.real.contains(0) else None  # as `agree` decides what is equal
+        precision = needed
+    return None
 
 
 def _log_bases(text: str) -> tuple[int | None, ...]:

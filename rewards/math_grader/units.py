@@ -120,7 +120,7 @@ _OPERATIONS = set(
     "incorrect false or either if unless except maybe perhaps possibly probably otherwise nor neither but than is "
     "are was were be equals equal approximately about nearly almost always sometimes besides versus yes increase "
     "decrease increased decreased gain loss profit north south east west left right up down ago clockwise "
-    "counterclockwise anticlockwise even odd isn aren doesn don must instead wait actually rather missing short "
+    "counterclockwise anticlockwise basis even odd isn aren doesn don must instead wait actually rather missing short "
     "extra additional difference sum product quotient ratio".split()
 )
 """Words that change a value, deny it, or point in a direction. They are no nouns that are counted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rewards.math_grader.number_words import cardinal
+from rewards.math_grader.number_words import cardinal, fraction
 from rewards.math_grader.spellings import TEXT
 from rewards.math_grader.units import changes_value, unit_named
 
@@ -152,6 +152,9 @@ def sets_in_words(text: str) -> str:
     value = cardinal(whole)
     if value is not None:
         return str(value)
+    part = fraction(whole)
+    if part is not None:
+        return f"\\frac{{{part.numerator}}}{{{part.denominator}}}"
     found = _EVERYTHING.match(whole)
     if not found:
         return text
@@ -165,6 +168,15 @@ def sets_in_words(text: str) -> str:
     if not excluded:
         return text
     return f"{domain} \\setminus \\{{{_JOINED.sub(', ', excluded.group(1))}\\}}"
+
+
+def names_of(text: str) -> tuple[str, ...] | None:
+    """The parts of a list in words alone, "Bob and Anna" or "Anna, Bob", each as `words_key`; None for others."""
+    plain = _TEXT_COMMAND.sub(lambda found: f" {found.group(1)} ", text).strip().rstrip(".")
+    parts = re.split(r"\s*,\s*(?:and\b\s*)?|\s+and\s+|\s*&\s*", plain)
+    if len(parts) < 2 or not all(re.fullmatch(r"[A-Za-z][A-Za-z' -]+", part.strip()) for part in parts):
+        return None
+    return tuple(map(words_key, parts))
 
 
 def words_key(text: str) -> str:

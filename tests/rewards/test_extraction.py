@@ -14,6 +14,7 @@ SIZE = 13_000_000
 PIECES = [
     "\\boxed{",
     "\\fbox {",
+    "\\framebox{",
     "\\boxed",
     "boxed{",
     "{",
@@ -36,7 +37,7 @@ PIECES = [
 def plainly(text: str) -> list[tuple[int, int, str]]:
     """Reference for `boxes`: parses the whole text."""
     found, stack = [], []
-    for token in re.finditer(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", text, re.DOTALL):
+    for token in re.finditer(r"\\(?:boxed|fbox|framebox)\s*\{|\\.|[{}]", text, re.DOTALL):
         if token.group() == "}":
             box = stack.pop() if stack else None
             if box is not None:

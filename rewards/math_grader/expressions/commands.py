@@ -11,11 +11,19 @@ from rewards.math_grader.expressions.tokens import ENDS, NUMBER, Unreadable
 
 FUNCTIONS = {
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "coth",
-    "ln", "lg", "log", "exp",
+    "arsinh", "arcosh", "artanh", "ln", "lg", "log", "exp",
 }  # fmt: skip
-_ALIASES = {"arcsinh": "asinh", "tg": "tan", "ctg": "cot", "cosec": "csc", "arctg": "arctan"}
+_ALIASES = {
+    "tg": "tan", "ctg": "cot", "cosec": "csc", "arctg": "arctan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
+    "asinh": "arsinh", "acosh": "arcosh", "atanh": "artanh", "arcsinh": "arsinh", "arccosh": "arcosh",
+    "arctanh": "artanh", "sh": "sinh", "ch": "cosh", "th": "tanh",
+}  # fmt: skip
 _ANGLES = {"sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"}
-_INVERSES = {"sin": "arcsin", "cos": "arccos", "tan": "arctan"}
+_INVERSES = {
+    "sin": "arcsin", "cos": "arccos", "tan": "arctan", "sinh": "arsinh", "cosh": "arcosh", "tanh": "artanh",
+}  # fmt: skip
+_NAMED = {*FUNCTIONS, *_ALIASES, "min", "max", "gcd", "lcm"}
+"""What `\\operatorname` may name; other names are symbols."""
 _BINDERS = {"\\sum": "sum", "\\prod": "prod", "\\int": "int", "\\lim": "lim", "\\iint": "int", "\\oint": "int"}
 _TEXTS = {"\\text", "\\mbox", "\\mathrm", "\\textrm", "\\operatorname", "\\textbf", "\\mathbf", "\\textit"}
 QUOTIENTS = {"/", "\\div"}
@@ -57,6 +65,9 @@ class Commands(Atoms):
             self.take()
             return Node("apply", tuple(self.items((")",))), name)
         if token in _TEXTS:
+            named = self.named(token)
+            if named:
+                return self.command(named)
             return Node("symbol", name=f"text {self.raw()}")
         if token == "\\begin":
             return self.table()
@@ -65,6 +76,17 @@ class Commands(Atoms):
         if self.peek() == "{":
             return Node("apply", (self.argument(),), token)
         return self.applied(Node("symbol", name=token))
+
+    def named(self, token: str) -> str | None:
+        """The command that `\\operatorname{atan}` stands for, or `\\mathrm{atan}(`; for others None, with nothing read:
+        `\\mathrm{min}` without a bracket is minutes."""
+        start = self.place
+        if token in ("\\operatorname", "\\mathrm") and self.peek() == "{":
+            name = self.raw()
+            if name in _NAMED and (token == "\\operatorname" or self.peek() == "("):
+                return f"\\{name}"
+        self.place = start
+        return None
 
     def function(self, name: str) -> Node:
         exponent = base = None

@@ -37,8 +37,9 @@ MAX_TERMS = 1_000
 _FUNCTIONS: dict[str, Callable[[acb], acb]] = {
     "sin": acb.sin, "cos": acb.cos, "tan": acb.tan, "cot": acb.cot, "sec": acb.sec, "csc": acb.csc,
     "arcsin": acb.asin, "arccos": acb.acos, "arctan": acb.atan, "sinh": acb.sinh, "cosh": acb.cosh,
-    "tanh": acb.tanh, "coth": acb.coth, "exp": acb.exp,
+    "tanh": acb.tanh, "coth": acb.coth, "arsinh": acb.asinh, "arcosh": acb.acosh, "artanh": acb.atanh, "exp": acb.exp,
 }  # fmt: skip
+_OF_INTEGERS: dict[str, Callable[..., int]] = {"gcd": math.gcd, "lcm": math.lcm}
 _UNORDERED = {"\\{\\}", "\\cup", "\\cap", "gcd", "lcm"}
 
 
@@ -53,6 +54,8 @@ class Evaluation:
     ) -> None:
         self.point, self.real, self.precision, self.log_base = dict(point), real, precision, log_base
         self.steps = 0
+        self.unfolded: set[str] = set()
+        """The bound symbols of the sums on the way that are not added up."""
         self.largest = 0
         """The largest magnitude of any value on the way, as the absolute value of its binary exponent."""
 
@@ -84,7 +87,10 @@ class Evaluation:
     def _measure(self, found: acb) -> None:
         exponent = found.abs_upper().mid().man_exp()
         if exponent[0]:
-            self.largest = max(self.largest, abs(int(exponent[1]) + int(exponent[0].bit_length())))
+            size = int(exponent[1]) + int(exponent[0].bit_length())
+            if size < 0 and contains_zero(found):
+                return  # maybe zero: more bits would only make it smaller
+            self.largest = max(self.largest, abs(size))
 
     def _value(self, node: Node) -> Value:
         op, args = node.op, node.args
@@ -93,7 +99,7 @@ class Evaluation:
             return method(node)
         if op in _FUNCTIONS:
             argument = self.value(args[0])
-            if self.real and op in ("arcsin", "arccos") and not within_one(ball(argument)):
+            if self.real and not _in_domain(op, argument):
                 raise Undefined
             return _FUNCTIONS[op](ball(argument))
         return self._apply(node)
@@ -261,9 +267,9 @@ class Evaluation:
         lower, upper, body = node.args
         ends = [self.value(lower), self.value(upper)]
         outer = self.point.get(node.name)
-        terms = None
-        if all(isinstance(end, fmpq) and end.q == 1 for end in ends):
-            terms = int(ends[1].p - ends[0].p) + 1
+        terms = int(ends[1].p - ends[0].p) + 1 if all(map(_is_integer, ends)) else None
+        if terms is None and any(symbols(end) & (self.point.keys() - self.unfolded) for end in (lower, upper)):
+            raise Undefined  # a number of terms that is no integer
         try:
             if terms is not None and 0 <= terms <= MAX_TERMS:
                 for step in range(terms):
@@ -271,8 +277,10 @@ class Evaluation:
                     total = binary(total, self.value(body), operator)
                 return total
             self.point[node.name] = _random_value("bound")
+            self.unfolded.add(node.name)
             return _random_value(node.op, *map(key, (*ends, self.value(body))))
         finally:
+            self.unfolded.discard(node.name)
             if outer is None:
                 self.point.pop(node.name, None)
             else:
@@ -280,8 +288,22 @@ class Evaluation:
 
     def _apply(self, node: Node) -> Value:
         """An unknown function: a number that follows from its name and the values of its arguments."""
-        keys = [key(self.value(arg)) for arg in node.args]
+        values = [self.value(arg) for arg in node.args]
+        if node.name in _OF_INTEGERS and all(map(_is_integer, values)):
+            return fmpq(_OF_INTEGERS[node.name](*(int(value.p) for value in values)))
+        keys = [key(value) for value in values]
         return _random_value(node.name or node.op, *(sorted(keys) if node.name in _UNORDERED else keys))
+
+
+def _in_domain(op: str, argument: Value) -> bool:
+    """Whether a function has a real value there."""
+    if op == "arcosh":
+        return positive(binary(argument, fmpq(1), "-")) or argument == fmpq(1)
+    return op not in ("arcsin", "arccos", "artanh") or within_one(ball(argument))
+
+
+def _is_integer(value: Value) -> bool:
+    return isinstance(value, fmpq) and value.q == 1
 
 
 def _factors(node: Node) -> list[Node]:

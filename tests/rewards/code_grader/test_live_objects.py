@@ -97,6 +97,12 @@ FUNCTIONS = {
         ["assert pick(0) == Color.RED and pick(0).value == 1", "assert level() == 3 and level().name == 'LOW'"],
         "from enum import Enum\nclass Color(Enum):\n    RED = 2\ndef pick(x): return 1\ndef level(): return 4",
     ),
+    "classes that tests only compare with": (
+        "class A: pass\nclass B(A): pass\ndef names(): return ['a']",
+        ["assert isinstance(B(), A)", "assert issubclass(B, A)", "b = B()\nassert isinstance(b, (int, A))",
+         "assert isinstance(names(), List) and isinstance(names(), Iterable) and len(names())"],
+        "class A: pass\nclass B: pass\ndef names(): return 1",
+    ),
     "library containers": (
         "from collections import Counter, defaultdict, OrderedDict\nimport datetime\n"
         "def tally(t): return Counter(t)\ndef index(): return defaultdict(list)\n"

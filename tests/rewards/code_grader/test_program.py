@@ -47,6 +47,8 @@ T = "```"
         f"{T}python\n{SQUARE}{T}\nUsage:\n{T}python\nassert square(3) == 9\n{T}",
         f"{T}python\n{SQUARE}{T}\nIt prints\n{T}text\n9\n{T}\nand\n{T}sh\npython -m square 3\n{T}",
         f"{T}python\n{SQUARE}{T}\n{T}python\nfor k in range(100_000):\n    print(k, 'of many', square(k))\n{T}",
+        f"{T}python\n{SQUARE}{T}\nA slip would be\n{T}text\ndef square(x): return x\n{T}",
+        f"{T}text\n{SQUARE}{T}",
         f"{T}js\nconst square = x => x * x\n{T}\n- So:\n  {T}py\n  def square(x):\n      return x * x\n  {T}",
         f"> {T}python\n> def square(x):\n>     return x * x\n> {T}\n",
         f"{SQUARE}{T}\n\nThe square of x.",

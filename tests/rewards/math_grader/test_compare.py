@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from rewards.math_grader.policy import MathPolicy
+from rewards.math_grader import symbolic
+from rewards.math_grader.policy import DEFAULT_POLICY, MathPolicy
 from tests.references.math_grading import grade_answer
 
 TABLE = (Path(__file__).parent / "answer_pairs.txt").read_text(encoding="utf-8").split("\n#")
@@ -82,3 +83,16 @@ def test_the_questions_own_expression_is_not_an_answer():
     assert grade_answer("\\boxed{\\frac{1}{2}}", "\\frac12", question="Is $\\frac12$ larger?").value == 1.0
     assert grade_answer("\\boxed{2^{10}}", "1024", question="What is $2^{10}$?").value == 0.0
     assert grade_answer("\\boxed{2^{10}}", "1024", question="What is $2^{100} / 2^{90}$?").value == 1.0
+
+
+@pytest.mark.parametrize(
+    "text", ["e-e", "\\sqrt{2}-\\sqrt{2}", "\\sin \\pi", "2-\\sqrt{4}", "\\ln 2+\\ln \\frac{1}{2}"]
+)
+def test_a_difference_that_is_zero_is_recognized(text):
+    assert symbolic.approximate(text) == 0 and symbolic.equal("0", text, DEFAULT_POLICY)
+
+
+@pytest.mark.parametrize("text", ["\\sqrt{1+10^{-60}}-1", "e^{10^{-50}}-1", "\\sqrt{10^{40}+1}-10^{20}"])
+def test_a_small_difference_is_not_zero(text):
+    assert 0 < symbolic.approximate(text) < 1e-20
+    assert not symbolic.equal("0", text, DEFAULT_POLICY)
