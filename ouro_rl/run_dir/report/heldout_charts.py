@@ -56,7 +56,8 @@ def frontier_chart(title: str, curves: Sequence[Curve]) -> Chart:
         axis.yaxis.set_major_formatter(lambda value, _: percent(value))
         axis.set_xlabel("loops per answer", color=COLOR["muted"])
         style_axis(axis)
-        axis.legend(frameon=False, fontsize=8, labelcolor=COLOR["ink"], handlelength=1.1, loc="lower right")
+        if len(curves) > 1:
+            axis.legend(frameon=False, fontsize=8, labelcolor=COLOR["ink"], handlelength=1.1, loc="lower right")
         svg = as_svg(figure, title)
     words = [f"{curve.name}: " + ", ".join(_in_words(point) for point in _told(curve)) for curve in curves]
     return Chart(title=title, svg=svg, caption=f"Up and to the left is better. {'; '.join(words)}.")

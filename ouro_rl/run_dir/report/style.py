@@ -72,7 +72,7 @@ h3{font-size:14px;font-weight:600;margin:0 0 12px}
 p{margin:0 0 12px;max-width:75ch}
 .eyebrow{color:var(--muted);font-size:13px;letter-spacing:.06em;text-transform:uppercase;margin:0 0 4px}
 .muted,figcaption,th{color:var(--muted)}
-.badge{display:inline-block;border:1px solid var(--line);border-radius:999px;padding:1px 10px;font-size:13px}
+.badge{display:inline-block;border:1px solid var(--line);border-radius:14px;padding:1px 10px;font-size:13px}
 .grid{display:grid;gap:16px;grid-template-columns:repeat(2,minmax(0,1fr));margin-top:16px}
 .card{background:var(--card);border:1px solid var(--line);border-radius:12px;padding:18px 20px;min-width:0}
 .headline .move{font-size:34px;font-weight:650;letter-spacing:-.02em;line-height:1.25;font-variant-numeric:tabular-nums}
@@ -81,7 +81,8 @@ p{margin:0 0 12px;max-width:75ch}
 .good{color:var(--good)}.bad{color:var(--bad)}
 .facts{display:flex;flex-wrap:wrap;gap:1px;background:var(--line);
 border:1px solid var(--line);border-radius:12px;overflow:hidden;margin:16px 0 0}
-.facts div{flex:1 1 140px;background:var(--card);padding:12px 16px}
+.facts div{flex:1 1 140px;background:var(--card);padding:12px 16px;
+display:flex;flex-direction:column;justify-content:space-between}
 .facts dt{color:var(--muted);font-size:13px}
 .facts dd{margin:0;font-size:17px;font-weight:600;font-variant-numeric:tabular-nums}
 figure{margin:0}
