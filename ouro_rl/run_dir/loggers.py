@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ouro_rl.core.atomic_write import write_atomically
+from ouro_rl.core.errors import UserError
 from ouro_rl.run_dir.flat_config import flat_config
 from ouro_rl.run_dir.report.samples import read_step, spread
 from ouro_rl.run_dir.run_dir import RunDir
@@ -173,9 +174,19 @@ class Loggers:
         """The run keeps its ids, so that it goes on in the same place when it is resumed."""
         path = self.run.loggers_path
         ids = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"id": uuid.uuid4().hex[:8]}
-        trackers = [TRACKERS[name](self.run, self.config, ids, step) for name in self.names]
+        trackers = [self._start(name, ids, step) for name in self.names]
         write_atomically(path, [json.dumps(ids), "\n"])
         return trackers
+
+    def _start(self, name: str, ids: Row, step: int) -> Tracker:
+        try:
+            return TRACKERS[name](self.run, self.config, ids, step)
+        except Exception as error:  # of the tracker's client: a server that does not answer, a missing login
+            reason = str(error).strip().splitlines() or [type(error).__name__]
+            raise UserError(
+                f"log: {name} cannot be opened: {reason[0]};\n"
+                "  set its environment variables (docs/report.md), or take it out of `log`"
+            ) from error
 
 
 def sample_rows(run: RunDir, step: int) -> list[list[Any]]:

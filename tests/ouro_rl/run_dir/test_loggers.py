@@ -51,6 +51,15 @@ class Recorder:
         self.calls.append(("close",))
 
 
+def test_a_tracker_that_cannot_be_opened_is_named(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise ConnectionError("no server at :5000\nlong explanation")
+
+    monkeypatch.setitem(loggers.TRACKERS, "mlflow", refuse)
+    with pytest.raises(UserError, match="^log: mlflow cannot be opened: no server at :5000;\n"):
+        Loggers(["mlflow"], make_run(tmp_path / "run"), CONFIG).update(1)
+
+
 def test_rows_tables_and_ids(tmp_path, monkeypatch):
     monkeypatch.setitem(loggers.TRACKERS, "wandb", Recorder)
     run = RunDir(tmp_path / "run")
