@@ -62,7 +62,7 @@ def test_in_a_long_text_only_boxes_near_the_last_one_are_parsed(monkeypatch):
     draw = random.Random(1)
     for _ in range(20_000):
         text = "".join(draw.choices(PIECES, k=draw.randrange(1, 60)))
-        last = max(text.rfind("\\boxed"), text.rfind("\\fbox"))
+        last = max(map(text.rfind, extraction.BOXES))
         run = len(text[: max(0, last - 40)]) - len(text[: max(0, last - 40)].rstrip("\\"))
         near = text[max(0, last - 40) + run % 2 : last + 40] if last >= 0 else ""
         assert [content for *_, content in boxes(text)] == [content for *_, content in plainly(near)], text
