@@ -1,6 +1,7 @@
 // fp32 vectors of the CPU's register width, loaded from and stored to fp32 or bf16 memory.
 // Every function is a fixed sequence of operations on one row, so results are batch-invariant.
 #pragma once
+#include <pthread.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,14 +190,25 @@ INLINE lanes exponential(lanes x) {
     return p * as_lanes((words)(n + 127) << 23);
 }
 
-// Scratch memory of the calling thread, kept between calls. NULL if the allocation fails.
+static pthread_key_t scratch_key;
+static pthread_once_t scratch_once = PTHREAD_ONCE_INIT;
+__attribute__((unused)) static void make_scratch_key(void) {
+    if (pthread_key_create(&scratch_key, free)) abort();  // no process has that many keys
+}
+
+// Scratch memory of the calling thread, kept between calls and freed with the thread. NULL if the allocation fails.
 INLINE void *scratch(size_t bytes) {
-    static _Thread_local void *memory;
     static _Thread_local size_t size;
+    pthread_once(&scratch_once, make_scratch_key);
+    void *memory = pthread_getspecific(scratch_key);
     if (bytes > size) {
+        void *larger = aligned_alloc(64, (bytes + 63) / 64 * 64);
+        if (!larger || pthread_setspecific(scratch_key, larger)) {
+            free(larger);
+            return NULL;
+        }
         free(memory);
-        memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
-        size = memory ? bytes : 0;
+        memory = larger, size = bytes;
     }
     return memory;
 }
