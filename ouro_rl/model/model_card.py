@@ -22,7 +22,10 @@ WITH_CODE = """\
 With transformers 4.57, by the published code in this folder:
 
 ```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
 model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True)
+tokenizer = AutoTokenizer.from_pretrained(folder)
 ```
 """
 WITHOUT_CODE = """\
@@ -30,9 +33,11 @@ With transformers 4.57, put `configuration_ouro.py` and `modeling_ouro.py` of a 
 `ByteDance/Ouro-1.4B`, into this folder (`ouro-rl export --code ByteDance/Ouro-1.4B` does), then:
 
 ```python
+from transformers import AutoTokenizer
 from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 model = get_class_from_dynamic_module("modeling_ouro.OuroForCausalLM", folder).from_pretrained(folder)
+tokenizer = AutoTokenizer.from_pretrained(folder)
 ```
 """
 MIXED_DTYPES = """

@@ -17,6 +17,9 @@ from ouro_rl.core.rollout import Rollout
 TOKENIZER_FILE = "tokenizer.json"
 NOT_OF_THE_TOKENIZER = ("auto_map", "backend", "is_local", "local_files_only")
 """Keys of a saved tokenizer_config.json that say how it was loaded, or name code that is not copied."""
+MODEL_INPUTS = ("input_ids", "attention_mask")
+"""What a tokenizer computes for the model. transformers 4 adds `token_type_ids` unless the file says otherwise, which
+`generate(**inputs)` refuses."""
 SPECIAL_TOKENS = {"pad_token": "<|endoftext|>", "bos_token": "<|im_start|>", "eos_token": "<|im_end|>"}
 """The special tokens of the published checkpoints, whose files set all three to `<|endoftext|>`."""
 PROBES = (
@@ -93,6 +96,7 @@ def save_tokenizer(tokenizer: Any, folder: Path) -> None:
     if (folder / TOKENIZER_FILE).exists():
         config["tokenizer_class"] = "PreTrainedTokenizerFast"
     config["padding_side"] = tokenizer.padding_side
+    config["model_input_names"] = list(MODEL_INPUTS)
     for key in NOT_OF_THE_TOKENIZER:
         config.pop(key, None)
     if isinstance(further := config.pop("extra_special_tokens", None), list):

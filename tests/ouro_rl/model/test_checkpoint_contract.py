@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedConfig
-from transformers.dynamic_module_utils import get_class_from_dynamic_module
 
 from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.checkpoint_contract import PublishedCode, complete_checkpoint, published_code
 from ouro_rl.model.export import export_checkpoint
+from ouro_rl.model.model_card import model_card
+from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from tests.references.places import CONFIGS
 from tests.references.published_code import AUTO_MAP, add_code
 
@@ -37,11 +40,24 @@ def keeps_the_contract(folder: Path, *, code: bool = False) -> None:
     assert json.loads((folder / "generation_config.json").read_text())["use_cache"] is True
     tokenizer = json.loads((folder / "tokenizer_config.json").read_text())
     assert tokenizer["tokenizer_class"] == "PreTrainedTokenizerFast" and tokenizer["padding_side"] == "left"
+    assert tokenizer["model_input_names"] == ["input_ids", "attention_mask"], "all that `generate(**inputs)` takes"
     assert not {"backend", "extra_special_tokens", "auto_map", "is_local"} & tokenizer.keys()
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\n") and "import ouro_rl" in card
     assert ("trust_remote_code=True" if code else "get_class_from_dynamic_module") in card
     assert all(file.stat().st_mode & 0o777 == 0o644 for file in folder.iterdir())
+
+
+def examples_of(folder: Path) -> list[str]:
+    """The programs that a card shows."""
+    return re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+
+
+def run_example(program: str, folder: Path) -> dict[str, Any]:
+    """Run by itself, with what the card says of `folder` and nothing else."""
+    names: dict[str, Any] = {"folder": str(folder)}
+    exec(program, names)
+    return names
 
 
 @pytest.fixture(autouse=True)
@@ -68,13 +84,20 @@ def test_code_is_carried_along_or_auto_map_is_dropped(tmp_path: Path, with_code:
     assert "auto_map" not in json.loads((tmp_path / "b" / "config.json").read_text())
 
 
-def test_the_way_that_the_card_shows_without_code(tmp_path: Path, with_code: Path) -> None:
-    export_checkpoint(str(with_code), tmp_path / "out", dtype="float32", code=PublishedCode(), card="x")
-    for name in ("configuration_ouro.py", "modeling_ouro.py"):
-        shutil.copy(with_code / name, tmp_path / "out")
-    cls = get_class_from_dynamic_module("modeling_ouro.OuroForCausalLM", str(tmp_path / "out"))
-    model = cls.from_pretrained(tmp_path / "out")
-    assert torch.equal(model.lm_head.weight, load_policy(str(with_code), torch.float32)[0].lm_head.weight)
+@pytest.mark.parametrize("has_code", [True, False])
+def test_every_example_of_the_card_runs_by_itself(tmp_path: Path, with_code: Path, has_code: bool) -> None:
+    out, weights = tmp_path / "out", load_policy(str(with_code), torch.float32)[0].state_dict()
+    code = published_code(str(with_code)) if has_code else PublishedCode()
+    export_checkpoint(str(with_code), out, dtype="float32", code=code, card=model_card("x", [], has_code=has_code))
+    for name in ("configuration_ouro.py", "modeling_ouro.py"):  # as the card asks for
+        shutil.copy(with_code / name, out)
+    ours, published = (run_example(program, out) for program in examples_of(out))
+    assert isinstance(ours["model"], OuroForCausalLM)
+    # In this process the model type is registered, so that the Auto class takes ours with `trust_remote_code`, too.
+    assert isinstance(published["model"], OuroForCausalLM) == has_code
+    for names in (ours, published):
+        assert torch.equal(names["model"].lm_head.weight, weights["lm_head.weight"])
+        assert names["tokenizer"]("1+1").keys() == {"input_ids", "attention_mask"}
 
 
 def test_what_training_leaves_in_the_files_is_put_right(tmp_path: Path, random_checkpoint: Path) -> None:
