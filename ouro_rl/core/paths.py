@@ -41,6 +41,7 @@ KEYS: dict[tuple[str, ...], Kind] = {
     ("rollout", "early_stop", "hook"): Kind.FUNCTION,
     ("run", "dir"): Kind.OUTPUT,
     ("output",): Kind.OUTPUT,
+    ("runs",): Kind.OUTPUT,
 }
 """Every config key that holds a path; `*` stands for any list item."""
 

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import UserError
+from ouro_rl.core.paths import expand
 from ouro_rl.core.rollout import Prompt, RolloutRequest
 from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from ouro_rl.core.seeds import sample_seed
@@ -60,6 +61,7 @@ class OuroLM(TemplateLM):
             raise UserError(f"--model_args {unknown[0]}: unknown; known are {known}")
         if depth is not None and threshold is not None:
             raise UserError("--model_args: give depth or threshold, not both")
+        pretrained = expand(pretrained)  # a shell leaves the `~` of `pretrained=~/model`
         self.model, self.tokenizer = load_policy(pretrained, getattr(torch, dtype), revision)
         self.model.eval()
         config = self.model.config

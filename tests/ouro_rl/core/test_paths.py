@@ -12,6 +12,7 @@ import pytest
 from ouro_rl.cli import main as cli
 from ouro_rl.cli.preflight.files import check_train_files
 from ouro_rl.config.loader import dump_config, load_config
+from ouro_rl.config.study import StudyConfig
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.config.yaml12 import to_yaml
@@ -123,6 +124,8 @@ def test_a_tilde_is_the_home_folder_everywhere(tmp_path: Path, monkeypatch: pyte
     assert paths_of(config) == wanted and config.run.dir == tmp_path / "home/runs/x"
     job.write_text("stage_one: {steps: 1}\nstage_two: {steps: 1}\noutput: ~/out\n")
     assert load_config(WarmstartConfig, [job]).output == tmp_path / "home/out"
+    job.write_text("base: [quickstart]\narms: {a: {}}\nruns: ~/runs\n")
+    assert load_config(StudyConfig, [job]).runs == tmp_path / "home/runs"
     with pytest.raises(UserError, match="no home folder is known for ~nobody-of-this-name"):
         expand("~nobody-of-this-name/x")
 
@@ -146,6 +149,13 @@ OPTIONS = {
     "reward test": ("reward test ~/a.py:f ~/a", 2),
     "reward bench": ("reward bench ~/a ~/a", 2),
     "bench": ("bench page ~/a --json ~/a --plot ~/a", 3),
+    "export": ("export ~/a --out ~/a --code ~/a", 3),
+    "gate extract": ("gate extract ~/a --out ~/a", 2),
+    "gate apply": ("gate apply ~/a --model ~/a --out ~/a", 3),
+    "gate calibrate": ("gate calibrate --model ~/a --benchmark ~/a --out ~/a", 3),
+    "compare": ("compare ~/a ~/a --out ~/a", 3),
+    "configs": ("configs quickstart --to ~/a", 1),
+    "study": ("study hops --out ~/a", 1),
 }
 
 
@@ -192,8 +202,10 @@ def test_every_key_with_a_path_is_known() -> None:
         ("rewards", "functions", "*", "kwargs"), ("ray", "address"),
     }  # fmt: skip
     known = {key[:-1] if key[-1] == "*" else key for key in KEYS}
-    assert {*strings(TrainConfig), *strings(WarmstartConfig)} == known | no_paths
-    assert [key for key, kind in KEYS.items() if kind is Kind.OUTPUT] == [("run", "dir"), ("output",)]
+    no_paths |= {("reference",), ("arms", "about"), ("arms", "start"), ("arms", "marginal_of")}
+    no_paths |= {("base",), ("arms", "configs"), ("overrides",), ("arms", "overrides")}  # read by `load_config`
+    assert {*strings(TrainConfig), *strings(WarmstartConfig), *strings(StudyConfig)} == known | no_paths
+    assert [key for key, kind in KEYS.items() if kind is Kind.OUTPUT] == [("run", "dir"), ("output",), ("runs",)]
 
 
 @pytest.mark.parametrize("name", ["quickstart", "math_example", "code_example"])
