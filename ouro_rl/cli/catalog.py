@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.cli.preflight.files import BENCHMARKS
+from ouro_rl.cli.subcommand import add_command
 from ouro_rl.config.packaged_configs import copy_config, packaged_configs, packaged_studies, summary_of
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
@@ -57,16 +58,17 @@ KINDS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
 
 
 def add_catalog_commands(commands: Any) -> None:
-    text = "everything that has a name: rewards, benchmarks, configs, studies, exit rules, KV rules"
-    command = commands.add_parser("list", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    command.set_defaults(run=run_list)
+    command = add_command(
+        commands,
+        "list",
+        run_list,
+        "everything that has a name: rewards, benchmarks, configs, studies, exit rules, KV rules",
+    )
     command.add_argument(
         "kind", nargs="?", choices=list(KINDS), metavar="KIND", help=f"{', '.join(KINDS)} (default: all)"
     )
 
-    text = "the configs that come with ouro-rl, or a copy of one"
-    command = commands.add_parser("configs", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    command.set_defaults(run=run_configs)
+    command = add_command(commands, "configs", run_configs, "the configs that come with ouro-rl, or a copy of one")
     command.add_argument("name", nargs="?", metavar="NAME", help="copy this config and the files it refers to")
     command.add_argument(
         "--to", type=path_option, metavar="DIR", help="folder for the copy (default: the working directory)"

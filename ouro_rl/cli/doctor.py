@@ -9,15 +9,19 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ouro_rl.cli.preflight.doctor_checks import CHECKS, Finding
+from ouro_rl.cli.subcommand import add_command
 
 WIDTH = 120
 MARK = "!!"
 
 
 def add_doctor_command(commands: Any) -> None:
-    text = "versions, kernels, sandbox, hub and folders on one screen, with a fix for each problem"
-    command = commands.add_parser("doctor", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    command.set_defaults(run=run_doctor)
+    command = add_command(
+        commands,
+        "doctor",
+        run_doctor,
+        "versions, kernels, sandbox, hub and folders on one screen, with a fix for each problem",
+    )
     command.add_argument("--json", action="store_true", help="print JSON: [{name, value, problem}, ...]")
 
 

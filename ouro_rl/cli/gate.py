@@ -8,6 +8,7 @@ from typing import Any
 
 from ouro_rl.cli.argument_types import count, list_of, number, share
 from ouro_rl.cli.eval_options import add_format_options, asked_config, with_format
+from ouro_rl.cli.subcommand import add_command
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable, expand, is_local, path_option
 from ouro_rl.core.progress import say
@@ -18,26 +19,28 @@ THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 def add_gate_commands(commands: Any) -> None:
     """Add `gate` and its three subcommands."""
-    text = "a trained exit gate as a small file; the threshold to serve it with"
-    own = commands.add_parser("gate", help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    own = add_command(commands, "gate", None, "a trained exit gate as a small file; the threshold to serve it with")
     inner = own.add_subparsers(metavar="COMMAND", required=True)
 
-    text = "write a checkpoint's gate, with a hash of its body, to a small file"
-    command = inner.add_parser("extract", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    command.set_defaults(run=run_extract)
+    command = add_command(
+        inner, "extract", run_extract, "write a checkpoint's gate, with a hash of its body, to a small file"
+    )
     command.add_argument("checkpoint", type=path_option, metavar="CHECKPOINT", help="folder of a checkpoint")
     command.add_argument("--out", type=path_option, required=True, metavar="FILE.safetensors")
 
-    text = "copy a checkpoint, with the gate of such a file; refused if the body is another"
-    command = inner.add_parser("apply", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    command.set_defaults(run=run_apply)
+    command = add_command(
+        inner, "apply", run_apply, "copy a checkpoint, with the gate of such a file; refused if the body is another"
+    )
     command.add_argument("patch", type=path_option, metavar="FILE.safetensors")
     command.add_argument("--model", type=path_option, required=True, metavar="BASE", help="folder of the checkpoint")
     command.add_argument("--out", type=path_option, required=True, metavar="DIR", help="folder for the copy")
 
-    text = "the lowest Q-exit threshold with a bound on the accuracy lost against full depth"
-    command = inner.add_parser("calibrate", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    command.set_defaults(run=run_calibrate)
+    command = add_command(
+        inner,
+        "calibrate",
+        run_calibrate,
+        "the lowest Q-exit threshold with a bound on the accuracy lost against full depth",
+    )
     command.add_argument("--model", type=expand, required=True, metavar="PATH_OR_HUB_ID")
     command.add_argument("--benchmark", type=expand, metavar="NAME_OR_FILE", help="as in `ouro-rl eval`")
     command.add_argument(

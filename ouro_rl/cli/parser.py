@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NoReturn
 
 import ouro_rl
@@ -17,6 +18,7 @@ from ouro_rl.cli.export import add_export_arguments, export
 from ouro_rl.cli.gate import add_gate_commands
 from ouro_rl.cli.reward import add_reward_commands, add_reward_options
 from ouro_rl.cli.study import add_study_arguments, study
+from ouro_rl.cli.subcommand import add_command
 from ouro_rl.config.aliases import option_hint
 from ouro_rl.config.loader import known_keys
 from ouro_rl.config.train import TrainConfig
@@ -67,13 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=ouro_rl.__version__)
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
-    def add(name: str, run: Callable[[argparse.Namespace], int], help: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(
-            name, help=help, description=help[:1].upper() + help[1:] + ".", allow_abbrev=False
-        )
-        command.set_defaults(run=run)
-        return command
-
+    add = functools.partial(add_command, commands)
     command = add("train", train, "reinforcement learning from a config")
     _add_configs(command, dry_run=True)
     command.add_argument("--resume", action="store_true", help="resume from the last checkpoint in run.dir")

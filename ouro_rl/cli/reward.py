@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ouro_rl.cli.argument_types import count, number
 from ouro_rl.cli.preflight.files import check_reward
+from ouro_rl.cli.subcommand import add_command
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import expand, path_option
 
@@ -16,12 +17,9 @@ if TYPE_CHECKING:
 
 def add_reward_commands(commands: Any) -> None:
     """Add `reward` and its two subcommands."""
-    text = "try a reward on a file, or measure the math grader"
-    own = commands.add_parser("reward", help=text, description=text.capitalize() + ".", allow_abbrev=False)
+    own = add_command(commands, "reward", None, "try a reward on a file, or measure the math grader")
     inner = own.add_subparsers(metavar="COMMAND", required=True)
-    text = "one reward on a file: verdict, status and time of every item"
-    command = inner.add_parser("test", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    command.set_defaults(run=run_test)
+    command = add_command(inner, "test", run_test, "one reward on a file: verdict, status and time of every item")
     command.add_argument(
         "name", type=expand, metavar="NAME", help="a built-in, module.path:function or file.py:function"
     )
@@ -31,9 +29,9 @@ def add_reward_commands(commands: Any) -> None:
     add_reward_options(command, workers=1)
     command.add_argument("--batch", type=count, default=1, metavar="N", help="items per call, if it takes a batch")
     command.add_argument("--limit", type=count, metavar="N", help="maximum number of rows")
-    text = "compare the math reward with plain Math-Verify on labeled pairs of answers"
-    command = inner.add_parser("bench", help=text, description=text.capitalize() + ".", allow_abbrev=False)
-    command.set_defaults(run=run_bench)
+    command = add_command(
+        inner, "bench", run_bench, "compare the math reward with plain Math-Verify on labeled pairs of answers"
+    )
     command.add_argument(
         "files",
         nargs="+",

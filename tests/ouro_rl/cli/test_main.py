@@ -156,3 +156,16 @@ def test_control_c_leaves_one_line(folder: Path) -> None:
     _, stderr = process.communicate(timeout=HANG_S)
     assert process.returncode == 130
     assert stderr.splitlines()[-1] == "ouro-rl: interrupted" and "Traceback" not in stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "about"),
+    [
+        ("gate calibrate", "The lowest Q-exit threshold"),
+        ("reward bench", "Compare the math reward with plain Math-Verify"),
+        ("list", "Everything that has a name: rewards, benchmarks, configs, studies, exit rules, KV rules."),
+    ],
+)
+def test_the_help_of_a_command_keeps_the_case_of_names(command: str, about: str, capsys) -> None:
+    assert cli.main([*command.split(), "--help"]) == 0
+    assert about in " ".join(capsys.readouterr().out.split())
