@@ -7,7 +7,21 @@ from fractions import Fraction
 from functools import partial
 
 from rewards.math_grader.guards import MAX_CHARS
-from rewards.math_grader.spellings import BASES, LATEX, PLAIN, RUNS, TEXT, UNICODE
+from rewards.math_grader.number_words import cardinal
+from rewards.math_grader.spellings import (
+    BASES,
+    CALL_OR_BRACKET,
+    CALLS,
+    COMMAND,
+    COMMANDS,
+    LATEX,
+    NOTATION,
+    PLAIN,
+    RUNS,
+    TEXT,
+    UNICODE,
+    Rules,
+)
 from rewards.math_grader.wording import equations_as_list, sets_in_words, unwrap_texts, without_words, words_key
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
@@ -49,6 +63,7 @@ _REPEATING = re.compile(r"([+-]?)\s*(\d{0,20})\.(\d{0,20})\s*\\(?:overline|bar|d
 _SCIENTIFIC = re.compile(
     r"([+-]?)\s*(\d{1,30}(?:\.\d{1,30})?)\s*\\(?:times|cdot)\s*10\s*\^\s*(?:\{\s*([+-]?\d{1,3})\s*\}|(\d))"
 )
+_BASE_IN_WORDS = re.compile(r"_\s*\{\s*([a-z]+)\s*\}")
 _BASED = re.compile(r"([0-9A-Fa-f]+)_(?:\{\s*(\d{1,2})\s*\}|(\d{1,2}))")
 
 
@@ -75,13 +90,42 @@ def normalize(answer: str, *, plain_text: bool = True) -> str:
     for letters, table, sign in RUNS:
         text = letters.sub(partial(_raised_or_lowered, table, sign), text)
     text = text.translate(UNICODE)
-    for pattern, replacement in (*LATEX, *BASES):
-        text = pattern.sub(replacement, text)
+    text = COMMAND.sub(_command, _rewritten(text, LATEX))
+    text = _BASE_IN_WORDS.sub(_base, _rewritten(text, (*NOTATION, *BASES)))
     text = re.sub(r"\s+", " ", text)
     text = without_words(unwrap_texts(sets_in_words(equations_as_list(text))))
-    for pattern, replacement in PLAIN if plain_text else ():
+    return (_rewritten(_with_braces(text), PLAIN) if plain_text else text).strip()
+
+
+def _rewritten(text: str, rules: Rules) -> str:
+    for pattern, replacement in rules:
         text = pattern.sub(replacement, text)
-    return text.strip()
+    return text
+
+
+def _with_braces(text: str) -> str:
+    """`sqrt(x)` as `\\sqrt{x}`, at any depth."""
+    closings: list[str] = []
+
+    def token(found: re.Match[str]) -> str:
+        name = found.group(1) or found.group(2)
+        if found.group() == ")":
+            return closings.pop() if closings else ")"
+        closings.append("}" if name else ")")
+        return CALLS[name] if name else "("
+
+    return CALL_OR_BRACKET.sub(token, text)
+
+
+def _command(found: re.Match[str]) -> str:
+    name, spaces = found.groups()
+    text = COMMANDS.get(name, f"\\{name}")
+    return text + spaces if text else ""
+
+
+def _base(found: re.Match[str]) -> str:
+    value = cardinal(found.group(1))
+    return f"_{{{value}}}" if value else found.group()
 
 
 def _money(text: str) -> str:

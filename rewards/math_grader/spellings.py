@@ -34,7 +34,7 @@ UNICODE: dict[int, int | str] = {
         "\u2216": "\\setminus ", "\u2192": "\\to ", "\u21d2": "\\Rightarrow ", "\u2026": "\\ldots ",
         "\u2223": "\\mid ", "\u2282": "\\subset ", "\u2286": "\\subseteq ", "\u2261": "\\equiv ",
         "\u230a": "\\lfloor ", "\u230b": "\\rfloor ", "\u2308": "\\lceil ", "\u2309": "\\rceil ",
-        "\u2032": "'", "\u2227": "\\land ", "\u00ac": "\\neg ", "\u2126": "\\Omega ", "\u00b5": "\\mu ",
+        "\u2032": "'", "~": " ", "\u2227": "\\land ", "\u00ac": "\\neg ", "\u2126": "\\Omega ", "\u00b5": "\\mu ",
         "\u2211": "\\sum ", "\u220f": "\\prod ", "\u222b": "\\int ", "\u2220": "\\angle ",
         **dict.fromkeys("\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\u00ad\u2061\u2062", ""),
     }.items()},
@@ -48,135 +48,123 @@ TEXT = (
     r"mathbf|mathit|mathsf|mathtt|operatorname)"
 )
 """Commands whose argument is text."""
-_FUNCTIONS = "arcsin|arccos|arctan|sin|cos|tan|cot|sec|csc|ln|log|gcd|alpha|beta|gamma|theta|lambda"
+_FUNCTIONS = "arcsin arccos arctan sin cos tan cot sec csc ln log gcd alpha beta gamma theta lambda pi"
+_SIZES = "tiny scriptsize footnotesize small normalsize large Large LARGE huge Huge"
+_FONTS = "bf it sf tt bfseries itshape boldmath displaystyle textstyle scriptstyle"
+_DELIMITER_SIZES = "left right " + " ".join(f"{big}{side}" for big in ("big", "Big", "bigg", "Bigg") for side in " lrm")
+COMMANDS = {
+    **dict.fromkeys(f"{_SIZES} {_FONTS} {_DELIMITER_SIZES} limits nolimits strut".split(), ""),
+    **dict.fromkeys(["!", ",", ";", ":", ">", " ", *"quad qquad hfill hline nonumber".split()], " "),
+    **dict.fromkeys("dfrac tfrac cfrac sfrac nicefrac xfrac".split(), "\\frac"),
+    **dict.fromkeys("dbinom tbinom".split(), "\\binom"),
+    **dict.fromkeys("leq leqq leqslant".split(), "\\le "),
+    **dict.fromkeys("geq geqq geqslant".split(), "\\ge "),
+    **dict.fromkeys("cupdot sqcup uplus".split(), "\\cup "),
+    **dict.fromkeys("varnothing O".split(), "\\emptyset "),
+    **dict.fromkeys("lvert rvert vert".split(), "|"),
+    "lbrace": "\\{", "rbrace": "\\}", "langle": "(", "rangle": ")", "lt": "<", "gt": ">", "neq": "\\ne ",
+    "backslash": "\\setminus ", "degree": "^{\\circ}",
+}  # fmt: skip
+"""Commands by name, and what they are read as. One that is read as nothing takes the spaces behind it along."""
+COMMAND = re.compile(r"\\([a-zA-Z]+|.)(\s*)")
 
 
-def _compiled(*rules: tuple[str, str]) -> tuple[tuple[re.Pattern[str], str], ...]:
+Rules = tuple[tuple[re.Pattern[str], str], ...]
+"""Patterns and what they are replaced by, applied in order."""
+
+
+def _compiled(*rules: tuple[str, str]) -> Rules:
     return tuple((re.compile(pattern), replacement) for pattern, replacement in rules)
 
 
 _ARGUMENT = r"\{((?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+)\}"
 """Matches a braced argument with up to two nested levels of braces."""
+_INDEX, _END = r"(?:\{([^{}]*)\}|(\w))", r"([^\[\],;]+?)"
+"""Match a subscript or superscript, and an end of an interval."""
+_PERCENT = r"(?:per[\s-]*cent|pct)"
 LATEX = _compiled(
-    *2 * ((rf"\\(?:(?:text)?color\s*\{{[^{{}}]*\}}|underline)\s*{_ARGUMENT}", r"\1"),),
-    *2 * ((rf"\\(?:boxed|fbox)\s*{_ARGUMENT}", r"\1"),),
-    (r"\\color\s*\{[^{}]*\}", ""),
-    (r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|nolimits|strut)(?![a-zA-Z])\s*", ""),
     (r",\s*\\!\s*|(?<![a-zA-Z])\{,\}", ","),
-    (r"(?<!\\)\\[!,;:> ]|(?<!\\)\\q?quad(?![a-zA-Z])|~", " "),
+    *4 * ((rf"\\(?:(?:text)?color\s*\{{[^{{}}]*\}}|underline|boxed|fbox)\s*{_ARGUMENT}", r"\1"),),
+    (r"\\(?:color|v?phantom|hspace\*?|vspace\*?|label|tag)\s*\{[^{}]*\}", " "),
     (
         rf"\\(?:boldsymbol|bm|pmb|bold|mathds|mathnormal|ensuremath|mbox\{{\\bf)\s*(?:{_ARGUMENT}|(\d|[a-zA-Z]))",
         r"{\1\2}",
     ),
-    (
-        r"\\(?:tiny|scriptsize|footnotesize|small|normalsize|large|Large|LARGE|huge|Huge|bf|it|sf|tt|bfseries|itshape|boldmath|scriptstyle)(?![a-zA-Z])\s*",
-        "",
-    ),
     (r"\\rm\s*\{([^{}]*)\}|\\rm\s+([^{}$\\]+)", r"\\mathrm{\1\2}"),
+)
+"""Rewrite rules for LaTeX, before `COMMANDS` are read."""
+NOTATION = _compiled(
     (r"(?<![\\a-zA-Z^_}])\{([-+=<>.])\}", r"\1"),
-    (r"\\(?:v?phantom|hspace|vspace)\*?\s*\{[^{}]*\}", " "),
-    (r"^\s*(?:\\therefore|\\implies|\\Rightarrow|\\because|\\to)(?![a-zA-Z])\s*", ""),
-    (r"^\s*(?:\\approx|\\sim|\u2248)(?![a-zA-Z])\s*", ""),
-    (r"\\(?:lbrace)(?![a-zA-Z])", r"\\{"),
-    (r"\\(?:rbrace)(?![a-zA-Z])", r"\\}"),
-    (r"\\langle(?![a-zA-Z])", "("),
-    (r"\\rangle(?![a-zA-Z])", ")"),
-    (r"\\(?:lvert|rvert|vert)(?![a-zA-Z])", "|"),
-    (r"\\(?:leqslant|leqq|leq)(?![a-zA-Z])", r"\\le "),
-    (r"\\(?:geqslant|geqq|geq)(?![a-zA-Z])", r"\\ge "),
-    (r"\\(?:neq)(?![a-zA-Z])", r"\\ne "),
+    (r"^(?:\s*\\(?:therefore|implies|Rightarrow|because|to|approx|sim)(?![a-zA-Z])\s*)+", ""),
     (r"\\not\s*=", r"\\ne "),
     (r"\\not\s*\\(in|subset|subseteq|parallel|mid|equiv|sim)(?![a-zA-Z])", r"\\not\1 "),
-    (r"\\lt(?![a-zA-Z])", "<"),
-    (r"\\gt(?![a-zA-Z])", ">"),
     (
         r"^\\\{\s*(?:[a-z]|[a-z]\s*\\in\s*\\mathbb\s*\{?R\}?)\s*(?:\||:|\\mid(?![a-zA-Z])|\\colon)\s*((?:[^{}|\\]++|\\[^{}]|\{[^{}|]*+\})*+)\\\}$",
         r"\1",
     ),
     (r"^[a-zA-Z]\s*\\in\s*(?=\\\{)", ""),
-    (r"\\(?:cupdot|sqcup|uplus)(?![a-zA-Z])", r"\\cup "),
-    (r"\\(?:varnothing|O)(?![a-zA-Z])", r"\\emptyset "),
     (r"^\\\{\s*\\\}$", r"\\emptyset "),
     (r"\\mathbb\s*R(?![a-zA-Z])", r"\\mathbb{R}"),
     (r"\+\s*\\infty(?![a-zA-Z])", r"\\infty "),
-    (r"\\(?:[dtcs]frac|nicefrac|xfrac)(?![a-zA-Z])", r"\\frac"),
-    (r"\\[dt]binom(?![a-zA-Z])", r"\\binom"),
-    (r"(?<![A-Za-z\\])C_\s*(?:\{([^{}]*)\}|(\w))\s*\^\s*(?:\{([^{}]*)\}|(\w))", r"\\binom{\1\2}{\3\4}"),
-    (r"(?<![A-Za-z\\])C\s*\^\s*(?:\{([^{}]*)\}|(\w))_\s*(?:\{([^{}]*)\}|(\w))", r"\\binom{\3\4}{\1\2}"),
+    (rf"(?<![A-Za-z\\])C_\s*{_INDEX}\s*\^\s*{_INDEX}", r"\\binom{\1\2}{\3\4}"),
+    (rf"(?<![A-Za-z\\])C\s*\^\s*{_INDEX}_\s*{_INDEX}", r"\\binom{\3\4}{\1\2}"),
     (rf"(?<=\d)\s*(?:\^\s*)?\{{?\s*(?:{TEXT}\s*\{{)?\s*(?:st|nd|rd|th)\s*\}}?\s*\}}?$", ""),
     (rf"(?<=\d)\s*(?:{TEXT}\s*\{{\s*to\s*\}}|\bto\b)\s*(?=\d)", ":"),
-    (r"\]\s*([^\[\],;]+?)\s*[;,]\s*([^\[\],;]+?)\s*\[", r"(\1,\2)"),
-    (r"^\]\s*([^\[\],;]+?)\s*[;,]\s*([^\[\],;]+?)\s*\]$", r"(\1,\2]"),
-    (r"^\[\s*([^\[\],;]+?)\s*[;,]\s*([^\[\],;]+?)\s*\[$", r"[\1,\2)"),
-    (r"\\(?:backslash)(?![a-zA-Z])", r"\\setminus "),
+    (rf"\]\s*{_END}\s*[;,]\s*{_END}\s*\[", r"(\1,\2)"),
+    (rf"^\]\s*{_END}\s*[;,]\s*{_END}\s*\]$", r"(\1,\2]"),
+    (rf"^\[\s*{_END}\s*[;,]\s*{_END}\s*\[$", r"[\1,\2)"),
     (r"\\\\\s*\[\s*-?[\d.]+\s*(?:pt|em|ex|mm|cm|in)\s*\]", r"\\\\"),
     (r"\.\s*(?=[)\]]\s*$)", ""),
     (r"([A-Za-z]\([^()|]*)(?<!\\)\|([^()|]*\))", r"\1\\mid \2"),
     (r"<sup>([^<>]*)</sup>", r"^{\1}"),
     (r"<sub>([^<>]*)</sub>", r"_{\1}"),
     (r"&\s*=", "="),
-    (r"\\hfill(?![a-zA-Z])|\\hline(?![a-zA-Z])|\\(?:label|tag)\s*\{[^{}]*\}|\\nonumber(?![a-zA-Z])", " "),
-    (rf"(?:{TEXT}\s*\{{\s*(?:per[\s-]*cent|percent|pct)\.?\s*\}})", "%"),
-    (rf"{TEXT}\s*\{{\s*\\?%\s*\}}", "%"),
+    (rf"{TEXT}\s*\{{\s*(?:{_PERCENT}\.?|\\?%)\s*\}}|(?<=[\d}}])\s*{_PERCENT}(?![a-zA-Z])", "%"),
+    (rf"(?<=\d)\s*({TEXT}\s*\{{)\s*{_PERCENT}(?![a-zA-Z])", r"%\1"),
     (r"^([\"'`\u2018\u201c])(.*)[\"'`\u2019\u201d]$", r"\2"),
     (rf"({TEXT}\s*\{{)\s*[\"'`\u201c\u2018]([^{{}}\"'`]*)[\"'`\u201d\u2019]\s*\}}", r"\1\2}"),
     (rf"{TEXT}\s*\{{\s*(sin|cos|tan|ln|log|gcd|lcm|e|i)\s*\}}", r"\1 "),
-    (rf"{TEXT}\s*\{{\s*(-?\d+(?:\.\d+)?)\s*\}}", r"\1"),
     (rf"{TEXT}\s*\{{[\s.]*\}}", " "),
-    (r"(?<=[\d}])\s*(?:per[\s-]*cent|percent|pct)(?![a-zA-Z])", "%"),
-    (rf"(?<=\d)\s*({TEXT}\s*\{{)\s*(?:per[\s-]*cent|percent|pct)(?![a-zA-Z])", r"%\1"),
-    (r"\^\s*\\circ(?![a-zA-Z])", r"^{\\circ}"),
-    (r"(?<=\d)\s*\^\s*(?:\{\s*o\s*\}|o(?![a-zA-Z]))", r"^{\\circ}"),
-    (r"\\degree(?![a-zA-Z])", r"^{\\circ}"),
+    (r"\^\s*\\circ(?![a-zA-Z])|(?<=\d)\s*\^\s*(?:\{\s*o\s*\}|o(?![a-zA-Z]))", r"^{\\circ}"),
     (r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)", r"\\\1{\2}{\3}"),
     (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
     (r"(\\frac\s*\{[^{}]*\})\s*([0-9a-zA-Z])", r"\1{\2}"),
     (r"\\sqrt\s*(\d)", r"\\sqrt{\1}"),
 )
-"""Rewrite rules for LaTeX, applied in order."""
+"""Rewrite rules for LaTeX, after `COMMANDS` are read."""
 
+_MODULE = r"(?<![\\a-zA-Z])(?:(?:Math|math|np)\.)"
 PLAIN = _compiled(
     (r"(?<![\d.})\]a-zA-Z^])(\d+)/(\d+)(?=\s+[\\a-zA-Z(])", r"\\frac{\1}{\2}"),
     (r"\u221a\s*(\d+|[a-z])", r"\\sqrt{\1}"),
-    (r"\u221a\s*[({]([^(){}]*)[)}]", r"\\sqrt{\1}"),
-    (r"(?<![\\a-zA-Z])(?:Math\.|math\.|np\.)?sqrt\s*\(((?:[^()]++|\([^()]*+\))*+)\)", r"\\sqrt{\1}"),
     (r"\u221b\s*(\d+|[a-z])", r"\\sqrt[3]{\1}"),
-    (r"\u221b\s*[({]([^(){}]*)[)}]", r"\\sqrt[3]{\1}"),
-    (r"(?<![\\a-zA-Z])(?:math\.|np\.)?log(2|10)\s*\(", r"\\log_{\1}("),
+    (r"\u221a\s*(?=\{)", r"\\sqrt"),
+    (r"\u221b\s*(?=\{)", r"\\sqrt[3]"),
+    (rf"{_MODULE}?log(2|10)\s*\(", r"\\log_{\1}("),
     (r"(?<=\d)\s*[xX]\s*10\s*(?=\^)", r"\\times 10"),
-    (r"(?<=\))\s*U\s*(?=[(\[{])|(?<=\])\s*U\s*(?=[(\[{])", r"\\cup "),
-    (r"(?<![\\a-zA-Z])cbrt\s*\(([^()]*+)\)", r"\\sqrt[3]{\1}"),
-    (r"(?<![\\a-zA-Z])(?:Math\.|math\.|np\.)?exp\s*\(((?:[^()]++|\([^()]*+\))*+)\)", r"e^{\1}"),
-    (r"(?<![\\a-zA-Z])(?:Math\.|math\.|np\.)?(pi|PI)(?![a-zA-Z])", r"\\pi "),
+    (r"(?<=[)\]])\s*U\s*(?=[(\[{])", r"\\cup "),
     (r"(?<![\\a-zA-Z])(?:infty|infinity|inf|oo)(?![a-zA-Z])", r"\\infty "),
-    (r"(?<![\\a-zA-Z])(?:Math|math|np)\.(?:e|E)(?![a-zA-Z])", "e"),
-    (rf"(?<![\\a-zA-Z])(?:math\.|np\.)?({_FUNCTIONS})(?![a-zA-Z])", r"\\\1 "),
+    (rf"{_MODULE}[eE](?![a-zA-Z])", "e"),
+    (rf"{_MODULE}?PI(?![a-zA-Z])", r"\\pi "),
+    (rf"{_MODULE}?({'|'.join(_FUNCTIONS.split())})(?![a-zA-Z])", r"\\\1 "),
     (r"^(-?\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})$", r"\1\\times 10^{\2}"),
     (r"\\?\*\\?\*", "^"),
-    (r"\^\s*(-?\d+\.\d+)", r"^{\1}"),
     (r"\\?\*", r" \\cdot "),
     (r"<=", r"\\le "),
     (r">=", r"\\ge "),
     (r"!=", r"\\ne "),
 )
-"""Rewrite rules for plain text and Python, applied in order."""
+"""Rewrite rules for plain text and Python."""
+CALLS = {"sqrt": "\\sqrt{", "\u221a": "\\sqrt{", "cbrt": "\\sqrt[3]{", "\u221b": "\\sqrt[3]{", "exp": "e^{"}
+"""Functions that LaTeX writes with braces around their argument, in plain text and Python: their beginnings."""
+CALL_OR_BRACKET = re.compile(rf"(?:{_MODULE}?(sqrt|cbrt|exp)|([\u221a\u221b]))\s*\(|[()]")
 
 _BASE = r"(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen|\d{1,2})"
-BASES = tuple(
-    (re.compile(pattern), replacement)
-    for pattern, replacement in (
-        (rf"_\s*(?:\{{\s*)?{TEXT}\s*\{{\s*{_BASE}\s*\}}\s*\}}?", r"_{\1}"),
-        (rf"(?<=[0-9A-F])\)?\s*{TEXT}\s*\{{\s*\(?\s*(?:in\s+)?base[\s-]*{_BASE}\s*\)?\s*\}}$", r"_{\1}"),
-        (rf"(?<=[0-9A-F])\)?\s*{TEXT}\s*\{{\s*\(?\s*(?:in\s+)?base[\s-]*\}}\s*{_BASE}\s*$", r"_{\1}"),
-        (rf"(?<=[0-9A-F])\)?\s*\(?\s*(?:in\s+)?base[\s-]*{_BASE}\s*\)?$", r"_{\1}"),
-        (r"^\(\s*([0-9A-F]+)\s*\)?\s*_\s*\{?\s*(\w+)\s*\}?$", r"\1_{\2}"),
-        *(
-            (rf"_\s*\{{\s*{word}\s*\}}", f"_{{{base}}}")
-            for base, word in enumerate(
-                "two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen".split(),
-                2,
-            )
-        ),
-    )
+BASES = _compiled(
+    (rf"_\s*(?:\{{\s*)?{TEXT}\s*\{{\s*{_BASE}\s*\}}\s*\}}?", r"_{\1}"),
+    (rf"(?<=[0-9A-F])\)?\s*{TEXT}\s*\{{\s*\(?\s*(?:in\s+)?base[\s-]*{_BASE}\s*\)?\s*\}}$", r"_{\1}"),
+    (rf"(?<=[0-9A-F])\)?\s*{TEXT}\s*\{{\s*\(?\s*(?:in\s+)?base[\s-]*\}}\s*{_BASE}\s*$", r"_{\1}"),
+    (rf"(?<=[0-9A-F])\)?\s*\(?\s*(?:in\s+)?base[\s-]*{_BASE}\s*\)?$", r"_{\1}"),
+    (r"^\(\s*([0-9A-F]+)\s*\)?\s*_\s*\{?\s*(\w+)\s*\}?$", r"\1_{\2}"),
 )
 """Rewrite rules for numbers in a named base."""

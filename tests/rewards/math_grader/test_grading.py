@@ -78,9 +78,35 @@ def test_normalize_gives_one_spelling():
     assert normalize("\\left( 3, \\frac{\\pi}{2} \\right)") == "( 3, \\frac{\\pi}{2} )"
     assert normalize("11,\\! 111,\\! 100") == "11,111,100"
     assert normalize("5 + 2√3") == "5 + 2\\sqrt{3}"
+    assert normalize("\\boxed{\\underline{\\fbox{\\textcolor{red}{5}}}}") == "5"
+    assert normalize("1\\leqq x\\lt\\dbinom{5}{2}") == "1\\le x<\\binom{5}{2}"
+    assert normalize("\\bigl( 1,\\, 2 \\Biggr )") == "( 1, 2 )" == normalize("\\langle 1, 2 \\rangle")
     assert canonical(normalize("\\text{(C)}")) == canonical("C")
     assert canonical(normalize("\\text{Even}")) == canonical("even")
     assert canonical("1 2") != canonical("12")
+
+
+@pytest.mark.parametrize(
+    ("plain", "latex"),
+    [
+        ("sqrt(1 + sqrt(2))", "\\sqrt{1 + \\sqrt{2}}"),
+        ("√(1+√(2))", "\\sqrt{1+\\sqrt{2}}"),
+        ("np.exp(-math.exp(x))", "e^{-e^{x}}"),
+        ("cbrt((1+(x+(2)))/3)", "\\sqrt[3]{(1+(x+(2)))/3}"),
+        ("(0, sqrt(2)]", "(0, \\sqrt{2}]"),
+        (")sqrt (2)", ")\\sqrt{2}"),
+        ("f(sqrt(2), ∛(3)) + asqrt(2)", "f(\\sqrt{2}, \\sqrt[3]{3}) + asqrt(2)"),
+    ],
+)
+def test_functions_that_take_braces_in_latex_at_any_depth(plain, latex):
+    assert normalize(plain) == latex
+    assert normalize(plain, plain_text=False) == plain
+
+
+def test_nested_roots_in_plain_text_are_evaluated():
+    deep = "sqrt(1 + " * 12 + "x" + ")" * 12
+    assert grade_answer(f"\\boxed{{{deep}}}", deep.replace("sqrt(", "\\sqrt{").replace(")", "}")).value == 1.0
+    assert grade_answer("\\boxed{sqrt(1 + sqrt(3))}", "\\sqrt{1 + \\sqrt{2}}").value == 0.0
 
 
 def test_plain_numbers():
