@@ -1,13 +1,16 @@
 """Rollout actors killed at random while a job trains: the run is the one that nothing happened to."""
 
+import contextlib
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -84,24 +87,44 @@ def test_the_run_is_the_same_when_a_random_actor_is_killed_every_few_seconds(che
     compare_with_chaos(checkpoint, tmp_path, monkeypatch, steps=30, seconds=(2, 5), least=5, most=10**6)
 
 
+@pytest.fixture
+def ray_folder():
+    """A folder for Ray of its own, whose path is short enough for sockets."""
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp") as folder:
+        yield Path(folder)
+
+
+def shared_files(pids):
+    """The files of shared memory that processes have mapped, and that have a name."""
+    found = set()
+    for pid in pids:
+        with contextlib.suppress(OSError):  # gone
+            lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+            found |= {line.split(maxsplit=5)[5] for line in lines if "/dev/shm/" in line}
+    return {Path(name) for name in found if not name.endswith("(deleted)")}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_driver_stopped_in_its_first_evaluation_leaves_nothing(checkpoint, tmp_path, number):
+def test_a_driver_stopped_in_its_first_evaluation_leaves_nothing(checkpoint, tmp_path, ray_folder, number):
     config = config_of(checkpoint, tmp_path / "run", rollout__workers=1, rollout__max_new_tokens=200, eval__limit=400)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     driver = subprocess.Popen(
         [sys.executable, "-m", "ouro_rl", "train", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True,
+        text=True, env={**os.environ, "RAY_TMPDIR": str(ray_folder)},
     )  # fmt: skip
     assert comes_true(lambda: (tmp_path / "run").exists() or driver.poll() is not None)
     time.sleep(1)
     assert driver.poll() is None, driver.communicate()[1]
     started = processes() - {driver.pid}
     assert len(started) > 4, "an actor, Ray's servers and agents, the guard"
+    assert len(sockets := list(ray_folder.rglob("sockets/*"))) > 1
+    shared = shared_files(started)
     driver.send_signal(number)
     _, errors = driver.communicate(timeout=HANG_S)
     assert driver.returncode == (128 + number if number == signal.SIGTERM else -number), errors
     assert comes_true(lambda: not any(alive(pid) for pid in started))
+    assert not any(file.exists() for file in (*sockets, *shared))
 
 
 def test_a_prompt_that_is_set_aside_is_left_out_of_the_update(checkpoint, tmp_path, monkeypatch):
