@@ -47,6 +47,7 @@ from ouro_rl.run_dir.run_dir import BEST_FOLDER, RunDir, last_step_and_gap, step
 from ouro_rl.run_dir.run_folder import run_folder
 from ouro_rl.training.callbacks import Beats, LogToTrackers, Progress, StopOnSignal
 from ouro_rl.training.periodic_evaluation import History, PeriodicEvaluation, best_of, history_of, is_stalled
+from ouro_rl.training.processes import training_processes
 from ouro_rl.training.rollout_source import GroupSampler
 from ouro_rl.training.trainer import OuroGRPOTrainer
 from rewards.scorer import Scorer
@@ -65,7 +66,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
     Under `accelerate launch` or torchrun every process trains; only rank 0 samples, scores, evaluates and writes."""
     started = time.monotonic()
     transformers_logging.disable_progress_bar()
-    processes = PartialState(timeout=LONGEST_WAIT)
+    processes = training_processes(timeout=LONGEST_WAIT)
     # Outside of updates there is nothing to save: a signal stops at once, with the workers.
     with ExitOnSignal() as outside, Watchdog(config.run.stall_s), ExitStack() as cleanup:
         model, tokenizer, prompts = load_model_and_prompts(config)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from accelerate import PartialState
 from trl import GRPOConfig
 
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.run_dir.run_dir import RunDir
+from ouro_rl.training.processes import training_processes
 
 MEAN_SHARE = 0.05
 """Limit on the mean gap, as a share of the limit on the largest: rounding rarely matters, a bug affects every token."""
@@ -33,7 +33,7 @@ def grpo_config(config: TrainConfig, run_dir: RunDir) -> GRPOConfig:
         data_seed=config.run.seed,
         max_steps=trainer.updates,
         per_device_train_batch_size=trainer.micro_batch,
-        gradient_accumulation_steps=completions // (trainer.micro_batch * PartialState().num_processes),
+        gradient_accumulation_steps=completions // (trainer.micro_batch * training_processes().num_processes),
         num_generations=trainer.group_size,
         num_iterations=trainer.updates_per_batch,
         max_completion_length=config.rollout.max_new_tokens,

@@ -142,7 +142,7 @@ def test_other_loss_types_and_reused_batches_train(checkpoint, tmp_path, loss_ty
 
 
 def in_two_processes(checkpoint, folder, **changes):
-    """A run by two processes on the CPU, as `accelerate launch` starts them."""
+    """A run by two processes on the CPU, as torchrun starts them."""
     train_with_two_processes(config_of(checkpoint, folder, **changes), folder.with_suffix(".yaml"))
 
 

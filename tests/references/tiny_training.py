@@ -7,6 +7,8 @@ import sys
 import yaml
 
 from ouro_rl.config.train import TrainConfig
+from ouro_rl.run_dir.manifest import MANIFEST_FILE
+from ouro_rl.run_dir.run_dir import RunDir
 from tests.references.patience import HANG_S
 
 REWARD = '''
@@ -74,18 +76,11 @@ def metrics_of(folder):
 
 
 def train_with_two_processes(config, path, *options):
-    """`ouro-rl train` under accelerate, with two processes on the CPU; the config is written to `path`."""
+    """`ouro-rl train` under torchrun, with two processes on the CPU; the config is written to `path`."""
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
-        "--num_machines",
-        "1",
-    ]
-    command = [*launch, "--mixed_precision", "no", "--dynamo_backend", "no", "-m", "ouro_rl", "train", str(path)]
-    done = subprocess.run([*command, *options], capture_output=True, text=True, timeout=2 * HANG_S, check=False)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*launch, "-m", "ouro_rl", "train", str(path), *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=2 * HANG_S, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    newest = RunDir(config.run.dir).latest_checkpoint()
+    assert json.loads((newest / MANIFEST_FILE).read_text())["processes"] == 2
