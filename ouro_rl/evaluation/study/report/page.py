@@ -20,8 +20,10 @@ from ouro_rl.evaluation.study.report.tables import (
     frontier_table,
     served_figures,
     served_table,
+    target_table,
     training_table,
 )
+from ouro_rl.evaluation.study.report.targets import WINDOW
 
 PAGE = "README.md"
 
@@ -82,6 +84,13 @@ def _page(measured: Measured, draws: int) -> Iterator[str]:
     yield "\n".join(frontier_table(measured)) + "\n"
     yield "## Training\n"
     yield "\n".join(training_table(measured)) + "\n"
+    if targets := list(target_table(measured)):
+        yield "## Targets\n"
+        yield (
+            "Loops of sampled completions, against the target that the controller of the price was given; by seed. The "
+            f"overshoot is that of a moving mean over {WINDOW} updates.\n"
+        )
+        yield "\n".join(targets) + "\n"
     yield "## Arms\n"
     yield "\n".join(arms_list(measured))
 

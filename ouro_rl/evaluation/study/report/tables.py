@@ -19,6 +19,7 @@ from ouro_rl.evaluation.study.report.frontier import (
     weights,
 )
 from ouro_rl.evaluation.study.report.measured import Measured
+from ouro_rl.evaluation.study.report.targets import SETTLED_UPDATES, target_outcome
 from ouro_rl.model.policy.read_out import READ_OUTS
 from ouro_rl.run_dir.study_result import RuleFigures
 
@@ -138,6 +139,26 @@ def training_table(measured: Measured) -> Iterator[str]:
             f"{max(gaps):.1e}" if gaps else NONE,
             f"{statistics.fmean(result.minutes for result in arm.results):.1f}",
         )  # fmt: skip
+
+
+def target_table(measured: Measured) -> Iterator[str]:
+    """Nothing for a study in which no arm has a target."""
+    found = {
+        name: [outcome for result in arm.results if (outcome := target_outcome(result)) is not None]
+        for name, arm in measured.arms.items()
+    }
+    if not any(found.values()):
+        return
+    yield from _head("arm", "seeds", "target", f"mean of the last {SETTLED_UPDATES} updates", "off by", "overshoot")
+    for name, outcomes in found.items():
+        if outcomes:
+            misses = [100 * (outcome.reached / outcome.target - 1) for outcome in outcomes]
+            yield _row(
+                name, len(outcomes), f"{outcomes[0].target:g}",
+                f"{statistics.fmean(outcome.reached for outcome in outcomes):.2f}",
+                ", ".join(f"{_signed(miss)}%" for miss in misses),
+                ", ".join(percent(outcome.overshoot) for outcome in outcomes),
+            )  # fmt: skip
 
 
 def arms_list(measured: Measured) -> Iterator[str]:

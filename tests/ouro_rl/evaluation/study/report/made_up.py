@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ouro_rl.run_dir.study_result import RuleFigures, StudyResult
 
@@ -29,11 +30,20 @@ def rule(
     )  # fmt: skip
 
 
-def result(arm: str, seed: int, rules: Sequence[RuleFigures], difficulty: Sequence[int]) -> StudyResult:
-    """Served with the first of `rules`."""
-    curves = {"reward/mean": [0.25, 0.75], "depth/mean": [3.0, None]}
+def result(
+    arm: str,
+    seed: int,
+    rules: Sequence[RuleFigures],
+    difficulty: Sequence[int],
+    *,
+    gate: Mapping[str, Any] | None = None,
+    depths: Sequence[float | None] = (3.0, None),
+) -> StudyResult:
+    """Served with the first of `rules`; trained with these settings of the gate, to this curve of mean depth."""
+    curves = {"reward/mean": [0.25, 0.75], "depth/mean": list(depths)}
+    settings = {"train": {"gate": dict(gate)}} if gate else {}
     return StudyResult(
-        study="made_up", arm=arm, seed=seed, config_hash="0", settings={}, checkpoint="0", served=rules[0].rule,
+        study="made_up", arm=arm, seed=seed, config_hash="0", settings=settings, checkpoint="0", served=rules[0].rule,
         minutes=2.0, training={"steps": 2, "logp_gap_max": 0.0, "curves": curves}, difficulty=tuple(difficulty),
         about={}, rules=tuple(rules),
     )  # fmt: skip

@@ -1,0 +1,51 @@
+"""Whether the controller of the price met its target, from the training curves of a study's arms."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ouro_rl.run_dir.study_result import StudyResult
+
+SETTLED_UPDATES = 50
+"""Last updates of a run, over whose mean the target should be met."""
+WINDOW = 10
+"""Updates of the moving mean of which the overshoot is taken: single updates are noisy."""
+CURVES = {"target_loops": "compute/loops_per_answer", "target_depth": "depth/mean"}
+"""Keys of `gate` that set a target, and the metric that it is about."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOutcome:
+    """How one run met its target."""
+
+    target: float
+    reached: float
+    """Mean of the last `SETTLED_UPDATES` updates."""
+    overshoot: float
+    """How far the moving mean went beyond the target, seen from where it started, as a share of the target."""
+
+
+def target_outcome(result: StudyResult) -> TargetOutcome | None:
+    """None for a run without a target, or with a frozen gate."""
+    gate = result.settings.get("train", {}).get("gate", {})
+    if gate.get("mode") != "policy":
+        return None
+    for key, metric in CURVES.items():
+        curve = [value for value in result.training.get("curves", {}).get(metric, []) if value is not None]
+        if (target := gate.get(key)) is not None and curve:
+            return TargetOutcome(
+                target=target,
+                reached=statistics.fmean(curve[-SETTLED_UPDATES:]),
+                overshoot=overshoot(curve, target),
+            )
+    return None
+
+
+def overshoot(curve: Sequence[float], target: float) -> float:
+    """As in `TargetOutcome`, of measured loops by update."""
+    size = min(WINDOW, len(curve))
+    means = [statistics.fmean(curve[end - size : end]) for end in range(size, len(curve) + 1)]
+    beyond = target - min(means) if curve[0] > target else max(means) - target
+    return max(0.0, beyond / target)
