@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TextIO
@@ -39,7 +40,7 @@ def read_jsonl(path: Path, name: str | None = None, *, growing: bool = False) ->
 
 def _opened(path: Path) -> TextIO:
     """The text of a file, without a byte order mark; that of a name in `.gz` is unpacked."""
-    if path.suffix == ".gz":
+    if path.suffix.lower() == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="\n")
     return path.open(encoding="utf-8-sig", newline="\n")
 
@@ -60,12 +61,13 @@ def parse_row(line: str, where: str) -> Row:
 
 def dotted_value(row: Any, column: str) -> Any:
     """The value of `a.b` in nested mappings, or None if absent. A column whose own name contains dots takes
-    precedence."""
+    precedence. NaN, as numbers that are missing are stored in columns of floats, is None."""
     if isinstance(row, dict) and column in row:
-        return row[column]
-    for part in column.split("."):
-        row = row.get(part) if isinstance(row, dict) else None
-    return row
+        row = row[column]
+    else:
+        for part in column.split("."):
+            row = row.get(part) if isinstance(row, dict) else None
+    return None if isinstance(row, float) and math.isnan(row) else row
 
 
 def column_problem(name: str, column: str, row: dict[str, Any], key: str) -> str:

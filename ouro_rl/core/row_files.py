@@ -19,8 +19,8 @@ KINDS = "a .jsonl (.gz), .json, .csv or .parquet file"
 
 
 def is_row_file(name: str) -> bool:
-    """Whether a name is that of a data file, by its suffix."""
-    return name.endswith(SUFFIXES)
+    """Whether a name is that of a data file, by its suffix, in any case of letters."""
+    return name.lower().endswith(SUFFIXES)
 
 
 def read_row_file(path: Path, name: str | None = None) -> Iterator[Row]:
@@ -29,12 +29,13 @@ def read_row_file(path: Path, name: str | None = None) -> Iterator[Row]:
     Raises UserError if it cannot be read, is empty, or holds something else."""
     name = name or str(path)
     readers = {".json": _read_json, ".csv": _read_csv, ".parquet": _read_parquet}
-    if path.suffix not in readers:
+    suffix = path.suffix.lower()
+    if suffix not in readers:
         yield from read_jsonl(path, name)
         return
     empty = True
     try:
-        for row in readers[path.suffix](path, name):
+        for row in readers[suffix](path, name):
             empty = False
             yield row
     except OSError as error:

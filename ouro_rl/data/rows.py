@@ -45,7 +45,11 @@ def _saved(folder: Path, split: str) -> Any:
 
     if not any((folder / name).exists() for name in (SAVED_DATASET, SAVED_SPLITS)):
         return _loaded(str(folder), None, split, None)
-    saved = datasets.load_from_disk(str(folder))
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
+        problem = f"{type(error).__name__}: {_first_line(error)}"
+        raise UserError(f"data set {folder}: is damaged ({problem});\n  copy it or write it again") from error
     if not isinstance(saved, datasets.DatasetDict):
         return saved
     if split not in saved:
@@ -59,7 +63,11 @@ def _loaded(source: str, name: str | None, split: str, revision: str | None) -> 
     try:
         return datasets.load_dataset(source, name, split=split, revision=revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        problem = " ".join(str(error).strip().split("\n")[0].split())[:200]
         raise UserError(
-            f"data set {source}: cannot be loaded ({problem});\n  check its id, data.name, data.split and data.revision"
+            f"data set {source}: cannot be loaded ({_first_line(error)});\n"
+            "  check its id, data.name, data.split and data.revision"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return " ".join(str(error).strip().split("\n")[0].split())[:200]

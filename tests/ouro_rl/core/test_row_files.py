@@ -44,6 +44,8 @@ def test_every_form_gives_the_same_rows(tmp_path: Path, suffix: str) -> None:
     assert is_row_file(str(path))
     assert list(read_row_file(path)) == ROWS, "cells stay text: 07 is no 7"
     assert first_row(path) == ROWS[0]
+    loud = path.rename(path.with_name(path.name.upper()))
+    assert is_row_file(str(loud)) and list(read_row_file(loud)) == ROWS
 
 
 def test_nested_rows_of_parquet(tmp_path: Path) -> None:

@@ -72,6 +72,27 @@ def test_what_is_not_there(data: Path) -> None:
         check_data(DataConfig(source=str(data / "saved"), revision="v1"))
 
 
+@pytest.mark.parametrize("content", [b"{", b""])
+@pytest.mark.parametrize("name", ["state.json", "dataset_info.json", "data-00000-of-00001.arrow"])
+def test_a_damaged_data_set_is_named(data: Path, name: str, content: bytes) -> None:
+    (data / "saved" / name).write_bytes(content)
+    with pytest.raises(UserError, match=r"data set .*saved: is damaged \(\w+: .*\);\n  copy it or write it again"):
+        list(read_rows(DataConfig(source=str(data / "saved")), seed=0))
+
+
+def test_a_data_set_without_its_state_is_named(data: Path) -> None:
+    (data / "saved/state.json").write_text("{}")
+    with pytest.raises(UserError, match=r"is damaged \(KeyError: "):
+        read_rows(DataConfig(source=str(data / "saved")), seed=0)
+
+
+def test_a_number_that_is_not_one_is_null(tmp_path: Path) -> None:
+    """As pandas stores a missing number in a column of floats."""
+    (tmp_path / "rows.json").write_text('[{"problem": "1", "answer": NaN}]')
+    with pytest.raises(UserError, match="row 1: column 'answer' is null"):
+        load_prompts(DataConfig(source=str(tmp_path / "rows.json")), TOKENIZER, seed=0)
+
+
 def test_a_null_is_distinguished_from_a_missing_column(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps([{"problem": "1", "answer": None, "meta": {"gold": None}}]))
     config = DataConfig(source=str(tmp_path / "rows.json"))
