@@ -38,6 +38,18 @@ def test_a_dry_run_prints_a_config_that_loads(folder: Path) -> None:
     assert ouro_rl("warmstart", "warm.yaml", "seed=3", "--dry-run", cwd=folder).returncode == 0
 
 
+def test_the_end_does_not_look_through_all_objects(folder: Path) -> None:
+    """What is frozen when the last function at exit runs, is not collected after it."""
+    program = (
+        "import atexit, gc; atexit.register(lambda: print(gc.get_freeze_count() > 0)); "
+        "from ouro_rl.cli.main import main; main(['--version'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment()
+    )
+    assert done.stdout.splitlines()[-1] == "True"
+
+
 def test_a_closed_output_pipe(folder: Path) -> None:
     command = [sys.executable, "-m", "ouro_rl", "train", "good.yaml", "--dry-run"]
     process = subprocess.Popen(
