@@ -4,8 +4,8 @@
 #pragma once
 #include "lanes.h"
 
-// out [M, N] = x [M, K] times packed weights [N, K] transposed; `half`: all are bf16, otherwise fp32. `work` holds `multiply_work` numbers, for a team of at most `threads`. The threads wait for each other: out is
-// complete afterwards.
+// out [M, N] = x [M, K] times packed weights [N, K] transposed; `half`: all are bf16, otherwise fp32. `work` holds
+// `multiply_work` numbers, for a team of at most `threads`. The threads wait for each other: out is complete afterwards.
 int64_t multiply_work(int64_t M, int64_t K, int threads);
 void multiply(void *out, const void *x, const void *weights, float *work, int64_t M, int64_t N, int64_t K, int half);
 
