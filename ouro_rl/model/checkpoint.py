@@ -24,8 +24,8 @@ def load_policy(path: str, dtype: torch.dtype, revision: str | None = None) -> t
     `dtype`.
 
     The model's special token ids are set to the tokenizer's. Raises UserError if the checkpoint does not exist, is not
-    an Ouro model, or has tensors that do not match its config (naming the tensor and both shapes). Never runs a
-    checkpoint's own code."""
+    an Ouro model, has tensors that do not match its config (naming the tensor and both shapes), or weights that are not
+    finite. Never runs a checkpoint's own code."""
     config = load_model_config(path, revision)
     tokenizer = load_tokenizer(path, revision)
     if len(tokenizer) > config.vocab_size:
@@ -48,10 +48,17 @@ def load_policy(path: str, dtype: torch.dtype, revision: str | None = None) -> t
     model, info = loaded
     wrong = {tensor: (tuple(found), tuple(expected)) for tensor, found, expected in info["mismatched_keys"]}
     refuse_misfit(f"model {path}", wrong, info["missing_keys"], info["unexpected_keys"])
+    if broken := first_not_finite(model):
+        raise UserError(f"model {path}: {broken} is not finite; take an earlier checkpoint, or copy this one again")
     for holder in (model.config, model.generation_config):
         holder.bos_token_id, holder.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
         holder.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
+
+
+def first_not_finite(model: torch.nn.Module) -> str | None:
+    """The name of the first parameter that holds NaN or infinity; None if all are finite."""
+    return next((name for name, tensor in model.named_parameters() if not tensor.isfinite().all()), None)
 
 
 def load_model_config(path: str, revision: str | None = None) -> OuroConfig:

@@ -22,6 +22,7 @@ from ouro_rl.core.errors import RunError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.rollout import Prompt, Rollout, ScoredRollout
 from ouro_rl.core.sampling_params import DepthPolicy, TokenFilters
+from ouro_rl.model.checkpoint import first_not_finite
 from ouro_rl.model.checkpoint_contract import PublishedCode, complete_checkpoint
 from ouro_rl.run_dir.manifest import write_manifest
 from ouro_rl.run_dir.run_card import card_of_run
@@ -39,7 +40,7 @@ BATCH_FILE = "batch_{}.pt"
 AHEAD_FILE = "ahead.pt"
 """Batches of rollouts that were sampled ahead and not used yet; only with `trainer.max_staleness`."""
 RECORDS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    SampledBatch, ScoredRollout, Rollout, TokenFilters, DepthPolicy, KVRule,
+    SampledBatch, ScoredRollout, Rollout, TokenFilters, DepthPolicy, KVRule, bytes,
 ]  # fmt: skip
 """What `AHEAD_FILE` is made of: torch loads nothing else from it."""
 
@@ -154,12 +155,11 @@ class ResumableTrainer(GRPOTrainer):
             write_manifest(folder, step=self.state.global_step, processes=self.accelerator.num_processes)
 
     def _check_finite(self) -> None:
-        for name, tensor in self.accelerator.unwrap_model(self.model).named_parameters():
-            if not tensor.isfinite().all():
-                raise RunError(
-                    f"step {self.state.global_step}: {name} is not finite, and no checkpoint is written.\n"
-                    "The last one stays: resume from it with a smaller trainer.lr or gate.lr"
-                )
+        if broken := first_not_finite(self.accelerator.unwrap_model(self.model)):
+            raise RunError(
+                f"step {self.state.global_step}: {broken} is not finite, and no checkpoint is written.\n"
+                "The last one stays: resume from it with a smaller trainer.lr or gate.lr"
+            )
 
     def _save_batch(self, folder: Path) -> None:
         parts = cast("list[dict[str, torch.Tensor]]", self._buffered_inputs)

@@ -118,6 +118,15 @@ def test_files_that_are_broken(checkpoint: Path) -> None:
         check_model(str(checkpoint), key="model.path")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite(checkpoint: Path, value: float) -> None:
+    weights = load_file(checkpoint / "model.safetensors")
+    weights["model.norm.weight"][3] = value
+    save_file(weights, checkpoint / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"model\.norm\.weight is not finite; take an earlier checkpoint"):
+        load_policy(str(checkpoint), torch.float32)
+
+
 def test_other_mistakes(checkpoint: Path) -> None:
     change_config(checkpoint, vocab_size=100)
     with pytest.raises(UserError, match="the tokenizer has 263 tokens, the model only 100"):
