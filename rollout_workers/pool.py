@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ouro_rl.core.engine_config import EngineConfig
-from ouro_rl.core.rollout import Rollout, RolloutRequest
+from ouro_rl.core.rollout import CacheOnChange, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.core.watchdog import beat
 from rollout_workers.engine.stats import OnRollout, Progress
@@ -26,12 +26,15 @@ are published to the workers."""
 
 
 class LocalPool(RolloutPool):
-    """One worker in this process, which shares the process's threads."""
+    """One worker in this process, which shares the process's threads. It is called by one thread: at a publication no
+    sample is under way."""
 
     def __init__(self, model_config: ModelConfig, engine: EngineConfig):
         self.worker = RolloutWorker(read_config(model_config), engine)
 
-    def publish(self, state_dict: Mapping[str, Tensor], version: int) -> None:
+    def publish(
+        self, state_dict: Mapping[str, Tensor], version: int, *, in_flight: CacheOnChange | None = None
+    ) -> None:
         self.worker.load_weights(state_dict, version)
 
     def rollout(

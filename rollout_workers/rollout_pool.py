@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Self
 
-from ouro_rl.core.rollout import Rollout, RolloutRequest
+from ouro_rl.core.rollout import CacheOnChange, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
 from rollout_workers.engine.stats import OnRollout, Progress
 
@@ -21,10 +21,14 @@ class RolloutPool(ABC):
     A context manager: leaving it closes the pool."""
 
     @abstractmethod
-    def publish(self, state_dict: Mapping[str, Tensor], version: int) -> None:
+    def publish(
+        self, state_dict: Mapping[str, Tensor], version: int, *, in_flight: CacheOnChange | None = None
+    ) -> None:
         """Give all workers new weights (a state dict of `OuroForCausalLM`). Later rollouts carry `version`.
 
-        Raises `RunError` when names or shapes do not fit."""
+        A call of `rollout` in another thread goes on with the weights that it has, and this one waits for it. With
+        `in_flight` this one does not wait: the workers take the weights between two passes, under the samples of that
+        call, whose rollouts say so (`Rollout.weight_changes`). Raises `RunError` when names or shapes do not fit."""
 
     @abstractmethod
     def rollout(

@@ -28,6 +28,7 @@ ALIASES = {
     ),
     "trainer.updates_per_batch": ("num_iterations", "ppo_epochs", "steps_per_generation", "ppo_mini_batch_size"),
     "trainer.max_staleness": ("async_train", "async_queue_size", "async_training", "staleness_threshold"),
+    "trainer.in_flight": ("in_flight_weight_updates", "partial_rollout"),
     "trainer.steps": (
         "max_steps", "num_steps", "total_training_steps", "num_episodes",
     ),

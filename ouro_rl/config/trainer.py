@@ -33,6 +33,11 @@ class TrainerConfig(Section):
     """How many policy versions (updates) the rollouts of a batch may be behind the trainer when it first uses them.
     0: on-policy, sampling and updates in turns. From `updates_per_batch` on, the next batches are sampled while the
     trainer updates: `max_staleness / updates_per_batch` of them, rounded down. Needs `rollout.workers`."""
+    in_flight: Literal["keep", "recompute"] | None = None
+    """New weights reach the workers while samples are under way, and draw their further tokens. The keys and values of
+    the tokens before are kept, or computed anew. Rollouts are less stale, but no seed repeats such a run: which weights
+    draw which token depends on the clock, and is recorded. Needs `max_staleness`. null: a sample ends with the weights
+    that began it."""
     lr: float = Field(default=1e-6, ge=0)
     """Learning rate of everything but the gate."""
     lr_scheduler: Literal["constant", "linear", "cosine", "constant_with_warmup"] = "constant"
@@ -113,6 +118,13 @@ class TrainerConfig(Section):
                 f"batch could be sampled ahead: set it to 0 or to {self.updates_per_batch}",
                 "max_staleness",
                 "updates_per_batch",
+            )
+        if self.in_flight is not None and not self.max_staleness:
+            raise Conflict(
+                f"in_flight `{self.in_flight}` changes weights under samples, but at max_staleness 0 none is under way "
+                "when there are new ones: set max_staleness to 1 or more, or in_flight to null",
+                "in_flight",
+                "max_staleness",
             )
         if self.lr_warmup and self.lr_scheduler == "constant":
             raise Conflict(

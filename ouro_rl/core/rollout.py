@@ -1,12 +1,13 @@
 """Records passed between the packages: frozen, keyword-only, and made of plain Python values so that they pickle
 anywhere.
 
-Depth is always 1-based: the number of loops a token ran. `NO_DEPTH` marks positions without one.
+Depth is always 1-based: the number of loops a token ran. `NO_DEPTH` marks positions without one; `NO_VERSION` tokens
+that no single policy version accounts for.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +16,11 @@ from ouro_rl.core.sampling_params import DepthPolicy, TokenFilters
 FinishReason = Literal["stop", "length", "abort", "cancelled", "lost"]
 """Why a completion ended: `stop` at a stop token or stop string, `length` at `max_new_tokens`, `abort` by an
 `EarlyStop` rule, `cancelled` by the caller; `lost`: there is none, because its prompt kills the workers."""
+
+CacheOnChange = Literal["keep", "recompute"]
+"""When weights change under a sample, its keys and values stay as the old weights have computed them, or are computed
+anew by the new ones."""
+NO_VERSION = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +53,18 @@ class RolloutRequest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class WeightChange:
+    """Weights changed under a sample that had `start` tokens."""
+
+    start: int
+    """The first completion token that the new weights drew."""
+    version: int
+    """Their policy version."""
+    recomputed: bool
+    """Whether they also computed the keys and values of the prompt and of all tokens before `start` anew."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rollout:
     """One completion with everything the trainer needs to replay it."""
 
@@ -66,6 +84,7 @@ class Rollout:
     """uint8 [completion tokens, loops], row by row: p(d_i = t) under the exit gate for t = 1..d_i, in 255ths, and 0 for
     loops that were not reached. For people to look at; no loss reads it. Empty: not recorded."""
     policy_version: int
+    """Of the weights that began the sample; that of all its tokens unless `weight_changes` says otherwise."""
     temperature: float
     filters: TokenFilters = TokenFilters()
     """The filters it was sampled with."""
@@ -82,6 +101,42 @@ class Rollout:
     """The depth policy it was sampled with."""
     fixed_depth: int | None = None
     """Depth of all its tokens, where the request fixed one. None: the exit rule chose the depths."""
+    weight_changes: tuple[WeightChange, ...] = ()
+    """The changes of weights under the sample, in order. With them it can be repeated: each token was drawn by one
+    version, from its first loop to its last."""
+
+    @property
+    def token_versions(self) -> tuple[int, ...]:
+        """Policy version of the weights that drew each completion token."""
+        return tuple(version for count, version, _ in self._stretches() for _ in range(count))
+
+    @property
+    def newest_version(self) -> int:
+        return max([self.policy_version, *(change.version for change in self.weight_changes)])
+
+    @property
+    def mean_version(self) -> float:
+        """The mean over its tokens."""
+        versions = self.token_versions
+        return sum(versions) / len(versions) if versions else self.policy_version
+
+    @property
+    def replay_versions(self) -> tuple[int, ...]:
+        """The version under which a replay gives each token's recorded log-probs: that which drew it, if it also
+        computed all keys and values that the token read; else `NO_VERSION`."""
+        versions: list[int] = []
+        cached = self.policy_version
+        for count, version, recomputed in self._stretches():
+            cached = version if recomputed or cached == version else NO_VERSION
+            versions += [cached] * count
+        return tuple(versions)
+
+    def _stretches(self) -> Iterator[tuple[int, int, bool]]:
+        """(number of tokens, version that drew them, whether it first computed everything before them anew)."""
+        starts = [*(change.start for change in self.weight_changes), len(self.completion_ids)]
+        yield starts[0], self.policy_version, True
+        for change, stop in zip(self.weight_changes, starts[1:], strict=True):
+            yield stop - change.start, change.version, change.recomputed
 
 
 @dataclass(frozen=True, kw_only=True)

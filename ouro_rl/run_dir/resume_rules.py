@@ -30,7 +30,7 @@ MAY_CHANGE = {
     "gate": {"lr"},
     "trainer": {
         "steps", "epochs", "micro_batch", "lr", "lr_scheduler", "lr_warmup", "checkpoint_every", "keep_checkpoints",
-        "logp_gap_limit", "max_staleness",
+        "logp_gap_limit", "max_staleness", "in_flight",
     },
     "eval": set(TrainConfig.model_fields["eval"].default.model_dump()),
 }  # fmt: skip

@@ -17,6 +17,8 @@ def rollout_record(
     return {
         "step": step,
         "policy_version": rollout.policy_version,
+        "token_versions": rollout.token_versions if rollout.weight_changes else (),
+        "weight_changes": [asdict(change) for change in rollout.weight_changes],
         "prompt_index": rollout.prompt_index,
         "sample_index": rollout.sample_index,
         "question": question_of(prompt),

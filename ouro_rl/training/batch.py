@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ouro_rl.core.errors import RunError
-from ouro_rl.core.rollout import Rollout, ScoredRollout
+from ouro_rl.core.rollout import NO_VERSION, Rollout, ScoredRollout
 from ouro_rl.core.sampling_params import NO_DEPTH, DepthPolicy, TokenFilters
 from ouro_rl.core.seeds import sample_seed
 from ouro_rl.model.policy.counter_rng import PROBE_STREAM, uniforms
@@ -68,8 +68,13 @@ class Batch(TypedDict):
     """float32, no dimension: completions in the loss of the whole update."""
     in_loss: NotRequired[Tensor]
     """bool [n]: False for completions that are left out of the loss and its denominators."""
+    replay_versions: Tensor
+    """int64 [n, C]: the policy version under which a replay gives the recorded log-probs; `NO_VERSION` where several
+    had a part in them, and at padding."""
     policy_version: NotRequired[Tensor]
-    """int64, no dimension."""
+    """int64, no dimension: the newest in the whole update."""
+    mean_version: NotRequired[Tensor]
+    """float64, no dimension: the mean over all completion tokens of the update."""
     gate_temperature: NotRequired[Tensor]
     """float64, no dimension: of the depth policy that the rollouts were sampled under."""
 
@@ -94,6 +99,7 @@ def collate(rollouts: Sequence[Rollout], credits: Credits, pad_token_id: int) ->
         "depth_logprobs": _pad([rollout.depth_logprobs for rollout in rollouts], 0.0),
         "support_sizes": _pad([rollout.support_sizes or (0,) * len(rollout.completion_ids) for rollout in rollouts], 0),
         "forced": _between([rollout.forced for rollout in rollouts], longest),
+        "replay_versions": _pad([rollout.replay_versions for rollout in rollouts], NO_VERSION),
         "advantages": credits.advantages[:, :longest],
         "gate_returns": credits.gate_returns[:, :longest],
         "gate_advantages": credits.gate_advantages[:, :longest],

@@ -6,7 +6,9 @@ the trainer asks for batch n - A. So the weights that sample a batch follow from
 trainer are, and a run is reproducible at any staleness.
 
 Batches are sampled one after the other, in the order of their numbers. New weights wait until the batches before them
-are complete: they never change under a sample.
+are complete: they never change under a sample. With weights in flight (`trainer.in_flight`) they do not wait, and reach
+whatever is under way; what that is depends on the clock, so no seed repeats such a run, but its rollouts say which
+weights drew which token.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class SampledBatch:
     number: int
     """Counted from 0, over the whole run."""
     version: int
-    """Policy version of the weights that sampled it."""
+    """Policy version of the weights that sampled it; with weights in flight, that of the oldest that may have."""
     scored: list[ScoredRollout]
     timings: dict[str, float]
     """Those of the rollout source, and of the prefetcher: `time/sync_s`, seconds of giving the weights to the workers.
@@ -54,7 +56,8 @@ class Prefetcher:
     """Samples the `batches` of a run, up to `max_staleness // updates_per_batch` of them ahead of the trainer.
 
     With none ahead, everything runs in the caller's thread, when the batch is asked for; otherwise in a thread of its
-    own, which works on copies of the weights."""
+    own, which works on copies of the weights. `in_flight` publishes weights that rollouts under way are to go on with;
+    None: they end with those that they began with."""
 
     def __init__(
         self,
@@ -65,10 +68,11 @@ class Prefetcher:
         batches: int,
         updates_per_batch: int,
         max_staleness: int,
+        in_flight: Publish | None = None,
     ):
         self.source, self.publish, self.prompts_of = source, publish, prompts_of
         self.batches, self.updates_per_batch, self.max_staleness = batches, updates_per_batch, max_staleness
-        self.ahead = max_staleness // updates_per_batch
+        self.ahead, self.in_flight = max_staleness // updates_per_batch, in_flight
         self._results: dict[int, Callable[[], SampledBatch]] = {}
         """By number, what waits for a batch that was begun and not taken yet."""
         self._futures: dict[int, Future[SampledBatch]] = {}
@@ -82,10 +86,11 @@ class Prefetcher:
         that are due with them. Each batch is taken once, in the order of their numbers.
 
         Raises what the rollout source and the publication of the batch raised."""
+        sync = self._publish_in_flight(weights, version)
         started = time.monotonic()
         last = min(number + self.ahead, self.batches - 1)
         due = [later for later in range(number, last + 1) if later not in self._results]
-        if due and self.ahead:
+        if due and self.ahead and self.in_flight is None:
             weights = {name: tensor.detach().to("cpu", copy=True) for name, tensor in weights.items()}
         for later in due:
             self._begin(later, weights, version)
@@ -94,6 +99,7 @@ class Prefetcher:
         waited = time.monotonic() - started
         assert 0 <= version - batch.version <= self.max_staleness, "the lag follows from the numbers"
         timings = batch.timings | {
+            "time/sync_s": batch.timings.get("time/sync_s", 0.0) + sync,
             "time/overlapped_s": max(0.0, batch.seconds - waited),
             "workers/busy": self._busy.share(),
             "staleness/dropped": self._dropped,
@@ -121,6 +127,15 @@ class Prefetcher:
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
 
+    def _publish_in_flight(self, weights: Mapping[str, Tensor], version: int) -> float:
+        """The seconds that it took; 0 without weights in flight."""
+        if self.in_flight is None:
+            return 0.0
+        started = time.monotonic()
+        self._published = version  # first: rollouts may have them at once
+        self.in_flight(weights, version)
+        return time.monotonic() - started
+
     def _begin(self, number: int, weights: Mapping[str, Tensor], version: int) -> None:
         job = functools.partial(self._sample, number, self.prompts_of(number), weights, version)
         if self._thread is None:
@@ -140,19 +155,28 @@ class Prefetcher:
         self, number: int, prompts: Sequence[Prompt], weights: Mapping[str, Tensor], version: int
     ) -> SampledBatch:
         started = time.monotonic()
-        if version != self._published:
+        if version != self._published and self.in_flight is None:
             self.publish(weights, version)
             self._published = version
         sync = time.monotonic() - started
         with self._busy:
             scored, timings = self.source(prompts, number * self.updates_per_batch + 1)
-        odd = sorted({item.rollout.policy_version for item in scored} - {version})
+        newest = self._published
+        assert newest is not None, "the weights were published before"
+        odd = sorted(found for found in _versions(scored) if not version <= found <= newest)
         if odd:
             raise RunError(f"batch {number}: rollouts have policy version {odd[0]}, but {version} was published")
         seconds = time.monotonic() - started
         return SampledBatch(
             number=number, version=version, scored=scored, timings=timings | {"time/sync_s": sync}, seconds=seconds
         )
+
+
+def _versions(scored: Sequence[ScoredRollout]) -> set[int]:
+    """Of all weights that had a part in these rollouts."""
+    rollouts = [item.rollout for item in scored]
+    changes = (change.version for rollout in rollouts for change in rollout.weight_changes)
+    return {*(rollout.policy_version for rollout in rollouts), *changes}
 
 
 class BusyTime:

@@ -3,6 +3,7 @@ interrupted, in every epoch, with every schedule, and in the middle of a batch t
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import shutil
@@ -20,7 +21,7 @@ from trl.trainer.utils import split_tensor_dict
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.kv_rule import KVRule
-from ouro_rl.core.rollout import Prompt, Rollout, ScoredRollout
+from ouro_rl.core.rollout import Prompt, Rollout, ScoredRollout, WeightChange
 from ouro_rl.core.sampling_params import DepthPolicy, TokenFilters
 from ouro_rl.model.checkpoint import first_not_finite
 from ouro_rl.model.checkpoint_contract import PublishedCode, complete_checkpoint
@@ -29,7 +30,7 @@ from ouro_rl.run_dir.run_card import card_of_run
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.batch import Batch, apply
 from ouro_rl.training.objective.objective import Objective
-from ouro_rl.training.prefetch import Prefetcher, Publish, RolloutSource, SampledBatch
+from ouro_rl.training.prefetch import Prefetcher, RolloutSource, SampledBatch
 from ouro_rl.training.prompt_order import PromptOrder, UpdateSampler, fixed_order
 from ouro_rl.training.schedule import lr_share
 from ouro_rl.training.step_metrics import StepMetrics
@@ -40,7 +41,7 @@ BATCH_FILE = "batch_{}.pt"
 AHEAD_FILE = "ahead.pt"
 """Batches of rollouts that were sampled ahead and not used yet; only with `trainer.max_staleness`."""
 RECORDS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    SampledBatch, ScoredRollout, Rollout, TokenFilters, DepthPolicy, KVRule, bytes,
+    SampledBatch, ScoredRollout, Rollout, WeightChange, TokenFilters, DepthPolicy, KVRule, bytes,
 ]  # fmt: skip
 """What `AHEAD_FILE` is made of: torch loads nothing else from it."""
 
@@ -57,8 +58,8 @@ class ResumableTrainer(GRPOTrainer):
     """Its state (the price's controller) is part of a checkpoint."""
     published_code: PublishedCode
     """What checkpoints carry on from the base model."""
-    batch_version: int
-    """Policy version of the rollouts in use."""
+    batch_version: float
+    """Policy version of the rollouts in use, the mean over their tokens."""
     prefetcher: Prefetcher | None = None
     """Samples the batches; on the main process."""
 
@@ -84,8 +85,8 @@ class ResumableTrainer(GRPOTrainer):
         fixed = fixed_order(self.prompts, data.order, data.curriculum_column)
         return PromptOrder(len(self.prompts), trainer.prompts_per_step, seed=self.train_config.run.seed, fixed=fixed)
 
-    def prefetcher_of(self, source: RolloutSource, publish: Publish) -> Prefetcher:
-        """What samples the batches of this run, in their order."""
+    def prefetcher_of(self, source: RolloutSource, publish: Callable[..., None]) -> Prefetcher:
+        """What samples the batches of this run, in their order. `publish`: that of a `RolloutPool`."""
         trainer, order = self.train_config.trainer, self._prompt_order()
         return Prefetcher(
             source,
@@ -94,6 +95,7 @@ class ResumableTrainer(GRPOTrainer):
             batches=math.ceil(self.args.max_steps / trainer.updates_per_batch),
             updates_per_batch=trainer.updates_per_batch,
             max_staleness=trainer.max_staleness,
+            in_flight=functools.partial(publish, in_flight=trainer.in_flight) if trainer.in_flight else None,
         )
 
     # -- schedule ------------------------------------------------------------------------------------------------------
@@ -209,7 +211,7 @@ class ResumableTrainer(GRPOTrainer):
         self._buffered_inputs = parts  # type: ignore[assignment]  # TRL's own type is that of its first value, None
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
         self.step_metrics.new_batch(saved["metrics"])
-        self.batch_version = int(inputs["policy_version"])
+        self.batch_version = inputs["mean_version"].item()
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Put off until the data loader has started, which draws a random number: the run that was not interrupted

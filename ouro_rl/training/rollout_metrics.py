@@ -46,7 +46,7 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
     metrics |= {f"depth/p{depth}": share for depth, share in enumerate(shares, start=1)}
     for depth in sorted({rollout.fixed_depth for rollout in rollouts if rollout.fixed_depth is not None}):
         metrics[f"anytime/reward_{depth}"] = mean_reward([i for i in scored if i.rollout.fixed_depth == depth])
-    metrics["staleness/mean"] = mean(policy_version - rollout.policy_version for rollout in rollouts)
+    metrics["staleness/mean"] = mean(policy_version - rollout.mean_version for rollout in rollouts)
     metrics["completion/length_mean"] = mean(len(rollout.completion_ids) for rollout in rollouts)
     metrics["completion/length_max"] = max((len(rollout.completion_ids) for rollout in rollouts), default=math.nan)
     metrics["completion/stopped"] = mean(rollout.finish_reason == "stop" for rollout in rollouts)
@@ -59,6 +59,21 @@ def rollout_metrics(scored: Sequence[ScoredRollout], max_loops: int, policy_vers
 def zero_variance(groups: Sequence[Group]) -> float:
     """Share of groups without a signal."""
     return mean(not has_signal(group) for group in groups)
+
+
+def in_flight_metrics(scored: Sequence[ScoredRollout], policy_version: int) -> dict[str, float]:
+    """The metrics of a step whose rollouts may have had several weights (`trainer.in_flight`).
+
+    staleness/older_tokens   share of completion tokens that weights older than `policy_version`, the trainer's, drew
+    staleness/changed        share of completions under which weights changed
+    """
+    rollouts = [item.rollout for item in scored if item.rollout.finish_reason != "lost"]
+    return {
+        "staleness/older_tokens": mean(
+            version < policy_version for rollout in rollouts for version in rollout.token_versions
+        ),
+        "staleness/changed": mean(len(rollout.weight_changes) > 0 for rollout in rollouts),
+    }
 
 
 def mean_reward(scored: Sequence[ScoredRollout]) -> float:

@@ -51,7 +51,7 @@ from ouro_rl.training.objective.records import Credits, Replayed
 from ouro_rl.training.parameters import freeze, gate_and_body
 from ouro_rl.training.prefetch import Publish, RolloutSource
 from ouro_rl.training.resumable_trainer import ResumableTrainer
-from ouro_rl.training.rollout_metrics import rollout_metrics, zero_variance
+from ouro_rl.training.rollout_metrics import in_flight_metrics, rollout_metrics, zero_variance
 from ouro_rl.training.signal_watch import split_groups
 from ouro_rl.training.step_metrics import StepMetrics
 from ouro_rl.training.token_logprobs import replay_batch
@@ -127,7 +127,7 @@ class OuroGRPOTrainer(ResumableTrainer):
         if self.accelerator.num_processes > 1:
             broadcast_object_list(shared)
         scored: list[ScoredRollout] = shared[0]
-        self.batch_version = scored[0].rollout.policy_version
+        self.batch_version = sum(item.rollout.mean_version for item in scored) / len(scored)
         credits = self._credit(scored)
         first = self.accelerator.process_index * len(inputs)
         mine = slice(first, first + len(inputs))
@@ -141,7 +141,8 @@ class OuroGRPOTrainer(ResumableTrainer):
             batch["probed"] = probed_samples([item.rollout for item in scored[mine]], share, seed, step)
         policy = self.train_config.rollout.depth_policy(self.state.global_step)
         batch["gate_temperature"] = torch.tensor(policy.gate_temperature, dtype=torch.float64)
-        batch["policy_version"] = torch.tensor(self.batch_version)
+        batch["policy_version"] = torch.tensor(max(item.rollout.newest_version for item in scored))
+        batch["mean_version"] = torch.tensor(self.batch_version, dtype=torch.float64)
         return apply(batch, lambda tensor: tensor.to(self.accelerator.device))
 
     def _sample(self, weights: Mapping[str, Tensor], prompts: Sequence[Prompt]) -> list[ScoredRollout]:
@@ -162,6 +163,8 @@ class OuroGRPOTrainer(ResumableTrainer):
         metrics["groups/zero_variance"] = zero_variance(split_groups(scored, self.train_config.trainer.group_size))
         if self.train_config.rollout.gate_temperature_end is not None:
             metrics["gate/temperature"] = rollouts[0].depth_policy.gate_temperature
+        if self.train_config.trainer.in_flight is not None:
+            metrics |= in_flight_metrics(scored, version)
         others = {name: value for name, value in batch.timings.items() if not name.startswith("time/")}
         self.step_metrics.new_batch(metrics | others)
         return scored
@@ -225,19 +228,27 @@ class OuroGRPOTrainer(ResumableTrainer):
         )
 
     def _measure(self, inputs: Batch, micro_batch: Replayed) -> None:
-        """The gap between the worker's log-probs and the replayed ones, while the weights are the same.
+        """The gap between the worker's log-probs and the replayed ones, of the tokens that the weights in training drew
+        from keys and values of their own.
 
-        Updates that reuse a batch report none. Raises RunError if the gap exceeds its limit."""
+        Updates without any, such as those that reuse a batch, report none. Raises RunError if the gap exceeds its
+        limit."""
         if int(inputs["policy_version"]) != self.state.global_step:
             return
         depth = self.objective.decisions(micro_batch).sum(1)
         gaps = torch.stack(
             [micro_batch.token_logprobs - micro_batch.sampler_logprobs, depth - micro_batch.depth_logprobs]
         ).abs()
-        worst = self.accelerator.gather(gaps.max()).max().item()
+        same = inputs["replay_versions"][inputs["completion_mask"].bool()] == self.state.global_step
+        gaps = gaps[:, same].double()
+        largest = gaps.max() if gaps.numel() else gaps.new_zeros(())
+        found = self.accelerator.gather(torch.stack([largest, gaps.sum(), gaps.new_tensor(gaps.numel())])).view(-1, 3)
+        worst, total, count = found[:, 0].max().item(), found[:, 1].sum().item(), found[:, 2].sum().item()
+        if not count:
+            return
+        mean = total / count
         self.step_metrics.largest("logp_gap/max", worst)
-        mean = self.accelerator.gather(gaps.mean()).mean().item()
-        self.step_metrics.mean("logp_gap/mean", mean, gaps.shape[1])
+        self.step_metrics.mean("logp_gap/mean", mean, count)
         limit = gap_limit(self.train_config)
         if not (worst <= limit and mean <= MEAN_SHARE * limit):
             raise RunError(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Self, TypeVar
 
 import torch
 from torch import Tensor
 
 from ouro_rl.core.engine_config import EngineConfig
-from ouro_rl.core.rollout import Rollout, RolloutRequest
+from ouro_rl.core.rollout import CacheOnChange, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from rollout_workers.engine.attention import Rows
@@ -23,6 +23,8 @@ from rollout_workers.engine.scheduling.policy import SchedulingPolicy
 from rollout_workers.engine.scheduling.prefill import PrefillQueue
 from rollout_workers.engine.scheduling.scheduler import Admission, Sample, Scheduler
 from rollout_workers.engine.stats import EngineStats, OnRollout, Progress
+
+Loaded = TypeVar("Loaded")
 
 PROGRESS_PASSES = 16
 """Passes between two progress calls when no sample finishes."""
@@ -116,16 +118,62 @@ class Generation:
     def advance(self) -> int:
         """One pass, or a few static ones. Returns the number of samples that ended."""
         self._admit()
-        rows = self.choose_rows(self.live, self.sampler.loops)
-        while self.cache.available < len(rows):
-            if not self.scheduler.evict():
-                self._preempt(self.scheduler.youngest())
-                rows = self.choose_rows(self.live, self.sampler.loops)
+        rows = self._with_pages(lambda: self.choose_rows(self.live, self.sampler.loops))
         is_static = self.static and len(rows) and not self.prefill.running
         ended = self._static_steps(rows) if is_static else self._step(rows)
         if ended:
             self._finish(ended)
         return len(ended)
+
+    def change_weights(self, load: Callable[[], Loaded], version: int, cache: CacheOnChange) -> Loaded:
+        """Between two passes: `load` gives the model the weights of `version`, which go on with the samples.
+
+        Tokens under way are finished by the weights that began them: to begin them anew would favor depths that are
+        reached before a change. Then running samples keep their keys and values, or compute them anew at their
+        recorded depths. Prompts that are not yet complete in the cache, or that others will share, begin anew either
+        way. Returns what `load` returns."""
+        kept = self._interrupt(cache)
+        loaded = load()
+        self.policy_version = version
+        if self.static:
+            self.static.refresh()
+        self._go_on(kept)
+        return loaded
+
+    @torch.inference_mode()
+    def _interrupt(self, cache: CacheOnChange) -> list[int]:
+        """Finish the tokens under way, and requeue the samples whose keys and values are not kept. Returns the slots of
+        the others."""
+
+        def under_way() -> Tensor:
+            return self.live[self.sampler.loops.index_select(0, self.live) > 1]
+
+        while len(rows := self._with_pages(under_way)) or self.prefill.running:
+            if ended := self._step(rows):
+                self._finish(ended)
+        kept = self.live.tolist() if cache == "keep" else []
+        for slot in [slot for slot in reversed(self.scheduler.running) if slot not in kept]:
+            self._requeue(slot, self.scheduler.requeue)
+        self.scheduler.retire_prefixes()
+        assert not self.prefill.waiting, "it belonged to what was requeued or retired"
+        return kept
+
+    @torch.inference_mode()
+    def _go_on(self, slots: Sequence[int]) -> None:
+        """Let running samples go on with the weights that there are now."""
+        prompts = [self.scheduler.running[slot].prompt_ids for slot in slots]
+        for slot, tokens in zip(slots, self.sampler.embed_again(slots, prompts), strict=True):
+            self.scheduler.note_weights(slot, self.policy_version, tokens, recomputed=False)
+
+    def _with_pages(self, choose: Callable[[], Tensor]) -> Tensor:
+        """The rows [n] that `choose` chooses, once there is a free page for each of them: samples may be preempted."""
+        rows = choose()
+        while self.cache.available < len(rows):
+            if not self.scheduler.evict():
+                self._requeue(self.scheduler.youngest(), self.scheduler.preempt)
+                self.stats.preemptions += 1
+                rows = choose()
+        return rows
 
     @torch.inference_mode()
     def cancel(self, slots: Sequence[int]) -> None:
@@ -149,16 +197,18 @@ class Generation:
             )
             for admission in admissions:
                 self.stats.prefix_hits += admission.shared
-                if admission.sample.completion.token_ids:
-                    self.sampler.resume(admission.slot, admission.sample.completion)
+                completion = admission.sample.completion
+                if completion.token_ids:
+                    self.sampler.resume(admission.slot, completion)
+                tokens = len(completion.token_ids)
+                self.scheduler.note_weights(admission.slot, self.policy_version, tokens, recomputed=True)
         if self.prefill.waiting:
             joining = self.prefill.start()
             self.live = torch.cat([self.live, self.live.new_tensor(joining)])
 
-    def _preempt(self, slot: int) -> None:
-        self.scheduler.preempt(slot, self.sampler.suspend(slot))
+    def _requeue(self, slot: int, give_back: Callable[[int, Completion], None]) -> None:
+        give_back(slot, self.sampler.suspend(slot))
         self.live = self.live[self.live != slot]
-        self.stats.preemptions += 1
 
     def _finish(self, slots: list[int]) -> None:
         self._take_out(slots, self.sampler.collect(slots))
@@ -175,11 +225,15 @@ class Generation:
 
     def _rollout(self, sample: Sample, completion: Completion) -> Rollout:
         assert completion.finish_reason is not None, "it has ended"
+        first, *changes = sample.weights
+        if all(change.version == first.version for change in changes):
+            changes = []  # it was preempted, and the same weights computed it anew
         return Rollout(
             prompt_index=sample.request.prompt.index,
             sample_index=sample.index,
             prompt_ids=sample.prompt_ids,
-            policy_version=self.policy_version,
+            policy_version=first.version,
+            weight_changes=tuple(changes),
             temperature=self.params.temperature,
             filters=self.params.filters,
             depth_policy=self.params.depth_policy,

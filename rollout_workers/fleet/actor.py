@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from typing import Any
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.process_id import ProcessId, own_process
-from ouro_rl.core.rollout import Rollout, RolloutRequest
+from ouro_rl.core.rollout import CacheOnChange, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
 from ouro_rl.core.watchdog import stacks
 from rollout_workers.fleet.liveness import Pulse
@@ -56,6 +57,8 @@ class WorkerActor:
         self.worker: Any = None
         self.session: Session | None = None
         self.call: int | None = None
+        self.versions: set[int] = set()
+        """Of the weights that the call has had."""
 
     async def greet(self) -> Greeting:
         log = Path(f"/proc/self/fd/{_STDERR}")
@@ -75,22 +78,28 @@ class WorkerActor:
         """Where every thread is."""
         return stacks()
 
-    async def load_weights(self, version: int, *parts: Part) -> str:
-        """Load published weights. Returns the fingerprint of what the model has then. Each part is an argument of its
-        own, so that Ray gives its arrays as views of its store."""
+    async def load_weights(self, version: int, in_flight: CacheOnChange | None, *parts: Part) -> str:
+        """Load published weights, with `in_flight` under the samples of the call; otherwise the call ends. Returns the
+        fingerprint of what the model has then. Each part is an argument of its own, so that Ray gives its arrays as
+        views of its store."""
+        load = functools.partial(self.worker.load_packed, parts, version)
+        if in_flight is not None and self.session is not None:
+            fingerprint = await asyncio.wrap_future(self.session.change_weights(load, version, in_flight))
+            self.versions.add(version)
+            return fingerprint
         await self._end_call()
-        return await asyncio.to_thread(self.worker.load_packed, parts, version)
+        return await asyncio.to_thread(load)
 
     async def begin(self, call: int, requests: Sequence[RolloutRequest], params: SamplingParams) -> None:
         """Prepare a call of the pool. Raises what `RolloutEngine.start` raises."""
         await self._end_call()
         self.session = Session(await asyncio.to_thread(self.worker.start, requests, params))
-        self.call = call
+        self.call, self.versions = call, {self.worker.version}
 
     async def sample(self, call: int, version: int, places: Sequence[int]) -> list[Rollout]:
-        """The rollouts of one unit, once they are finished. Raises RunError if the call or the weights are not the ones
-        that are asked for."""
-        if self.session is None or self.call != call or self.worker.version != version:
+        """The rollouts of one unit, once they are finished. Raises RunError if the call is not the one that is asked
+        for, or has not had these weights; it may have newer ones since the unit was sent."""
+        if self.session is None or self.call != call or version not in self.versions:
             have = f"call {self.call} and weights {self.worker.version}"
             raise RunError(f"a rollout worker has {have}, but was asked for call {call} and weights {version}")
         return await asyncio.wrap_future(self.session.give(places))

@@ -6,6 +6,7 @@ import itertools
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -15,16 +16,15 @@ import ray
 from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.process_id import own_process
-from ouro_rl.core.rollout import Rollout, RolloutRequest
+from ouro_rl.core.rollout import CacheOnChange, Rollout, RolloutRequest
 from ouro_rl.core.sampling_params import SamplingParams
-from ouro_rl.core.watchdog import beat
 from rollout_workers.engine.stats import OnRollout, Progress
 from rollout_workers.fleet.actor import WorkerActor
+from rollout_workers.fleet.call import Call, CallProgress
 from rollout_workers.fleet.cluster import Cluster
 from rollout_workers.fleet.crew import Crew
 from rollout_workers.fleet.dispatch import dispatch
 from rollout_workers.fleet.ledger import Ledger, Policy
-from rollout_workers.fleet.liveness import Pulse
 from rollout_workers.fleet.member import Order
 from rollout_workers.fleet.settings import FleetSettings
 from rollout_workers.fleet.units import Unit, cut
@@ -74,18 +74,44 @@ class ActorPool(RolloutPool):
         """Prompts that killed their workers, by their tokens, with their index."""
         self._calls = itertools.count(1)
         self._lock = threading.Lock()
-        """Held by the call that uses the workers: weights never change under another one."""
+        """Held by the call that uses the workers: only weights in flight change under another one."""
+        self._arrived: deque[_InFlight] = deque(maxlen=1)
+        """Weights in flight, the newest; whoever holds the lock takes them."""
 
-    def publish(self, state_dict: Mapping[str, Tensor], version: int) -> None:
+    def publish(
+        self, state_dict: Mapping[str, Tensor], version: int, *, in_flight: CacheOnChange | None = None
+    ) -> None:
         import torch
 
         from rollout_workers.weight_sync import pack
 
-        with self._lock:
+        parts = pack(state_dict, getattr(torch, self.engine.dtype))
+        if in_flight is None:
+            with self._lock:
+                self._arrived.clear()
+                self._forget_weights()
+                self._publish(_stored(parts), version)
+            return
+        self._arrived.append(_InFlight(weights=_stored(parts), version=version, cache=in_flight))
+        if self._lock.acquire(blocking=False):  # else the call that is under way passes them on
+            try:
+                self._publish_arrived()
+            finally:
+                self._lock.release()
+
+    def _publish_arrived(self) -> None:
+        """Between two calls."""
+        if self._arrived:
+            newest = self._arrived.pop()
             self._forget_weights()
-            self._order_weights(_stored(pack(state_dict, getattr(torch, self.engine.dtype))), version)
-            self.crew.wait_until(self.crew.settled)
-            self.version = version
+            self._publish(newest.weights, newest.version)
+
+    def _pass_on_arrived(self) -> None:
+        """During a call. Workers get further work once they have the new weights."""
+        if self._arrived:
+            newest = self._arrived.pop()
+            self._order_weights(newest.weights, newest.version, newest.cache)
+            self.version = newest.version
 
     def _forget_weights(self) -> None:
         """So that the store may forget the old weights before it gets the new ones."""
@@ -94,7 +120,12 @@ class ActorPool(RolloutPool):
         self.crew.orders.pop("begin", None)
         self.crew.orders.pop("load_weights", None)
 
-    def _order_weights(self, stored: _Stored, version: int) -> None:
+    def _publish(self, stored: _Stored, version: int) -> None:
+        self._order_weights(stored, version)
+        self.crew.wait_until(self.crew.settled)
+        self.version = version
+
+    def _order_weights(self, stored: _Stored, version: int, in_flight: CacheOnChange | None = None) -> None:
         def check(worker: int, found: str) -> None:
             if found != stored.fingerprint:
                 raise RunError(
@@ -103,7 +134,7 @@ class ActorPool(RolloutPool):
                 )
 
         key = (version, time.monotonic_ns())
-        arguments = (version, *stored.references)
+        arguments = (version, in_flight, *stored.references)
         self.crew.order("load_weights", Order(key=key, arguments=arguments, check=check))
 
     def rollout(
@@ -123,9 +154,10 @@ class ActorPool(RolloutPool):
         on_progress: Progress | None,
         on_rollout: OnRollout | None,
     ) -> list[Rollout]:
+        self._publish_arrived()
         if self.version is None:
             raise RunError("the rollout workers have no weights yet: publish them first")
-        call = _Call(requests, params, self.version, on_rollout)
+        call = Call(requests, params, self.version, on_rollout)
         skipped = {i for i, request in enumerate(requests) if request.prompt.token_ids in self.set_aside}
         for i in skipped:
             call.fill_in(i)
@@ -133,19 +165,23 @@ class ActorPool(RolloutPool):
         lean = ray.put([_without_columns(request) for request in requests])
         self.crew.forget_units()
         self.crew.order("begin", Order(key=key, arguments=(key, lean, params)))
-        progress = _Progress(key, on_progress)
+        progress = CallProgress(key, on_progress)
 
         def finished(unit: Unit, rollouts: Sequence[Rollout]) -> None:
             progress.add(rollouts)
             call.take(unit, rollouts)
 
+        def poll() -> None:
+            self._pass_on_arrived()
+            progress.show([member.pulse for member in self.crew.members])
+
         dispatch(
             self.crew,
             self.plan([len(request.seeds) for request in requests], skipped),
-            (key, self.version),
+            lambda: (key, self.version),
             on_finished=finished,
             on_set_aside=lambda unit: self._set_aside(call, requests[unit.requests[0]], unit),
-            on_poll=lambda: progress.show([member.pulse for member in self.crew.members]),
+            on_poll=poll,
         )
         return call.result()
 
@@ -170,7 +206,7 @@ class ActorPool(RolloutPool):
         self.crew.close()
         self.cluster.close()
 
-    def _set_aside(self, call: _Call, request: RolloutRequest, unit: Unit) -> None:
+    def _set_aside(self, call: Call, request: RolloutRequest, unit: Unit) -> None:
         self.set_aside.setdefault(request.prompt.token_ids, request.prompt.index)
         logger.warning(
             "prompt %d is set aside: its worker died %d times while it ran alone; %d set aside so far",
@@ -188,6 +224,13 @@ class _Stored:
     fingerprint: str
 
 
+@dataclass(frozen=True, kw_only=True)
+class _InFlight:
+    weights: _Stored
+    version: int
+    cache: CacheOnChange
+
+
 def _stored(parts: Iterable[Part]) -> _Stored:
     """Put weights into the store, part by part."""
     references: list[ray.ObjectRef] = []
@@ -196,85 +239,6 @@ def _stored(parts: Iterable[Part]) -> _Stored:
         references.append(ray.put(part))
         digests |= {name: packed.digest() for name, packed in part.items()}
     return _Stored(references=references, fingerprint=fingerprint_of(digests))
-
-
-class _Call:
-    """The rollouts of a call as they come back."""
-
-    def __init__(
-        self,
-        requests: Sequence[RolloutRequest],
-        params: SamplingParams,
-        version: int,
-        on_rollout: OnRollout | None,
-    ):
-        self.requests, self.params, self.version, self.on_rollout = requests, params, version, on_rollout
-        self.firsts = list(itertools.accumulate((len(request.seeds) for request in requests), initial=0))
-        self.rollouts: list[Rollout | None] = [None] * self.firsts[-1]
-
-    def take(self, unit: Unit, rollouts: Sequence[Rollout]) -> None:
-        for place, rollout in zip(unit.places, rollouts, strict=True):
-            self._put(place, rollout)
-
-    def fill_in(self, index: int) -> None:
-        """For a request whose prompt was set aside in an earlier call."""
-        for place in range(self.firsts[index], self.firsts[index + 1]):
-            self._put(place, self.lost(index, place))
-
-    def lost(self, index: int, place: int) -> Rollout:
-        """What stands for a sample whose prompt is set aside: no tokens."""
-        return Rollout(
-            prompt_index=self.requests[index].prompt.index,
-            sample_index=place - self.firsts[index],
-            prompt_ids=self.requests[index].prompt.token_ids,
-            completion_ids=(),
-            token_logprobs=(),
-            depths=(),
-            depth_logprobs=(),
-            policy_version=self.version,
-            temperature=self.params.temperature,
-            filters=self.params.filters,
-            finish_reason="lost",
-            depth_policy=self.params.depth_policy,
-        )
-
-    def result(self) -> list[Rollout]:
-        """Raises RunError if every prompt was set aside."""
-        found = [rollout for rollout in self.rollouts if rollout is not None]
-        assert len(found) == len(self.rollouts), "every unit came back or was set aside"
-        if found and all(rollout.finish_reason == "lost" for rollout in found):
-            raise RunError("rollout workers die with every prompt: not the prompts, but the workers are at fault")
-        return found
-
-    def _put(self, place: int, rollout: Rollout) -> None:
-        assert self.rollouts[place] is None, "no unit comes back twice"
-        self.rollouts[place] = rollout
-        if self.on_rollout is not None:
-            self.on_rollout(place, rollout)
-
-
-class _Progress:
-    """(completion tokens, finished samples) of a call. They never go down: after a worker was lost they stay where they
-    are until what came back, or what the others report, is more."""
-
-    def __init__(self, call: int, tell: Progress | None):
-        self._call, self._tell = call, tell
-        self._back = self._shown = (0, 0)
-
-    def add(self, rollouts: Sequence[Rollout]) -> None:
-        """Count what came back."""
-        tokens, finished = self._back
-        self._back = (tokens + sum(len(rollout.completion_ids) for rollout in rollouts), finished + len(rollouts))
-
-    def show(self, pulses: Sequence[Pulse]) -> None:
-        live = [pulse for pulse in pulses if pulse.call == self._call]
-        reported = (sum(pulse.tokens for pulse in live), sum(pulse.finished for pulse in live))
-        now = (max(self._shown[0], self._back[0], reported[0]), max(self._shown[1], self._back[1], reported[1]))
-        if now != self._shown:
-            self._shown = now
-            beat("rollouts")
-            if self._tell is not None:
-                self._tell(*now)
 
 
 def _without_columns(request: RolloutRequest) -> RolloutRequest:

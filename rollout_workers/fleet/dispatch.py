@@ -33,14 +33,14 @@ class Workers(Protocol):
 def dispatch(
     workers: Workers,
     ledger: Ledger,
-    arguments: tuple,
+    arguments: Callable[[], tuple],
     *,
     on_finished: Callable[[Unit, list[Rollout]], None],
     on_set_aside: Callable[[Unit], None],
     on_poll: Callable[[], None],
 ) -> None:
-    """Run a call to its end. `arguments` come before the places in every call of a worker; `on_finished` gets every
-    unit once, as soon as it is there. Raises what `poll` raises."""
+    """Run a call to its end. What `arguments` returns then comes before the places in every call of a worker;
+    `on_finished` gets every unit once, as soon as it is there. Raises what `poll` raises."""
     # Workers that get nothing before they finish something, or somebody's work waits again: with many workers, asking
     # all of them after every unit would take most of the driver's time.
     served: set[int] = set()
@@ -49,7 +49,7 @@ def dispatch(
             if worker in served:
                 continue
             while (unit := ledger.next_for(worker)) is not None:
-                workers.give(worker, unit, *arguments)
+                workers.give(worker, unit, *arguments())
             served.add(worker)
         for event in workers.poll(POLL_S):
             if isinstance(event, Finished):

@@ -93,6 +93,7 @@ ELSEWHERE = {
         "checkpoint_every",
         "keep_checkpoints",
         "max_staleness",
+        "in_flight",
     },
     "rollout": {
         "workers",

@@ -149,8 +149,21 @@ def closes_thought(budget, tokens):
     return b"</think>" not in b"".join(budget.end.pieces[token] for token in tokens[: budget.tokens])
 
 
+def changed(sequence, model, recomputed, ids):
+    """The sequence of these tokens under other weights: all of it computed anew, or from here on."""
+    if not recomputed:
+        sequence.model = model
+        return sequence
+    anew = Sequence(model, sequence.rule, sequence.max_loops)
+    for token, depth in zip(ids, sequence.depths, strict=True):
+        anew.run(token, lambda loop, _, depth=depth: loop == depth)
+    return anew
+
+
 @torch.no_grad()
-def sequential_rollout(model, request, index, params, policy_version=0):
+def sequential_rollout(model, request, index, params, policy_version=0, changes=()):
+    """`changes`: (number of tokens after which the weights change, the new model, whether it computes what came before
+    anew), in order."""
     prompt, seed, rule, policy = request.prompt.token_ids, request.seeds[index], params.exit_rule, params.depth_policy
     fixed = request.fixed_depth(index)
     sequence = Sequence(model, policy.kv_rule, policy.max_depth)
@@ -159,9 +172,11 @@ def sequential_rollout(model, request, index, params, policy_version=0):
     token, tokens, logprobs, depths, depth_logprobs, finish = prompt[-1], [], [], [], [], "length"
     forced, shares = [], []
     for i in range(params.max_new_tokens):
+        for _, model, recomputed in [change for change in changes if change[0] == i]:
+            sequence = changed(sequence, model, recomputed, (*prompt, *tokens)[:-1])
         quantile = draw(seed, i, DEPTH_STREAM) if rule.kind in ("sample", "iid") else rule.value
 
-        def leaves(loop, gates, quantile=quantile):
+        def leaves(loop, gates, quantile=quantile, sequence=sequence, model=model):
             if fixed is not None:
                 return loop == fixed
             if rule.kind == "fixed":

@@ -76,12 +76,16 @@ class StaticPasses:
     def open(self, gate_temperature: float) -> None:
         """Begin a call: update the copies of weights, and allocate a page for the dummy slot."""
         self.sampler.gate_temperature.fill_(gate_temperature)
-        copies = self.forward.ops.refresh()
-        if not set(map(id, self.copies)) <= set(map(id, copies)):  # one of them is stale
-            self.passes.clear()
+        self.refresh()
         self.cache.open(self.dummy_slot)
         page, _ = self.cache.extend(self.dummy, torch.ones_like(self.dummy), torch.zeros_like(self.dummy))
         self.dummy_page.copy_(page)
+
+    def refresh(self) -> None:
+        """Update the copies of weights, which may have changed."""
+        copies = self.forward.ops.refresh()
+        if not set(map(id, self.copies)) <= set(map(id, copies)):  # one of them is stale
+            self.passes.clear()
 
     def close(self) -> None:
         """End a call."""

@@ -127,6 +127,17 @@ class Sampler:
         rows = torch.tensor([slot], device=self.positions.device)
         self._next_token(rows, self.completions.token_ids[rows, length - 1], torch.full_like(rows, length))
 
+    def embed_again(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> list[int]:
+        """After the weights have changed, at loop 1: the input of the next pass, the last token's embedding, once more.
+        Returns the numbers of tokens so far."""
+        rows = torch.tensor(slots, dtype=torch.int64, device=self.lengths.device)
+        lengths = self.lengths.index_select(0, rows)
+        ends = torch.tensor([prompt[-1] for prompt in prompts], dtype=torch.int64, device=rows.device)
+        last = self.completions.token_ids[rows, (lengths - 1).clamp(min=0)]
+        tokens = torch.where(lengths == 0, ends, last)
+        self.states.index_copy_(0, rows, self.model.model.embed_tokens(tokens))
+        return lengths.tolist()
+
     def step(self, rows: Tensor, states: Tensor) -> tuple[int, list[int]]:
         """Take the normalized states [n, hidden] of the samples in slots `rows` [n] after a loop.
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from ouro_rl.core.rollout import RolloutRequest
+from ouro_rl.core.rollout import RolloutRequest, WeightChange
 from rollout_workers.engine.kv_cache import KVCache
 from rollout_workers.engine.sampling.completion import Completion
 from rollout_workers.engine.scheduling.prefill import PrefillQueue, Task
@@ -40,6 +40,8 @@ class Sample:
     prefix: Prefix
     completion: Completion = Completion()
     """The tokens so far: empty before the first admission."""
+    weights: tuple[WeightChange, ...] = ()
+    """Which weights began it, and which followed; one entry also for each time that it was computed anew."""
 
     @property
     def prompt_ids(self) -> tuple[int, ...]:
@@ -81,7 +83,7 @@ class Scheduler:
         shares_prefixes: bool = True,
     ):
         """`shares_prefixes=False`: every sample computes its whole prompt."""
-        self.cache, self.prefill, self.shares_prefixes = cache, prefill, shares_prefixes
+        self.cache, self.prefill, self.shares_prefixes, self.max_batch = cache, prefill, shares_prefixes, max_batch
         prefixes = prefix_tree([request.prompt.token_ids for request in requests])
         asked = [
             (request, index, prefix)
@@ -103,7 +105,7 @@ class Scheduler:
             slot for slot in range(cache.slots - 1, max_batch - 1, -1) if slot not in cache.references
         ]
         self.is_short = False
-        """A sample was preempted and none has ended since: no sample is admitted."""
+        """A sample was preempted and none has ended since: no sample is admitted while others run."""
 
     def queue(self, orders: Iterable[int]) -> None:
         """Let these samples wait for admission, after those that wait already."""
@@ -113,7 +115,7 @@ class Scheduler:
 
     def admit(self) -> Admission | None:
         """Admit the first waiting sample if there are a free slot and enough pages."""
-        if not self.waiting or not self.free_slots or self.is_short:
+        if not self.waiting or not self.free_slots or (self.is_short and self.running):
             return None
         sample = self.waiting[0]
         if not self._find_pages(sample):
@@ -142,13 +144,31 @@ class Scheduler:
         return next(reversed(self.running))
 
     def preempt(self, slot: int, completion: Completion) -> None:
+        """Requeue a sample because memory is short."""
+        self.is_short = True
+        self.requeue(slot, completion)
+
+    def requeue(self, slot: int, completion: Completion) -> None:
         """Put a sample back at the front of the queue with its tokens so far, and free its pages."""
         old = self.running.pop(slot)
         sample = replace(old, completion=completion)
         self._count_waiting(sample, 1)  # before closing: its shared prefixes may be needed again
         self.waiting.appendleft(sample)
-        self.is_short = True
         self._close([slot], [old])
+
+    def note_weights(self, slot: int, version: int, tokens: int, *, recomputed: bool) -> None:
+        """Weights of this version go on with a running sample that has so many tokens; `recomputed`: they compute
+        everything before anew."""
+        sample = self.running[slot]
+        earlier = () if recomputed and tokens == 0 else sample.weights  # nothing is left of those
+        change = WeightChange(start=tokens, version=version, recomputed=recomputed)
+        self.running[slot] = replace(sample, weights=(*earlier, change))
+
+    def retire_prefixes(self) -> None:
+        """Share the prefixes in the cache with no further sample: they were computed by earlier weights. Their pages
+        are freed with the last sample that reads them."""
+        for slot, prefix in list(self.prefixes.items()):
+            self._drop(prefix, slot)
 
     def evict(self, spared: Sequence[Prefix] = ()) -> bool:
         """Free the pages of the least recently used shared prefix that no slot reads; false when there is none."""
@@ -161,7 +181,7 @@ class Scheduler:
     def _close(self, slots: Sequence[int], samples: Sequence[Sample]) -> None:
         """Close the slots of samples, and then the shared prefixes above them that are no longer needed."""
         self.prefill.drop(slots)
-        self.free_slots += self.cache.close(slots)
+        self._release(slots)
         for sample in samples:
             for prefix in sample.prefix.path():
                 if prefix.slot is not None and not prefix.waiting and self.cache.references[prefix.slot] == 1:
@@ -169,9 +189,13 @@ class Scheduler:
 
     def _drop(self, prefix: Prefix, slot: int) -> None:
         self.prefill.drop([slot])
-        self.free_prefix_slots += self.cache.close([slot])
+        self._release([slot])
         del self.prefixes[slot]
         prefix.slot = None
+
+    def _release(self, slots: Sequence[int]) -> None:
+        for slot in self.cache.close(slots):
+            (self.free_slots if slot < self.max_batch else self.free_prefix_slots).append(slot)
 
     def _find_pages(self, sample: Sample) -> bool:
         """Whether there are enough pages for a sample to start, after evicting unused shared prefixes if needed."""

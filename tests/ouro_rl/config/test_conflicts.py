@@ -54,6 +54,10 @@ def test_a_conflict_of_file_and_override_names_both(minimal: Path) -> None:
 def test_sampling_ahead_needs_workers_and_a_staleness_that_allows_a_batch(minimal: Path) -> None:
     text = refusal(minimal, "trainer.max_staleness=1")
     assert "trainer.max_staleness=1: " in text and "set rollout.workers, or max_staleness to 0" in text
+    text = refusal(minimal, "trainer.in_flight=keep", "rollout.workers=1")
+    assert "at max_staleness 0 none is under way" in text and "or in_flight to null" in text
+    text = refusal(minimal, "trainer.in_flight=drop")
+    assert "keep" in text and "recompute" in text
     text = refusal(minimal, "trainer.max_staleness=2", "trainer.updates_per_batch=3", "rollout.workers=1")
     assert "max_staleness (2) is less than updates_per_batch (3)" in text and "set it to 0 or to 3" in text
     changes = ["trainer.max_staleness=3", "trainer.updates_per_batch=3", "rollout.workers=1"]

@@ -5,13 +5,13 @@ import io
 import random
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import pytest
 import torch
 
 from ouro_rl.core.errors import RunError
-from ouro_rl.core.rollout import Prompt, Rollout, ScoredRollout
+from ouro_rl.core.rollout import Prompt, Rollout, ScoredRollout, WeightChange
 from ouro_rl.training.prefetch import BusyTime, Prefetcher
 from ouro_rl.training.prompt_order import PromptOrder
 from ouro_rl.training.resumable_trainer import RECORDS
@@ -207,6 +207,72 @@ def test_too_old_rollouts_of_a_checkpoint_are_dropped_counted_and_sampled_again(
     else:
         assert versions == [max(3, number - staleness) for number in range(3, 8)]
         assert dropped == [2 * PER_BATCH, 0, 0, 0, 0] and workers.steps == [4, 5, 6, 7, 8]
+
+
+@dataclass
+class WorkersInFlight(Workers):
+    """They take weights also while they sample, and say so."""
+
+    now: int | None = None
+    calls: list = field(default_factory=list)
+    begun: list = field(default_factory=list)
+
+    def in_flight(self, weights, version):
+        self.calls.append(version)
+        self.now = version
+
+    def sample(self, prompts, step):
+        began = self.now
+        self.begun.append(step)
+        assert self.hold is not None and self.hold.acquire(timeout=HANG_S)
+        self.steps.append(step)
+        changes = () if self.now == began else (WeightChange(start=0, version=self.now, recomputed=False),)
+        return [
+            replace(item, rollout=replace(item.rollout, weight_changes=changes))
+            for prompt in prompts
+            for item in [scored_by(prompt, 0.0, began)]
+        ], {"tokens/s": 1.0}
+
+
+def in_flight_prefetcher(workers, staleness=1):
+    prefetcher = prefetcher_of(workers, 6, staleness=staleness)
+    prefetcher.in_flight = workers.in_flight
+    return prefetcher
+
+
+def versions_of(batch):
+    (versions,) = {
+        (item.rollout.policy_version, *(change.version for change in item.rollout.weight_changes))
+        for item in batch.scored
+    }
+    return versions
+
+
+def test_weights_in_flight_reach_the_batch_that_is_under_way():
+    workers = WorkersInFlight(hold=threading.Semaphore(1))
+    prefetcher = in_flight_prefetcher(workers)
+    assert versions_of(prefetcher.take(0, {"w": torch.tensor(0.0)}, 0)) == (0,)
+    assert comes_true(lambda: workers.begun == [1, 2])
+    taken = []
+    taker = threading.Thread(target=lambda: taken.append(prefetcher.take(1, {"w": torch.tensor(1.0)}, 1)))
+    taker.start()
+    assert comes_true(lambda: workers.calls == [0, 1]), "it does not wait for the batch"
+    workers.hold.release()
+    taker.join(HANG_S)
+    (batch,) = taken
+    assert batch.version == 0 and versions_of(batch) == (0, 1) and batch.timings["time/sync_s"] >= 0
+    workers.hold.release(9)
+    prefetcher.close()
+    assert workers.versions == [], "nothing is published in turns, and so no older weights"
+
+
+def test_rollouts_of_weights_that_were_never_in_flight_are_refused():
+    workers = WorkersInFlight(hold=threading.Semaphore(9))
+    prefetcher = in_flight_prefetcher(workers)
+    prefetcher.in_flight = lambda weights, version: workers.in_flight(weights, version + 1)
+    with pytest.raises(RunError, match="batch 0: rollouts have policy version 1, but 0 was published"):
+        prefetcher.take(0, {"w": torch.tensor(0.0)}, 0)
+    prefetcher.close()
 
 
 def test_closing_leaves_out_what_has_not_begun():

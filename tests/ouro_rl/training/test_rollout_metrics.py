@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from ouro_rl.core.errors import RunError
-from ouro_rl.core.rollout import Rollout, ScoredRollout
-from ouro_rl.training.rollout_metrics import check_unscored, rollout_metrics
+from ouro_rl.core.rollout import Rollout, ScoredRollout, WeightChange
+from ouro_rl.training.rollout_metrics import check_unscored, in_flight_metrics, rollout_metrics
 
 
 def scored(
@@ -88,6 +88,15 @@ def test_rollout_metrics_by_hand():
             "completion/thought_closed": 1 / 4,
         }
     )
+
+
+def test_tokens_of_older_weights_by_hand():
+    plain = scored(0, (1, 1, 1, 1), 1.0, version=5)
+    change = WeightChange(start=1, version=6, recomputed=True)
+    changed = replace(plain, rollout=replace(plain.rollout, weight_changes=(change,)))
+    assert in_flight_metrics([plain, changed], 6) == {"staleness/older_tokens": 5 / 8, "staleness/changed": 1 / 2}
+    metrics = rollout_metrics([plain, changed], max_loops=1, policy_version=6)
+    assert metrics["staleness/mean"] == pytest.approx((1 + 1 / 4) / 2)
 
 
 def test_rollout_metrics_does_not_depend_on_order():

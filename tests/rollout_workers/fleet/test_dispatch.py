@@ -23,7 +23,7 @@ def run(workers, units, policy=POLICY):
         finished.append(unit)
 
     ledger = Ledger(units, len(workers.held), policy)
-    dispatch(workers, ledger, (), on_finished=note, on_set_aside=aside.append, on_poll=lambda: None)
+    dispatch(workers, ledger, tuple, on_finished=note, on_set_aside=aside.append, on_poll=lambda: None)
     assert ledger.unfinished == 0 and not ledger.waiting and not ledger.suspects and not any(ledger.in_flight)
     return finished, aside
 

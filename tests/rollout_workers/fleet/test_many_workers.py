@@ -29,7 +29,7 @@ def run(workers, kills=lambda *_: False):
     ledger = CountingLedger(units, workers, Policy(most_samples=256, held_back=0.5, tries=3))
     finished = []
     dispatch(
-        stub, ledger, (), on_finished=lambda unit, _: finished.extend(unit.places), on_set_aside=None,
+        stub, ledger, tuple, on_finished=lambda unit, _: finished.extend(unit.places), on_set_aside=None,
         on_poll=lambda: None,
     )  # fmt: skip
     assert sorted(finished) == list(range(SIZE * GROUPS_PER_WORKER * workers))

@@ -23,6 +23,7 @@ class StubGeneration:
         self.tokens = self.finished = 0
         self.rollouts = [None] * count
         self.waiting, self.gate, self.fails_at, self.left = [], gate, fails_at, False
+        self.version, self.began = 0, {}
 
     def __enter__(self):
         return self
@@ -37,6 +38,11 @@ class StubGeneration:
     def queue(self, places):
         self.waiting += places
 
+    def change_weights(self, load, version, cache):
+        loaded = load()
+        self.version = version, cache
+        return loaded
+
     def advance(self):
         if self.gate is not None:
             self.gate.acquire()
@@ -46,6 +52,7 @@ class StubGeneration:
         self.finished += 1
         place = self.waiting.pop(0)
         self.rollouts[place] = f"rollout {place}"
+        self.began[place] = self.version
         return 1
 
 
@@ -89,6 +96,36 @@ def test_an_error_is_the_answer_of_all_units():
         session.give((2,)).result(HANG_S)
     session.close()
     assert generation.left, "the engine is free again"
+
+
+def test_weights_change_between_two_passes_and_when_there_is_nothing_to_do():
+    gate = threading.Semaphore(0)
+    generation = StubGeneration(3, gate)
+    session = Session(generation)
+    assert session.change_weights(lambda: "first", 1, "keep").result(HANG_S) == "first"
+    unit = session.give((0, 1, 2))
+    gate.release()
+    assert comes_true(lambda: generation.finished == 1)
+    change = session.change_weights(lambda: "second", 2, "recompute")
+    gate.release(2)
+    assert unit.result(HANG_S) and change.result(HANG_S) == "second"
+    assert generation.began[0] == (1, "keep") and generation.began[2] == (2, "recompute")
+    session.close()
+    with pytest.raises(RunError, match="has ended"):
+        session.change_weights(lambda: "third", 3, "keep").result(HANG_S)
+
+
+def test_weights_that_do_not_load_end_the_call():
+    session = Session(StubGeneration(1, threading.Semaphore(0)))
+
+    def load():
+        raise RunError("they do not fit")
+
+    changes = [session.change_weights(load, 1, "keep") for _ in range(2)]
+    for answer in [*changes, session.give((0,))]:
+        with pytest.raises(RunError, match="they do not fit"):
+            answer.result(HANG_S)
+    session.close()
 
 
 def test_closing_cancels_what_is_in_flight():

@@ -188,6 +188,15 @@ class Machine(RuleBasedStateMachine):
         self.scheduler.preempt(slot, self.completion(self.scheduler.running[slot].order))
         self.live = [other for other in self.live if other != slot]
 
+    @precondition(lambda self: hasattr(self, "scheduler") and not self.prefill.running)
+    @rule()
+    def retire(self):
+        """As when weights change under running samples that keep their pages."""
+        for slot in [slot for slot in reversed(self.scheduler.running) if slot not in self.live]:
+            self.scheduler.requeue(slot, self.completion(self.scheduler.running[slot].order))
+        self.scheduler.retire_prefixes()
+        assert not self.scheduler.prefixes and not self.prefill.waiting
+
     @precondition(lambda self: hasattr(self, "scheduler"))
     @rule()
     def evict(self):
@@ -203,7 +212,9 @@ class Machine(RuleBasedStateMachine):
         assert running + waiting == sorted(running + waiting, key=self.place.__getitem__), "somebody was overtaken"
         assert sorted([*running, *waiting, *self.done, *self.held]) == list(range(len(self.samples)))
         assert len(self.scheduler.free_slots) + len(running) == self.max_batch
-        assert len(self.scheduler.free_prefix_slots) + len(self.scheduler.prefixes) == self.cache.slots - self.max_batch
+        shared = {slot for slot in self.cache.references if slot >= self.max_batch}
+        assert shared >= self.scheduler.prefixes.keys(), "the others are retired, and read by samples"
+        assert len(self.scheduler.free_prefix_slots) + len(shared) == self.cache.slots - self.max_batch
         assert self.prefill.rows is None or sum(map(len, self.prefill.running)) <= self.prefill.rows
         for prefix in self.beneath:
             assert prefix.waiting == sum(prefix in sample.prefix.path() for sample in self.scheduler.waiting)
