@@ -46,7 +46,7 @@ _RETRACTED = re.compile(
 )
 _TAKEN_BACK = re.compile(
     r"\b(?:wait|actually|correction|sorry|oops|scratch\s+that|on\s+second\s+thought|"
-    r"(?:an?|my|the)\s+(?:error|mistake)|(?:is|was)\s+(?:wrong|incorrect))\b",
+    r"my\s+(?:error|mistake)|(?:made|contains|there\s+(?:is|was))\s+an?\s+(?:error|mistake)|(?:is|was)\s+(?:wrong|incorrect))\b",
     re.IGNORECASE,
 )
 _NUMBER_OR_COMMAND = re.compile(r"\d|\\[A-Za-z]")

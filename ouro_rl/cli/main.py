@@ -22,7 +22,7 @@ from ouro_rl.core.own_names import pin_own_packages
 from ouro_rl.kernels import processor
 
 MESSAGE_LINES = 3
-ROOM = "make some, then start again; training goes on after its last checkpoint with --resume"
+ROOM = "if it is full, make room, then start again; training goes on after its last checkpoint with --resume"
 QUIET = {
     "TOKENIZERS_PARALLELISM": "false",  # rollout workers fork after the tokenizer has been used
     "TRANSFORMERS_VERBOSITY": "error",
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if (reason := disk_full(error)) is None:
             raise
-        return _report(RunError(f"no room on the disk ({reason});\n  {ROOM}"), 1)
+        return _report(RunError(f"cannot write to the disk ({reason});\n  {ROOM}"), 1)
 
 
 def _reader_has_gone() -> bool:

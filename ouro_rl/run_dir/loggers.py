@@ -182,9 +182,9 @@ class Loggers:
         try:
             return TRACKERS[name](self.run, self.config, ids, step)
         except Exception as error:  # of the tracker's client: a server that does not answer, a missing login
-            reason = str(error).strip().splitlines() or [type(error).__name__]
+            reason = next(iter(str(error).strip().splitlines()), "no reason given")
             raise UserError(
-                f"log: {name} cannot be opened: {reason[0]};\n"
+                f"log: {name} cannot be opened: {type(error).__name__}: {reason};\n"
                 "  set its environment variables (docs/report.md), or take it out of `log`"
             ) from error
 

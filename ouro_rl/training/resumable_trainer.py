@@ -134,7 +134,8 @@ class ResumableTrainer(GRPOTrainer):
         try:
             self._write_checkpoint(folder)
         except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)  # on a full disk, it would take the room of the next attempt
+            if self.accelerator.is_main_process:  # another process may be writing into it still
+                shutil.rmtree(folder, ignore_errors=True)  # on a full disk, it would take the room of the next attempt
             raise
         if self.accelerator.is_main_process:
             folder.replace(final)
@@ -211,7 +212,8 @@ class ResumableTrainer(GRPOTrainer):
         self._buffered_inputs = parts  # type: ignore[assignment]  # TRL's own type is that of its first value, None
         self._step = self.state.global_step * self.args.gradient_accumulation_steps
         self.step_metrics.new_batch(saved["metrics"])
-        self.batch_version = inputs["mean_version"].item()
+        version = inputs.get("mean_version", inputs["policy_version"])  # earlier code wrote only one, for a whole batch
+        self.batch_version = version.item()
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Put off until the data loader has started, which draws a random number: the run that was not interrupted

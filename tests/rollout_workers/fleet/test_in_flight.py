@@ -15,7 +15,8 @@ from tests.rollout_workers.engine.test_in_flight import models_of, repeated
 from tests.rollout_workers.fleet.test_actor_pool import During, pid_of
 
 PARAMS = SamplingParams(max_new_tokens=24)
-REQUESTS = make_requests([5, 1, 12, 3], group=2)
+REQUESTS = make_requests([5, 1, 12, 3], group=5)
+"""More samples than the two actors hold at a time: some begin after the first has ended, with the new weights."""
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def test_an_actor_that_dies_with_new_weights_on_their_way_gets_them(models, pool
 def test_between_two_calls_they_are_like_any_other(models, pool):
     pool.publish(models[11].state_dict(), 11, in_flight="keep")
     rollouts = pool.rollout(REQUESTS[:1], PARAMS)
-    assert [rollout.policy_version for rollout in rollouts] == [11] * 2 and not changes_of(rollouts)
+    assert {rollout.policy_version for rollout in rollouts} == {11} and not changes_of(rollouts)
 
 
 def test_what_arrives_when_a_call_has_just_ended_waits_for_the_next(models, pool):
@@ -76,4 +77,4 @@ def test_what_arrives_when_a_call_has_just_ended_waits_for_the_next(models, pool
     with pool._lock:
         pool.publish(models[12].state_dict(), 12, in_flight="keep")
     rollouts = pool.rollout(REQUESTS[:1], PARAMS)
-    assert [rollout.policy_version for rollout in rollouts] == [12] * 2 and not changes_of(rollouts)
+    assert {rollout.policy_version for rollout in rollouts} == {12} and not changes_of(rollouts)
