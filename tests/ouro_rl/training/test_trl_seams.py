@@ -50,7 +50,8 @@ def test_every_override_overrides_something():
     classes = (OuroGRPOTrainer, ResumableTrainer)
     own = {name for cls in classes for name, member in vars(cls).items() if inspect.isfunction(member)}
     ours = {"close", "prefetcher_of", "_prompt_order", "_sample", "_credit", "_token_weights", "_record", "_measure",
-            "_complete", "_schedule_from", "_check_finite", "_write_checkpoint", "_save_batch", "_load_batch"}  # fmt: skip
+            "_complete", "_schedule_from", "_check_finite", "_write_checkpoint", "_save_batch",
+            "_load_batch"}  # fmt: skip
     assert not [name for name in own - ours - {"__init__"} if not hasattr(GRPOTrainer, name)]
     assert not [name for name in ours if hasattr(GRPOTrainer, name)], "TRL now has a method of that name"
 
