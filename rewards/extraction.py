@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal
 
 from rewards.statements import corrected_answer, last_hashes, stated_answer
@@ -18,7 +19,7 @@ SeveralBoxes = Literal["list", "last", "refuse"]
 `refuse`: two different boxes count as no answer."""
 
 BOXES = ("\\boxed", "\\fbox", "\\framebox")
-_BOX_TOKEN = re.compile(r"\\(?:(?:boxed|fbox|framebox)\s*\{|[\\{}])|\{|\}")
+_BOX_TOKEN = re.compile(rf"(?:{'|'.join(map(re.escape, BOXES))})\s*\{{|\\[\\{{}}]|\{{|\}}")
 _BETWEEN_BOXES = re.compile(
     r"(?:\s++|[$.,;:&]|\\[()\[\],;:! ]|\\q?quad|\\\\|\band\b|\bor\b|\\(?:text|mbox)\s*\{\s*(?:and|or|,)\s*\}"
     r"|(?:[a-zA-Z]\w{0,3}|[A-Za-z]{1,20}(?= *:))\s*[=:]\s*)*+"
@@ -88,7 +89,11 @@ def boxes(text: str) -> list[tuple[int, int, str]]:
 
 def last_boxed(text: str, several: SeveralBoxes = "list") -> str | None:
     """The content of the last box, joined with adjacent boxes as `SeveralBoxes` says. None without a complete box."""
-    found = boxes(text)
+    return _last_of(boxes(text), text, several)
+
+
+def _last_of(found: Sequence[tuple[int, int, str]], text: str, several: SeveralBoxes) -> str | None:
+    """`last_boxed`, of the boxes of a text."""
     if not found:
         return None
     parts = [found[-1]]
@@ -107,10 +112,11 @@ def final_answer(
 ) -> str | None:
     """The final answer of a completion, or None if it gives none. See `Accept` and `visible_text`."""
     text = visible_text(completion, thinking=thinking)
-    boxed = last_boxed(text, several_boxes)
+    found = boxes(text)
+    boxed = _last_of(found, text, several_boxes)
     if boxed is not None and accept != "box":
-        return corrected_answer(text[boxes(text)[-1][1] :][:_TAIL], boxed) or boxed or None
-    if boxed is not None or accept == "box" or (several_boxes == "refuse" and boxes(text)):
+        return corrected_answer(text[found[-1][1] :][:_TAIL], boxed) or boxed or None
+    if boxed is not None or accept == "box" or (several_boxes == "refuse" and found):
         return boxed or None
     tail = text[-_TAIL:]
     tagged = list(_TAGGED.finditer(tail))

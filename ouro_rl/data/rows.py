@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ouro_rl.config.train import DataConfig, difficulties_of
-from ouro_rl.core.errors import UserError
+from ouro_rl.core.errors import UserError, first_line
 from ouro_rl.core.jsonl import Row
 from ouro_rl.core.row_files import is_row_file, read_row_file
 from ouro_rl.tasks.catalog import GENERATED, generated_rows
@@ -48,7 +48,7 @@ def _saved(folder: Path, split: str) -> Any:
     try:
         saved = datasets.load_from_disk(str(folder))
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetsError) as error:
-        problem = f"{type(error).__name__}: {_first_line(error)}"
+        problem = f"{type(error).__name__}: {first_line(error)}"
         raise UserError(f"data set {folder}: is damaged ({problem});\n  copy it or write it again") from error
     if not isinstance(saved, datasets.DatasetDict):
         return saved
@@ -64,10 +64,6 @@ def _loaded(source: str, name: str | None, split: str, revision: str | None) -> 
         return datasets.load_dataset(source, name, split=split, revision=revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         raise UserError(
-            f"data set {source}: cannot be loaded ({_first_line(error)});\n"
+            f"data set {source}: cannot be loaded ({first_line(error)});\n"
             "  check its id, data.name, data.split and data.revision"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).strip().split("\n")[0].split())[:200]

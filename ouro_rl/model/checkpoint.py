@@ -11,7 +11,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import AutoConfig
 from transformers.utils import logging as transformers_logging
 
-from ouro_rl.core.errors import UserError
+from ouro_rl.core.errors import UserError, first_line
 from ouro_rl.core.paths import is_local
 from ouro_rl.model.checkpoint_files import refuse_misfit
 from ouro_rl.model.configuration_ouro import OuroConfig
@@ -44,7 +44,7 @@ def load_policy(path: str, dtype: torch.dtype, revision: str | None = None) -> t
                 ignore_mismatched_sizes=True,
             )
         except OSError as error:
-            raise UserError(f"model {path}: no weights could be read ({_first_line(error)})") from error
+            raise UserError(f"model {path}: no weights could be read ({first_line(error)})") from error
     model, info = loaded
     wrong = {tensor: (tuple(found), tuple(expected)) for tensor, found, expected in info["mismatched_keys"]}
     refuse_misfit(f"model {path}", wrong, info["missing_keys"], info["unexpected_keys"])
@@ -66,7 +66,7 @@ def load_model_config(path: str, revision: str | None = None) -> OuroConfig:
     try:
         config = AutoConfig.from_pretrained(path, revision=revision, trust_remote_code=False)
     except (OSError, ValueError, TypeError, StrictDataclassError) as error:
-        raise UserError(f"model {path}: no usable config.json ({_first_line(error)})") from error
+        raise UserError(f"model {path}: no usable config.json ({first_line(error)})") from error
     if not isinstance(config, OuroConfig):
         raise UserError(f"model {path}: model_type is {config.model_type!r}; only `ouro` models have loops to train")
     return config
@@ -83,7 +83,3 @@ def _quiet_if_local(path: str) -> Iterator[None]:
     finally:
         if shown:
             transformers_logging.enable_progress_bar()
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join((str(error).strip().splitlines() or [type(error).__name__])[0].split())[:200]

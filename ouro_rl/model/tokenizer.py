@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from transformers.utils.hub import cached_file
 
-from ouro_rl.core.errors import UserError
+from ouro_rl.core.errors import UserError, first_line
 from ouro_rl.core.rollout import Rollout
 
 TOKENIZER_FILE = "tokenizer.json"
@@ -44,8 +44,7 @@ def load_tokenizer(path: str, revision: str | None = None) -> Any:
         cls = AutoTokenizer if file is None else PreTrainedTokenizerFast
         tokenizer = cls.from_pretrained(path, revision=revision or "main", trust_remote_code=False)
     except (OSError, ValueError) as error:
-        problem = " ".join(str(error).strip().split("\n")[0].split())[:200]
-        raise UserError(f"model {path}: no usable tokenizer ({problem})") from error
+        raise UserError(f"model {path}: no usable tokenizer ({first_line(error)})") from error
     if file is not None:
         _read_exactly(tokenizer, file)
     if set(SPECIAL_TOKENS.values()) <= tokenizer.get_vocab().keys():

@@ -74,7 +74,7 @@ class Batch(TypedDict):
     policy_version: NotRequired[Tensor]
     """int64, no dimension: the newest in the whole update."""
     mean_version: NotRequired[Tensor]
-    """float64, no dimension: the mean over all completion tokens of the update."""
+    """float64, no dimension: the mean over the completions of the update, each that of its tokens."""
     gate_temperature: NotRequired[Tensor]
     """float64, no dimension: of the depth policy that the rollouts were sampled under."""
 

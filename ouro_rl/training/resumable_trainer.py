@@ -59,7 +59,7 @@ class ResumableTrainer(GRPOTrainer):
     published_code: PublishedCode
     """What checkpoints carry on from the base model."""
     batch_version: float
-    """Policy version of the rollouts in use, the mean over their tokens."""
+    """Policy version of the rollouts in use: the mean over them, each that of its tokens."""
     prefetcher: Prefetcher | None = None
     """Samples the batches; on the main process."""
 

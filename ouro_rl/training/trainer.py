@@ -26,6 +26,7 @@ from transformers import PrinterCallback
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import RunError
 from ouro_rl.core.rollout import Prompt, ScoredRollout
+from ouro_rl.core.summary_stats import mean
 from ouro_rl.model.checkpoint_contract import published_code
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.policy.exit_gate import check_depth_policy
@@ -127,7 +128,7 @@ class OuroGRPOTrainer(ResumableTrainer):
         if self.accelerator.num_processes > 1:
             broadcast_object_list(shared)
         scored: list[ScoredRollout] = shared[0]
-        self.batch_version = sum(item.rollout.mean_version for item in scored) / len(scored)
+        self.batch_version = mean(item.rollout.mean_version for item in scored)
         credits = self._credit(scored)
         first = self.accelerator.process_index * len(inputs)
         mine = slice(first, first + len(inputs))
@@ -246,14 +247,14 @@ class OuroGRPOTrainer(ResumableTrainer):
         worst, total, count = found[:, 0].max().item(), found[:, 1].sum().item(), found[:, 2].sum().item()
         if not count:
             return
-        mean = total / count
+        average = total / count
         self.step_metrics.largest("logp_gap/max", worst)
-        self.step_metrics.mean("logp_gap/mean", mean, count)
+        self.step_metrics.mean("logp_gap/mean", average, count)
         limit = gap_limit(self.train_config)
-        if not (worst <= limit and mean <= MEAN_SHARE * limit):
+        if not (worst <= limit and average <= MEAN_SHARE * limit):
             raise RunError(
                 f"step {self.state.global_step}: worker and trainer disagree by {worst:.3g} nats on a log-prob "
-                f"(limit {limit:g}), by {mean:.3g} on average (limit {MEAN_SHARE * limit:g}).\n"
+                f"(limit {limit:g}), by {average:.3g} on average (limit {MEAN_SHARE * limit:g}).\n"
                 "Rollouts do not come from the policy in training; raise trainer.logp_gap_limit only if you know why"
             )
 

@@ -50,42 +50,30 @@ def test_an_unsupported_level_is_refused_at_once(asked, why, cpu, monkeypatch, c
 
 
 @pytest.mark.parametrize(
-    "flags, environment, expected",
+    "question, flags, environment, expected",
     [
-        (AVX512, {}, False),
-        (f"{AVX512} avx512_bf16", {}, True),
-        (f"{AVX512} amx_bf16", {}, True),
-        (f"{AVX512} avx512_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, True),
-        (f"{AVX512} avx512_bf16", {"ONEDNN_MAX_CPU_ISA": "all"}, True),
-        (f"{AVX512} avx512_bf16", {"ONEDNN_MAX_CPU_ISA": "avx2"}, False),
-        (f"{AVX512} avx512_bf16", {"DNNL_MAX_CPU_ISA": "AVX512_CORE"}, False),
-        (f"{AVX512} avx512_bf16", {LEVEL: "avx512"}, False),
-        (f"{AVX512} avx512_bf16", {LEVEL: "native"}, True),
+        (has_bf16_products, AVX512, {}, False),
+        (has_bf16_products, f"{AVX512} avx512_bf16", {}, True),
+        (has_bf16_products, f"{AVX512} amx_bf16", {}, True),
+        (has_bf16_products, f"{AVX512} avx512_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_BF16"}, True),
+        (has_bf16_products, f"{AVX512} avx512_bf16", {"ONEDNN_MAX_CPU_ISA": "all"}, True),
+        (has_bf16_products, f"{AVX512} avx512_bf16", {"ONEDNN_MAX_CPU_ISA": "avx2"}, False),
+        (has_bf16_products, f"{AVX512} avx512_bf16", {"DNNL_MAX_CPU_ISA": "AVX512_CORE"}, False),
+        (has_bf16_products, f"{AVX512} avx512_bf16", {LEVEL: "avx512"}, False),
+        (has_bf16_products, f"{AVX512} avx512_bf16", {LEVEL: "native"}, True),
+        (has_amx, f"{AVX512} avx512_bf16", {}, False),
+        (has_amx, f"{AVX512} avx512_bf16 amx_bf16", {}, True),
+        (has_amx, f"{AVX512} avx512_bf16 amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"}, True),
+        (has_amx, f"{AVX512} avx512_bf16 amx_bf16", {"ONEDNN_MAX_CPU_ISA": "avx512_core_bf16"}, False),
+        (has_amx, f"{AVX512} avx512_bf16 amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX2"}, False),
+        (has_amx, f"{AVX512} avx512_bf16 amx_bf16", {LEVEL: "avx512"}, False),
     ],
 )
-def test_bf16_products_are_those_of_the_level_that_is_used(flags, environment, expected, cpu, monkeypatch):
+def test_instructions_are_those_of_the_level_that_is_used(question, flags, environment, expected, cpu, monkeypatch):
     cpu(flags)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert has_bf16_products() == expected
-
-
-@pytest.mark.parametrize(
-    "flags, environment, expected",
-    [
-        (f"{AVX512} avx512_bf16", {}, False),
-        (f"{AVX512} avx512_bf16 amx_bf16", {}, True),
-        (f"{AVX512} avx512_bf16 amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX512_CORE_AMX"}, True),
-        (f"{AVX512} avx512_bf16 amx_bf16", {"ONEDNN_MAX_CPU_ISA": "avx512_core_bf16"}, False),
-        (f"{AVX512} avx512_bf16 amx_bf16", {"ONEDNN_MAX_CPU_ISA": "AVX2"}, False),
-        (f"{AVX512} avx512_bf16 amx_bf16", {LEVEL: "avx512"}, False),
-    ],
-)
-def test_amx_is_used_where_the_processor_has_it_and_nothing_forbids_it(flags, environment, expected, cpu, monkeypatch):
-    cpu(flags)
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    assert has_amx() == expected
+    assert question() == expected
 
 
 def test_the_description_names_the_level():
