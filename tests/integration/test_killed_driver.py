@@ -111,7 +111,7 @@ def test_killed_in_the_middle_of(where, checkpoint, calm, tmp_path):
     config = job(checkpoint, folder)
     driver = start(config, path)
     await_new(where, folder, NOTHING, driver)
-    started = processes()
+    started = processes(driver.pid) | {driver.pid}
     driver.kill()
     assert end_of(driver, started) == -signal.SIGKILL
     resume_to_the_end(config, path)
@@ -129,7 +129,7 @@ def test_killed_at_ten_random_moments(checkpoint, tmp_path):
         driver = start(config, path, resume=resume)
         await_new(where, folder, before, driver)
         time.sleep(rng.uniform(0, 0.3))
-        started = processes()
+        started = processes(driver.pid) | {driver.pid}
         driver.kill()
         assert end_of(driver, started) == -signal.SIGKILL
     resume_to_the_end(config, path)
@@ -144,7 +144,7 @@ def test_signals_again_and_again(where, number, checkpoint, calm, tmp_path):
     config = job(checkpoint, folder, rollout__workers=1, rollout__worker_cpus=0.5)
     driver = start(config, path)
     await_new(where, folder, NOTHING, driver)
-    started = processes()
+    started = processes(driver.pid) | {driver.pid}
     while driver.poll() is None:
         driver.send_signal(number)
         time.sleep(0.1)

@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 
-def processes() -> set[int]:
-    """All descendants of this process."""
+def processes(root: int | None = None) -> set[int]:
+    """All descendants of a process, by default of this one."""
+    root = root or os.getpid()
     parents = {}
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -13,11 +14,11 @@ def processes() -> set[int]:
             parents[int(entry.parent.name)] = int(fields[1])
         except OSError:
             continue
-    found, size = {os.getpid()}, 0
+    found, size = {root}, 0
     while size != len(found):
         size = len(found)
         found |= {pid for pid, parent in parents.items() if parent in found}
-    return found - {os.getpid()}
+    return found - {root}
 
 
 def alive(pid: int) -> bool:

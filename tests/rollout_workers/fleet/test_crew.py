@@ -63,7 +63,8 @@ def test_an_actor_that_does_not_get_on_says_where_it_is(pool, caplog):
 
 
 def test_an_actor_killed_while_it_loads_weights(pool, caplog):
-    pool.publish(STATE, 2)  # returns when every actor is there, those that other tests have killed, too
+    pool.publish(STATE, 2)
+    pool.crew.wait_until(lambda: 0 in pool.crew.ready())  # another test may have killed it
     process = pool.crew.members[0].greeting.process
     killer = threading.Timer(LOAD_S / 2, lambda: os.kill(process.pid, signal.SIGKILL))
     killer.start()
