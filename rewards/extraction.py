@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from rewards.statements import corrected_answer, last_hashes, stated_answer
+from rewards.statements import corrected_answer, is_denied, last_hashes, stated_answer
 
 Accept = Literal["box", "phrase", "any"]
 """Where to look for an answer when there is no box. `box`: nowhere. `phrase`: after `####` or "the answer is".
@@ -24,7 +24,11 @@ _BETWEEN_BOXES = re.compile(
     r"(?:\s++|[$.,;:&]|\\[()\[\],;:! ]|\\q?quad|\\\\|\band\b|\bor\b|\\(?:text|mbox)\s*\{\s*(?:and|or|,)\s*\}"
     r"|(?:[a-zA-Z]\w{0,3}|[A-Za-z]{1,20}(?= *:))\s*[=:]\s*)*+"
 )
-_HEDGE = re.compile(r"\b(?:or|otherwise|else|alternatively|possibly|maybe|perhaps|either)\b", re.IGNORECASE)
+_HEDGE = re.compile(
+    r"\b(?:or|otherwise|else|alternative(?:ly)?|possibl[ey]|possibility|maybe|perhaps|either|"
+    r"(?:option|case|possibility|answer|solution)\s*#?\d)\b",
+    re.IGNORECASE,
+)
 _RETRACTION = re.compile(
     r"\b(?:no|not|wait|wrong|mistake|incorrect|correct(?:ed|ion)?|instead|rather|sorry|forgot|actually|however|should|but|so|"
     r"thus|hence|therefore)\b",
@@ -113,7 +117,12 @@ def final_answer(
     """The final answer of a completion, or None if it gives none. See `Accept` and `visible_text`."""
     text = visible_text(completion, thinking=thinking)
     found = boxes(text)
+    denied: list[str] = []
+    while found and is_denied(text[: found[-1][0]], found[-1][2], text[found[-1][1] :]):
+        denied.append(text[found.pop()[1] :])
     boxed = _last_of(found, text, several_boxes)
+    if boxed is None and denied:
+        return None if accept == "box" else stated_answer(denied[0][:_TAIL])
     if boxed is not None and accept != "box":
         return corrected_answer(text[found[-1][1] :][:_TAIL], boxed) or boxed or None
     if boxed is not None or accept == "box" or (several_boxes == "refuse" and found):

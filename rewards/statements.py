@@ -12,7 +12,7 @@ _ASIDE = r"(?:\s+(?:to|for|of)\s+[^.\n:=]{1,80}?)?"
 _VERB = r"(?:is|are|should\s+be|must\s+be|would\s+be|will\s+be|equals|becomes)\b"
 _PHRASE = re.compile(
     rf"\b(?:answers?|result\s+is\s+therefore){_ASIDE}[\s*_}}]*(?:{_VERB}|[=:\uff1a])[\s*_}}:]*"
-    r"(?:(?:therefore|thus|then|hence|simply|just|indeed|clearly|now|also|given\s+by|equal\s+to)\b[\s,:*_]*)*",
+    r"(?:(?:therefore|thus|then|hence|simply|just|indeed|clearly|obviously|certainly|definitely|surely|exactly|precisely|now|also|given\s+by|equal\s+to)\b[\s,:*_]*)*",
     re.IGNORECASE,
 )
 _HEADING = re.compile(
@@ -46,12 +46,22 @@ _RETRACTED = re.compile(
 )
 _TAKEN_BACK = re.compile(
     r"\b(?:wait|actually|correction|sorry|oops|scratch\s+that|on\s+second\s+thought|"
-    r"my\s+(?:error|mistake)|(?:made|contains|there\s+(?:is|was))\s+an?\s+(?:error|mistake)|(?:is|was)\s+(?:wrong|incorrect))\b",
+    r"my\s+(?:error|mistake)|(?:made|contains|there\s+(?:is|was))\s+an?\s+(?:error|mistake)|(?:is|was|['\u2019]s|looks|seems)\s+(?:wrong|incorrect|mistaken|not\s+(?:right|correct))|hmm+)\b",
+    re.IGNORECASE,
+)
+_NOT_BEFORE = re.compile(
+    r"(?:\b(?:can)?not|n['\u2019]t|\bnever)(?:\s+(?:be|equal(?:\s+to)?))?[\s$*:(\[\\]*$", re.IGNORECASE
+)
+_DENIED_AFTER = re.compile(
+    r"[\s$*.)\]\\]*(?:text\s*\{\s*)?(?:(?:is|was)\s+(?:wrong|incorrect|false|invalid|mistaken)|(?:(?:is|was)\s+not|(?:is|was)n['\u2019]t)\s+"
+    r"(?:correct|right|valid|it|(?:the|my|our)\s+(?:\w+\s+)?(?:answer|solution|result|value)))\b",
     re.IGNORECASE,
 )
 _NUMBER_OR_COMMAND = re.compile(r"\d|\\[A-Za-z]")
 _DENIED = re.compile(r"not\s+(?:\$[^$\n]{1,40}\$|[^\s$]{1,40}),?\s+but\s+(?:rather\s+|instead\s+)?", re.IGNORECASE)
 """`not 15 but`, before the answer."""
+_NOT_NEAR = 40
+"""Characters before a box in which a "not" denies it."""
 _MARKUP = " \t\n*_`"
 
 
@@ -71,6 +81,14 @@ def corrected_answer(after: str, boxed: str) -> str | None:
     if stated is None or not _NUMBER_OR_COMMAND.search(stated):
         return None
     return None if re.match(rf"\$?{re.escape(boxed)}(?![\w/^]|\.\d)", stated) else stated
+
+
+def is_denied(before: str, boxed: str, after: str) -> bool:
+    """Whether the text around a box says that it is not the answer: "not 17", "17 is wrong". But "B is wrong" may be
+    what was asked for."""
+    if _NOT_BEFORE.search(before[-_NOT_NEAR:]):
+        return True
+    return bool(_NUMBER_OR_COMMAND.search(boxed) and _DENIED_AFTER.match(after))
 
 
 def last_hashes(text: str) -> str | None:

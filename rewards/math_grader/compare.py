@@ -8,24 +8,25 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from rewards.math_grader.equations import Equations
 from rewards.math_grader.normalize import answer_word, canonical, choice_of, choices_of, is_words, labeled_value, number
-from rewards.math_grader.policy import MathPolicy
 from rewards.math_grader.real_sets import real_set, same_set
 from rewards.math_grader.structure import (
+    OR,
     Piece,
     Shape,
     certain,
     is_name,
-    is_simple_name,
     pieces,
     shape_of,
     split_top,
     unwrap,
 )
-from rewards.math_grader.values import Values, every, is_numeric, rounds_to, some
+from rewards.math_grader.values import every, some
 from rewards.math_grader.wording import names_of
 
 _YES_OR_NO = re.compile("yes|no|true|false")
+_TRUTH = re.compile("yes|no|true|false|[TFYN]")
 _DOTS = re.compile(r"\\(?:l|c)?dots|\.{2,}")
 _POINT = re.compile(r"[A-Z]\s*(\([^()]*,[^()]*\))")
 _SETS = re.compile(
@@ -41,7 +42,7 @@ MOST_CHARS = 50_000
 """Maximum total number of characters compared, over all recursive calls, before an answer counts as different."""
 
 
-class Comparison(Values):
+class Comparison(Equations):
     """Compares answers of any shape, with one policy and one leaf."""
 
     _depth = _left = 0
@@ -66,7 +67,7 @@ class Comparison(Values):
             return False
         names = names_of(gold), names_of(answer)
         if names[0] and names[1] and self.policy.lists == "unordered" and sorted(names[0]) == sorted(names[1]):
-            return True
+            return names[0] == names[1] or not _in_sequence(names[0])
         if _YES_OR_NO.fullmatch(canonical(gold)):
             return answer_word(answer) == canonical(gold)
         choice = self.choice(gold, answer)
@@ -159,7 +160,8 @@ class Comparison(Values):
         if kinds in ({"list"}, {"set", "list"}, {"set"}):
             return self.lists(left, right)
         if kinds == {"tuple", "list"}:  # `1, 2, 3` for `(1, 2, 3)`
-            return left.brackets + right.brackets == "()" and self.in_order(*items)
+            solutions = _are_solutions(*((gold, left) if left.kind == "list" else (answer, right)))
+            return left.brackets + right.brackets == "()" and not solutions and self.in_order(*items)
         if kinds == {"tuple", "set"}:
             return self.policy.sets == "lenient" and self.match(*items, self.equal)
         if kinds == {"tuple", "matrix"}:
@@ -176,7 +178,7 @@ class Comparison(Values):
             return self.equal(gold, rest) if whole is answer else self.equal(rest, answer)
         if left.kind == "single" and right.kind == "list":  # one value in several forms: `5/2, 2.5`
             return every(self.equal(gold, item) for item in right.items)
-        if parts.kind == "set" and len(parts.items) == 1 and self.policy.singletons:
+        if parts.kind == "set" and len(parts.items) == 1 and self.policy.singletons and not _is_set(parts.items[0]):
             return self.single(left.items[0], right.items[0])
         if re.search(r"\\(?:cap|cup|setminus|mathbb|emptyset|varnothing|mid|begin|times)(?![a-zA-Z])|=", whole):
             return self.ask(gold, answer)
@@ -192,14 +194,18 @@ class Comparison(Values):
                 return every(self.equal(item[1], given[name][1]) for name, item in zip(names[0], items[0], strict=True))
         if any(_DOTS.fullmatch(item) for item in left.items) and any(_DOTS.fullmatch(item) for item in right.items):
             return self.sequences(left.items, right.items)
+        if left.kind == right.kind == "list" and (self.policy.lists == "ordered" or _in_sequence(left.items)):
+            return self.in_order(left.items, right.items)
         bare = tuple(left.items), tuple(right.items)
         if left.kind == right.kind == "set":
             bare = tuple(dict.fromkeys(left.items)), tuple(dict.fromkeys(right.items))
         elif len(dict.fromkeys(left.items)) == len(left.items):  # ignore repeated solutions in the answer
             bare = left.items, tuple({canonical(item): item for item in right.items}.values())
-        if self.policy.lists == "ordered" and left.kind == right.kind == "list":
-            return self.in_order(*bare)
-        return self.match(*bare, self.equal)
+        return self.match(*bare, self.element if "set" in (left.kind, right.kind) else self.equal)
+
+    def element(self, gold: str, answer: str) -> bool | None:
+        """Whether two elements of sets are the same. A set in a set is no number: {{1}} is not {1}."""
+        return _is_set(gold) == _is_set(answer) and self.equal(gold, answer)
 
     def sequences(self, gold: Sequence[str], answer: Sequence[str]) -> bool | None:
         """Compare lists with dots, such as 1, 2, ..., n: the terms that both show, and a further term only where the
@@ -239,65 +245,22 @@ class Comparison(Values):
             return True
         return None if _pairing([[value is not False for value in row] for row in table]) else False
 
-    # --- equations ----------------------------------------------------------------------------------------------------
 
-    def single(self, gold: str, answer: str) -> bool | None:
-        """Compare two answers without parts: equations and chains of equations, else values."""
-        if "==" in answer and "==" not in gold and not any(map(is_name, split_top(answer, {"="})[::2])):
-            return False  # a comparison, whose value is a bool
-        left, right = ([part for part in split_top(text, {"="}) if part] for text in (gold, answer))
-        if not left or not right:
-            return False
-        if len(left) == 1 and len(right) == 1:
-            return self.value(left[0], right[0])
-        if len(left) == 1:
-            return self.chain(left[0], right)
-        if len(right) == 1:
-            value = _value_of(left, right[0])
-            return self.ask(gold, answer) if value is None else self.equal(value, answer)
-        if is_name(left[0]) and is_name(right[0]):
-            same = self.chain(left[-1], right)
-            return same if same or canonical(left[0]) == canonical(right[0]) else some([same, self.ask(gold, answer)])
-        return self.ask(gold, answer)
-
-    def chain(self, gold: str, parts: Sequence[str]) -> bool | None:
-        """Compare a chain such as `x = 6*7 = 42`: its last part is the answer unless another part contradicts it."""
-        if self.policy.chains == "refuse" and not (len(parts) == 2 and is_name(parts[0])):
-            return False
-        if len(parts) == 2 and is_simple_name(parts[1]) and not is_simple_name(parts[0]):
-            parts = parts[::-1]  # `42 = x`
-        numeric = [part for part in parts[:-1] if is_numeric(part)]
-        last = parts[-1]
-        loose = Comparison(_LOOSE, self.leaf, self.evaluate)
-        agree = every(loose.equal(last, part) for part in numeric) if is_numeric(last) else True
-        return every([self.equal(gold, last), agree])
-
-    def near(self, parts: Sequence[str]) -> bool | None:
-        """Whether `a \\approx b` holds between numbers: a printed number is a rounding of the first one."""
-        values = [part for part in (split_top(part, {"="})[-1] for part in parts) if is_numeric(part)]
-        loose = Comparison(_LOOSE, self.leaf, self.evaluate)
-        return every(self.rounded(values[0], value, loose) for value in values[1:])
-
-    def rounded(self, exact: str, printed: str, loose: Comparison) -> bool | None:
-        value, shown = number(exact), number(printed)
-        if value is None or shown is None:
-            return loose.value(exact, printed)
-        return rounds_to(value[0], printed) or value == shown
+def _in_sequence(items: Sequence[str]) -> bool:
+    """Whether the order of a list matters: one of truth values, or in which a value occurs twice."""
+    keys = [canonical(item) for item in items]
+    return len(set(keys)) < len(keys) or all(map(_TRUTH.fullmatch, keys))
 
 
-_LOOSE = MathPolicy(evaluated=False, units="ignore", relative_tolerance=0.02)
-"""For the intermediate parts of a chain, which may be rounded."""
+def _are_solutions(text: str, shape: Shape) -> bool:
+    """Whether a list holds several values of one unknown, as in `x = 1 or x = 4`, and is no point."""
+    sides = [split_top(item, {"="}) for item in shape.items]
+    names = [canonical(side[0]) for side in sides if len(side) == 2]
+    return bool(OR.search(text)) or len(set(names)) < len(names)
 
 
-def _value_of(equation: Sequence[str], answer: str) -> str | None:
-    """The side of the gold's equation that an answer without an equation has to equal; None if it is the whole
-    equation. `y = kx` is `kx`, `42 = x` is 42, `AB = 5` is 5."""
-    first, last = equation[0], equation[-1]
-    if is_simple_name(first):
-        return last
-    if is_simple_name(last):
-        return first
-    return last if is_name(first) else None
+def _is_set(text: str) -> bool:
+    return text.startswith("\\{") or text.strip() == "\\emptyset"
 
 
 def _pairing(allowed: list[list[bool]]) -> bool:

@@ -245,11 +245,12 @@ def labeled_value(answer: str) -> str | None:
     return found.group(1).strip() if found else None
 
 
-def choices_of(answer: str) -> frozenset[str] | None:
-    """Several option letters, as in `A, C` or `ACD`; None for anything else."""
+def choices_of(answer: str) -> list[str] | None:
+    """Several option letters, as in `A, C` or `ACD`, sorted unless one occurs twice; None for anything else."""
     text = re.sub(rf"{TEXT}\s*\{{([^{{}}]*)\}}", r"\1", answer).strip()
     if _LETTER_LIST.fullmatch(text) or (_LETTER_RUN.fullmatch(text) and list(text) == sorted(set(text))):
-        return frozenset(re.findall(r"(?<![a-z])[A-J](?![a-z])", text))
+        letters = re.findall(r"(?<![a-z])[A-J](?![a-z])", text)
+        return sorted(letters) if len(set(letters)) == len(letters) else letters
     return None
 
 

@@ -48,7 +48,7 @@ TEXT = (
     r"mathbf|mathit|mathsf|mathtt|operatorname)"
 )
 """Commands whose argument is text."""
-_FUNCTIONS = "arcsin arccos arctan sin cos tan cot sec csc ln log gcd alpha beta gamma theta lambda pi"
+_FUNCTIONS = "arcsin arccos arctan sin cos tan cot sec csc ln log gcd lcm alpha beta gamma theta lambda pi"
 _SIZES = "tiny scriptsize footnotesize small normalsize large Large LARGE huge Huge"
 _FONTS = "bf it sf tt bfseries itshape boldmath displaystyle textstyle scriptstyle"
 _DELIMITER_SIZES = "left right " + " ".join(f"{big}{side}" for big in ("big", "Big", "bigg", "Bigg") for side in " lrm")
@@ -84,10 +84,16 @@ _INDEX, _END = r"(?:\{([^{}]*)\}|(\w))", r"([^\[\],;]+?)"
 _PERCENT = r"(?:per[\s-]*cent|pct)"
 LATEX = _compiled(
     (r",\s*\\!\s*|(?<![a-zA-Z])\{,\}", ","),
-    *4 * ((rf"\\(?:(?:text)?color\s*\{{[^{{}}]*\}}|underline|boxed|fbox)\s*{_ARGUMENT}", r"\1"),),
+    *4
+    * (
+        (
+            rf"\\(?:(?:text)?color\s*\{{[^{{}}]*\}}|underline|boxed|fbox|framebox(?:\[[^\[\]]*\]){{0,2}})\s*{_ARGUMENT}",
+            r"\1",
+        ),
+    ),
     (r"\\(?:color|v?phantom|hspace\*?|vspace\*?|label|tag)\s*\{[^{}]*\}", " "),
     (
-        rf"\\(?:boldsymbol|bm|pmb|bold|mathds|mathnormal|ensuremath|mbox\{{\\bf)\s*(?:{_ARGUMENT}|(\d|[a-zA-Z]))",
+        rf"\\(?:boldsymbol|bm|pmb|bold|mathds|mathnormal|ensuremath|mbox\{{\\bf)(?![a-zA-Z])\s*(?:{_ARGUMENT}|(\d|[a-zA-Z]))",
         r"{\1\2}",
     ),
     (r"\\rm\s*\{([^{}]*)\}|\\rm\s+([^{}$\\]+)", r"\\mathrm{\1\2}"),
@@ -119,11 +125,13 @@ NOTATION = _compiled(
     (r"<sup>([^<>]*)</sup>", r"^{\1}"),
     (r"<sub>([^<>]*)</sub>", r"_{\1}"),
     (r"&\s*=", "="),
+    (rf"\(\s*(?:{TEXT}\s*\{{\s*mod\s*\}}|mod\b)\s*([^()]+)\)", r"\\pmod{\1}"),
     (rf"{TEXT}\s*\{{\s*(?:{_PERCENT}\.?|\\?%)\s*\}}|(?<=[\d}}])\s*{_PERCENT}(?![a-zA-Z])", "%"),
     (rf"(?<=\d)\s*({TEXT}\s*\{{)\s*{_PERCENT}(?![a-zA-Z])", r"%\1"),
     (r"^([\"'`\u2018\u201c])(.*)[\"'`\u2019\u201d]$", r"\2"),
     (rf"({TEXT}\s*\{{)\s*[\"'`\u201c\u2018]([^{{}}\"'`]*)[\"'`\u201d\u2019]\s*\}}", r"\1\2}"),
-    (rf"{TEXT}\s*\{{\s*(sin|cos|tan|ln|log|gcd|lcm|e|i)\s*\}}", r"\1 "),
+    (rf"{TEXT}\s*\{{\s*(sin|cos|tan|ln|log|gcd|lcm)\s*\}}", r"\\\1 "),
+    (rf"{TEXT}\s*\{{\s*(e|i)\s*\}}", r"\1 "),
     (rf"{TEXT}\s*\{{[\s.]*\}}", " "),
     (r"\^\s*\\circ(?![a-zA-Z])|(?<=\d)\s*\^\s*(?:\{\s*o\s*\}|o(?![a-zA-Z]))", r"^{\\circ}"),
     (r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)", r"\\\1{\2}{\3}"),

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rewards.math_grader.measures import compound
 from rewards.math_grader.normalize import rational
 
 Kind = Literal["single", "list", "tuple", "set", "matrix"]
@@ -26,7 +27,9 @@ _MATRIX = re.compile(
 _WORD_SEPARATOR = re.compile(
     r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*(and|or)\s*\}|(?<![\\a-zA-Z])(and|or)(?![a-zA-Z])|\\lor(?![a-zA-Z])|,\s*(?=,)"
 )
-_OR = re.compile(r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*or\s*\}|(?<![\\a-zA-Z])or(?![a-zA-Z])|\\lor(?![a-zA-Z])")
+_NOUN_AND = re.compile(r"(\\(?:text|mbox|mathrm|textrm)\s*\{[^{}]*[A-Za-z])\s*,?\s+(?:and|or)\s*\}")
+"""Matches `\\text{ boys and }`."""
+OR = re.compile(r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*or\s*\}|(?<![\\a-zA-Z])or(?![a-zA-Z])|\\lor(?![a-zA-Z])")
 _RELATION = {"<", ">", "\\le", "\\ge", "\\leq", "\\geq", "\\ne", "\\neq", "\\in"}
 _FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _NAME = re.compile(
@@ -147,7 +150,7 @@ def is_simple_name(text: str) -> bool:
 def pieces(text: str) -> list[Piece] | None:
     """An interval, a union of intervals, or an inequality as pieces of the real line; None for anything else."""
     text = unwrap(text.strip())
-    words = [part for part in _OR.split(text) if part.strip()]
+    words = [part for part in OR.split(text) if part.strip()]
     if len(words) > 1 and any(len(split_top(word, _RELATION)) > 1 for word in words):
         parts = [pieces(word.strip(" ,")) or _equation_point(word.strip(" ,")) for word in words]
         return None if None in parts else [piece for part in parts for piece in part or ()]
@@ -225,6 +228,8 @@ def _commas(text: str) -> str:
     """Replace "and" and "or" between the parts of a list by commas. (Those between inequalities are read by
     `pieces`.)"""
     text = re.sub(r",\s*(\\(?:text|mbox|mathrm|textrm)\s*\{\s*(?:and|or)\s*\})", r"\1", text)
+    if _NOUN_AND.search(text) and not compound(text):
+        text = _NOUN_AND.sub(r"\1},", text)
     return _WORD_SEPARATOR.sub(",", text)
 
 

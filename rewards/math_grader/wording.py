@@ -17,6 +17,8 @@ _BEFORE_UNIT = re.compile(r"(?:[\d})\]%!]|\\pi|\\cdot|/|\\mu|\\frac\s*\{|\}\s*\{
 _AFTER_VALUE = re.compile(r"(?:[\d})\]%!]|\\pi)\s*$")
 _STARTS_WITH_NUMBER = re.compile(r"(-?\d[\d.,:/]*(?<![.,:/]))(?![\d])\s*(.*[A-Za-z].*)", re.DOTALL)
 _SHORT_LIST = re.compile(r"(?:[A-Z]|-?\d[\d.]*)(?:\s*(?:,|;|and|or|&)+\s*(?:[A-Z]|-?\d[\d.]*))+")
+_COUNTED = re.compile(r"(\d+)\s+([A-Za-z]+(?:\s(?!and\b)[A-Za-z]+)?)(\s*,?\s+and\s+(?=\d)|\s*,\s*(?=\d)|$)")
+"""Matches one of the counts in "2 boys and 7 girls"."""
 _MATH_FONT = re.compile(r"\\math(?:bf|it|sf|tt)(?![a-zA-Z])")
 _STATED = re.compile(r"([A-Za-z][A-Za-z ,'-]*)\s(?:is|are|equals)\s+(-?[\d.,/]*\d\s*%?|\(?[A-J]\)?)\.?")
 _OPTION = re.compile(r"\(([A-J])\)\s*[.:]?\s*(-?[\d.,/]*\d\s*%?)")
@@ -47,6 +49,8 @@ _QUALIFIED = re.compile(
     rf"(?P<more>.*)$|(?<=[\s,])(?:for\s+(?:all|any|every|each)|where)\s+(?P<plain>.*)$",
     re.IGNORECASE | re.DOTALL,
 )
+_RESTATED = re.compile(rf"(-?\d[\d,]*)\s*(?:{TEXT}\s*\{{\s*\(([A-Za-z -]+)\)\s*\}}|\(([A-Za-z -]+)\))")
+"""Matches a number that is given in words, too."""
 _MEMBERSHIP = re.compile(
     r"\s*[,;(]\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\\in\s*\\(?:mathbb|mathbf)\s*\{?[ZNRQC]\}?(?:\s*[\^_]\s*(?:\{[^{}]*\}|[+*\d]))?\s*\)?$"
 )
@@ -111,6 +115,13 @@ def _unwrapped(found: re.Match[str]) -> str:
     labeled = _LABELED.fullmatch(inner)
     if labeled:
         return labeled.group(1)
+    counts = list(_COUNTED.finditer(inner))
+    if len(counts) > 1 and "".join(count.group() for count in counts) == inner:
+        return " ".join(
+            f"{count.group(1)}\\text{{ {count.group(2)}{' and' if 'and' in count.group(3) else ''} }}"
+            + ("," if count.group(3).strip() == "," else "")
+            for count in counts
+        )
     number = _STARTS_WITH_NUMBER.fullmatch(inner)
     if number and not _AFTER_VALUE.search(found.string[: found.start()]):
         return f" {number.group(1)}\\text{{ {number.group(2)}}}"
@@ -123,7 +134,11 @@ def without_words(text: str) -> str:
 
 
 def without_qualifier(text: str) -> str:
-    """`f(x) = cx \\text{ for any constant } c` without its end. Words that offer another answer stay."""
+    """`f(x) = cx \\text{ for any constant } c` without its end, and `8 \\text{ (eight)}` without its words. Words that
+    offer another answer stay."""
+    restated = _RESTATED.fullmatch(text)
+    if restated and cardinal(restated.group(2) or restated.group(3)) == int(restated.group(1).replace(",", "")):
+        return restated.group(1)
     found = _QUALIFIED.search(text)
     if found and text[: found.start()].strip() and not _HEDGES.search(found.group()):
         text = text[: found.start()].rstrip(" ,;")

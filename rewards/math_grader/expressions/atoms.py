@@ -49,8 +49,10 @@ class Atoms(Tokens, ABC):
         for _ in range(MAX_NESTING):
             token = self.peek()
             if token == "!":
-                self.take()
-                node = Node("factorial", (node,))
+                marks = self.take()
+                while self.peek() == "!":
+                    marks += self.take()
+                node = Node("factorial", (node,)) if marks == "!" else Node("apply", (node,), marks)
             elif token == "%":
                 self.take()
                 node = Node("div", (node, Node("number", name="100")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,8 @@ from flint import acb, arb, fmpq, fmpz
 
 EXACT_BITS = 20_000
 """Size of numerator and denominator up to which rational numbers are computed exactly."""
+MAX_TERMS = 1_000
+"""Terms of a sum or product that are added up; a longer one is compared, not computed."""
 KEY_DIGITS = 20
 """Significant digits by which arguments of unknown functions are told apart."""
 
@@ -18,6 +21,14 @@ Value = Any
 
 class Undefined(Exception):
     """The expression has no value here: a pole, a root of a negative number, or a number beyond all bounds."""
+
+
+def _double_factorial(number: int) -> int | None:
+    return math.prod(range(number, 0, -2)) if -1 <= number <= MAX_TERMS else None
+
+
+OF_INTEGERS: dict[str, Callable[..., int | None]] = {"gcd": math.gcd, "lcm": math.lcm, "!!": _double_factorial}
+"""Functions of integers; None where a value is not computed."""
 
 
 def ball(value: Value) -> acb:

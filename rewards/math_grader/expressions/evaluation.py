@@ -14,6 +14,8 @@ from flint import acb, fmpq
 
 from rewards.math_grader.expressions.balls import (
     EXACT_BITS,
+    MAX_TERMS,
+    OF_INTEGERS,
     Undefined,
     Value,
     ball,
@@ -31,15 +33,12 @@ from rewards.math_grader.expressions.nodes import Node, symbols
 
 MAX_STEPS = 20_000
 """Number of operations for one value, sums with all their terms included."""
-MAX_TERMS = 1_000
-"""Terms of a sum or product that are added up; a longer one is compared, not computed."""
 
 _FUNCTIONS: dict[str, Callable[[acb], acb]] = {
     "sin": acb.sin, "cos": acb.cos, "tan": acb.tan, "cot": acb.cot, "sec": acb.sec, "csc": acb.csc,
     "arcsin": acb.asin, "arccos": acb.acos, "arctan": acb.atan, "sinh": acb.sinh, "cosh": acb.cosh,
     "tanh": acb.tanh, "coth": acb.coth, "arsinh": acb.asinh, "arcosh": acb.acosh, "artanh": acb.atanh, "exp": acb.exp,
 }  # fmt: skip
-_OF_INTEGERS: dict[str, Callable[..., int]] = {"gcd": math.gcd, "lcm": math.lcm}
 _UNORDERED = {"\\{\\}", "\\cup", "\\cap", "gcd", "lcm"}
 
 
@@ -289,8 +288,10 @@ class Evaluation:
     def _apply(self, node: Node) -> Value:
         """An unknown function: a number that follows from its name and the values of its arguments."""
         values = [self.value(arg) for arg in node.args]
-        if node.name in _OF_INTEGERS and all(map(_is_integer, values)):
-            return fmpq(_OF_INTEGERS[node.name](*(int(value.p) for value in values)))
+        if node.name in OF_INTEGERS and all(map(_is_integer, values)):
+            found = OF_INTEGERS[node.name](*(int(value.p) for value in values))
+            if found is not None:
+                return fmpq(found)
         keys = [key(value) for value in values]
         return _random_value(node.name or node.op, *(sorted(keys) if node.name in _UNORDERED else keys))
 

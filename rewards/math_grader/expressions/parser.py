@@ -82,6 +82,8 @@ class _Parser(Commands):
             elif token in ("\\bmod", "\\pmod"):
                 self.take()
                 above, below = [Node("apply", (_quotient(above, below), self.signed()), "mod")], []
+            elif self.starts() and _is_text(above[-1]) and not below:  # words between factors: no product
+                above = [Node("apply", (multiplied(above), self.power()), "beside")]
             elif self.starts():
                 if NUMBER.fullmatch(token) and not _separates(self.tokens[self.place - 1]):
                     raise Unreadable  # two numbers side by side
@@ -115,6 +117,10 @@ class _Parser(Commands):
 
 def _quotient(above: list[Node], below: list[Node]) -> Node:
     return Node("div", (multiplied(above), multiplied(below))) if below else multiplied(above)
+
+
+def _is_text(node: Node) -> bool:
+    return node.op == "symbol" and node.name.startswith("text ")
 
 
 def _added(terms: list[Node]) -> Node:

@@ -1,0 +1,95 @@
+"""Compares answers that are equations, or chains of equations."""
+
+from __future__ import annotations
+
+import re
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from rewards.math_grader.normalize import canonical, number
+from rewards.math_grader.policy import MathPolicy
+from rewards.math_grader.structure import is_name, is_simple_name, split_top
+from rewards.math_grader.values import Values, every, is_numeric, rounds_to, some
+
+_QUANTITY = re.compile(r"([a-z])(?:_\{?(\w+)\}?)?('*)\s*(?:\(\s*([^()]*?)\s*\))?")
+"""A letter, its index, its primes, and the argument of a function."""
+
+
+class Equations(Values):
+    """Compares equations. `equal` is what compares whole answers."""
+
+    @abstractmethod
+    def equal(self, gold: str, answer: str) -> bool | None: ...
+
+    def single(self, gold: str, answer: str) -> bool | None:
+        """Compare two answers without parts: equations and chains of equations, else values."""
+        if "==" in answer and "==" not in gold and not any(map(is_name, split_top(answer, {"="})[::2])):
+            return False  # a comparison, whose value is a bool
+        left, right = ([part for part in split_top(text, {"="}) if part] for text in (gold, answer))
+        if not left or not right:
+            return False
+        if len(left) == 1 and len(right) == 1:
+            return self.value(left[0], right[0])
+        if len(left) == 1:
+            return self.chain(left[0], right)
+        if len(right) == 1:
+            value = _value_of(left, right[0])
+            return self.ask(gold, answer) if value is None else self.equal(value, answer)
+        if is_name(left[0]) and is_name(right[0]) and not _other_quantity(left[0], right[0]):
+            same = self.chain(left[-1], right)
+            return same if same or canonical(left[0]) == canonical(right[0]) else some([same, self.ask(gold, answer)])
+        return self.ask(gold, answer)
+
+    def chain(self, gold: str, parts: Sequence[str]) -> bool | None:
+        """Compare a chain such as `x = 6*7 = 42`: its last part is the answer unless another part contradicts it."""
+        if self.policy.chains == "refuse" and not (len(parts) == 2 and is_name(parts[0])):
+            return False
+        if len(parts) == 2 and is_simple_name(parts[1]) and not is_simple_name(parts[0]):
+            parts = parts[::-1]  # `42 = x`
+        numeric = [part for part in parts[:-1] if is_numeric(part)]
+        last = parts[-1]
+        loose = type(self)(_LOOSE, self.leaf, self.evaluate)
+        agree = every(loose.equal(last, part) for part in numeric) if is_numeric(last) else True
+        return every([self.equal(gold, last), agree])
+
+    def near(self, parts: Sequence[str]) -> bool | None:
+        """Whether `a \\approx b` holds between numbers: a printed number is a rounding of the first one."""
+        values = [part for part in (split_top(part, {"="})[-1] for part in parts) if is_numeric(part)]
+        loose = type(self)(_LOOSE, self.leaf, self.evaluate)
+        return every(self.rounded(values[0], value, loose) for value in values[1:])
+
+    def rounded(self, exact: str, printed: str, loose: Equations) -> bool | None:
+        value, shown = number(exact), number(printed)
+        if value is None or shown is None:
+            return loose.value(exact, printed)
+        return rounds_to(value[0], printed) or value == shown
+
+
+_LOOSE = MathPolicy(evaluated=False, units="ignore", relative_tolerance=0.02)
+"""For the intermediate parts of a chain, which may be rounded."""
+
+
+def _value_of(equation: Sequence[str], answer: str) -> str | None:
+    """The side of the gold's equation that an answer without an equation has to equal; None if it is the whole
+    equation. `y = kx` is `kx`, `42 = x` is 42, `AB = 5` is 5."""
+    first, last = equation[0], equation[-1]
+    if is_simple_name(first):
+        return last
+    if is_simple_name(last):
+        return first
+    return last if is_name(first) else None
+
+
+def _other_quantity(gold: str, answer: str) -> bool:
+    """Whether two names are certainly not of the same quantity: two unknowns (x and y), two functions (f and g), a
+    function and its derivative, or its values at two places. A function may be named by its variable: y for f(x)."""
+    left, right = (_QUANTITY.fullmatch(text.strip()) for text in (gold, answer))
+    if not left or not right:
+        return False
+    (letter, index, primes, place), (other, other_index, other_primes, other_place) = left.groups(), right.groups()
+    if primes != other_primes:
+        return True
+    if (place is None) != (other_place is None):
+        return False
+    at = place != other_place and any(text.isdigit() for text in (place or "", other_place or ""))
+    return (letter, index) != (other, other_index) or at
