@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import random
+import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ouro_rl.core.lock import describe_differences
 
@@ -14,10 +17,25 @@ from ouro_rl.core.lock import describe_differences
 # request them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# The same examples in every run, so that a failure says something of the change that was made; no limits of time, which
+# a busy machine would break. `--hypothesis-profile=default` looks for other examples.
+settings.register_profile(
+    "steady", deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("steady")
+
 
 def pytest_report_header() -> str:
     """Prints the libraries' versions first, since a failure may be due to an untested version."""
     return f"packages: {describe_differences()}"
+
+
+@pytest.fixture(autouse=True)
+def same_random_numbers() -> None:
+    """What a test draws does not depend on the tests that ran before it."""
+    random.seed(0)
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 @pytest.fixture(scope="session")

@@ -24,9 +24,12 @@ from tests.references.patience import HANG_S, comes_true
 from tests.references.process_table import alive, processes
 from tests.references.tiny_training import config_of, deterministic, metrics_of
 
+LOOK_S = 0.001
+"""Sampling may take only some hundredths of a second."""
+
 
 class Chaos:
-    """Kills a random actor of the pool that `run_training` makes, every few seconds, while it samples."""
+    """Kills a random actor of the pool that `run_training` makes while it samples, after pauses of some seconds."""
 
     def __init__(self, monkeypatch, seed, seconds, most):
         self.rng, self.seconds, self.most, self.killed, self.pool = random.Random(seed), seconds, most, [], None
@@ -49,14 +52,17 @@ class Chaos:
         self.thread.join()
 
     def _run(self):
-        while not self.over.wait(self.rng.uniform(*self.seconds)):
-            crew = getattr(self.pool, "crew", None)
-            up = [member for member in crew.members if member.is_up and member.units] if crew else []
-            if up and len(self.killed) < self.most:
-                process = self.rng.choice(up).greeting.process
-                if process.is_alive:
-                    os.kill(process.pid, signal.SIGKILL)
-                    self.killed.append(process.pid)
+        while len(self.killed) < self.most and not self.over.wait(self.rng.uniform(*self.seconds)):
+            while not (sampling := self._sampling()) and not self.over.wait(LOOK_S):
+                pass
+            if sampling and (process := self.rng.choice(sampling).greeting.process).is_alive:
+                os.kill(process.pid, signal.SIGKILL)
+                self.killed.append(process.pid)
+
+    def _sampling(self):
+        """The workers that are sampling now."""
+        members = self.pool.crew.members if hasattr(self.pool, "crew") else []
+        return [member for member in members if member.is_up and member.units]
 
 
 def weights_of(folder, step):
@@ -109,12 +115,14 @@ def test_a_driver_stopped_in_its_first_evaluation_leaves_nothing(checkpoint, tmp
     config = config_of(checkpoint, tmp_path / "run", rollout__workers=1, rollout__max_new_tokens=200, eval__limit=400)
     path = tmp_path / "config.yaml"
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
-    driver = subprocess.Popen(
-        [sys.executable, "-m", "ouro_rl", "train", str(path)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True, env={**os.environ, "RAY_TMPDIR": str(ray_folder)},
-    )  # fmt: skip
-    assert comes_true(lambda: (tmp_path / "run").exists() or driver.poll() is not None)
-    time.sleep(1)
+    with (printed := tmp_path / "printed").open("w") as file:
+        driver = subprocess.Popen(
+            [sys.executable, "-u", "-m", "ouro_rl", "train", str(path)], stdout=file, stderr=subprocess.PIPE,
+            text=True, env={**os.environ, "RAY_TMPDIR": str(ray_folder)},
+        )  # fmt: skip
+    # The actor has told of itself; next it gets its weights, and the evaluation begins.
+    assert comes_true(lambda: "Rollouts by" in printed.read_text() or driver.poll() is not None)
+    time.sleep(0.5)
     assert driver.poll() is None, driver.communicate()[1]
     started = processes(driver.pid)
     assert len(started) > 4, "an actor, Ray's servers and agents, the guard"

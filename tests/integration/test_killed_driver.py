@@ -23,11 +23,28 @@ from tests.references.process_table import alive, processes
 from tests.references.tiny_training import config_of, deterministic, metrics_of
 
 STEPS, MANY = 6, 40
+PAUSE_S = 0.3
+"""In every checkpoint of a run that is to be killed: else a fast machine could reach the end of the run, and a busy one
+write a whole checkpoint, before this process sees where it is."""
 LIMITED = """
 import resource, sys
 from ouro_rl.cli.main import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 sys.exit(main(sys.argv[2:]))
+"""
+
+
+SLOW_DISK = f"""
+import sys, time
+from ouro_rl.cli.main import main
+from ouro_rl.training import resumable_trainer
+
+def write_slowly(*arguments, write=resumable_trainer.write_manifest, **options):
+    time.sleep({PAUSE_S})
+    write(*arguments, **options)
+
+resumable_trainer.write_manifest = write_slowly
+sys.exit(main(sys.argv[1:]))
 """
 
 
@@ -45,7 +62,7 @@ def calm(checkpoint, tmp_path_factory):
     return folder
 
 
-def start(config, path, *, resume=False, program=("-m", "ouro_rl")):
+def start(config, path, *, resume=False, program=("-c", SLOW_DISK)):
     path.write_text(yaml.safe_dump(config.model_dump(mode="json")))
     command = [sys.executable, *program, "train", str(path), *(["--resume"] if resume else [])]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
@@ -68,7 +85,7 @@ def traces(folder):
 
 
 def await_new(where, folder, before, driver):
-    """Looks all the time: a checkpoint of a small model is written within some 20 ms."""
+    """Looks all the time, so that it is seen when it has just begun."""
     end = time.monotonic() + HANG_S
     while not (traces(folder)[where] - before[where] or driver.poll() is not None):
         assert time.monotonic() < end, where
@@ -128,7 +145,7 @@ def test_killed_at_ten_random_moments(checkpoint, tmp_path):
         resume, before, where = can_be_resumed(folder), traces(folder), rng.choice(list(NOTHING))
         driver = start(config, path, resume=resume)
         await_new(where, folder, before, driver)
-        time.sleep(rng.uniform(0, 0.3))
+        time.sleep(rng.uniform(0, PAUSE_S))
         started = processes(driver.pid) | {driver.pid}
         driver.kill()
         assert end_of(driver, started) == -signal.SIGKILL

@@ -5,7 +5,6 @@ import json
 import os
 import pickle
 import random
-import socket
 import subprocess
 import sys
 
@@ -240,24 +239,19 @@ def test_two_processes_have_the_gradient_of_one(option, tmp_path):
     scored = off_policy_rollouts(config)
     rollouts = tmp_path / "rollouts.pickle"
     rollouts.write_bytes(pickle.dumps(scored))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    environment = {
-        **os.environ, "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port),
-        "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": "",
-    }  # fmt: skip
-    module = [sys.executable, "-m", "tests.references.tiny_trainer", str(rollouts)]
-    processes = [
-        subprocess.Popen(
-            [*module, str(tmp_path / f"{rank}.pt"), json.dumps(changes | {"trainer__micro_batch": 4})],
-            env=environment | {"RANK": str(rank), "LOCAL_RANK": str(rank)}, stderr=subprocess.PIPE, text=True,
-        )
-        for rank in range(2)
-    ]  # fmt: skip
-    for process in processes:
-        _, text = process.communicate(timeout=HANG_S)
-        assert process.returncode == 0, text[-2000:]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    module = [
+        "-m",
+        "tests.references.tiny_trainer",
+        rollouts,
+        tmp_path,
+        json.dumps(changes | {"trainer__micro_batch": 4}),
+    ]
+    environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(
+        [*launch, *map(str, module)], env=environment, capture_output=True, text=True, timeout=HANG_S, check=False
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
     (expected, losses) = gradient_of(config, scored)
     for rank in range(2):
         assert_same((torch.load(tmp_path / f"{rank}.pt"), losses), (expected, losses))

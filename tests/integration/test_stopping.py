@@ -39,16 +39,16 @@ def test_a_broken_reward_stops_the_run_and_says_why(checkpoint, tmp_path):
 
 
 def test_a_reward_that_breaks_later_leaves_an_intact_checkpoint(checkpoint, tmp_path):
-    folder = tmp_path / "run"
-    config = config_of(checkpoint, folder, reward="breaks_later", eval__source=None)
+    folder, file = tmp_path / "run", tmp_path / "rewards.py"
+    file.write_text((checkpoint / "rewards.py").read_text())
+    config = config_of(checkpoint, folder, rewards__functions=[{"name": f"{file}:breaks_later"}], eval__source=None)
     with pytest.raises(RunError, match="breaks_later: crash.*KeyError: 'gone at last'"):
         run_training(config, resume=False)
     assert [row["step"] for row in metrics_of(folder)] == [1, 2]
     assert metrics_of(folder)[0]["reward/breaks_later/status/correct"] == 1.0
     kept = folder / "checkpoints" / "step-2"
     assert AutoModelForCausalLM.from_pretrained(kept).config.total_ut_steps == 3
-    mended = (checkpoint / "rewards.py").read_text().replace("len(calls) > 8", "False")
-    (checkpoint / "rewards.py").write_text(mended)
+    file.write_text(file.read_text().replace("len(calls) > 8", "False"))
     assert run_training(config, resume=True) == 0
     assert [row["step"] for row in metrics_of(folder)] == [1, 2, 3]
 

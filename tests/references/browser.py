@@ -28,6 +28,7 @@ def loaded(page: Path, folder: Path, *, width: int = 1200) -> tuple[str, list[st
     """The page's markup after its scripts have run, and what it wrote to the console: errors, refusals of the CSP."""
     command = [
         browser(), "--headless=new", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--log-level=0",
+        "--disable-dev-shm-usage",  # small in containers, and shared with the stores of Ray
         f"--user-data-dir={folder}", f"--window-size={width},1000", "--virtual-time-budget=20000", "--dump-dom",
         page.as_uri(),
     ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 from ouro_rl.bench.sleeping_actor import SleepingActor, SleepingGeneration, SleepingWorker
 from ouro_rl.core.rollout import RolloutRequest
@@ -16,9 +17,8 @@ DEADLY, STUCK = 1001, 1002
 """Lengths of answers that end the process, and that never come."""
 
 
-DAMAGED, SLOW = 99, 98
-"""Versions of weights that do not arrive as they were sent, and that take a while."""
-LOAD_S = 3.0
+DAMAGED = 99
+"""Version of weights that do not arrive as they were sent."""
 
 
 class OddActor(SleepingActor):
@@ -27,9 +27,13 @@ class OddActor(SleepingActor):
 
 
 class OddWorker(SleepingWorker):
+    endless: Path | None = None
+    """If set, the next weights never finish loading, which begins with this file."""
+
     def load_packed(self, parts: Sequence[Part], version: int) -> str:
-        if version == SLOW:
-            time.sleep(LOAD_S)
+        if self.endless is not None:
+            self.endless.touch()
+            _never(HANG_S)
         fingerprint = super().load_packed(parts, version)
         return "damaged" if version == DAMAGED else fingerprint
 

@@ -2,9 +2,10 @@
 fraction of a second. No evaluation, no checkpoints.
 
 Run as a module, it is one of several processes that train on the same rollouts, in the environment that torchrun sets:
-`python -m tests.references.tiny_trainer ROLLOUTS OUT CHANGES`."""
+`-m tests.references.tiny_trainer ROLLOUTS FOLDER CHANGES` leaves the gradients of each rank in the folder."""
 
 import json
+import os
 import pickle
 import random
 import sys
@@ -108,10 +109,10 @@ def train(model, config, source, publish=lambda *_: None):
     ]
 
 
-def main(rollouts: str, out: str, changes: str) -> None:
+def main(rollouts: str, folder: str, changes: str) -> None:
     scored = pickle.loads(Path(rollouts).read_bytes())
     _, (gradients,) = train(tiny_model(), tiny_config(**json.loads(changes)), lambda *_: (scored, {"tokens/s": 1.0}))
-    torch.save(gradients, out)
+    torch.save(gradients, Path(folder) / f"{os.environ['RANK']}.pt")
 
 
 if __name__ == "__main__":

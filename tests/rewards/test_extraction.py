@@ -94,9 +94,9 @@ def repeated(piece: str) -> str:
 )
 def test_megabytes_take_a_moment(completion, answer):
     text = completion()
-    started = time.process_time()
+    started = time.thread_time()
     verdict = grade_strings(text, "42")
-    assert time.process_time() - started < 1.5  # about 0.2 s on an idle machine; formerly 3 to 5 s, or minutes
+    assert time.thread_time() - started < 1.5  # about 0.2 s on an idle machine; formerly 3 to 5 s, or minutes
     assert verdict.status == {None: "no_answer", "42": "correct", "too long": "policy"}[answer]
 
 

@@ -106,13 +106,13 @@ def test_a_custom_reward_keeps_its_state_between_batches(reward_file):
         ("short", "crash", "returned 1 rewards for 2 completions"),
         ("odd", "crash", "item 0: returned nan"),
         ("dies", "crash", "the worker exited with status 1"),
-        ("hangs", "timeout", "killed at its deadline of 1 s"),
+        ("hangs", "timeout", "killed at its deadline of 3 s"),
         ("none", "policy", "returned None"),
     ],
 )
 def test_failures_are_unscored_and_named(reward_file, function, status, detail):
     name = f"{reward_file}:{function}"
-    first, second = score([RewardSpec(name, timeout_s=1.0), RewardSpec("math")], ["\\boxed{1}"] * 2, answer=["1", "1"])
+    first, second = score([RewardSpec(name, timeout_s=3.0), RewardSpec("math")], ["\\boxed{1}"] * 2, answer=["1", "1"])
     assert first.rewards == {function: None, "math": 1.0}
     assert first.reward is None
     assert first.statuses[function] == status

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.references.command_line import ouro_rl
-from tests.references.patience import processor_time
+from tests.references.command_line import ouro_rl_timed
 
 SECONDS = 2.0
 """CPU time within which a mistake must be reported."""
@@ -142,13 +141,12 @@ MISTAKES = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_mistake_is_reported_at_once_and_in_plain_words(mistake: str, folder: Path) -> None:
     arguments, parts = MISTAKES[mistake]
-    with processor_time() as spent:
-        done = ouro_rl(*arguments, cwd=folder)
+    done, seconds = ouro_rl_timed(*arguments, cwd=folder)
     assert done.returncode == 2, done
     lines = done.stderr.splitlines()
     assert 1 <= len(lines) <= 3 and lines[0].startswith("ouro-rl"), done.stderr
     assert done.stdout == "" and "Traceback" not in done.stderr
     for part in parts:
         assert part in done.stderr
-    assert spent.seconds < SECONDS
+    assert seconds < SECONDS
     assert not (folder / "runs").exists() and not (folder / "o").exists()

@@ -27,10 +27,10 @@ def test_extraction(text, code):
 
 
 def test_extraction_is_linear():
-    started = time.process_time()
+    started = time.thread_time()
     for text in ("```\n" * 50_000, "```" * 100_000, "`" * 300_000, "~~~\n```\n" * 40_000, " " * 300_000):
         find_program(text, Wanted(names=frozenset({"f"})))
-    assert time.process_time() - started < 2
+    assert time.thread_time() - started < 2
 
 
 def test_program_without_a_code_prompt():

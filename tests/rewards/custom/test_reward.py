@@ -113,7 +113,7 @@ def test_verls_compute_score(plugin):
 
 
 def test_a_plain_function_loses_only_the_item_that_hangs_or_dies(plugin):
-    spec = RewardSpec(f"{plugin}:plain", timeout_s=1.0)
+    spec = RewardSpec(f"{plugin}:plain", timeout_s=3.0)
     found = scores(spec, ["4", "hang", "die", "44"], answer=["4"] * 4, level=[0, 0, 0, 1])
     assert [item.reward for item in found] == [0.5, None, None, 1.5]
     assert [item.statuses["plain"] for item in found] == ["correct", "timeout", "crash", "correct"]

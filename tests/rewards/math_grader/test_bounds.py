@@ -69,9 +69,9 @@ LONG_S = 2.0
     ],
 )
 def test_no_answer_takes_long(answer):
-    started = time.process_time()
+    started = time.thread_time()
     assert grade_answer(f"\\boxed{{{answer}}}", "x^2+1").value == 0.0
-    assert time.process_time() - started < LONG_S
+    assert time.thread_time() - started < LONG_S
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,6 @@ def test_no_answer_takes_long(answer):
     ],
 )
 def test_no_text_takes_long(text):
-    started = time.process_time()
+    started = time.thread_time()
     assert grade_answer(text, "x^2+1").value == 0.0
-    assert time.process_time() - started < LONG_S
+    assert time.thread_time() - started < LONG_S

@@ -209,13 +209,13 @@ def test_hacks_that_do_not_depend_on_the_policy():
 
 
 def test_math500_golds_equal_themselves():
-    times, started = [], time.process_time()
+    times, started = [], time.thread_time()
     for row in rows("math500"):
         answer = row["answer"]
         for completion, gold in ((f"\\boxed{{{answer}}}", answer), (row["solution"], answer), (row["solution"],) * 2):
             verdict = grade_answer(completion, gold)
-            times.append(1000 * (time.process_time() - started))
-            started = time.process_time()
+            times.append(1000 * (time.thread_time() - started))
+            started = time.thread_time()
             assert verdict.value == 1.0, (answer, verdict)
     times.sort()
     assert statistics.median(times) <= 3 and times[len(times) * 99 // 100] <= 200

@@ -61,27 +61,33 @@ def ask(sandbox: Sandbox, program: str, function: str, *arguments, seconds: floa
     return values.decode(answer["ok"]) if "ok" in answer else ("error", *answer["error"])
 
 
+def running_in(sandbox: Sandbox) -> set[int]:
+    """Its fork server and all that has begun there: no other processes, which other tests may have started."""
+    assert sandbox._process is not None
+    return {sandbox._process.pid} | processes(sandbox._process.pid)
+
+
 def mounts() -> int:
     return len(Path("/proc/self/mounts").read_text().splitlines())
 
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_attack_fails_and_the_next_item_is_unaffected(sandbox, folder, name):
-    before, mounted = processes(), mounts()
+    before, mounted = running_in(sandbox), mounts()
     program = ATTACKS[name].replace("THREAD_CEILING", str(LIMITS.tasks + sandbox._command.user_tasks))
     got = ask(sandbox, program, "attack", str(folder))
     assert not got, got
     assert ask(sandbox, "def double(x): return 2 * x", "double", 21) == 42
-    assert processes() <= before and mounts() == mounted
+    assert running_in(sandbox) <= before and mounts() == mounted
     assert sorted(path.name for path in folder.iterdir()) == ["secret"]
     assert (folder / "secret").read_text() == "in a file"
 
 
 @pytest.mark.parametrize("name", ENDINGS)
 def test_nothing_is_left_of_a_program_that_does_not_end(sandbox, folder, name):
-    before = processes()
+    before = running_in(sandbox)
     assert ask(sandbox, ENDINGS[name], "attack", str(folder), seconds=0.5)[0] == "error"
-    assert processes() <= before
+    assert running_in(sandbox) <= before
     assert ask(sandbox, "def double(x): return 2 * x", "double", 21) == 42
 
 
@@ -204,17 +210,18 @@ def test_processor_time_is_limited(rung):
 @pytest.mark.parametrize("rung", RUNGS)
 def test_a_server_that_dies_is_noticed_and_replaced(rung):
     needs(rung)
-    before = processes()
     with Sandbox(ladder.command(rung), LIMITS) as sandbox:
         sandbox.start()
-        for pid in processes() - before:
+        first = running_in(sandbox)
+        for pid in first:
             with contextlib.suppress(ProcessLookupError):  # it ended with its parent
                 os.kill(pid, signal.SIGKILL)
         assert comes_true(lambda: sandbox._process.poll() is not None)
         with pytest.raises(SandboxError):
             sandbox.exchange({"end": 0})
         assert ask(sandbox, "def double(x): return 2 * x", "double", 21) == 42
-    assert processes() <= before
+        second = running_in(sandbox)
+    assert first.isdisjoint(second) and comes_true(lambda: not any(alive(pid) for pid in first | second))
 
 
 @pytest.mark.parametrize("rung", RUNGS)
@@ -254,10 +261,10 @@ def test_without_a_sandbox_the_reward_refuses(monkeypatch, capsys):
 def test_the_unsafe_rung_runs_programs_and_cleans_up():
     with Sandbox(ladder.command("none"), LIMITS) as sandbox:
         assert ask(sandbox, "def double(x): return 2 * x", "double", 21) == 42
-        before = processes()
+        before = running_in(sandbox)
         program = "import subprocess\ndef f():\n    subprocess.Popen(['sleep', '1000'])\n    while True: pass"
         assert ask(sandbox, program, "f", seconds=0.7)[0] == "error"
-        assert comes_true(lambda: not any(alive(pid) for pid in processes() - before))
+        assert comes_true(lambda: not any(alive(pid) for pid in running_in(sandbox) - before))
 
 
 def test_a_broken_bubblewrap_is_an_unavailable_rung(monkeypatch, tmp_path):

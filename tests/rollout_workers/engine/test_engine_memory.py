@@ -248,9 +248,9 @@ def test_work_for_a_sample_does_not_grow_with_the_queue():
             for i in range(prompts)
         ]
         engine = RolloutEngine(model, EngineConfig(max_batch=64, kv_memory_gib=gib_for(model, 64 * 31 * 2)))
-        started = time.process_time()
+        started = time.thread_time()  # of this thread: others are those of earlier tests
         assert len(engine.generate(requests, params)) == prompts
-        return (time.process_time() - started) / prompts
+        return (time.thread_time() - started) / prompts
 
     seconds(200)
     assert seconds(5000) < 4 * seconds(500)

@@ -144,7 +144,7 @@ def test_chained_shared_prefixes():
     assert cache.owned == 0
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(seed=st.integers(0, 2**32), loops=st.integers(1, 5))
 def test_no_page_is_lost_or_shared_by_mistake(seed, loops):
     """Random groups, exits, finishes and resets; slots 0..5 are samples, 6..11 prefixes."""

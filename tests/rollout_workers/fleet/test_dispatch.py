@@ -54,7 +54,7 @@ def test_skewed_lengths_keep_both_workers_busy():
     assert dealt.now == 96 and utilization(dealt) < 0.6
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(seed=st.integers(0, 10**6), workers=st.integers(2, 8))
 def test_utilization_for_any_lengths(seed, workers):
     rng = random.Random(seed)
@@ -65,7 +65,7 @@ def test_utilization_for_any_lengths(seed, workers):
     assert stub.now <= sum(lengths) / workers + 2 * max(lengths)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 10**6),
     sizes=st.lists(st.integers(1, 9), min_size=1, max_size=40),

@@ -9,14 +9,15 @@ from ouro_rl.core.engine_config import EngineConfig
 from ouro_rl.core.sampling_params import SamplingParams
 from rollout_workers.fleet.settings import FleetSettings
 from rollout_workers.pool import make_pool
+from tests.references.patience import HANG_S
 from tests.references.tiny_models import rounding
 from tests.rollout_workers.engine.test_engine import assert_same, make_requests
 from tests.rollout_workers.engine.test_in_flight import models_of, repeated
 from tests.rollout_workers.fleet.test_actor_pool import During, pid_of
 
 PARAMS = SamplingParams(max_new_tokens=24)
-REQUESTS = make_requests([5, 1, 12, 3], group=5)
-"""More samples than the two actors hold at a time: some begin after the first has ended, with the new weights."""
+REQUESTS = make_requests([5, 1, 12, 3] * 5, group=1)
+"""Half of them wait when the first has ended, and are given out one by one, with the new weights."""
 
 
 @pytest.fixture(scope="module")
@@ -25,10 +26,18 @@ def models():
 
 
 @pytest.fixture(scope="module")
-def pool(models):
-    settings = FleetSettings(cpus=0.25)
+def shared_pool(models):
+    settings = FleetSettings(cpus=0.25, heartbeat_s=HANG_S)
     with make_pool(2, models[10].config.to_dict(), EngineConfig(max_batch=4), settings) as made:
         yield made
+
+
+@pytest.fixture
+def pool(models, shared_pool):
+    """Both actors are there, whatever the test before did to them."""
+    shared_pool.publish(models[10].state_dict(), 10)
+    shared_pool.crew.wait_until(lambda: len(shared_pool.crew.ready()) == 2)
+    return shared_pool
 
 
 def changes_of(rollouts):
@@ -37,7 +46,6 @@ def changes_of(rollouts):
 
 @pytest.mark.parametrize("cache", ["keep", "recompute"])
 def test_samples_under_way_go_on_with_new_weights(models, pool, cache):
-    pool.publish(models[10].state_dict(), 10)
     during = During(lambda: pool.publish(models[11].state_dict(), 11, in_flight=cache))
     rollouts = pool.rollout(REQUESTS, PARAMS, during)
     assert during.done and {change.version for change in changes_of(rollouts)} <= {11}
@@ -52,7 +60,6 @@ def test_samples_under_way_go_on_with_new_weights(models, pool, cache):
 
 def test_an_actor_that_dies_with_new_weights_on_their_way_gets_them(models, pool):
     """Its samples begin anew, with the new ones."""
-    pool.publish(models[10].state_dict(), 10)
     pid = pid_of(pool, 1)
 
     def publish_and_kill():

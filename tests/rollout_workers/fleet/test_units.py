@@ -1,13 +1,12 @@
 """Units: every sample in exactly one, groups whole where there are enough of them."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout_workers.fleet.units import UNITS_PER_WORKER, Unit, cut
 
 
-@settings(deadline=None)
 @given(sizes=st.lists(st.integers(0, 40), max_size=60), workers=st.integers(1, 9), skipped=st.sets(st.integers(0, 59)))
 def test_every_sample_is_in_exactly_one_unit_in_order(sizes, workers, skipped):
     units = cut(sizes, workers, skipped=skipped)
@@ -17,7 +16,6 @@ def test_every_sample_is_in_exactly_one_unit_in_order(sizes, workers, skipped):
     assert all(len(unit) for unit in units)
 
 
-@settings(deadline=None)
 @given(sizes=st.lists(st.integers(1, 40), min_size=1, max_size=60), workers=st.integers(1, 9))
 def test_groups_stay_whole_where_there_are_enough(sizes, workers):
     units = cut(sizes, workers)

@@ -239,7 +239,7 @@ def small_blocks(monkeypatch):
     monkeypatch.setattr(scheduler, "SPARE_TOKENS", 1)
 
 
-Machine.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+Machine.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
 TestRandomEvents = pytest.mark.usefixtures("small_blocks")(Machine.TestCase)
 
 
