@@ -8,6 +8,8 @@ import json
 import logging
 import os
 import socket
+import struct
+import sys
 from pathlib import Path
 from typing import IO, Any, Literal
 
@@ -18,6 +20,8 @@ logger = logging.getLogger(__name__)
 LOCK_FILE = "run.lock"
 Owner = Literal["running", "killed", "none", "unknown"]
 """Whether a process holds the lock; `killed`: it ended without a release; `unknown`: this file system does not say."""
+_FLOCK = (3, "qqihh") if sys.platform == "darwin" else (0, "hhqqi0q")
+"""The operating system's `struct flock`: the place of its `l_type`, which `l_whence` follows, and its layout."""
 _HELD: dict[Path, IO[str]] = {}
 """Locks of this process, which the operating system would grant to it again, and which end when the file is closed."""
 
@@ -35,7 +39,7 @@ class RunLock:
     def acquire(self) -> None:
         """Raises UserError, naming the owner, if another process holds the lock. The folder must exist."""
         if self.path in _HELD:
-            raise UserError(self._refusal({"pid": os.getpid(), "host": socket.gethostname()}))
+            raise UserError(_refusal(self.folder, _owner_here()))
         file = self.path.open("a+", encoding="utf-8")
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,14 +47,15 @@ class RunLock:
                 file.close()
                 return self.acquire()
         except OSError as error:
-            owner = self._owner(file)
+            file.seek(0)
+            owner = _owner_in(file.read())
             file.close()
             if error.errno in (errno.EACCES, errno.EAGAIN):
-                raise UserError(self._refusal(owner)) from None
+                raise UserError(_refusal(self.folder, owner)) from None
             logger.warning("%s: this file system has no locks (%s); start no second run there", self.folder, error)
             return
         file.truncate(0)
-        file.write(json.dumps({"pid": os.getpid(), "host": socket.gethostname()}) + "\n")
+        file.write(json.dumps(_owner_here()) + "\n")
         file.flush()
         _HELD[self.path], self._is_mine = file, True
 
@@ -60,47 +65,65 @@ class RunLock:
             _HELD.pop(self.path).close()
             self._is_mine = False
 
-    def _refusal(self, owner: dict[str, Any]) -> str:
-        return (
-            f"{self.folder}: process {owner.get('pid', '?')} on {owner.get('host', '?')} is running there;\n"
-            "  wait for it or stop it, or give another run.dir"
-        )
 
-    @staticmethod
-    def _owner(file: IO[str]) -> dict[str, Any]:
-        file.seek(0)
-        try:
-            owner = json.loads(file.read())
-        except ValueError:  # the owner is about to write it
-            return {}
-        return owner if isinstance(owner, dict) else {}
+def _owner_here() -> dict[str, Any]:
+    return {"pid": os.getpid(), "host": socket.gethostname()}
+
+
+def _owner_in(text: str) -> dict[str, Any]:
+    """What a lock file says; empty if its owner is about to write it."""
+    try:
+        owner = json.loads(text)
+    except ValueError:
+        return {}
+    return owner if isinstance(owner, dict) else {}
+
+
+def _refusal(folder: Path, owner: dict[str, Any]) -> str:
+    return (
+        f"{folder}: process {owner.get('pid', '?')} on {owner.get('host', '?')} is running there;\n"
+        "  wait for it or stop it, or give another run.dir"
+    )
 
 
 def owner_of(folder: Path) -> Owner:
     """Whether a process is at work in `folder`. Leaves the folder as it is."""
+    return _look(folder)[0]
+
+
+def _look(folder: Path) -> tuple[Owner, dict[str, Any]]:
+    """The same, and what is known of the process."""
     path = folder / LOCK_FILE
     try:
         here = path.stat()
         if any(os.path.samestat(here, os.fstat(file.fileno())) for file in _HELD.values()):
-            return "running"  # by this process, whose lock would end if the file were opened and closed
+            return "running", _owner_here()  # by this process, whose lock would end if the file were opened and closed
         file = path.open(encoding="utf-8")
     except FileNotFoundError:
-        return "none"
+        return "none", {}
     except OSError:
-        return "unknown"
+        return "unknown", {}
     with file:
         try:
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            return "running" if error.errno in (errno.EACCES, errno.EAGAIN) else "unknown"
-    return "killed"
+            return ("running" if _is_locked(file) else "killed"), _owner_in(file.read())
+        except OSError:
+            return "unknown", {}
+
+
+def _is_locked(file: IO[str]) -> bool:
+    """Whether another process has locked the file. The operating system is asked (F_GETLK): to try a lock would be to
+    hold it for a moment, in which a run that begins would give up. Raises OSError where there are no locks."""
+    place, layout = _FLOCK
+    fields = [0] * 5
+    fields[place], fields[place + 1] = fcntl.F_RDLCK, os.SEEK_SET
+    answer = fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *fields))
+    return struct.unpack(layout, answer)[place] != fcntl.F_UNLCK
 
 
 def refuse_live_run(folder: Path) -> None:
     """Raise UserError if a process is running in `folder`; leaves the folder as it is.
 
     Only rank 0 of several training processes asks, since it is the one that will hold the lock."""
-    lock = RunLock(folder)
-    if lock.path.exists() and os.environ.get("RANK", "0") == "0":
-        lock.acquire()
-        lock.release()
+    state, owner = _look(folder)
+    if state == "running" and os.environ.get("RANK", "0") == "0":
+        raise UserError(_refusal(folder, owner))
