@@ -19,7 +19,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, slice_logits_to
 from transformers.models.llama.modeling_llama import eager_attention_forward
 
 from ouro_rl.core.kv_rule import KVRule
-from ouro_rl.kernels.ops import TORCH_OPS, Ops
+from ouro_rl.kernels.ops import TORCH_OPS, Ops, Rope
 from ouro_rl.kernels.select import choose_ops, torch_ops
 from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.layers import (
@@ -147,23 +147,25 @@ class OuroModel(OuroPreTrainedModel):
             position_ids=position_ids,
             **named(cache),
         )
-        rope = self.rotary_emb(position_ids, embeds.dtype)
-        hidden = embeds
+        cache = cache if use_cache else None
+        states = self._loop(embeds, self.rotary_emb(position_ids, embeds.dtype), mask, cache, loops)
+        return OuroModelOutput(
+            last_hidden_state=states[-1],
+            loop_states=tuple(states),
+            gate_logits=torch.stack([self.gate_logits(state) for state in states]),
+            **named(cache),
+        )
+
+    def _loop(self, hidden: Tensor, rope: Rope, mask: Tensor | None, cache: Cache | None, loops: int) -> list[Tensor]:
+        """The normed states [B, S, hidden] after each loop."""
         states: list[Tensor] = []
-        gates: list[Tensor] = []
         for loop in range(loops):
-            attend = partial(attend_dense, mask=mask, cache=cache if use_cache else None, loop=loop)
+            attend = partial(attend_dense, mask=mask, cache=cache, loop=loop)
             for layer in self.decoder_layers:
                 hidden, _ = layer(hidden, rope, attend, ops=self.torch_ops)
             hidden = self.norm(hidden)
             states.append(hidden)
-            gates.append(self.gate_logits(hidden))
-        return OuroModelOutput(
-            last_hidden_state=hidden,
-            loop_states=tuple(states),
-            gate_logits=torch.stack(gates),
-            **named(cache if use_cache else None),
-        )
+        return states
 
     def _embed(self, input_ids: Tensor | None, inputs_embeds: Tensor | None) -> Tensor:
         """[B, S, hidden] in the precision of the forward."""

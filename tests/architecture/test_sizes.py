@@ -7,6 +7,7 @@ from tests.references.places import REPOSITORY
 
 LONGEST_FILE = 320
 LONGEST_FUNCTION = 60
+LONGEST_LINE = 120
 MOST_ENTRIES = 12
 """Folders and files directly in `ouro_rl/`, beside its entry points."""
 ENTRY_POINTS = {"__init__.py", "__main__.py", "launch.py"}
@@ -39,9 +40,17 @@ def test_no_file_is_too_long():
     assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
 
 
+def test_no_line_of_c_is_too_long():
+    """As of Python, where ruff looks."""
+    files = [path for end in ("c", "h") for path in (REPOSITORY / "ouro_rl" / "kernels").rglob(f"*.{end}")]
+    lines = [(path.name, line) for path in files for line in path.read_text().splitlines()]
+    assert len(lines) > 900
+    assert [one for one in lines if len(one[1]) > LONGEST_LINE] == []
+
+
 def test_no_function_is_too_long():
     lengths = {
-        f"{path.relative_to(REPOSITORY)}:{node.name}": (node.end_lineno or 0) - node.lineno + 1
+        f"{path.relative_to(REPOSITORY)}:{node.lineno}: {node.name}": (node.end_lineno or 0) - node.lineno + 1
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)

@@ -18,22 +18,23 @@ INLINE void attend_block(const Attention *call, const int64_t *order, int64_t sh
     const int64_t size = (int64_t)call->kv_heads * dim, step = (int64_t)heads * dim;
     float *queries = work + heads * line, *mixed = queries + heads * rows * head;
     for (int h = 0; h < heads; h++)
-        for (int r = 0; r < rows; r++) fill(queries + (h * rows + r) * head, call->q, order[r] * step + h * dim, call->scaling, dim, half);
+        for (int r = 0; r < rows; r++)
+            fill(queries + (h * rows + r) * head, call->q, order[r] * step + h * dim, call->scaling, dim, half);
     memset(mixed, 0, sizeof(float) * heads * rows * head);
     const int64_t *pages = call->table + call->table_rows[order[0]] * call->width;
     const Wanted rest = {.ahead = CHUNK, .last = shared};
     for (int64_t start = 0; start < shared; start += CHUNK)
         for (int h = 0; h < heads; h++)
-            score(work + h * line, room, queries + h * rows * head, part(call->keys, h / share * dim, half), pages, start,
-                  start + CHUNK < shared ? start + CHUNK : shared, rest, size, dim, rows, half);
+            score(work + h * line, room, queries + h * rows * head, part(call->keys, h / share * dim, half), pages,
+                  start, start + CHUNK < shared ? start + CHUNK : shared, rest, size, dim, rows, half);
     for (int r = 0; r < rows; r++) {
         const int64_t context = call->contexts[order[r]], *own = call->table + call->table_rows[order[r]] * call->width;
         for (int64_t start = shared; start < context; start += CHUNK)
             for (int h = 0; h < heads; h++) {
                 const int64_t at = h / share * dim;
                 const Wanted wanted = {CHUNK, context, part(call->values, at, half), own, rows == 1 ? context : 0};
-                score(work + h * line + r * room, room, queries + (h * rows + r) * head, part(call->keys, at, half), own, start,
-                      start + CHUNK < context ? start + CHUNK : context, wanted, size, dim, 1, half);
+                score(work + h * line + r * room, room, queries + (h * rows + r) * head, part(call->keys, at, half),
+                      own, start, start + CHUNK < context ? start + CHUNK : context, wanted, size, dim, 1, half);
             }
     }
     for (int h = 0; h < heads; h++)
@@ -48,12 +49,14 @@ INLINE void attend_block(const Attention *call, const int64_t *order, int64_t sh
         for (int64_t start = shared; start < context; start += CHUNK)
             for (int h = 0; h < heads; h++) {
                 const int64_t at = h / share * dim;
-                const Wanted wanted = {CHUNK, context, part(call->keys, at, half), others, rows == 1 ? call->contexts[following] : 0};
-                mix(mixed + (h * rows + r) * head, work + h * line + r * room, room, part(call->values, at, half), own, start,
-                    start + CHUNK < context ? start + CHUNK : context, wanted, size, dim, 1, half);
+                const Wanted wanted = {CHUNK, context, part(call->keys, at, half), others,
+                                       rows == 1 ? call->contexts[following] : 0};
+                mix(mixed + (h * rows + r) * head, work + h * line + r * room, room, part(call->values, at, half), own,
+                    start, start + CHUNK < context ? start + CHUNK : context, wanted, size, dim, 1, half);
             }
         for (int h = 0; h < heads; h++)
-            VECTORS(dim, store(call->out, order[r] * step + h * dim + i, vector(mixed, (h * rows + r) * head + i), n, half););
+            VECTORS(dim, store(call->out, order[r] * step + h * dim + i, vector(mixed, (h * rows + r) * head + i), n,
+                               half););
     }
 }
 
@@ -63,8 +66,8 @@ INLINE void attend_block(const Attention *call, const int64_t *order, int64_t sh
         return; \
     }
 #define BLOCKS(NAME, HALF) \
-    static __attribute__((noinline)) void NAME(const Attention *call, const int64_t *order, int64_t shared, int64_t following, int dim, \
-                                               int rows, float *work) { \
+    static __attribute__((noinline)) void NAME(const Attention *call, const int64_t *order, int64_t shared, \
+                                               int64_t following, int dim, int rows, float *work) { \
         const int half = HALF; \
         /* Common sizes compile to straight-line vector code. */ \
         CASE(32, 1) CASE(32, 4) CASE(64, 1) CASE(64, 4) CASE(128, 1) CASE(128, 4) \
@@ -75,8 +78,8 @@ BLOCKS(block_half, 1)
 
 // Finds blocks of neighbors in `order` [n] with a shared prefix of pages. Writes the first index of each block to
 // `starts` (followed by n) and the number of shared pages to `shared`. Returns the number of blocks.
-CALL int64_t blocks(int64_t *starts, int64_t *shared, const int64_t *order, const int64_t *table, const int64_t *table_rows,
-                    const int64_t *contexts, int64_t n, int64_t width) {
+CALL int64_t blocks(int64_t *starts, int64_t *shared, const int64_t *order, const int64_t *table,
+                    const int64_t *table_rows, const int64_t *contexts, int64_t n, int64_t width) {
     int64_t count = 0;
     for (int64_t i = 0; i < n;) {
         const int64_t *first = table + table_rows[order[i]] * width;
@@ -110,8 +113,9 @@ int attend_rows(const Attention *call, int half) {
 #pragma omp for schedule(dynamic, count >= 8 * all ? 4 : 1) nowait
     for (int64_t b = 0; b < count; b++)
         if (work)
-            (half ? block_half : block_full)(call, order + starts[b], call->shared[b], order[starts[b + 1 < count ? b + 1 : b]],
-                                             call->dim, (int)(starts[b + 1] - starts[b]), work);
+            (half ? block_half : block_full)(call, order + starts[b], call->shared[b],
+                                             order[starts[b + 1 < count ? b + 1 : b]], call->dim,
+                                             (int)(starts[b + 1] - starts[b]), work);
     return !work;
 }
 

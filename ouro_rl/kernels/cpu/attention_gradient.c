@@ -24,9 +24,9 @@ INLINE void spread(float *dk, float *dv, const float *slopes, const float *weigh
 // One head of the rows order[0 .. rows), which share their first `shared` pages. `work` holds two score rows per row,
 // then the queries, the output gradients and the query gradients.
 INLINE void head(void *dq, float *dk, float *dv, const void *dout, const void *q, const void *keys, const void *values,
-                 const int64_t *table, const int64_t *table_rows, const int64_t *contexts, const int64_t *order, int64_t shared,
-                 int64_t size, int64_t width, int64_t step, int64_t at, const int dim, const int rows, float scaling, float *work,
-                 const int half) {
+                 const int64_t *table, const int64_t *table_rows, const int64_t *contexts, const int64_t *order,
+                 int64_t shared, int64_t size, int64_t width, int64_t step, int64_t at, const int dim, const int rows,
+                 float scaling, float *work, const int half) {
     const int64_t room = line_of(width), one = padded(dim);
     float *weights = work, *slopes = work + rows * room;
     float *queries = slopes + rows * room, *grads = queries + rows * one, *mixed = grads + rows * one;
@@ -60,27 +60,28 @@ INLINE void head(void *dq, float *dk, float *dv, const void *dout, const void *q
         const int64_t row = order[r], *own = table + table_rows[row] * width;
         const Wanted wanted = {.ahead = AHEAD, .last = contexts[row]};
         mix(mixed + r * one, slopes + r * room, room, keys, own, shared, contexts[row], wanted, size, dim, 1, half);
-        spread(dk, dv, slopes + r * room, weights + r * room, room, queries + r * one, grads + r * one, own, shared, contexts[row],
-               size, dim, 1);
+        spread(dk, dv, slopes + r * room, weights + r * room, room, queries + r * one, grads + r * one, own, shared,
+               contexts[row], size, dim, 1);
         VECTORS(dim, store(dq, row * step + at + i, vector(mixed, r * one + i) * scaling, n, half););
     }
 }
 
 #define CASE(D, R) \
     if (dim == D && rows == R) { \
-        head(dq, dk, dv, dout, q, keys, values, table, table_rows, contexts, order, shared, size, width, step, at, D, R, scaling, work, \
-             half); \
+        head(dq, dk, dv, dout, q, keys, values, table, table_rows, contexts, order, shared, size, width, step, at, D, \
+             R, scaling, work, half); \
         return; \
     }
 #define HEADS(NAME, HALF) \
     static __attribute__((noinline)) void NAME( \
         void *dq, float *dk, float *dv, const void *dout, const void *q, const void *keys, const void *values, \
-        const int64_t *table, const int64_t *table_rows, const int64_t *contexts, const int64_t *order, int64_t shared, int64_t size, \
-        int64_t width, int64_t step, int64_t at, int dim, int rows, float scaling, float *work) { \
+        const int64_t *table, const int64_t *table_rows, const int64_t *contexts, const int64_t *order, \
+        int64_t shared, int64_t size, int64_t width, int64_t step, int64_t at, int dim, int rows, float scaling, \
+        float *work) { \
         const int half = HALF; \
         CASE(32, 4) CASE(64, 4) CASE(128, 4) \
-        head(dq, dk, dv, dout, q, keys, values, table, table_rows, contexts, order, shared, size, width, step, at, dim, rows, scaling, \
-             work, half); \
+        head(dq, dk, dv, dout, q, keys, values, table, table_rows, contexts, order, shared, size, width, step, at, \
+             dim, rows, scaling, work, half); \
     }
 HEADS(head_full, 0)
 HEADS(head_half, 1)
@@ -100,11 +101,12 @@ CALL int attend_gradient(float *dk, float *dv, const void *dout, const Attention
         }
         for (int64_t b = 0; b < call->count; b++)
             for (int h = g * share; h < (g + 1) * share; h++)
-                (half ? head_half : head_full)(call->out, dk + offset, dv + offset, dout, call->q, (const char *)call->keys + bytes,
-                                               (const char *)call->values + bytes, call->table, call->table_rows, call->contexts,
-                                               call->order + starts[b], call->shared[b], (int64_t)kv_heads * dim, call->width,
-                                               (int64_t)heads * dim, (int64_t)h * dim, dim, (int)(starts[b + 1] - starts[b]),
-                                               call->scaling, work);
+                (half ? head_half : head_full)(call->out, dk + offset, dv + offset, dout, call->q,
+                                               (const char *)call->keys + bytes, (const char *)call->values + bytes,
+                                               call->table, call->table_rows, call->contexts, call->order + starts[b],
+                                               call->shared[b], (int64_t)kv_heads * dim, call->width,
+                                               (int64_t)heads * dim, (int64_t)h * dim, dim,
+                                               (int)(starts[b + 1] - starts[b]), call->scaling, work);
     }
     return failed;
 }

@@ -76,7 +76,8 @@ INLINE lanes load(const void *from, int64_t at, const int n, const int half) {
 INLINE void store(void *to, int64_t at, lanes x, const int n, const int half) {
     void *first = half ? (void *)((uint16_t *)to + at) : (void *)((float *)to + at);
     const halves in_half = rounded(x);
-    if (n < WIDTH) memcpy(first, half ? (const void *)&in_half : (const void *)&x, (half ? sizeof(uint16_t) : sizeof(float)) * n);
+    if (n < WIDTH)
+        memcpy(first, half ? (const void *)&in_half : (const void *)&x, (half ? sizeof(uint16_t) : sizeof(float)) * n);
     else if (half) *(halves *)first = in_half;
     else *(lanes *)first = x;
 }

@@ -10,9 +10,9 @@ typedef struct {
 
 // Runs states [rows, hidden] through `count` layers and the final norm `last`, in place. Row r writes page pages[r] of
 // each layer; `attention` says what it reads. Returns 0, or 1 if out of memory.
-CALL int stack(void *states, const Layer *layers, int64_t count, const float *last, const int64_t *pages, const float *cosines,
-               const float *sines, const Attention *attention, int64_t rows, int64_t hidden, int64_t middle, float eps, int half,
-               int threads) {
+CALL int stack(void *states, const Layer *layers, int64_t count, const float *last, const int64_t *pages,
+               const float *cosines, const float *sines, const Attention *attention, int64_t rows, int64_t hidden,
+               int64_t middle, float eps, int half, int threads) {
     const int64_t heads = attention->heads, kv_heads = attention->kv_heads, dim = attention->dim, size = half ? 2 : 4;
     const int64_t all_q = heads * dim, all_kv = kv_heads * dim, qkv = all_q + 2 * all_kv;
     const int64_t wide = qkv > 2 * middle ? qkv : 2 * middle, inner = all_q > middle ? all_q : middle;

@@ -62,7 +62,8 @@ INLINE void add_pairs(lanes (*sums)[ACROSS], const void *factors, const words *p
 INLINE void tile(const Tile *t, const int rows, const int half, float *unpacked) {
     const float *a = t->rows, *panel = t->panel;
     const char *next = t->next;
-    const int64_t steps = t->steps, stride_next = t->stride_next, stride = t->stride, step = half && !PAIRS ? 2 * BLOCK : BLOCK;
+    const int64_t steps = t->steps, stride_next = t->stride_next, stride = t->stride,
+                  step = half && !PAIRS ? 2 * BLOCK : BLOCK;
     lanes sums[BLOCK][ACROSS];
     for (int r = 0; r < rows; r++)
         for (int c = 0; c < ACROSS; c++) sums[r][c] = (lanes){0};
@@ -107,7 +108,8 @@ TILES(tile_half, 1, NULL)
 TILES(tile_half_first, 1, t->room)
 
 #if PAIRS
-// Pairs of bf16 numbers of `rows` rows, interleaved: to [ceil(K / 2)][BLOCK], the last one filled up with 0 if K is odd.
+// Pairs of bf16 numbers of `rows` rows, interleaved: to [ceil(K / 2)][BLOCK], the last one filled up with 0 if K is
+// odd.
 static void interleave_pairs(float *to, const uint16_t *x, int64_t first, int64_t rows, int64_t K) {
     for (int64_t k = 0; k < K; k += 2)
         for (int64_t r = 0; r < rows; r++) {
@@ -117,8 +119,8 @@ static void interleave_pairs(float *to, const uint16_t *x, int64_t first, int64_
 }
 #endif
 
-// Interleaves `rows` rows of x as fp32 numbers: to [K][BLOCK], plus some padding that is overwritten, and for bf16 a step
-// of zeros if K is odd.
+// Interleaves `rows` rows of x as fp32 numbers: to [K][BLOCK], plus some padding that is overwritten, and for bf16 a
+// step of zeros if K is odd.
 static void interleave(float *to, const void *x, int64_t first, int64_t rows, int64_t K, int half) {
 #if PAIRS
     if (half && K % 2) return interleave_pairs(to, x, first, rows, K);
@@ -127,7 +129,8 @@ static void interleave(float *to, const void *x, int64_t first, int64_t rows, in
     int64_t k = 0;
     for (; BLOCK > WIDTH / 2 && k + WIDTH <= K; k += WIDTH) {
         lanes v[WIDTH] = {0};
-        for (int r = 0; r < rows; r++) v[r] = half ? load(x, (first + r) * K + k, WIDTH, 1) : load(x, (first + r) * K + k, WIDTH, 0);
+        for (int r = 0; r < rows; r++)
+            v[r] = half ? load(x, (first + r) * K + k, WIDTH, 1) : load(x, (first + r) * K + k, WIDTH, 0);
         transpose(v);
         for (int i = 0; i < WIDTH; i++) put(to, (k + i) * BLOCK, v[i]);  // the next iteration overwrites the excess
     }
@@ -164,7 +167,8 @@ void multiply(void *out, const void *x, const void *weights, float *work, int64_
     float *room = work + me * panel_size(K), *blocked = work + all * panel_size(K);
     for (int64_t part = 0; part < parts; part++) {
         // Blocks have about the same height, too: a small one would read all the weights for a few rows.
-        const int64_t start = M * part / parts, rows = M * (part + 1) / parts - start, blocks = (rows + BLOCK - 1) / BLOCK;
+        const int64_t start = M * part / parts, rows = M * (part + 1) / parts - start,
+                      blocks = (rows + BLOCK - 1) / BLOCK;
         const int unpacks = half && !PAIRS && blocks > 2;
         for (int64_t b = blocks * me / all; b < blocks * (me + 1) / all; b++) {
             const int64_t first = rows * b / blocks;
@@ -191,7 +195,8 @@ void multiply(void *out, const void *x, const void *weights, float *work, int64_
                     .half_out = half,
                     .columns = left < PANEL ? (int)left : PANEL,
                 };
-                (!half || again ? tile_full : unpacks ? tile_half_first : tile_half)(&t, (int)(rows * (b + 1) / blocks - first));
+                (!half || again ? tile_full : unpacks ? tile_half_first : tile_half)(
+                    &t, (int)(rows * (b + 1) / blocks - first));
             }
         }
 #pragma omp barrier

@@ -14,7 +14,8 @@ typedef struct {
 } Wanted;
 
 // Prefetches `dim` numbers of the page that is ahead of page `at`.
-INLINE void ask(const void *pool, const int64_t *pages, int64_t at, const Wanted wanted, int64_t size, const int dim, const int half) {
+INLINE void ask(const void *pool, const int64_t *pages, int64_t at, const Wanted wanted, int64_t size, const int dim,
+                const int half) {
     at += wanted.ahead;
     if (at >= wanted.last) {
         at -= wanted.last, pool = wanted.pool, pages = wanted.pages;
@@ -37,8 +38,9 @@ INLINE void fill(float *to, const void *x, int64_t at, float factor, const int d
 
 // Scores of `rows` queries [rows][padded(dim)] with the keys in pages[start .. stop), to `scores` [rows][width]. They
 // are written in full vectors: some values past `stop` are arbitrary.
-INLINE void score(float *scores, int64_t width, const float *queries, const void *keys, const int64_t *pages, int64_t start,
-                  int64_t stop, const Wanted wanted, int64_t size, const int dim, const int rows, const int half) {
+INLINE void score(float *scores, int64_t width, const float *queries, const void *keys, const int64_t *pages,
+                  int64_t start, int64_t stop, const Wanted wanted, int64_t size, const int dim, const int rows,
+                  const int half) {
     for (int64_t j = start; j < stop; j += WIDTH) {
         lanes products[TOGETHER][WIDTH];
         for (int k = 0; k < WIDTH; k++) {
@@ -80,8 +82,9 @@ INLINE void weigh(float *scores, int64_t context) {
 
 // mixed [rows][padded(dim)] += weights of pages[start .. stop) times their values, as many vectors at a time as fit in
 // registers.
-INLINE void mix(float *mixed, const float *weights, int64_t width, const void *values, const int64_t *pages, int64_t start,
-                int64_t stop, const Wanted wanted, int64_t size, const int dim, const int rows, const int half) {
+INLINE void mix(float *mixed, const float *weights, int64_t width, const void *values, const int64_t *pages,
+                int64_t start, int64_t stop, const Wanted wanted, int64_t size, const int dim, const int rows,
+                const int half) {
     const int parts = (dim + WIDTH - 1) / WIDTH, most = SUMS / rows;
     for (int first = 0; first < parts; first += most) {
         const int count = parts - first < most ? parts - first : most;

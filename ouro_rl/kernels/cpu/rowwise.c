@@ -3,7 +3,8 @@
 
 // x / rms(x) * weight for one row. In bf16 the normed row is rounded before and after the weight, as in the published
 // model.
-INLINE void norm_row(void *out, const void *x, const float *weight, int64_t row, int64_t width, float eps, const int half) {
+INLINE void norm_row(void *out, const void *x, const float *weight, int64_t row, int64_t width, float eps,
+                     const int half) {
     lanes squares[PIECES] = {0};
     VECTORS(width, {
         const lanes part = load(x, row * width + i, n, half);
@@ -23,7 +24,8 @@ void norm_rows(void *out, const void *x, const float *weight, int64_t rows, int6
         else norm_row(out, x, weight, r, width, eps, 0);
 }
 
-CALL void rms_norm(void *out, const void *x, const float *weight, int64_t rows, int64_t width, float eps, int half, int threads) {
+CALL void rms_norm(void *out, const void *x, const float *weight, int64_t rows, int64_t width, float eps, int half,
+                   int threads) {
 #pragma omp parallel num_threads(threads)
     norm_rows(out, x, weight, rows, width, eps, half);
 }
@@ -58,8 +60,8 @@ INLINE void rotate_row(void *out, int64_t to, const void *x, int64_t from, const
         });
 }
 
-void rotate_rows(void *out, const int64_t *places, const void *x, const float *cosines, const float *sines, int64_t rows,
-                 int64_t heads, int64_t width, int64_t stride, float way, int half) {
+void rotate_rows(void *out, const int64_t *places, const void *x, const float *cosines, const float *sines,
+                 int64_t rows, int64_t heads, int64_t width, int64_t stride, float way, int half) {
     const int64_t middle = width / 2;
 #pragma omp for schedule(static) nowait
     for (int64_t r = 0; r < rows; r++) {
@@ -69,13 +71,14 @@ void rotate_rows(void *out, const int64_t *places, const void *x, const float *c
     }
 }
 
-CALL void rotate(void *out, const void *x, const float *cosines, const float *sines, int64_t rows, int64_t heads, int64_t width,
-                 int64_t stride, float way, int half, int threads) {
+CALL void rotate(void *out, const void *x, const float *cosines, const float *sines, int64_t rows, int64_t heads,
+                 int64_t width, int64_t stride, float way, int half, int threads) {
 #pragma omp parallel num_threads(threads)
     rotate_rows(out, 0, x, cosines, sines, rows, heads, width, stride, way, half);
 }
 
-INLINE void activate_row(void *out, const void *gate, const void *up, int64_t row, int64_t width, int64_t stride, const int half) {
+INLINE void activate_row(void *out, const void *gate, const void *up, int64_t row, int64_t width, int64_t stride,
+                         const int half) {
     VECTORS(width, {
         const lanes x = greater(load(gate, row * stride + i, n, half), (lanes){0} - 87.0f);  // 0 there
         store(out, row * width + i, x / (exponential(-x) + 1.0f) * load(up, row * stride + i, n, half), n, half);
@@ -89,7 +92,8 @@ void activate_rows(void *out, const void *gate, const void *up, int64_t rows, in
         else activate_row(out, gate, up, r, width, stride, 0);
 }
 
-CALL void silu_mul(void *out, const void *gate, const void *up, int64_t rows, int64_t width, int64_t stride, int half, int threads) {
+CALL void silu_mul(void *out, const void *gate, const void *up, int64_t rows, int64_t width, int64_t stride, int half,
+                   int threads) {
 #pragma omp parallel num_threads(threads)
     activate_rows(out, gate, up, rows, width, stride, half);
 }
@@ -120,8 +124,8 @@ INLINE void normed_gradient(void *dx, float *dw, const void *grad, const void *x
     }
 }
 
-CALL void rms_norm_gradient(void *dx, float *dw, const void *grad, const void *x, const float *weight, int64_t rows, int64_t width,
-                            float eps, int half, int threads) {
+CALL void rms_norm_gradient(void *dx, float *dw, const void *grad, const void *x, const float *weight, int64_t rows,
+                            int64_t width, float eps, int half, int threads) {
     if (half) normed_gradient(dx, dw, grad, x, weight, rows, width, eps, 1, threads);
     else normed_gradient(dx, dw, grad, x, weight, rows, width, eps, 0, threads);
 }
@@ -132,8 +136,10 @@ INLINE void activated_gradient(void *dgate, void *dup, const void *grad, const v
 #pragma omp parallel for num_threads(threads)
     for (int64_t r = 0; r < rows; r++)
         VECTORS(width, {
-            const lanes x = greater(load(gate, r * stride + i, n, half), (lanes){0} - 87.0f), g = load(grad, r * width + i, n, half);
-            const lanes opened = 1.0f / (exponential(-x) + 1.0f), through = x * opened, other = load(up, r * stride + i, n, half);
+            const lanes x = greater(load(gate, r * stride + i, n, half), (lanes){0} - 87.0f),
+                        g = load(grad, r * width + i, n, half);
+            const lanes opened = 1.0f / (exponential(-x) + 1.0f), through = x * opened,
+                        other = load(up, r * stride + i, n, half);
             store(dup, r * width + i, g * through, n, half);
             store(dgate, r * width + i, g * other * (opened + through * (1.0f - opened)), n, half);
         });

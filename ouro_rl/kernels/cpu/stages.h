@@ -5,7 +5,8 @@
 #include "lanes.h"
 
 // out [M, N] = x [M, K] times packed weights [N, K] transposed; `half`: all are bf16, otherwise fp32. `work` holds
-// `multiply_work` numbers, for a team of at most `threads`. The threads wait for each other: out is complete afterwards.
+// `multiply_work` numbers, for a team of at most `threads`. The threads wait for each other: out is complete
+// afterwards.
 int64_t multiply_work(int64_t M, int64_t K, int threads);
 void multiply(void *out, const void *x, const void *weights, float *work, int64_t M, int64_t N, int64_t K, int half);
 
@@ -21,15 +22,15 @@ void put_rows(void *out, const int64_t *places, const void *x, int64_t rows, int
 // Row places[r] of out [.., heads, width] (row r if `places` is NULL) = rotary embedding of row r of x, with cosines
 // and sines fp32 [rows, width / 2]. x has a row stride of `stride` elements. `way` -1: the inverse rotation (the
 // gradient).
-void rotate_rows(void *out, const int64_t *places, const void *x, const float *cosines, const float *sines, int64_t rows,
-                 int64_t heads, int64_t width, int64_t stride, float way, int half);
+void rotate_rows(void *out, const int64_t *places, const void *x, const float *cosines, const float *sines,
+                 int64_t rows, int64_t heads, int64_t width, int64_t stride, float way, int half);
 
 // out [rows, width] = silu(gate) * up, both with a row stride of `stride` elements.
 void activate_rows(void *out, const void *gate, const void *up, int64_t rows, int64_t width, int64_t stride, int half);
 
 // An attention over paged keys and values [pages, kv heads, dim]: row r of q [rows, heads, dim] reads the pages
-// table[table_rows[r]][0 .. contexts[r]) of the block table, in order. The rows order[starts[b] .. starts[b + 1]) of block b
-// share their first shared[b] pages: see `blocks`.
+// table[table_rows[r]][0 .. contexts[r]) of the block table, in order. The rows order[starts[b] .. starts[b + 1]) of
+// block b share their first shared[b] pages: see `blocks`.
 typedef struct {
     void *out;
     const void *q, *keys, *values;
