@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ouro_rl.core.errors import UserError
+from ouro_rl.core.errors import UserError, first_line
 from ouro_rl.core.jsonl import Row, read_jsonl
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
@@ -95,4 +95,4 @@ def _read_parquet(path: Path, name: str) -> Iterator[Row]:
                 rows: list[Any] = batch.to_pylist()
                 yield from rows
     except pyarrow.ArrowInvalid as error:
-        raise UserError(f"{name}: not Parquet ({str(error).splitlines()[0]}); copy or download it again") from None
+        raise UserError(f"{name}: not Parquet ({first_line(error)}); copy or download it again") from None

@@ -14,7 +14,7 @@ from typing import Any
 import ray
 from ray.exceptions import RayError, RayTaskError
 
-from ouro_rl.core.errors import OuroRLError, RunError
+from ouro_rl.core.errors import OuroRLError, RunError, first_line
 from rollout_workers.fleet.liveness import LARGEST_GAP_S, Pulse
 from rollout_workers.fleet.member import Event, Finished, Lost, Member, Order
 from rollout_workers.fleet.restarts import DEATHS_IN_A_ROW, Restarts
@@ -173,7 +173,7 @@ class Crew:
             except RayTaskError as error:
                 raise _cause(member, error) from error
             except RayError as error:
-                return [*found, self._lose(member, _first_line(error))]
+                return [*found, self._lose(member, first_line(error))]
         if member.is_up and (why := self._failure(member, answered)):
             return [*found, self._lose(member, why)]
         return found
@@ -225,7 +225,7 @@ class Crew:
         try:
             return ray.get(member.actor.stacks.remote(), timeout=STACK_S)
         except RayError as error:
-            return f"(not known: {_first_line(error)})"
+            return f"(not known: {first_line(error)})"
 
     def _lose(self, member: Member, why: str) -> Lost:
         self._kill(member)
@@ -261,10 +261,6 @@ def _cause(member: Member, error: RayTaskError) -> OuroRLError:
     if isinstance(error.cause, OuroRLError):
         return error.cause
     return RunError(f"rollout worker {member.index} failed: {error.cause!r}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 assert BEAT_S <= LARGEST_GAP_S, "else heartbeats that are waited for would not count in full"

@@ -6,6 +6,7 @@ import os
 
 import torch
 
+from ouro_rl.core.errors import first_line
 from ouro_rl.kernels.interface import SWITCH, RowKernels
 
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -27,6 +28,5 @@ def choose(
         check(kernels, device, dtype, heads=heads, kv_heads=kv_heads, head_dim=head_dim)
         note = widen(kernels, device, dtype)
     except Exception as error:  # Triton raises many kinds: failed import, no compiler, unsuitable driver
-        why = str(error).strip().split("\n")[0]
-        return None, f"plain torch (no Triton: {type(error).__name__}: {why})"
+        return None, f"plain torch (no Triton: {type(error).__name__}: {first_line(error)})"
     return kernels, f"Triton kernels{note}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import signal
@@ -139,6 +140,15 @@ def test_exit_status(error, status, text, folder, monkeypatch, capsys) -> None:
     assert cli.main(["check", "good.yaml"]) == status
     stderr = capsys.readouterr().err
     assert stderr.startswith("Importing torch, transformers and TRL ...\n" + text) and len(stderr.splitlines()) <= 4
+
+
+def test_what_is_left_to_the_end_of_the_process_is_left_once(monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    left: list = []
+    cli._end_soon.cache_clear()
+    monkeypatch.setattr(cli.atexit, "register", left.append)
+    assert [cli.main(["list"]) for _ in range(3)] == [0, 0, 0]
+    cli._end_soon.cache_clear()
+    assert left == [gc.freeze]
 
 
 def test_a_bug_is_not_swallowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
