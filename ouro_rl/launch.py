@@ -225,8 +225,10 @@ def best_figures(history: History) -> dict:
 
 
 def closing_figures(run_dir: RunDir, minutes: float) -> dict:
-    steps, gap = last_step_and_gap(run_dir.read_metrics())
-    return {"steps": steps, "logp_gap_max": gap, "minutes": minutes}
+    rows = run_dir.read_metrics()
+    steps, gap = last_step_and_gap(rows)
+    compared = sum("logp_gap/max" in row for row in rows)
+    return {"steps": steps, "logp_gap_max": gap, "logp_gap_updates": compared, "minutes": minutes}
 
 
 def print_closing(summary: dict, report) -> None:
@@ -243,8 +245,10 @@ def print_closing(summary: dict, report) -> None:
     if "best_step" in summary:
         where = f"after update {summary['best_step']}, kept in {report.parent / BEST_FOLDER}"
         print(f"  best                {summary['best_accuracy']:6.1%} {where}")
-    if summary["logp_gap_max"] is not None:
-        print(f"Largest log-prob gap between worker and trainer: {summary['logp_gap_max']:.1e} nats")
+    gap, compared = summary["logp_gap_max"], summary["logp_gap_updates"]
+    where = "" if compared == summary["steps"] else f", in {compared} of {summary['steps']} updates; others cannot tell"
+    known = "not known: no update can tell" if gap is None else f"{gap:.1e} nats{where}"
+    print(f"Largest log-prob gap between worker and trainer: {known}")
     print(f"{summary['steps']} updates in {summary['minutes']:.1f} minutes. Report: {report}")
 
 

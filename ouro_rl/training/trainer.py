@@ -232,19 +232,22 @@ class OuroGRPOTrainer(ResumableTrainer):
         """The gap between the worker's log-probs and the replayed ones, of the tokens that the weights in training drew
         from keys and values of their own.
 
-        Updates without any, such as those that reuse a batch, report none. Raises RunError if the gap exceeds its
-        limit."""
+        `logp_gap/compared` is their share; updates without any, such as those that reuse a batch, report no gap. Raises
+        RunError if the gap exceeds its limit."""
         if int(inputs["policy_version"]) != self.state.global_step:
+            self.step_metrics.mean("logp_gap/compared", 0.0, 1)
             return
         depth = self.objective.decisions(micro_batch).sum(1)
         gaps = torch.stack(
             [micro_batch.token_logprobs - micro_batch.sampler_logprobs, depth - micro_batch.depth_logprobs]
         ).abs()
         same = inputs["replay_versions"][inputs["completion_mask"].bool()] == self.state.global_step
-        gaps = gaps[:, same].double()
+        every, gaps = gaps.numel(), gaps[:, same].double()
         largest = gaps.max() if gaps.numel() else gaps.new_zeros(())
-        found = self.accelerator.gather(torch.stack([largest, gaps.sum(), gaps.new_tensor(gaps.numel())])).view(-1, 3)
-        worst, total, count = found[:, 0].max().item(), found[:, 1].sum().item(), found[:, 2].sum().item()
+        found = torch.stack([largest, gaps.sum(), gaps.new_tensor(gaps.numel()), gaps.new_tensor(every)])
+        found = self.accelerator.gather(found).view(-1, 4)
+        worst, (total, count, every) = found[:, 0].max().item(), found[:, 1:].sum(0).tolist()
+        self.step_metrics.mean("logp_gap/compared", count / max(every, 1), every)
         if not count:
             return
         average = total / count

@@ -55,12 +55,14 @@ def test_the_log_prob_gap_is_that_of_tokens_which_a_replay_can_reproduce(recompu
 
     (_, row), _ = train(model, config, source, publish)
     assert modes == {"keep"}
-    assert ("logp_gap/max" in row) == recomputed
+    assert ("logp_gap/max" in row) == recomputed and (row["logp_gap/compared"] > 0) == recomputed
     if recomputed:
         assert row["logp_gap/max"] <= batch_tolerance(model)
     assert row["kl/sampler_k1"] != 0, "the importance ratios are those of the recorded log-probs"
     old = [min(2, len(rollout.completion_ids)) for rollout in seen]
     tokens = [len(rollout.completion_ids) for rollout in seen]
+    if recomputed:
+        assert row["logp_gap/compared"] == pytest.approx(1 - sum(old) / sum(tokens))
     assert row["staleness/older_tokens"] == pytest.approx(sum(old) / sum(tokens))
     assert row["staleness/changed"] == sum(count > 2 for count in tokens) / len(tokens)
     of_rollouts = [count / of for count, of in zip(old, tokens, strict=True)]

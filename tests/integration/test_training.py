@@ -13,14 +13,15 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM
 
 from ouro_rl.core.errors import UserError
-from ouro_rl.launch import run_training
+from ouro_rl.launch import closing_figures, print_closing, run_training
+from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.training.objective.losses import token_weights
 from tests.references.tiny_training import config_of, deterministic, metrics_of, train_with_two_processes
 
 STEP_METRICS = {
     "step", "reward/mean", "reward/math", "reward/unscored", "depth/mean", "depth/p1", "depth/p2", "depth/p3",
-    "logp_gap/max", "logp_gap/mean", "gate/entropy", "gate/penalty", "groups/zero_variance", "loss/token",
-    "loss/gate", "staleness/mean", "reward/std", "completion/length_mean", "completion/length_max",
+    "logp_gap/max", "logp_gap/mean", "logp_gap/compared", "gate/entropy", "gate/penalty", "groups/zero_variance",
+    "loss/token", "loss/gate", "staleness/mean", "reward/std", "completion/length_mean", "completion/length_max",
     "completion/cut_off", "completion/stopped", "clip/token_low", "clip/token_high", "clip/gate_low", "clip/gate_high",
     "kl/sampler", "kl/sampler_k1", "tokens/s", "time/rollout_s", "time/reward_s", "time/train_s", "time/sync_s",
 }  # fmt: skip
@@ -214,3 +215,19 @@ def test_unscored_and_masked_completions_are_left_out_of_the_loss(checkpoint, tm
     assert 0 < len(kept) < 12 if masked else len(kept) == 12, "the case is there"
     assert sum(sum(counted) for counted, _, _ in seen) == len(kept) and {total for _, total, _ in seen} == {sum(kept)}
     assert sum(weight for _, _, weight in seen) == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "said"),
+    [
+        ([0.0, 2e-6], "2.0e-06 nats"),
+        ([0.0, None], "0.0e+00 nats, in 1 of 2 updates; others cannot tell"),
+        ([None, None], "not known: no update can tell"),
+    ],
+)
+def test_the_last_lines_say_of_how_many_updates_the_gap_is(gaps, said, tmp_path, capsys):
+    run = RunDir(tmp_path)
+    for step, gap in enumerate(gaps, start=1):
+        run.append_metrics({"step": step} | ({} if gap is None else {"logp_gap/max": gap}))
+    print_closing(closing_figures(run, minutes=1.0), tmp_path / "report.html")
+    assert f"Largest log-prob gap between worker and trainer: {said}\n" in capsys.readouterr().out

@@ -167,13 +167,21 @@ def _unscored(record: RunRecord, ends: Ends) -> Iterator[Finding]:
 
 
 def _gap(record: RunRecord, ends: Ends) -> Iterator[Finding]:
-    gaps = [value for _, value in series(record.rows, "logp_gap/max")]
-    if not gaps:
-        return
-    if max(gaps) == 0:
-        yield Finding(kind="good", text="Worker and trainer agree to the bit: the log-prob gap is 0 at every step.")
-    else:
+    gaps, compared = ([value for _, value in series(record.rows, f"logp_gap/{key}")] for key in ("max", "compared"))
+    cause = "token that the weights in training drew, with keys and values of their own"
+    if gaps and max(gaps) == 0:
+        where = "at every step" if len(gaps) == len(record.rows) else f"at the {len(gaps)} steps that can compare them"
+        yield Finding(kind="good", text=f"Worker and trainer agree to the bit: the log-prob gap is 0 {where}.")
+    elif gaps:
         yield Finding(kind="know", text=f"Worker and trainer differ by {max(gaps):.2g} nats at most on a log-prob.")
+    elif compared:
+        yield Finding(kind="look", text=f"The log-prob gap is not known: no step has had a {cause}.")
+    if without := len(record.rows) - len(gaps) if gaps else 0:
+        share = f" {percent(mean(compared))} of all tokens could be compared." if compared else ""
+        yield Finding(
+            kind="know",
+            text=f"{without} of {len(record.rows)} steps say nothing of the log-prob gap: they have no {cause}.{share}",
+        )
 
 
 def _staleness(record: RunRecord, ends: Ends) -> Iterator[Finding]:

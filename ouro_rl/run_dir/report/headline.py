@@ -86,7 +86,10 @@ def facts_row(rows: Sequence[Row], summary: Row) -> str:
         facts.append(("Cut off at the maximum length", move(points, percent)))
     if gaps := series(rows, "logp_gap/max"):
         worst = max(value for _, value in gaps)
-        facts.append(("Largest log-prob gap", f"{worst:.1e}" if worst else "0"))
+        where = "" if len(gaps) == len(rows) else f" (in {len(gaps)} of {len(rows)} steps)"
+        facts.append(("Largest log-prob gap", (f"{worst:.1e}" if worst else "0") + where))
+    elif series(rows, "logp_gap/compared"):
+        facts.append(("Largest log-prob gap", "not known"))
     if speeds := sorted(value for _, value in series(rows, "tokens/s")):
         facts.append(("Tokens/s, median", f"{speeds[len(speeds) // 2]:,.0f}"))
     times = [value for key in TIMES.values() for _, value in series(rows, key)]

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from ouro_rl.run_dir.report.diagnosis import diagnose
@@ -91,6 +93,37 @@ def test_gap_and_staleness_are_told():
     texts = said({"logp_gap/max": 2e-6, "staleness/mean": 2}, "know")
     assert "Worker and trainer differ by 2e-06 nats at most on a log-prob." in texts
     assert "50 % of the updates use stale rollouts; the mean staleness is 1." in texts
+
+
+@pytest.mark.parametrize(
+    ("last", "kind", "text"),
+    [
+        (
+            {"logp_gap/max": None, "logp_gap/compared": 0.0}, "good",
+            "Worker and trainer agree to the bit: the log-prob gap is 0 at the 10 steps that can compare them.",
+        ),
+        (
+            {"logp_gap/max": None, "logp_gap/compared": 0.0}, "know",
+            "10 of 20 steps say nothing of the log-prob gap: they have no token that the weights in training drew, "
+            "with keys and values of their own. 50 % of all tokens could be compared.",
+        ),
+        ({"logp_gap/max": None}, "know", "10 of 20 steps say nothing of the log-prob gap: they have no token"),
+    ],
+)  # fmt: skip
+def test_steps_without_a_token_that_can_be_compared_are_told(last, kind, text):
+    first = {"logp_gap/compared": 1.0} if "logp_gap/compared" in last else {}
+    rows = [WELL | {"step": step} | (first if step <= 10 else last) for step in range(1, 21)]
+    for row in rows[10:]:
+        del row["logp_gap/max"]
+    found = diagnose(replace(record({}), rows=rows))
+    texts = [one.text.replace("\N{NO-BREAK SPACE}", " ") for one in found if one.kind == kind]
+    assert any(one.startswith(text) for one in texts), texts
+
+
+def test_a_gap_that_was_never_measured_is_not_0():
+    rows = [{"step": step, "logp_gap/compared": 0.0, "reward/mean": 0.5} for step in (1, 2)]
+    (found,) = [one for one in diagnose(replace(record({}), rows=rows)) if "gap" in one.text]
+    assert found.kind == "look" and found.text.startswith("The log-prob gap is not known: no step has had a token")
 
 
 def test_before_the_first_step_there_is_nothing_to_say():
