@@ -249,7 +249,7 @@ def test_two_processes_have_the_gradient_of_one(option, tmp_path):
     ]
     environment = {**os.environ, "ACCELERATE_USE_CPU": "true", "CUDA_VISIBLE_DEVICES": ""}
     done = subprocess.run(
-        [*launch, *map(str, module)], env=environment, capture_output=True, text=True, timeout=HANG_S, check=False
+        [*launch, *map(str, module)], env=environment, capture_output=True, text=True, timeout=2 * HANG_S, check=False
     )
     assert done.returncode == 0, done.stderr[-2000:]
     (expected, losses) = gradient_of(config, scored)

@@ -43,7 +43,8 @@ def shared_pool():
 
 @pytest.fixture
 def pool(shared_pool):
-    """Both actors are there, whatever the test before did to them."""
+    """Both actors are there, and no prompt is set aside, whatever the test before did."""
+    shared_pool.set_aside.clear()
     shared_pool.publish(STATE, 1)
     shared_pool.crew.wait_until(lambda: len(shared_pool.crew.ready()) == 2)
     return shared_pool
