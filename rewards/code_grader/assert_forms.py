@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rewards.code_grader.instrument import record_asserts, watch_asserts, with_arguments_before
+from rewards.code_grader.instrument import record_asserts, watch_asserts, with_arguments_before, with_kinds
 from rewards.code_grader.kinds import AssertTests
 from rewards.code_grader.name_resolution import TestsUnusable, called_names, class_names
 from rewards.code_grader.program import defined_names, parse
@@ -34,7 +34,7 @@ def read_lines(lines: list[str], row: Mapping[str, Any], packages: frozenset[str
     return AssertTests(
         setup=tuple(setup),
         names=names,
-        sources=tuple(watch_asserts(with_arguments_before(tree, names)) for tree in trees),
+        sources=tuple(watch_asserts(with_kinds(with_arguments_before(tree, names))) for tree in trees),
         recorded=False,
         count=len(lines),
         classes=class_names(trees, names),
@@ -60,7 +60,7 @@ def read_module(source: str, row: Mapping[str, Any], packages: frozenset[str]) -
     if not _checks_something(tree):
         raise TestsUnusable("the tests have no assert")
     calls = [] if has_check else _uncalled_tests(tree)
-    with_arguments_before(tree, names)
+    with_kinds(with_arguments_before(tree, names))
     if calls:  # each test function is a test
         sources = []
         for call in calls:

@@ -99,6 +99,16 @@ def with_arguments_before(tree: ast.Module, names: Iterable[str]) -> ast.Module:
     return ast.fix_missing_locations(tree)
 
 
+def with_kinds(tree: ast.Module) -> ast.Module:
+    """Let `type(x)` be the program's class where x is the program's object. Changes the tree."""
+    bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords and "type" not in bound:
+            if isinstance(node.func, ast.Name) and node.func.id == "type":
+                node.func.id = "__type__"
+    return tree
+
+
 def _from_program(tree: ast.Module, names: set[str]) -> set[str]:
     """Names that stand for the program's functions or for what these return."""
     origins = {*names, "candidate", "__candidate__"}

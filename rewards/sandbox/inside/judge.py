@@ -11,7 +11,7 @@ import os
 import sys
 from typing import Any
 
-from . import expectations, wire
+from . import expectations, standins, wire
 from .link import Link
 
 
@@ -36,6 +36,7 @@ def main(channel: int) -> None:
     names["__record__"] = recorder = _Recorder(channel)
     names["__held__"] = held.append
     names["__before__"] = link.before
+    names["__type__"] = link.kind_of
     names["__run_case__"] = expectations.run_case
     problem = None
     for number, source in request["tests"]:
@@ -44,6 +45,8 @@ def main(channel: int) -> None:
         try:
             exec(compile(source, "<test>", "exec"), dict(names))
             problem = None
+        except standins.Unusable as error:
+            link.give_up(str(error))
         except BaseException as error:  # noqa: BLE001
             problem = _describe(error)
         if not request["recorded"]:

@@ -41,6 +41,8 @@ class Link:
         self._heard = False
         """Whether the program has returned anything to the current test."""
         self._stand_ins: dict[int, Any] = {}
+        self._named: dict[int | None, Any] = {}
+        """The program's classes that the tests name, by number."""
         self._errors: dict[int | str, type] = {}
         self._callbacks: list[Any] = []
         self._coroutines: dict[int, tuple[Any, int]] = {}
@@ -63,6 +65,8 @@ class Link:
                 bound[name] = self._function(own_name)
                 continue
             bound[name] = value = self._decode(found[0], values.Decoder(self._live))
+            if _is_class(value):
+                self._named[standins.number_of(value)] = value
             if name in classes and _is_class(value):
                 standins.trust_operators(value)
         return bound
@@ -106,6 +110,13 @@ class Link:
             return decoder.decode(answer["ok"])
         except (ValueError, TypeError, KeyError, IndexError) as problem:
             raise ProgramError(f"invalid value: {problem}") from None
+
+    def kind_of(self, value: Any) -> Any:
+        """`type(value)`; for an object of the program the program's class, which is no built-in one."""
+        if standins.number_of(value) is None:
+            return type(value)
+        kind = self.ask("type", value)
+        return self._named.get(standins.number_of(kind), kind) if _is_class(kind) else type(value)
 
     def give_up(self, why: str) -> None:
         """End the judge: the tests themselves cannot be used."""

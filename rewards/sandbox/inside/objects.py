@@ -49,6 +49,7 @@ _OPERATORS = """getitem setitem delitem contains index neg pos invert eq ne lt l
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(builtins, name) for name in _BUILT_IN.split()},
     **{name: getattr(operator, name) for name in _OPERATORS.split()},
+    "type": type,
     "call": lambda function, *arguments, **keywords: function(*arguments, **keywords),
     "next": _next,
     "await": _await,

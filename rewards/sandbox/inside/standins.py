@@ -105,6 +105,10 @@ class StandIn:
         return self._standin_ask("deepcopy", self)
 
 
+class Unusable(BaseException):
+    """The tests do what no stand-in can. No error of the program, and none that a test may catch."""
+
+
 class ClassStandIn(StandIn):
     """A class of the program."""
 
@@ -115,6 +119,9 @@ class ClassStandIn(StandIn):
         if isinstance_of(made, StandIn):
             _set(made, "_standin_asked", self._standin_asked)
         return made
+
+    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type, ...]:
+        raise Unusable(f"the tests derive a class from the program's {self._standin_name}")
 
     def __instancecheck__(self, value: Any) -> bool:
         return number_of(value) is not None and bool(self._standin_ask("isinstance", value, self))

@@ -250,3 +250,10 @@ def test_deep_and_large_values(rung):
     reward = code_reward(rung, timeout_s=60.0, test_timeout_s=30.0)
     assert reward([program], tests=[tests]) == [1.0]
     reward.close()
+
+
+def test_classes_that_tests_derive_from_the_programs_are_not_scored(code):
+    program = "```python\nclass Shape:\n    def show(self): return self.area()\n```"
+    tests = [["class Square(Shape):\n    def area(self): return 4\nassert Square().show() == 4"]]
+    [verdict] = code.verdicts([program], {"tests": tests})
+    assert verdict.value is None and verdict.status == "gold_unparsable" and "Shape" in verdict.detail
