@@ -53,7 +53,7 @@ _NOT_BEFORE = re.compile(
     r"(?:\b(?:can)?not|n['\u2019]t|\bnever)(?:\s+(?:be|equal(?:\s+to)?))?[\s$*:(\[\\]*$", re.IGNORECASE
 )
 _DENIED_AFTER = re.compile(
-    r"[\s$*.)\]\\]*(?:text\s*\{\s*)?(?:(?:is|was)\s+(?:wrong|incorrect|false|invalid|mistaken)|(?:(?:is|was)\s+not|(?:is|was)n['\u2019]t)\s+"
+    r"[\s$*.)\]\\]*(?:text\s*\{\s*)?(?:(?:is|was)\s+(?:wrong|incorrect|false|invalid|mistaken)|fails|(?:does|did)(?:\s+not|n['\u2019]t)\s+(?:work|fit|hold|satisfy)|(?:(?:is|was)\s+not|(?:is|was)n['\u2019]t)\s+"
     r"(?:correct|right|valid|it|(?:the|my|our)\s+(?:\w+\s+)?(?:answer|solution|result|value)))\b",
     re.IGNORECASE,
 )

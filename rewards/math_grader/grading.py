@@ -15,7 +15,7 @@ from rewards.math_grader.guards import MAX_CHARS, too_large, unevaluated
 from rewards.math_grader.measures import split_measure, without_remark
 from rewards.math_grader.normalize import based, choice_of, integer, is_words, labeled_value, normalize, number
 from rewards.math_grader.policy import DEFAULT_POLICY, MathPolicy
-from rewards.math_grader.structure import split_top
+from rewards.math_grader.structure import shape_of, split_top
 from rewards.math_grader.values import unfinished
 from rewards.verdict import Verdict
 
@@ -112,6 +112,7 @@ def readable(gold: str) -> bool:
     from rewards.math_grader import symbolic
 
     parts = [part for part in re.split(r"[=,;]|\\(?:cup|text\s*\{\s*(?:and|or)\s*\})", gold) if part.strip()]
+    parts += [item for item in shape_of(gold).items if item != gold]
     return symbolic.readable(gold) or any(symbolic.readable(split_measure(part).value) for part in parts)
 
 

@@ -29,7 +29,7 @@ from rewards.math_grader.expressions.balls import (
     positive,
     within_one,
 )
-from rewards.math_grader.expressions.nodes import Node, symbols
+from rewards.math_grader.expressions.nodes import Node, factors_of, symbols
 
 MAX_STEPS = 20_000
 """Number of operations for one value, sums with all their terms included."""
@@ -179,7 +179,7 @@ class Evaluation:
         nobody means the root of k/m where both are negative."""
         if not positive(value):
             raise Undefined
-        factors = _factors(node)
+        factors = factors_of(node)
         if len(factors) > 1:
             for factor in factors:
                 if symbols(factor) and negative(self.value(factor)):
@@ -187,6 +187,8 @@ class Evaluation:
 
     def _abs(self, node: Node) -> Value:
         value = self.value(node.args[0])
+        if node.args[0].op == "apply":  # the values of unknown functions are positive only here
+            return _random_value("abs", key(binary(value, value, "*")))
         if isinstance(value, fmpq):
             return abs(value)
         return acb(abs(value))
@@ -305,12 +307,6 @@ def _in_domain(op: str, argument: Value) -> bool:
 
 def _is_integer(value: Value) -> bool:
     return isinstance(value, fmpq) and value.q == 1
-
-
-def _factors(node: Node) -> list[Node]:
-    if node.op in ("mul", "div"):
-        return [factor for arg in node.args for factor in _factors(arg)]
-    return [node]
 
 
 def _random_value(*names: str) -> fmpq:

@@ -52,3 +52,10 @@ def symbols(node: Node, bound: frozenset[str] = frozenset()) -> frozenset[str]:
     if node.op in ("sum", "prod") and node.name:
         bound |= {node.name}
     return frozenset().union(*(symbols(arg, bound) for arg in node.args))
+
+
+def factors_of(node: Node) -> list[Node]:
+    """The factors of a product or quotient; for others, the node itself."""
+    if node.op in ("mul", "div"):
+        return [factor for arg in node.args for factor in factors_of(arg)]
+    return [node]
