@@ -75,8 +75,6 @@ class StudyConfig(Section):
     """How every checkpoint is measured."""
     reference: str | None = None
     """Arm that the others are compared with, at equal loops per answer. null: the first."""
-    oracle: bool = False
-    """Difficulty k is known to need k loops: compare with the answers' lengths times k loops."""
     minutes_per_run: float = Field(default=5.0, gt=0)
     """Estimate for the plan, until runs have been timed."""
     runs: Path = Path("runs/study")

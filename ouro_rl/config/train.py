@@ -42,8 +42,8 @@ class ModelConfig(Section):
 
 class DataConfig(Section):
     source: str = "arithmetic"
-    """`arithmetic` or `hops` (generated); a file (.jsonl, .json, .csv, .parquet); a folder that `datasets` saved or can
-    load; or the hub id of a data set."""
+    """`arithmetic`, `hops` or `walks` (generated); a file (.jsonl, .json, .csv, .parquet); a folder that `datasets`
+    saved or can load; or the hub id of a data set."""
     revision: str | None = None
     """Commit, tag or branch of a hub id. null: the newest. A run records the commit and keeps to it when resumed."""
     name: str | None = None
@@ -76,7 +76,7 @@ class DataConfig(Section):
     operations: Operations = (2, 3, 4)
     """`arithmetic`: numbers of operations in a problem."""
     hops: Hops = (1, 2, 3, 4)
-    """`hops`: numbers of hops in a problem."""
+    """`hops`: numbers of hops in a problem; `walks`: of the most hops in a step."""
 
     @model_validator(mode="after")
     def _fits(self) -> DataConfig:
@@ -124,12 +124,12 @@ class EvalConfig(Section):
     operations: Operations = (2, 3, 4)
     """`arithmetic`: numbers of operations in a problem."""
     hops: Hops = (1, 2, 3, 4)
-    """`hops`: numbers of hops in a problem."""
+    """`hops`: numbers of hops in a problem; `walks`: of the most hops in a step."""
 
 
 def difficulties_of(section: DataConfig | EvalConfig) -> tuple[int, ...] | None:
     """The difficulties that a section sets for its source. None: it is not generated."""
-    return {"arithmetic": section.operations, "hops": section.hops}.get(section.source or "")
+    return {"arithmetic": section.operations, "hops": section.hops, "walks": section.hops}.get(section.source or "")
 
 
 class RunConfig(Section):

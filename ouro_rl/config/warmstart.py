@@ -10,11 +10,12 @@ from pydantic import Field, model_validator
 from ouro_rl.config.section import Conflict, Section
 from ouro_rl.config.train import Hops, Operations, Seed
 
-TaskName = Literal["arithmetic", "function_writing", "hops"]
+TaskName = Literal["arithmetic", "function_writing", "hops", "walks"]
 CORPUS_KEYS: dict[TaskName, set[str]] = {
     "arithmetic": {"operations", "careful"},
     "function_writing": set(),
     "hops": {"hops"},
+    "walks": {"hops"},
 }
 """What each task reads of the section `corpus`."""
 
@@ -64,7 +65,7 @@ class CorpusConfig(Section):
     careful: float = Field(default=0.4, ge=0, le=1)
     """`arithmetic`: probability that a line of a demonstration does one operation; otherwise it does two at once."""
     hops: Hops = (1, 2, 3, 4)
-    """`hops`: numbers of hops in a problem."""
+    """`hops`: numbers of hops in a problem; `walks`: of the most hops in a step."""
 
 
 class StageOneConfig(Section):

@@ -18,7 +18,7 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.row_files import is_row_file
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
-DATA_NAMES = ("arithmetic", "hops", *HUB_BENCHMARKS)
+DATA_NAMES = ("arithmetic", "hops", "walks", *HUB_BENCHMARKS)
 """Names of data that are never paths."""
 Key = tuple[str | int, ...]
 

@@ -45,6 +45,8 @@ class RuleFigures:
     """Loops of each answer: the sum of its depths."""
     tokens: tuple[int, ...]
     """Tokens of each answer."""
+    flops: tuple[int, ...] | None = None
+    """FLOPs of each answer with its prompt; None in results of before 2026-11-29, which lack them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,8 @@ class StudyResult:
     """`steps`, `logp_gap_max`, and some metrics of every update; empty if nothing was trained."""
     difficulty: tuple[int, ...]
     """Of each problem."""
+    needed_loops: tuple[int, ...] | None = None
+    """Of each answer with every token at the depth that it needs; None where the task does not say it."""
     about: Mapping[str, Any]
     """Versions, commit and machine."""
     rules: tuple[RuleFigures, ...]

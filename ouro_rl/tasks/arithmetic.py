@@ -44,6 +44,11 @@ class Problem:
         return len(self.chain)
 
     @property
+    def needed_loops(self) -> None:
+        """Not known for this task."""
+        return None
+
+    @property
     def values(self) -> list[int]:
         """The result after each operation."""
         values = [self.start]

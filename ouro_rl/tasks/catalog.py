@@ -7,15 +7,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from ouro_rl.tasks import arithmetic, hops
+from ouro_rl.tasks import arithmetic, hops, walks
 from ouro_rl.tasks.held_out import HasText, distinct
 
 
 class GradedProblem(HasText, Protocol):
     @property
-    def answer(self) -> int: ...
+    def answer(self) -> int | str: ...
     @property
     def difficulty(self) -> int: ...
+    @property
+    def needed_loops(self) -> int | None:
+        """Of the whole answer, with every token at the depth that it needs; None where that is not known."""
 
 
 class Problems(Protocol):
@@ -44,6 +47,11 @@ GENERATED = {
         problems=hops.problems,
         difficulties=(1, 2, 3, 4),
     ),
+    "walks": GeneratedTask(
+        about="generated: a walk of 28 steps along a permutation; held out, and solved by configs/walks_ouro",
+        problems=walks.problems,
+        difficulties=(1, 2, 3, 4),
+    ),
 }
 
 
@@ -51,8 +59,9 @@ def generated_rows(
     name: str, seed: int, difficulties: Sequence[int] | None, count: int, *, held_out: bool
 ) -> Iterator[dict[str, Any]]:
     """`count` distinct problems from one side of the split, with the columns `problem`, `answer` and `difficulty`
-    (fewer if there are no more)."""
+    (fewer if there are no more), and `needed_loops` where that is known."""
     task = GENERATED[name]
     stream = task.problems(seed, difficulties or task.difficulties, held_out=held_out)
     for problem in itertools.islice(distinct(stream), count):
-        yield {"problem": problem.text, "answer": str(problem.answer), "difficulty": problem.difficulty}
+        row = {"problem": problem.text, "answer": str(problem.answer), "difficulty": problem.difficulty}
+        yield row if problem.needed_loops is None else row | {"needed_loops": problem.needed_loops}

@@ -46,6 +46,11 @@ class Problem:
     def answer(self) -> int:
         return self.after(self.difficulty)
 
+    @property
+    def needed_loops(self) -> int:
+        """One per hop, for the one token of the answer."""
+        return self.difficulty
+
     def after(self, loops: int) -> int:
         """Where one hop per loop has led after `loops` loops: the answer, once they are as many as the hops."""
         value = self.start

@@ -40,7 +40,7 @@ def measure(
     config: TrainConfig, model_path: str, rules: Sequence[ExitRule], *, difficulty: str, seed: int
 ) -> dict[str, Any]:
     """The figures of a checkpoint under each of `rules`, and the difficulty of each problem: what
-    `StudyResult.rules` and `.difficulty` hold.
+    `StudyResult.rules`, `.difficulty` and `.needed_loops` hold.
 
     `difficulty`: the column that has it. `seed`: of rules that sample. Raises UserError if a problem has no such
     column, or if a rule does not fit the model."""
@@ -50,7 +50,12 @@ def measure(
     figures = [
         figures_of(found, levels, answers.shape, answers.tokenizer if lines else None) for found in answers.rules
     ]
-    return {"difficulty": levels, "rules": [asdict(each) for each in figures]}
+    needed = [prompt.columns.get("needed_loops") for prompt in answers.prompts]
+    return {
+        "difficulty": levels,
+        "needed_loops": None if None in needed else needed,
+        "rules": [asdict(each) for each in figures],
+    }
 
 
 def level_of(prompt: Prompt, column: str) -> int:
@@ -91,6 +96,7 @@ def figures_of(
         correct=label_of(correct),
         loops=tuple(loops),
         tokens=tuple(tokens),
+        flops=tuple(flops),
     )
 
 

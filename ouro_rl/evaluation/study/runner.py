@@ -236,6 +236,7 @@ def result_of(job: Job, checkpoint: Path, figures: dict[str, Any], minutes: floa
         minutes=round(minutes, 2),
         training=training_record(RunDir(run.folder / "run")) if run.arm_config.train else {},
         difficulty=tuple(figures["difficulty"]),
+        needed_loops=None if figures["needed_loops"] is None else tuple(figures["needed_loops"]),
         about={"versions": versions_of(("torch", "transformers", "trl")), "commit": own_commit()},
         rules=tuple(RuleFigures(**rule) for rule in figures["rules"]),
     )

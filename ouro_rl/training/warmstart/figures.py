@@ -20,6 +20,7 @@ from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import completion_texts, stop_token_ids
 from ouro_rl.tasks.function_writing import CARELESS, held_out_tasks
 from ouro_rl.tasks.hops import ANSWER_END
+from ouro_rl.tasks.walks import STEPS
 from rewards.code_grader.reward import CodeReward
 from rollout_workers.pool import make_pool
 
@@ -31,6 +32,8 @@ LONGEST_PROGRAM = 48
 """Maximum tokens of an answer to a function-writing task; the longest program has 32."""
 LONGEST_HOPS_ANSWER = 8
 """Maximum tokens of an answer to a hops problem, which has one or, with the end of turn, two."""
+LONGEST_WALK = 2 * STEPS + 8
+"""Maximum tokens of a walk, which has two per step."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,16 +68,26 @@ def arithmetic_figures(model: OuroForCausalLM, tokenizer: Any, config: Warmstart
 
 
 def hops_figures(model: OuroForCausalLM, tokenizer: Any, config: WarmstartConfig) -> Figures:
-    """Held-out accuracy and loops, overall and by number of hops: greedy at every number of loops and at the gate's
-    median exit, and sampled at temperature 1 with sampled exits. An answer is one token."""
-    prompts = load_benchmark("hops", tokenizer=tokenizer, limit=config.eval_problems, difficulties=config.corpus.hops)
+    """Figures by number of hops; an answer is one token."""
+    return _staircase("hops", LONGEST_HOPS_ANSWER, model, tokenizer, config)
+
+
+def walks_figures(model: OuroForCausalLM, tokenizer: Any, config: WarmstartConfig) -> Figures:
+    """Figures by the most hops in a step."""
+    return _staircase("walks", LONGEST_WALK, model, tokenizer, config)
+
+
+def _staircase(task: str, longest: int, model: OuroForCausalLM, tokenizer: Any, config: WarmstartConfig) -> Figures:
+    """Held-out accuracy and loops, overall and by difficulty: greedy at every number of loops and at the gate's median
+    exit, and sampled at temperature 1 with sampled exits. Answers end with their box."""
+    prompts = load_benchmark(task, tokenizer=tokenizer, limit=config.eval_problems, difficulties=config.corpus.hops)
     asked = [*((rule, 0.0) for rule in (*_fixed_exits(config), MEDIAN_EXIT)), (SAMPLED_EXIT, 1.0)]
     ends = stop_strings_of(tokenizer, (ANSWER_END,))
     rows = []
     with make_pool(0, model.config.to_dict()) as pool:
         pool.publish(model.state_dict(), 0)
         for rule, temperature in asked:
-            params = replace(_params(tokenizer, LONGEST_HOPS_ANSWER, rule, temperature), stop_strings=ends)
+            params = replace(_params(tokenizer, longest, rule, temperature), stop_strings=ends)
             rows.append(evaluate(pool, prompts, params, tokenizer=tokenizer))
     return Figures(text=table(rows), record={"figures": [asdict(row) for row in rows]})
 

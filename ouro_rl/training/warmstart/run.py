@@ -21,9 +21,15 @@ from ouro_rl.model.configuration_ouro import OuroConfig
 from ouro_rl.model.model_card import model_card
 from ouro_rl.model.modeling_ouro import OuroForCausalLM
 from ouro_rl.model.tiny_tokenizer import make_tokenizer
-from ouro_rl.tasks import arithmetic, function_writing, hops
+from ouro_rl.tasks import arithmetic, function_writing, hops, walks
 from ouro_rl.training.warmstart.batch import Batch, padded
-from ouro_rl.training.warmstart.figures import Measure, arithmetic_figures, function_writing_figures, hops_figures
+from ouro_rl.training.warmstart.figures import (
+    Measure,
+    arithmetic_figures,
+    function_writing_figures,
+    hops_figures,
+    walks_figures,
+)
 from ouro_rl.training.warmstart.stages import settling, stage_one, stage_two
 
 FIGURES = "warmstart.json"
@@ -56,6 +62,11 @@ TASKS: dict[TaskName, WarmstartTask] = {
         demonstrations=lambda config, seed: hops.demonstrations(seed, config.corpus.hops, config.model.total_ut_steps),
         measure=hops_figures,
         words=hops.BOXES,
+    ),
+    "walks": WarmstartTask(
+        demonstrations=lambda config, seed: walks.demonstrations(seed, config.corpus.hops, config.model.total_ut_steps),
+        measure=walks_figures,
+        words=walks.WORDS,
     ),
 }
 

@@ -215,12 +215,13 @@ def test_files_that_cannot_be_read(tmp_path: Path, minimal: Path) -> None:
 
 # --- the configs in the repository ------------------------------------------------------------------------------------
 
-WARM = [CONFIGS / f"{name}_warmstart.yaml" for name in ("tiny", "code", "hops")]
+WARM = [CONFIGS / f"{name}_warmstart.yaml" for name in ("tiny", "code", "hops", "walks")]
 SMALL = [
     CONFIGS / "quickstart.yaml",
     CONFIGS / "math_example.yaml",
     CONFIGS / "code_example.yaml",
     CONFIGS / "hops.yaml",
+    CONFIGS / "walks.yaml",
 ]
 MATH = [CONFIGS / "math_ouro_1.4b_thinking.yaml", CONFIGS / "math_ouro_2.6b_thinking.yaml"]
 

@@ -67,7 +67,7 @@ def umask():
     os.umask(before)
 
 
-@pytest.mark.parametrize("name", ["tiny_ouro", "tiny_code_ouro", "hops_ouro"])
+@pytest.mark.parametrize("name", ["tiny_ouro", "tiny_code_ouro", "hops_ouro", "walks_ouro"])
 def test_our_own_checkpoints(name: str) -> None:
     keeps_the_contract(CONFIGS / name)
 

@@ -67,6 +67,18 @@ class Outcomes:
         """Tokens of each answer: fp64 [seeds, rules, problems]."""
         return self._stack(lambda figures: figures.tokens)
 
+    @cached_property
+    def flops(self) -> Tensor | None:
+        """FLOPs of each answer with its prompt: fp64 [seeds, rules, problems]; None if a result lacks them."""
+        if any(figures.flops is None for result in self.results for figures in result.rules):
+            return None
+        return self._stack(lambda figures: figures.flops)
+
+    @property
+    def needed_loops(self) -> tuple[int, ...] | None:
+        """Of each answer with every token at the depth that it needs, where the task says it."""
+        return self.results[0].needed_loops
+
     @property
     def seeds(self) -> tuple[int, ...]:
         return tuple(result.seed for result in self.results)
@@ -148,9 +160,10 @@ def estimate(values: Tensor) -> Estimate | None:
     return Estimate(value=float(values[0]), low=low, high=high)
 
 
-def curve(outcomes: Outcomes, drawn: Weights) -> tuple[Tensor, Tensor]:
-    """Loops per answer and accuracy of every rule in every draw: [1 + draws, rules] each."""
-    return drawn.mean(outcomes.loops), drawn.mean(outcomes.right) / drawn.mean(outcomes.scored)
+def curve(outcomes: Outcomes, drawn: Weights, cost: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Cost per answer (by default loops) and accuracy of every rule in every draw: [1 + draws, rules] each."""
+    cost = outcomes.loops if cost is None else cost
+    return drawn.mean(cost), drawn.mean(outcomes.right) / drawn.mean(outcomes.scored)
 
 
 def interpolate(loops: Tensor, accuracy: Tensor, at: Tensor) -> Tensor:
@@ -194,6 +207,12 @@ class Comparison:
     at_reference_loops: Estimate | None
     """Difference at the loops per answer of the reference as it is served: its accuracy minus the best that the other
     arm reaches with as many loops under any measured rule. None where the other arm is never so cheap."""
+    flops: Estimate | None
+    """FLOPs of the reference relative to the other arm's, minus 1, prompts included; None where results lack them."""
+    at_its_flops: Estimate | None
+    """As `at_its_loops`, at equal FLOPs."""
+    at_reference_flops: Estimate | None
+    """As `at_reference_loops`, at equal FLOPs."""
 
 
 def compare(reference: Outcomes, other: Outcomes, draws: int = DRAWS) -> Comparison | None:
@@ -205,25 +224,51 @@ def compare(reference: Outcomes, other: Outcomes, draws: int = DRAWS) -> Compari
         raise ValueError("two arms were measured on different problems")
     reference, other = reference.of_seeds(seeds), other.of_seeds(seeds)
     drawn = weights(len(seeds), len(reference.difficulty), draws)
-    (x, y), (other_x, other_y) = curve(reference, drawn), curve(other, drawn)
-    own = reference.curve_rules or list(range(len(reference.rules)))
-    at_its = interpolate(x[:, own], y[:, own], other_x[:, 0]) - other_y[:, 0]
-    at_own = y[:, 0] - interpolate(*envelope(other_x, other_y), x[:, 0])
-    accuracy, loops = estimate(y[:, 0] - other_y[:, 0]), estimate(x[:, 0] / other_x[:, 0] - 1)
-    assert accuracy is not None and loops is not None
+    accuracy = estimate(curve(reference, drawn)[1][:, 0] - curve(other, drawn)[1][:, 0])
+    loops = _at_equal_cost(reference, other, drawn, reference.loops, other.loops)
+    assert accuracy is not None and loops.relative is not None
+    flops = _EqualCost()
+    if reference.flops is not None and other.flops is not None:
+        flops = _at_equal_cost(reference, other, drawn, reference.flops, other.flops)
     return Comparison(
         seeds=seeds,
         accuracy=accuracy,
-        loops=loops,
-        at_its_loops=estimate(at_its),
-        at_reference_loops=estimate(at_own),
+        loops=loops.relative,
+        at_its_loops=loops.at_its,
+        at_reference_loops=loops.at_own,
+        flops=flops.relative,
+        at_its_flops=flops.at_its,
+        at_reference_flops=flops.at_own,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _EqualCost:
+    """The part of a `Comparison` that depends on what is counted."""
+
+    relative: Estimate | None = None
+    at_its: Estimate | None = None
+    at_own: Estimate | None = None
+
+
+def _at_equal_cost(
+    reference: Outcomes, other: Outcomes, drawn: Weights, cost: Tensor, other_cost: Tensor
+) -> _EqualCost:
+    (x, y), (other_x, other_y) = curve(reference, drawn, cost), curve(other, drawn, other_cost)
+    own = reference.curve_rules or list(range(len(reference.rules)))
+    return _EqualCost(
+        relative=estimate(x[:, 0] / other_x[:, 0] - 1),
+        at_its=estimate(interpolate(x[:, own], y[:, own], other_x[:, 0]) - other_y[:, 0]),
+        at_own=estimate(y[:, 0] - interpolate(*envelope(other_x, other_y), x[:, 0])),
     )
 
 
 def oracle_ratio(outcomes: Outcomes, drawn: Weights) -> Estimate | None:
-    """Loops as served, relative to an oracle that gives every token of a problem of difficulty k exactly k loops."""
-    levels = torch.tensor(outcomes.difficulty, dtype=torch.float64)
-    oracle = drawn.mean(outcomes.tokens[:, :1] * levels)[:, 0]
+    """Loops as served, relative to an oracle that gives every token the loops that it needs; None where the task does
+    not say them."""
+    if outcomes.needed_loops is None:
+        return None
+    oracle = drawn.problems @ torch.tensor(outcomes.needed_loops, dtype=torch.float64)
     return estimate(drawn.mean(outcomes.loops[:, :1])[:, 0] / oracle)
 
 

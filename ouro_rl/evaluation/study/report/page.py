@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -73,7 +74,7 @@ def _page(measured: Measured, draws: int) -> Iterator[str]:
             f"the Q-exit curve of {config.reference_arm}, interpolated at the other arm's loops per answer, against "
             f"the other arm as served. *At the reference's loops*: {config.reference_arm} as served against the best "
             "that the other arm reaches with as many loops per answer under any measured rule. An arm that is never so "
-            f"cheap has `{NONE}`.\n"
+            f"cheap has `{NONE}`. FLOPs are those of prompts and answers.\n"
         )
         yield "\n".join(comparison_table(measured, reference, draws)) + "\n"
     yield "## By difficulty\n"
@@ -119,13 +120,27 @@ def _plots(measured: Measured, folder: Path, draws: int) -> None:
         frontier_plot(lines[kind], x_label=x_label, y_label="accuracy on held-out problems", title=title, files=files)
     depths = {name: _depth_by_level(arm) for name, arm in measured.arms.items()}
     title = f"{measured.name}: loops per token, as served"
-    difficulty_plot(depths, oracle=measured.config.oracle, title=title, files=folder / "difficulty")
+    oracle = _oracle_by_level(next(iter(measured.arms.values())))
+    difficulty_plot(depths, oracle=oracle, title=title, files=folder / "difficulty")
 
 
 def _mean_flops(arm: Outcomes) -> list[float]:
     """MFLOP per answer of every rule, mean over seeds."""
     tables = [by_key(result) for result in arm.results]
     return [statistics.fmean(table[rule].flops_per_answer for table in tables) / 1e6 for rule in arm.rules]
+
+
+def _oracle_by_level(arm: Outcomes) -> dict[int, float]:
+    """Loops per token with every token at the depth that it needs, in answers of the lengths of `arm` as served; empty
+    where the task does not say it."""
+    if arm.needed_loops is None:
+        return {}
+    needed: dict[int, float] = defaultdict(float)
+    tokens: dict[int, float] = defaultdict(float)
+    for level, loops, length in zip(arm.difficulty, arm.needed_loops, arm.tokens[:, 0].mean(0).tolist(), strict=True):
+        needed[level] += loops
+        tokens[level] += length
+    return {level: needed[level] / tokens[level] for level in sorted(needed)}
 
 
 def _depth_by_level(arm: Outcomes) -> dict[int, float]:

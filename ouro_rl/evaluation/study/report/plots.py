@@ -49,8 +49,10 @@ def frontier_plot(lines: Sequence[Line], *, x_label: str, y_label: str, title: s
     _save(draw, [line.name for line in lines], x_label, y_label, title, files)
 
 
-def difficulty_plot(depths: Mapping[str, Mapping[int, float]], *, oracle: bool, title: str, files: Path) -> None:
-    """Loops per token against difficulty, one line per arm; with `oracle`, also difficulty k at k loops."""
+def difficulty_plot(
+    depths: Mapping[str, Mapping[int, float]], *, oracle: Mapping[int, float], title: str, files: Path
+) -> None:
+    """Loops per token against difficulty, one line per arm, and one for the oracle where there is one."""
 
     def draw(axis: Any, colors: Mapping[str, Any]) -> None:
         levels = sorted({level for by_level in depths.values() for level in by_level})
@@ -59,7 +61,7 @@ def difficulty_plot(depths: Mapping[str, Mapping[int, float]], *, oracle: bool, 
             axis.plot(*zip(*points, strict=True), color=colors[name], marker=_MARKERS[index % len(_MARKERS)],
                       markersize=5, linewidth=1.1, label=name)  # fmt: skip
         if oracle:
-            axis.plot(levels, levels, color="black", linestyle=":", linewidth=1.2, label="oracle")
+            axis.plot(*zip(*oracle.items(), strict=True), color="black", linestyle=":", linewidth=1.2, label="oracle")
         axis.set_xticks(levels)
 
     _save(draw, list(depths), "difficulty", "loops per token", title, files)

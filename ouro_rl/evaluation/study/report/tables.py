@@ -33,7 +33,7 @@ def served_table(measured: Measured, draws: int) -> Iterator[str]:
     careful = any(
         figures.careful_lines is not None for arm in measured.arms.values() for figures in served_figures(arm)
     )
-    oracle = measured.config.oracle
+    oracle = any(arm.needed_loops is not None for arm in measured.arms.values())
     yield from _head(
         "arm", "seeds", "exit rule", "accuracy", "loops per answer", "loops per token", "tokens per answer",
         "MFLOP per answer", "cut off", "depth and difficulty",
@@ -60,7 +60,7 @@ def served_table(measured: Measured, draws: int) -> Iterator[str]:
 def comparison_table(measured: Measured, reference: Outcomes, draws: int) -> Iterator[str]:
     yield from _head(
         "other arm", "seeds", "accuracy, points", "loops per answer", "points at its loops",
-        "points at the reference's loops",
+        "points at the reference's loops", "FLOPs", "points at its FLOPs", "points at the reference's FLOPs",
     )  # fmt: skip
     for name, arm in measured.arms.items():
         found = compare(reference, arm, draws) if name != measured.config.reference_arm else None
@@ -73,9 +73,12 @@ def _comparison_row(name: str, found: Comparison) -> str:
         name,
         len(found.seeds),
         _interval(found.accuracy, _points),
-        _interval(found.loops, lambda share: f"{_signed(100 * share)}%"),
+        _interval(found.loops, _relative),
         _interval(found.at_its_loops, _points),
         _interval(found.at_reference_loops, _points),
+        _interval(found.flops, _relative),
+        _interval(found.at_its_flops, _points),
+        _interval(found.at_reference_flops, _points),
     )
 
 
@@ -210,6 +213,10 @@ def percent(share: float) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.1f}".replace("-", MINUS)
+
+
+def _relative(share: float) -> str:
+    return f"{_signed(100 * share)}%"
 
 
 def _points(difference: float) -> str:

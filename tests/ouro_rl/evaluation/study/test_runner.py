@@ -67,7 +67,9 @@ class StandIn(runner.Processes):
             self.asked.append(f"measure {name}")
             task = json.loads((folder / "measure.json").read_text())
             rules = [figures(rule, Path(task["model"], "model.safetensors").read_text()) for rule in task["rules"]]
-            (folder / "figures.json").write_text(json.dumps({"difficulty": [1, 2, 1, 2], "rules": rules}))
+            (folder / "figures.json").write_text(
+                json.dumps({"difficulty": [1, 2, 1, 2], "needed_loops": None, "rules": rules})
+            )
 
 
 def figures(rule: dict, weights: str) -> dict:

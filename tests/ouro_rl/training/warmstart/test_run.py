@@ -70,6 +70,7 @@ def test_an_unused_corpus_is_refused(tmp_path):
 
 @pytest.mark.parametrize("task,digest", [
     ("arithmetic", "1b0755b2534d3e7b"), ("function_writing", "c5297eb7604f11a1"), ("hops", "08e718228783a02d"),
+    ("walks", "fd39d983001a0e4b"),
 ])  # fmt: skip
 def test_demonstrations_are_those_of_the_published_checkpoints(task, digest):
     stream = TASKS[task].demonstrations(config_of("unused", task=task), 0)
@@ -101,14 +102,15 @@ def test_hops_teach_each_loop_its_own_answer_in_one_token():
     assert batch.targets_at(depths).tolist() == [int(token) for token in expected]
 
 
-def test_hops_use_the_same_command(tmp_path, capsys):
-    run_warmstart(config_of(tmp_path, one=2, two=1, settling=1, task="hops", corpus={"hops": [1, 3]}))
+@pytest.mark.parametrize("task,word", [("hops", BOXES[7]), ("walks", "a>t;")])
+def test_other_tasks_use_the_same_command(task, word, tmp_path, capsys):
+    run_warmstart(config_of(tmp_path, one=2, two=1, settling=1, task=task, corpus={"hops": [1, 3]}))
     _, tokenizer = load_policy(str(tmp_path), torch.float32)
     record = record_of(tmp_path)
     assert [row["name"] for row in record["figures"]] == ["fixed 1", "fixed 2", "fixed 3", "threshold 0.5", "sample"]
     assert all([part["difficulty"] for part in row["by_difficulty"]] == [1, 3] for row in record["figures"])
     assert record["config"]["corpus"] == {"hops": [1, 3]}
-    assert len(tokenizer(BOXES[7])["input_ids"]) == 1
+    assert len(tokenizer(word)["input_ids"]) == 1
     assert "by difficulty" in capsys.readouterr().out
 
 

@@ -7,6 +7,9 @@ from typing import Any
 
 from ouro_rl.run_dir.study_result import RuleFigures, StudyResult
 
+PROMPT_LOOPS = 2
+"""Of every prompt, at a megaflop each, as those of answers."""
+
 
 def rule(
     label: str,
@@ -22,11 +25,13 @@ def rule(
         rule=label, kind=kind, value=float(value) if value and kind != "iid" else None,
         accuracy=sum(right) / len(right),
         loops_per_answer=sum(loops) / len(loops), loops_per_token=sum(loops) / sum(tokens),
-        tokens_per_answer=sum(tokens) / len(tokens), flops_per_answer=1e6 * sum(loops) / len(loops), cut_off=0.0,
+        tokens_per_answer=sum(tokens) / len(tokens), cut_off=0.0,
+        flops_per_answer=1e6 * (PROMPT_LOOPS + sum(loops) / len(loops)),
         depth_shares=(0.5, 0.5), careful_lines=None,
         by_difficulty=levels if levels is not None else {"1": {"problems": 1, "accuracy": 1.0,
             "loops_per_token": 1.0, "loops_per_answer": 1.0}},
         correct=correct, loops=tuple(loops), tokens=tuple(tokens),
+        flops=tuple(1_000_000 * (count + PROMPT_LOOPS) for count in loops),
     )  # fmt: skip
 
 
@@ -38,6 +43,7 @@ def result(
     *,
     gate: Mapping[str, Any] | None = None,
     depths: Sequence[float | None] = (3.0, None),
+    needed: Sequence[int] | None = None,
 ) -> StudyResult:
     """Served with the first of `rules`; trained with these settings of the gate, to this curve of mean depth."""
     curves = {"reward/mean": [0.25, 0.75], "depth/mean": list(depths)}
@@ -45,5 +51,5 @@ def result(
     return StudyResult(
         study="made_up", arm=arm, seed=seed, config_hash="0", settings=settings, checkpoint="0", served=rules[0].rule,
         minutes=2.0, training={"steps": 2, "logp_gap_max": 0.0, "curves": curves}, difficulty=tuple(difficulty),
-        about={}, rules=tuple(rules),
+        about={}, rules=tuple(rules), needed_loops=None if needed is None else tuple(needed),
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
+from dataclasses import replace
 
 import pytest
 import torch
@@ -123,6 +124,18 @@ def test_a_comparison_at_equal_loops():
     assert found.seeds == (0, 1)
 
 
+def test_a_comparison_at_equal_flops_counts_the_prompts():
+    new, old = two_arms()
+    found = compare(new, old)
+    assert (found.flops.value, found.flops.low) == pytest.approx((1 / 5,) * 2), "6 against 5, the prompt's 2 included"
+    assert found.at_its_flops.value == pytest.approx(found.at_its_loops.value), "halfway, here too"
+    assert found.at_reference_flops.value == pytest.approx(found.at_reference_loops.value)
+    bare = replace(old.results[0], rules=tuple(replace(one, flops=None) for one in old.results[0].rules))
+    without = compare(new, outcomes_of([bare]))
+    assert without.flops is without.at_its_flops is without.at_reference_flops is None
+    assert without.loops is not None
+
+
 def test_a_paired_difference_is_narrower_than_two_intervals():
     new, old = two_arms(seeds=1, problems=400)
     paired = compare(new, old).accuracy
@@ -148,12 +161,14 @@ def test_what_cannot_be_compared():
 def test_depth_against_difficulty_and_the_oracle():
     tokens = [1, 1, 2, 2]
     rising = [rule("threshold 0.5", "1111", [1, 2, 6, 8], tokens), rule("fixed 2", "1111", [2, 2, 4, 4], tokens)]
-    arm = outcomes_of([result("a", 0, rising, [1, 2, 3, 4])])
+    arm = outcomes_of([result("a", 0, rising, [1, 2, 3, 4], needed=[1, 2, 6, 8])])
     assert depth_correlations(arm) == [pytest.approx(1.0)]
     assert oracle_ratio(arm, weights(1, 4, draws=10)).value == pytest.approx(17 / (1 + 2 + 6 + 8))
-    level = outcomes_of([result("b", 0, rising[1:], [1, 2, 3, 4])])
+    level = outcomes_of([result("b", 0, rising[1:], [1, 2, 3, 4], needed=[1, 2, 6, 8])])
     assert depth_correlations(level) == [None]
     assert oracle_ratio(level, weights(1, 4, draws=10)).value == pytest.approx(12 / 17)
+    unknown = outcomes_of([result("c", 0, rising, [1, 2, 3, 4])])
+    assert oracle_ratio(unknown, weights(1, 4, draws=10)) is None
 
 
 def test_probabilities_may_differ_between_seeds():

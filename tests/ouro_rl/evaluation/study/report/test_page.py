@@ -32,13 +32,13 @@ def folder(tmp_path: Path) -> Path:
             rule("threshold 0.9", "1111", [6, 8, 6, 8], [2, 2, 2, 2]),
         ]
         old = [rule("fixed 2", "1100", [4, 4, 4, 4], [2, 2, 2, 2], levels=by_level(0.5)), new[1]]
-        write_result(tmp_path / f"new-{seed}.json", result("new", seed, new, LEVELS))
-        write_result(tmp_path / f"old-{seed}.json", result("old", seed, old, LEVELS))
+        write_result(tmp_path / f"new-{seed}.json", result("new", seed, new, LEVELS, needed=[2, 4, 2, 4]))
+        write_result(tmp_path / f"old-{seed}.json", result("old", seed, old, LEVELS, needed=[2, 4, 2, 4]))
     return tmp_path
 
 
 CONFIG = StudyConfig(
-    base=("x",), seeds=(0, 1), oracle=True,
+    base=("x",), seeds=(0, 1),
     arms={
         "new": ArmConfig(about="the new one"), "old": ArmConfig(seeds=(0,)),
         "unmeasured": ArmConfig(start="old", seeds=(0,)),
@@ -53,7 +53,7 @@ def test_the_tables(folder):
     served = next(line for line in page.splitlines() if line.startswith("| new | 2 | threshold 0.5 |"))
     cells = [cell.strip() for cell in served.strip("|").split("|")]
     assert (
-        cells[3].startswith("75.0% [") and cells[4].startswith("3.0 [") and cells[5:9] == ["1.50", "2.0", "3.0", "0.0%"]
+        cells[3].startswith("75.0% [") and cells[4].startswith("3.0 [") and cells[5:9] == ["1.50", "2.0", "5.0", "0.0%"]
     )
     assert cells[9] == "1.00 [1.00, 1.00]" and cells[10].startswith("1.00 ["), "as many loops as the oracle"
     assert "| old | 1 | fixed 2 |" in page, "the other seed is not in the config"
@@ -61,6 +61,7 @@ def test_the_tables(folder):
     comparison = next(line for line in page.splitlines() if line.startswith("| old | 1 | +25.0 ["))
     cells = [cell.strip() for cell in comparison.strip("|").split("|")]
     assert cells[3].startswith("\N{MINUS SIGN}25.0% [") and cells[4].startswith("+31.2 [") and cells[5] == "-"
+    assert cells[6].startswith("\N{MINUS SIGN}16.7% [") and cells[7].startswith("+31.2 ["), "with 2 loops of the prompt"
     assert "| new | 100.0% (7.0) |" in page and "| old | 100.0% (7.0) |" in page, "the rule that both have"
     assert "- new: threshold 0.5 75.0% (3.0)" in page and "- old: fixed 2 50.0% (4.0)" in page
     assert "0.25 → 0.50 | 3.00 → 3.00" in page
