@@ -20,7 +20,7 @@ from ouro_rl.model.token_bytes import stop_strings_of
 from ouro_rl.model.tokenizer import completion_texts, stop_token_ids
 from ouro_rl.tasks.function_writing import CARELESS, held_out_tasks
 from ouro_rl.tasks.hops import ANSWER_END
-from ouro_rl.tasks.walks import STEPS
+from ouro_rl.tasks.walks import STEPS, TOKENS_PER_STEP
 from rewards.code_grader.reward import CodeReward
 from rollout_workers.pool import make_pool
 
@@ -32,8 +32,8 @@ LONGEST_PROGRAM = 48
 """Maximum tokens of an answer to a function-writing task; the longest program has 32."""
 LONGEST_HOPS_ANSWER = 8
 """Maximum tokens of an answer to a hops problem, which has one or, with the end of turn, two."""
-LONGEST_WALK = 2 * STEPS + 8
-"""Maximum tokens of a walk, which has two per step."""
+LONGEST_WALK = TOKENS_PER_STEP * STEPS + 4
+"""Maximum tokens of a walk; a right one has four less."""
 
 
 @dataclass(frozen=True, kw_only=True)
