@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import closing
 
 import pytest
 
@@ -151,7 +152,7 @@ def test_statuses(code, verdict):
         code([GOOD], answer=["?"])
 
 
-def test_text_that_grows_when_encoded_is_the_programs_fault(verdict):
+def test_text_that_grows_when_encoded_is_the_programs_fault(rung):
     program = """
 import gc, os, struct
 def f(x):
@@ -161,7 +162,8 @@ def f(x):
     os.write(3, struct.pack(">I", len(body)) + body)
     while True: pass
 """
-    result = verdict(program, ["assert f(1) == 2"])
+    with closing(code_reward(rung, timeout_s=HANG_S, test_timeout_s=HANG_S, memory_mb=256)) as patient:
+        [result] = patient.verdicts([program], {"tests": [["assert f(1) == 2"]]})
     assert (result.value, result.status) == (0.0, "wrong") and "larger" in result.detail, result
 
 
