@@ -3,7 +3,7 @@
 import re
 
 _PAIR, _ASKED, _START = re.compile(r"(\w)>(\w);"), re.compile(r"f(\d)\(\?\)=\?;"), re.compile(r"(\w);$")
-_STEP = re.compile(r"f(\d)\((\w)\)=(?:(\w);|\\boxed\{(\w)\}$)")
+_STEP, _LAST = re.compile(r"f(\d)\((\w)\)=(\w);"), re.compile(r"f(\d)\((\w)\)=\\boxed\{(\w)\}$")
 ROUNDS = 4
 
 
@@ -20,11 +20,11 @@ def _share(problem, answer):
     asked = [int(hops) for hops in _ASKED.findall(problem)] * ROUNDS
     (before,) = _START.findall(problem)
     right = place = 0
-    for hops in asked:
-        step = _STEP.match(answer, place)
+    for number, hops in enumerate(asked, start=1):
+        step = (_LAST if number == len(asked) else _STEP).match(answer, place)
         if step is None:
             break
-        given, place = step[3] or step[4], step.end()
+        given, place = step[3], step.end()
         right += int(step[1]) == hops and step[2] == before and given == _after(images, before, hops)
         before = given
     return right / len(asked)

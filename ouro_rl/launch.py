@@ -246,8 +246,12 @@ def print_closing(summary: dict, report) -> None:
         where = f"after update {summary['best_step']}, kept in {report.parent / BEST_FOLDER}"
         print(f"  best                {summary['best_accuracy']:6.1%} {where}")
     gap, compared = summary["logp_gap_max"], summary["logp_gap_updates"]
-    where = "" if compared == summary["steps"] else f", in {compared} of {summary['steps']} updates; others cannot tell"
-    known = "not known: no update can tell" if gap is None else f"{gap:.1e} nats{where}"
+    where = (
+        ""
+        if compared == summary["steps"]
+        else f", in {compared} of {summary['steps']} updates; the others had no token to compare"
+    )
+    known = "not known: no update had a token to compare" if gap is None else f"{gap:.1e} nats{where}"
     print(f"Largest log-prob gap between worker and trainer: {known}")
     print(f"{summary['steps']} updates in {summary['minutes']:.1f} minutes. Report: {report}")
 

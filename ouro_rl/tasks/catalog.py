@@ -48,7 +48,7 @@ GENERATED = {
         difficulties=(1, 2, 3, 4),
     ),
     "walks": GeneratedTask(
-        about="generated: a walk of 28 steps along a permutation; held out, and solved by configs/walks_ouro",
+        about=f"generated: {walks.STEPS} steps along a permutation; held out, and solved by configs/walks_ouro",
         problems=walks.problems,
         difficulties=(1, 2, 3, 4),
     ),

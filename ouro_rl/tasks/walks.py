@@ -9,12 +9,13 @@ often as the schedule says, which starts again at its end; the last letter is th
 
 A step is three tokens: the number of hops, which one loop can copy from the schedule, the letter of the step before,
 which it can copy, too, and the letter that the hops lead to. A model that looks up one image in a loop needs k loops
-for the last letter of a step of k hops, and one for everything else: an oracle exists. Answers are longer than their
-prompts, so that their depth decides what the whole costs.
+for the last letter of a step of k hops, and one for everything else: an oracle exists. (Of a model that reuses nothing:
+5 to 8 % of the steps repeat an earlier one and could be copied.) Answers are longer than their prompts, which run all
+loops: at four loops for every token, the answer is 58 % of the whole.
 
 f is a single cycle through all letters, so that no power of it is a shorter way round, and the hops of one round of the
 schedule add up to a number without a common divisor with that of the letters, so that no letter is at the same place of
-two rounds. A wrong step is never made good: f is one-to-one, so that the answer is right if every step is.
+two rounds. f is one-to-one, so that one wrong step is never made good: only a second one can do that.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from itertools import accumulate, cycle, islice
 from ouro_rl.tasks.held_out import one_side
 
 LETTERS = "abcdefghijklmnopqrs"
-"""f permutes them. More letters than most walks have steps: a step that was there before could be copied."""
+"""f permutes them: nearly as many as there are steps, since a step that was there before could be copied."""
 ROUND, ROUNDS = 5, 4
 """Steps of the schedule, and how often a walk goes through it."""
 STEPS = ROUND * ROUNDS

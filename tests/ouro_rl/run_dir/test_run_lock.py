@@ -81,27 +81,6 @@ def test_after_release_it_can_be_taken_again(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_who_asks_for_the_owner_holds_no_lock_for_a_moment(tmp_path):
-    """While `report --watch` looks at a killed run, that can be resumed."""
-    (tmp_path / LOCK_FILE).write_text("{}")
-    look = (
-        "import pathlib, sys; from ouro_rl.run_dir.run_lock import owner_of\n"
-        "folder = pathlib.Path(sys.argv[1]); print(owner_of(folder), flush=True)\n"
-        "while True: owner_of(folder)"
-    )
-    watcher = subprocess.Popen([sys.executable, "-c", look, str(tmp_path)], stdout=subprocess.PIPE, text=True)
-    try:
-        assert watcher.stdout is not None and watcher.stdout.readline() == "killed\n"
-        for _ in range(300):
-            lock = RunLock(tmp_path)
-            lock.acquire()
-            lock.release()
-            (tmp_path / LOCK_FILE).write_text("{}")
-    finally:
-        watcher.kill()
-        watcher.communicate()
-
-
 @pytest.mark.parametrize("ask", [owner_of, refuse_live_run])
 def test_asking_neither_takes_a_lock_nor_removes_its_file(ask, tmp_path, monkeypatch):
     (tmp_path / LOCK_FILE).write_text("{}")

@@ -53,7 +53,7 @@ def test_the_permutation_is_one_cycle_and_no_round_repeats_another() -> None:
 
 
 @pytest.mark.parametrize("level", LEVELS)
-def test_every_letter_is_as_often_the_answer_and_says_nothing_of_it(level: int) -> None:
+def test_all_letters_are_equally_likely_answers_wherever_they_stand(level: int) -> None:
     found = take(6_000, levels=(level,))
     answers, starts = Counter(one.answer for one in found), Counter(one.start for one in found)
     places = Counter([*one.images.values()].index(one.answer) for one in found)
@@ -114,6 +114,8 @@ def test_the_reward_counts_right_steps(right_steps) -> None:
     right = PROBLEM.answer_text(4)
     assert right_steps(PROBLEM, right) == 1.0
     assert right_steps(PROBLEM, right[:83]) == 10 / STEPS, "cut off"
+    assert right_steps(PROBLEM, right.replace("\\boxed{q}", "q;")) == (STEPS - 1) / STEPS, "no box"
+    assert right_steps(PROBLEM, right.replace("=h;", "=\\boxed{h}", 1)) == 1 / STEPS, "a box too early"
     assert right_steps(PROBLEM, right + " and more") == (STEPS - 1) / STEPS, "a box is the end"
     assert right_steps(PROBLEM, right.replace("=g;f1(g)", "=f;f1(g)", 1)) == (STEPS - 2) / STEPS, "not what was given"
     wrong = right.replace("f1(g)=h;f2(h)=j;", "f1(g)=i;f2(i)=k;f1(k)=l;", 1).replace("f1(j)=k;", "", 1)

@@ -186,10 +186,21 @@ def interpolate(loops: Tensor, accuracy: Tensor, at: Tensor) -> Tensor:
     return torch.where(at < x[:, 0] * (1 - ROUNDING), torch.nan, value)
 
 
-def envelope(loops: Tensor, accuracy: Tensor) -> tuple[Tensor, Tensor]:
-    """The best accuracy of all points that are no more expensive: points [n, k], sorted by loops."""
-    order = loops.argsort(1)
-    return loops.gather(1, order), accuracy.gather(1, order).cummax(1).values
+def best_mixture(costs: Tensor, accuracy: Tensor, at: Tensor) -> Tensor:
+    """The best accuracy for a mean cost of `at` [n], of the points [n, points] of each row: that of one point, or of
+    two between which the problems are shared out at random. A point that is worse than such a mixture changes nothing.
+
+    NaN below the cheapest point."""
+    x, y, at = costs, accuracy, at.unsqueeze(1)
+    affordable = x <= at * (1 + ROUNDING)
+    single = torch.where(affordable, y, -torch.inf).amax(1)
+    left, right = (x.unsqueeze(2), y.unsqueeze(2)), (x.unsqueeze(1), y.unsqueeze(1))
+    share = (at.unsqueeze(2) - left[0]) / (right[0] - left[0])
+    joined = left[1] + share * (right[1] - left[1])
+    between = affordable.unsqueeze(2) & ~affordable.unsqueeze(1)
+    mixed = torch.where(between, joined, -torch.inf).flatten(1).amax(1)
+    best = torch.maximum(single, mixed)
+    return torch.where(affordable.any(1), best, torch.nan)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -206,7 +217,8 @@ class Comparison:
     the other arm's accuracy. None where the reference is never so cheap."""
     at_reference_loops: Estimate | None
     """Difference at the loops per answer of the reference as it is served: its accuracy minus the best that the other
-    arm reaches with as many loops under any measured rule. None where the other arm is never so cheap."""
+    arm reaches with as many loops under any measured rule or mixture of two (`best_mixture`). None where the other arm
+    is never so cheap."""
     flops: Estimate | None
     """FLOPs of the reference relative to the other arm's, minus 1, prompts included; None where results lack them."""
     at_its_flops: Estimate | None
@@ -220,25 +232,24 @@ def compare(reference: Outcomes, other: Outcomes, draws: int = DRAWS) -> Compari
     seeds = tuple(seed for seed in reference.seeds if seed in other.seeds)
     if not seeds:
         return None
-    if reference.difficulty != other.difficulty:
+    if (reference.difficulty, reference.needed_loops) != (other.difficulty, other.needed_loops):
         raise ValueError("two arms were measured on different problems")
     reference, other = reference.of_seeds(seeds), other.of_seeds(seeds)
     drawn = weights(len(seeds), len(reference.difficulty), draws)
-    accuracy = estimate(curve(reference, drawn)[1][:, 0] - curve(other, drawn)[1][:, 0])
     loops = _at_equal_cost(reference, other, drawn, reference.loops, other.loops)
-    assert accuracy is not None and loops.relative is not None
+    assert loops.accuracy is not None and loops.relative is not None
     flops = _EqualCost()
     if reference.flops is not None and other.flops is not None:
         flops = _at_equal_cost(reference, other, drawn, reference.flops, other.flops)
     return Comparison(
         seeds=seeds,
-        accuracy=accuracy,
+        accuracy=loops.accuracy,
         loops=loops.relative,
         at_its_loops=loops.at_its,
-        at_reference_loops=loops.at_own,
+        at_reference_loops=loops.at_reference,
         flops=flops.relative,
         at_its_flops=flops.at_its,
-        at_reference_flops=flops.at_own,
+        at_reference_flops=flops.at_reference,
     )
 
 
@@ -246,9 +257,10 @@ def compare(reference: Outcomes, other: Outcomes, draws: int = DRAWS) -> Compari
 class _EqualCost:
     """The part of a `Comparison` that depends on what is counted."""
 
+    accuracy: Estimate | None = None
     relative: Estimate | None = None
     at_its: Estimate | None = None
-    at_own: Estimate | None = None
+    at_reference: Estimate | None = None
 
 
 def _at_equal_cost(
@@ -257,9 +269,10 @@ def _at_equal_cost(
     (x, y), (other_x, other_y) = curve(reference, drawn, cost), curve(other, drawn, other_cost)
     own = reference.curve_rules or list(range(len(reference.rules)))
     return _EqualCost(
+        accuracy=estimate(y[:, 0] - other_y[:, 0]),
         relative=estimate(x[:, 0] / other_x[:, 0] - 1),
         at_its=estimate(interpolate(x[:, own], y[:, own], other_x[:, 0]) - other_y[:, 0]),
-        at_own=estimate(y[:, 0] - interpolate(*envelope(other_x, other_y), x[:, 0])),
+        at_reference=estimate(y[:, 0] - best_mixture(other_x, other_y, x[:, 0])),
     )
 
 
@@ -270,6 +283,23 @@ def oracle_ratio(outcomes: Outcomes, drawn: Weights) -> Estimate | None:
         return None
     oracle = drawn.problems @ torch.tensor(outcomes.needed_loops, dtype=torch.float64)
     return estimate(drawn.mean(outcomes.loops[:, :1])[:, 0] / oracle)
+
+
+def router(outcomes: Outcomes) -> tuple[float, float, float | None] | None:
+    """(accuracy, loops, FLOPs) per answer where every problem of difficulty k is answered at k loops for every token:
+    what a router reaches that is told the difficulty; means over seeds. None unless all these depths were measured."""
+    levels = torch.tensor(outcomes.difficulty)
+    labels = {int(level): f"fixed {level}" for level in levels.unique().tolist()}
+    if any(label not in outcomes.rules for label in labels.values()):
+        return None
+    places = torch.tensor([outcomes.rules.index(labels[level]) for level in levels.tolist()])
+
+    def chosen(values: Tensor) -> Tensor:
+        return values.gather(1, places.expand(len(values), 1, -1))[:, 0]
+
+    accuracy = (chosen(outcomes.right).sum() / chosen(outcomes.scored).sum()).item()
+    flops = None if outcomes.flops is None else chosen(outcomes.flops).mean().item()
+    return accuracy, chosen(outcomes.loops).mean().item(), flops
 
 
 def depth_correlations(outcomes: Outcomes) -> list[float | None]:

@@ -25,6 +25,11 @@ class Measured:
     """Runs whose config has changed since -> what has changed."""
 
     @property
+    def has_oracle(self) -> bool:
+        """Whether the task says how many loops its answers need."""
+        return all(arm.needed_loops is not None for arm in self.arms.values())
+
+    @property
     def reference(self) -> Outcomes | None:
         return self.arms.get(self.config.reference_arm)
 

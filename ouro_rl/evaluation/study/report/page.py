@@ -19,6 +19,7 @@ from ouro_rl.evaluation.study.report.tables import (
     comparison_table,
     difficulty_table,
     frontier_table,
+    router_line,
     served_figures,
     served_table,
     target_table,
@@ -73,13 +74,15 @@ def _page(measured: Measured, draws: int) -> Iterator[str]:
             f"Differences are {config.reference_arm} minus the other arm, over the seeds of both. *At its loops*: "
             f"the Q-exit curve of {config.reference_arm}, interpolated at the other arm's loops per answer, against "
             f"the other arm as served. *At the reference's loops*: {config.reference_arm} as served against the best "
-            "that the other arm reaches with as many loops per answer under any measured rule. An arm that is never so "
-            f"cheap has `{NONE}`. FLOPs are those of prompts and answers.\n"
+            "that the other arm reaches with as many loops per answer under any measured rule, or a random mixture of "
+            f"two. An arm that is never so cheap has `{NONE}`. FLOPs are those of prompts and answers.\n"
         )
         yield "\n".join(comparison_table(measured, reference, draws)) + "\n"
     yield "## By difficulty\n"
     yield "![Loops per token against difficulty](difficulty.svg)\n"
     yield "\n".join(difficulty_table(measured)) + "\n"
+    if (told := router_line(measured)) is not None:
+        yield told
     yield "## Frontiers\n"
     yield "Accuracy and, in parentheses, loops per answer: means over seeds.\n"
     yield "\n".join(frontier_table(measured)) + "\n"
@@ -120,7 +123,7 @@ def _plots(measured: Measured, folder: Path, draws: int) -> None:
         frontier_plot(lines[kind], x_label=x_label, y_label="accuracy on held-out problems", title=title, files=files)
     depths = {name: _depth_by_level(arm) for name, arm in measured.arms.items()}
     title = f"{measured.name}: loops per token, as served"
-    oracle = _oracle_by_level(next(iter(measured.arms.values())))
+    oracle = _oracle_by_level(next(iter(measured.arms.values()))) if measured.has_oracle else {}
     difficulty_plot(depths, oracle=oracle, title=title, files=folder / "difficulty")
 
 
@@ -131,10 +134,8 @@ def _mean_flops(arm: Outcomes) -> list[float]:
 
 
 def _oracle_by_level(arm: Outcomes) -> dict[int, float]:
-    """Loops per token with every token at the depth that it needs, in answers of the lengths of `arm` as served; empty
-    where the task does not say it."""
-    if arm.needed_loops is None:
-        return {}
+    """Loops per token with every token at the depth that it needs, in answers of the lengths of `arm` as served."""
+    assert arm.needed_loops is not None
     needed: dict[int, float] = defaultdict(float)
     tokens: dict[int, float] = defaultdict(float)
     for level, loops, length in zip(arm.difficulty, arm.needed_loops, arm.tokens[:, 0].mean(0).tolist(), strict=True):

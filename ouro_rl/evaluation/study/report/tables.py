@@ -16,6 +16,7 @@ from ouro_rl.evaluation.study.report.frontier import (
     depth_correlations,
     estimate,
     oracle_ratio,
+    router,
     weights,
 )
 from ouro_rl.evaluation.study.report.measured import Measured
@@ -33,7 +34,7 @@ def served_table(measured: Measured, draws: int) -> Iterator[str]:
     careful = any(
         figures.careful_lines is not None for arm in measured.arms.values() for figures in served_figures(arm)
     )
-    oracle = any(arm.needed_loops is not None for arm in measured.arms.values())
+    oracle = measured.has_oracle
     yield from _head(
         "arm", "seeds", "exit rule", "accuracy", "loops per answer", "loops per token", "tokens per answer",
         "MFLOP per answer", "cut off", "depth and difficulty",
@@ -79,6 +80,22 @@ def _comparison_row(name: str, found: Comparison) -> str:
         _interval(found.flops, _relative),
         _interval(found.at_its_flops, _points),
         _interval(found.at_reference_flops, _points),
+    )
+
+
+def router_line(measured: Measured) -> str | None:
+    """The best of all arms; None if no arm was measured at every depth that is the difficulty of a problem, or if the
+    task does not say what its answers need."""
+    if not measured.has_oracle:
+        return None
+    found = {name: told for name, arm in measured.arms.items() if (told := router(arm)) is not None}
+    if not found:
+        return None
+    name, (accuracy, loops, flops) = max(found.items(), key=lambda item: item[1][0])
+    cost = f"{loops:.1f} loops" + ("" if flops is None else f" and {flops / 1e6:.1f} MFLOP")
+    return (
+        "A router that is told the difficulty k of every problem, and gives all of its tokens k loops, gets "
+        f"{percent(accuracy)} at {cost} per answer (with the checkpoints of {name}, at fixed depths).\n"
     )
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from ouro_rl.run_dir.study_result import RuleFigures, StudyResult
 
-PROMPT_LOOPS = 2
-"""Of every prompt, at a megaflop each, as those of answers."""
+MOST_LOOPS = 4
+"""A prompt is one token, which runs all of them except under a fixed depth; every loop is a megaflop."""
 
 
 def rule(
@@ -21,17 +21,18 @@ def rule(
 ) -> RuleFigures:
     kind, _, value = label.partition(" ")
     right = [mark == "1" for mark in correct if mark != "-"]
+    prompt = int(value) if kind == "fixed" else MOST_LOOPS
     return RuleFigures(
         rule=label, kind=kind, value=float(value) if value and kind != "iid" else None,
         accuracy=sum(right) / len(right),
         loops_per_answer=sum(loops) / len(loops), loops_per_token=sum(loops) / sum(tokens),
         tokens_per_answer=sum(tokens) / len(tokens), cut_off=0.0,
-        flops_per_answer=1e6 * (PROMPT_LOOPS + sum(loops) / len(loops)),
+        flops_per_answer=1e6 * (prompt + sum(loops) / len(loops)),
         depth_shares=(0.5, 0.5), careful_lines=None,
         by_difficulty=levels if levels is not None else {"1": {"problems": 1, "accuracy": 1.0,
             "loops_per_token": 1.0, "loops_per_answer": 1.0}},
         correct=correct, loops=tuple(loops), tokens=tuple(tokens),
-        flops=tuple(1_000_000 * (count + PROMPT_LOOPS) for count in loops),
+        flops=tuple(1_000_000 * (count + prompt) for count in loops),
     )  # fmt: skip
 
 

@@ -11,14 +11,15 @@ import pytest
 import torch
 
 from ouro_rl.evaluation.study.report.frontier import (
+    best_mixture,
     compare,
     curve,
     depth_correlations,
-    envelope,
     estimate,
     interpolate,
     oracle_ratio,
     outcomes_of,
+    router,
     weights,
 )
 from tests.ouro_rl.evaluation.study.report.made_up import result, rule
@@ -42,9 +43,37 @@ def test_a_curve_of_one_point():
     assert interpolate(row(10), row(0.2), torch.tensor([9.0])).isnan()
 
 
-def test_the_envelope_is_the_best_that_costs_no_more():
-    loops, accuracy = envelope(row(40, 10, 20), row(0.4, 0.2, 0.6))
-    assert loops.tolist() == [[10, 20, 40]] and accuracy.tolist() == [[0.2, 0.6, 0.6]]
+@pytest.mark.parametrize(
+    "at,expected", [(10, 0.2), (15, 0.4), (20, 0.6), (25, 0.6), (30, 0.6), (40, 0.6), (50, 0.7), (60, 0.8), (70, 0.8)]
+)
+def test_the_best_mixture_of_two_points(at, expected):
+    """Between 20 and 60 loops: not below the point at 20, and above the bad one at 40."""
+    loops, accuracy = row(40, 10, 20, 60), row(0.4, 0.2, 0.6, 0.8)
+    slow = max(
+        [y for x, y in zip(loops[0].tolist(), accuracy[0].tolist(), strict=True) if x <= at]
+        + [
+            y0 + (at - x0) / (x1 - x0) * (y1 - y0)
+            for x0, y0 in zip(loops[0].tolist(), accuracy[0].tolist(), strict=True)
+            for x1, y1 in zip(loops[0].tolist(), accuracy[0].tolist(), strict=True)
+            if x0 <= at < x1
+        ]
+    )
+    found = best_mixture(loops, accuracy, torch.tensor([float(at)], dtype=torch.float64)).item()
+    assert found == pytest.approx(slow) and found >= expected - 1e-12
+    without = best_mixture(loops[:, 1:], accuracy[:, 1:], torch.tensor([float(at)], dtype=torch.float64)).item()
+    assert found == pytest.approx(without), "a bad point changes nothing"
+    assert best_mixture(loops, accuracy, torch.tensor([5.0], dtype=torch.float64)).isnan().all()
+
+
+def test_a_router_that_is_told_the_difficulty():
+    arm = outcomes_of([
+        result("a", 0, [
+            rule("threshold 0.5", "1111", [9] * 4, [3] * 4), rule("fixed 1", "1000", [3] * 4, [3] * 4),
+            rule("fixed 2", "1101", [6] * 4, [3] * 4),
+        ], [1, 2, 2, 2])
+    ])  # fmt: skip
+    assert router(arm) == pytest.approx((3 / 4, (3 + 3 * 6) / 4, 1e6 * (4 + 3 * 8) / 4))
+    assert router(outcomes_of([result("b", 0, [rule("fixed 1", "1", [3], [3])], [2])])) is None
 
 
 def test_weights_are_means_in_the_data_and_draws_with_replacement_below():
@@ -125,11 +154,14 @@ def test_a_comparison_at_equal_loops():
 
 
 def test_a_comparison_at_equal_flops_counts_the_prompts():
+    """Under a fixed depth prompts are cheaper: 3 loops for answers of 3 loops, against 4."""
     new, old = two_arms()
     found = compare(new, old)
-    assert (found.flops.value, found.flops.low) == pytest.approx((1 / 5,) * 2), "6 against 5, the prompt's 2 included"
-    assert found.at_its_flops.value == pytest.approx(found.at_its_loops.value), "halfway, here too"
-    assert found.at_reference_flops.value == pytest.approx(found.at_reference_loops.value)
+    low, high = (statistics.fmean(figures.rules[place].accuracy for figures in new.results) for place in (1, 0))
+    assert (found.flops.value, found.flops.low) == pytest.approx((8 / 6 - 1,) * 2)
+    assert found.at_its_flops.value == pytest.approx(0), "2 loops and the prompt's 4 are what the other arm takes"
+    assert found.at_its_loops.value == pytest.approx((low + high) / 2 - low)
+    assert found.at_reference_flops.value == pytest.approx(high - low)
     bare = replace(old.results[0], rules=tuple(replace(one, flops=None) for one in old.results[0].rules))
     without = compare(new, outcomes_of([bare]))
     assert without.flops is without.at_its_flops is without.at_reference_flops is None
