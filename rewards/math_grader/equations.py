@@ -11,8 +11,15 @@ from rewards.math_grader.policy import MathPolicy
 from rewards.math_grader.structure import is_name, is_simple_name, split_top
 from rewards.math_grader.values import Values, every, is_numeric, rounds_to, some
 
-_QUANTITY = re.compile(r"([a-z])(?:_\{?(\w+)\}?)?('*)\s*(?:\(\s*([^()]*?)\s*\))?")
-"""A letter, its index, its primes, and the argument of a function."""
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau phi chi psi omega"
+).split()
+_QUANTITY = re.compile(
+    r"(?:(?P<small>[a-z])|(?P<large>[A-Z])|(?P<points>[A-Z]{2,4})|\\(?P<greek>" + "|".join(_GREEK) + r"))"
+    r"(?:_\{?(?P<index>\w+)\}?)?(?P<primes>'*)\s*(?:\(\s*(?P<place>[^()]*?)\s*\))?"
+)
+"""A letter (or the points of a segment or figure), its index, its primes, and the argument of a function."""
+_KINDS = ("small", "large", "points", "greek")
 
 
 class Equations(Values):
@@ -81,15 +88,24 @@ def _value_of(equation: Sequence[str], answer: str) -> str | None:
 
 
 def _other_quantity(gold: str, answer: str) -> bool:
-    """Whether two names are certainly not of the same quantity: two unknowns (x and y), two functions (f and g), a
-    function and its derivative, or its values at two places. A function may be named by its variable: y for f(x)."""
+    """Whether two names are certainly not of one quantity: two unknowns (x and y, A and B, AB and CD), two functions
+    (f and g), a function and its derivative, its values at two places, or a function and its variable. A function may
+    be named by its variable: y for f(x). Names of two kinds, such as x and AB, may be of one quantity."""
     left, right = (_QUANTITY.fullmatch(text.strip()) for text in (gold, answer))
     if not left or not right:
         return False
-    (letter, index, primes, place), (other, other_index, other_primes, other_place) = left.groups(), right.groups()
-    if primes != other_primes:
+    if left["primes"] != right["primes"]:
         return True
-    if (place is None) != (other_place is None):
-        return False
-    at = place != other_place and any(text.isdigit() for text in (place or "", other_place or ""))
-    return (letter, index) != (other, other_index) or at
+    if (left["place"] is None) != (right["place"] is None):
+        function, other = (left, right) if right["place"] is None else (right, left)
+        return function["place"] == other[0]
+    places = (left["place"] or "", right["place"] or "")
+    if places[0] != places[1] and (any(map(str.isdigit, places)) or all(map(_EVENT.fullmatch, places))):
+        return True
+    if (left["index"] or "") != (right["index"] or ""):
+        return True
+    return any(left[kind] and right[kind] and sorted(left[kind]) != sorted(right[kind]) for kind in _KINDS)
+
+
+_EVENT = re.compile(r"[A-Z]")
+"""In P(A) and P(B); in f(x) and f(t) the names of the variables do not matter."""
