@@ -53,8 +53,14 @@ _NOT_BEFORE = re.compile(
     r"(?:\b(?:can)?not|n['\u2019]t|\bnever)(?:\s+(?:be|equal(?:\s+to)?))?[\s$*:(\[\\]*$", re.IGNORECASE
 )
 _DENIED_AFTER = re.compile(
-    r"[\s$*.)\]\\]*(?:text\s*\{\s*)?(?:(?:is|was)\s+(?:wrong|incorrect|false|invalid|mistaken)|fails|(?:does|did)(?:\s+not|n['\u2019]t)\s+(?:work|fit|hold|satisfy)|(?:(?:is|was)\s+not|(?:is|was)n['\u2019]t)\s+"
-    r"(?:correct|right|valid|it|(?:the|my|our)\s+(?:\w+\s+)?(?:answer|solution|result|value)))\b",
+    r"[\s$*.)\]\\]*(?:text\s*\{\s*)?(?:"
+    r"(?:[,;:]?\s*(?:(?:but|and)\s+)?(?:which|that|this|it)\s+)?(?:"
+    r"(?:is|was)\s+(?:wrong|incorrect|false|invalid|mistaken|impossible|extraneous|rejected|ruled\s+out)"
+    r"|fails|(?:does|did)(?:\s+not|n['\u2019]t)\s+(?:work|fit|hold|satisfy)"
+    r"|(?:must|has\s+to|should|can)\s+be\s+(?:rejected|discarded|excluded|ruled\s+out)"
+    r"|(?:(?:is|was)\s+not|(?:is|was)n['\u2019]t)\s+"
+    r"(?:correct|right|valid|possible|it|(?:the|my|our)\s+(?:\w+\s+)?(?:answer|solution|result|value)))"
+    r"|[:?]\s*(?:wrong|incorrect|false)|\?\s*no(?=[.,!]|\s*$))(?!\w)",
     re.IGNORECASE,
 )
 _GUESS_BEFORE = re.compile(

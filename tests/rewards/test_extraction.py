@@ -104,3 +104,33 @@ def test_boxes_separated_by_long_whitespace_are_a_list():
     between = " \n\\quad " * 20_000
     assert last_boxed(f"\\boxed{{41}}{between}or{between}\\boxed{{42}}") == "41, 42"
     assert final_answer(f"\\boxed{{41}}{between}x{between}\\boxed{{42}}") == "42"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{17}, which is wrong.",
+        "\\boxed{17}: wrong",
+        "Is it \\boxed{17}? No.",
+        "\\boxed{17} is not possible.",
+        "$\\boxed{17}$ is extraneous.",
+        "\\boxed{17} must be rejected.",
+        "\\boxed{17}, but that is impossible.",
+    ],
+)
+def test_a_box_that_the_text_refuses_is_not_paid(text: str) -> None:
+    assert final_answer(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\\boxed{17}, which is correct.",
+        "\\boxed{17}, which is the smallest possible.",
+        "$\\boxed{17}$. It is not hard to check.",
+        "$\\boxed{17}$: no more than that is needed.",
+        "\\boxed{17}. No other value is possible.",
+    ],
+)
+def test_a_box_that_the_text_confirms_is_paid(text: str) -> None:
+    assert final_answer(text) == "17"
