@@ -221,8 +221,8 @@ def test_unscored_and_masked_completions_are_left_out_of_the_loss(checkpoint, tm
     ("gaps", "said"),
     [
         ([0.0, 2e-6], "2.0e-06 nats"),
-        ([0.0, None], "0.0e+00 nats, in 1 of 2 updates; others cannot tell"),
-        ([None, None], "not known: no update can tell"),
+        ([0.0, None], "0.0e+00 nats, in 1 of 2 updates; the others had no token to compare"),
+        ([None, None], "not known: no update had a token to compare"),
     ],
 )
 def test_the_last_lines_say_of_how_many_updates_the_gap_is(gaps, said, tmp_path, capsys):
