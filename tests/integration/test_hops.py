@@ -12,7 +12,6 @@ import torch
 from ouro_rl.cli import main as cli
 from ouro_rl.config.loader import load_config
 from ouro_rl.config.train import TrainConfig
-from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.sampling_params import ExitRule, SamplingParams
 from ouro_rl.data.prompts import load_benchmark
 from ouro_rl.evaluation.evaluate import graded_answers
@@ -20,6 +19,7 @@ from ouro_rl.model.checkpoint import load_policy
 from ouro_rl.model.tokenizer import stop_token_ids
 from rollout_workers.pool import make_pool
 from tests.references.places import REPOSITORY
+from tests.references.tiny_warmstart import assert_is_of_its_config
 
 SOLVED, UNSOLVED = 0.8, 0.55
 NEUTRAL = 0.2
@@ -74,8 +74,5 @@ def test_depths_that_are_sampled_climb_the_same_stairs():
 
 
 def test_it_is_the_checkpoint_of_its_config():
-    record = json.loads((CHECKPOINT / "warmstart.json").read_text())
-    config = load_config(WarmstartConfig, [REPOSITORY / "configs/hops_warmstart.yaml"])
-    expected = config.model_dump(mode="json", exclude={"output": True, "corpus": config.unread_corpus()})
-    assert {key: value for key, value in record["config"].items() if key != "output"} == expected
+    assert_is_of_its_config(CHECKPOINT, "configs/hops_warmstart.yaml")
     assert load_config(TrainConfig, [REPOSITORY / "configs/hops.yaml"]).model.path == str(CHECKPOINT)

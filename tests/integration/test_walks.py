@@ -10,9 +10,9 @@ import pytest
 from ouro_rl.cli import main as cli
 from ouro_rl.config.loader import load_config
 from ouro_rl.config.train import TrainConfig
-from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.tasks.walks import STEPS, TOKENS_PER_STEP
 from tests.references.places import REPOSITORY
+from tests.references.tiny_warmstart import assert_is_of_its_config
 
 SOLVED, UNSOLVED = 0.8, 0.2
 CHECKPOINT = REPOSITORY / "configs/walks_ouro"
@@ -37,8 +37,5 @@ def test_t_loops_solve_what_t_hops_lead_to(rows, depth):
 
 
 def test_it_is_the_checkpoint_of_its_config():
-    record = json.loads((CHECKPOINT / "warmstart.json").read_text())
-    config = load_config(WarmstartConfig, [REPOSITORY / "configs/walks_warmstart.yaml"])
-    expected = config.model_dump(mode="json", exclude={"output": True, "corpus": config.unread_corpus()})
-    assert {key: value for key, value in record["config"].items() if key != "output"} == expected
+    assert_is_of_its_config(CHECKPOINT, "configs/walks_warmstart.yaml")
     assert load_config(TrainConfig, [REPOSITORY / "configs/walks.yaml"]).model.path == str(CHECKPOINT)

@@ -1,9 +1,12 @@
-"""The config of a warm start that takes seconds."""
+"""The config of a warm start that takes seconds, and the one that a checkpoint here was made by."""
 
+import json
 from pathlib import Path
 from typing import Any
 
+from ouro_rl.config.loader import load_config
 from ouro_rl.config.warmstart import WarmstartConfig
+from tests.references.places import REPOSITORY
 
 
 def config_of(output: Path | str, *, one: int = 0, two: int = 0, settling: int = 0, **sections: Any) -> WarmstartConfig:
@@ -20,3 +23,11 @@ def config_of(output: Path | str, *, one: int = 0, two: int = 0, settling: int =
         },
         strict=False,
     )
+
+
+def assert_is_of_its_config(checkpoint: Path, config_file: str) -> None:
+    """The checkpoint's record holds the config in this file of the repository, wherever it was written to."""
+    record = json.loads((checkpoint / "warmstart.json").read_text())
+    config = load_config(WarmstartConfig, [REPOSITORY / config_file])
+    expected = config.model_dump(mode="json", exclude={"output": True, "corpus": config.unread_corpus()})
+    assert {key: value for key, value in record["config"].items() if key != "output"} == expected
