@@ -78,7 +78,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _end_soon() -> None:
     """Once for this process, however many commands it runs: otherwise Python looks through all objects of torch and
     others again before it ends, which takes 1.5 s."""
-    atexit.register(gc.freeze)
+    atexit.register(_freeze)
+
+
+def _freeze() -> None:
+    if "triton" not in sys.modules:  # newer ones report at the end, in fifty lines, whatever was not freed
+        gc.freeze()
 
 
 def _reader_has_gone() -> bool:

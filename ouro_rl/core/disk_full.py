@@ -9,8 +9,8 @@ import re
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _OF_RUST = re.compile(r"\(os error (\d+)\)")
 """As safetensors and tokenizers end their messages."""
-_OF_TORCH = re.compile(r"PytorchStreamWriter failed|unexpected pos \d+ vs \d+")
-"""`torch.save`, which does not say why it could not write."""
+_OF_TORCH = re.compile(r"PytorchStreamWriter failed|unexpected pos \d+ vs \d+|ios(?:_base)?::clear")
+"""`torch.save`, which does not say why it could not write; the last is its C++ stream's, for the last few bytes."""
 
 
 def disk_full(error: BaseException) -> str | None:

@@ -26,13 +26,16 @@ from tests.references.tiny_training import config_of, deterministic, metrics_of
 
 LOOK_S = 0.001
 """Sampling may take only some hundredths of a second."""
+LONGEST_S = 0.05
+"""After this time in sampling, at most, an actor dies."""
 
 
 class Chaos:
-    """Kills a random actor of the pool that `run_training` makes while it samples, after pauses of some seconds."""
+    """Kills a random actor of the pool that `run_training` makes while it samples, then again after a random number of
+    updates: a fast machine makes thirty of them in the time in which one actor is started again."""
 
-    def __init__(self, monkeypatch, seed, seconds, most):
-        self.rng, self.seconds, self.most, self.killed, self.pool = random.Random(seed), seconds, most, [], None
+    def __init__(self, monkeypatch, seed, updates, most):
+        self.rng, self.updates, self.most, self.killed, self.pool = random.Random(seed), updates, most, [], None
         self.over = threading.Event()
         make = launch.start_pool
 
@@ -52,12 +55,15 @@ class Chaos:
         self.thread.join()
 
     def _run(self):
-        while len(self.killed) < self.most and not self.over.wait(self.rng.uniform(*self.seconds)):
-            while not (sampling := self._sampling()) and not self.over.wait(LOOK_S):
-                pass
-            if sampling and (process := self.rng.choice(sampling).greeting.process).is_alive:
+        next_version = 0
+        while len(self.killed) < self.most and not self.over.wait(LOOK_S):
+            if not self._sampling() or self.pool.version < next_version:
+                continue
+            self.over.wait(self.rng.uniform(0, LONGEST_S))
+            if (sampling := self._sampling()) and (process := self.rng.choice(sampling).greeting.process).is_alive:
                 os.kill(process.pid, signal.SIGKILL)
                 self.killed.append(process.pid)
+                next_version = self.pool.version + self.rng.randint(*self.updates)
 
     def _sampling(self):
         """The workers that are sampling now."""
@@ -69,13 +75,13 @@ def weights_of(folder, step):
     return load_file(folder / "checkpoints" / f"step-{step}" / "model.safetensors")
 
 
-def compare_with_chaos(checkpoint, tmp_path, monkeypatch, *, steps, seconds, least, most):
+def compare_with_chaos(checkpoint, tmp_path, monkeypatch, *, steps, updates, least, most):
     changes = {"trainer__steps": steps, "trainer__checkpoint_every": steps, "eval__source": None}
     changes |= {"rollout__max_new_tokens": 48, "ray__tries": 1000}  # whose actor is hit again and again is chance here
     config = config_of(checkpoint, tmp_path / "calm", **changes)
     assert run_training(config, resume=False) == 0
     config = config_of(checkpoint, tmp_path / "chaos", **changes, rollout__workers=2, rollout__worker_cpus=0.5)
-    with Chaos(monkeypatch, seed=1, seconds=seconds, most=most) as chaos:
+    with Chaos(monkeypatch, seed=1, updates=updates, most=most) as chaos:
         assert run_training(config, resume=False) == 0
     assert len(chaos.killed) >= least
     rows = [[deterministic(row) for row in metrics_of(tmp_path / name)] for name in ("calm", "chaos")]
@@ -85,12 +91,12 @@ def compare_with_chaos(checkpoint, tmp_path, monkeypatch, *, steps, seconds, lea
 
 
 def test_the_run_is_the_same_when_an_actor_is_killed_now_and_then(checkpoint, tmp_path, monkeypatch):
-    compare_with_chaos(checkpoint, tmp_path, monkeypatch, steps=4, seconds=(0.1, 0.4), least=1, most=3)
+    compare_with_chaos(checkpoint, tmp_path, monkeypatch, steps=4, updates=(0, 2), least=1, most=3)
 
 
 @pytest.mark.slow
-def test_the_run_is_the_same_when_a_random_actor_is_killed_every_few_seconds(checkpoint, tmp_path, monkeypatch):
-    compare_with_chaos(checkpoint, tmp_path, monkeypatch, steps=30, seconds=(2, 5), least=5, most=10**6)
+def test_the_run_is_the_same_when_random_actors_are_killed_again_and_again(checkpoint, tmp_path, monkeypatch):
+    compare_with_chaos(checkpoint, tmp_path, monkeypatch, steps=30, updates=(1, 5), least=5, most=30)
 
 
 @pytest.fixture

@@ -75,7 +75,7 @@ def trainer_of(folder, pool, groups, steps, callbacks=()):
     )
     pool = pool or make_pool(0, model.config.to_dict(), config.rollout.engine("float32"))
     prompts = [Prompt(index=i, token_ids=tuple(range(5, 37)), columns={"answer": "1"}) for i in range(groups)]
-    sampler = GroupSampler(config, sampling_params(config.rollout, tokenizer), pool, StubScorer(), tokenizer)
+    sampler = GroupSampler(config, sampling_params(config.rollout, tokenizer), pool, StubScorer(), tokenizer, prompts)
     return OuroGRPOTrainer(
         model, tokenizer, config, prompts, rollout_source=sampler, publish=pool.publish, run_dir=RunDir(folder),
         callbacks=callbacks,

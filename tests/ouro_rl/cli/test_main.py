@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 import signal
@@ -148,7 +147,18 @@ def test_what_is_left_to_the_end_of_the_process_is_left_once(monkeypatch: pytest
     monkeypatch.setattr(cli.atexit, "register", left.append)
     assert [cli.main(["list"]) for _ in range(3)] == [0, 0, 0]
     cli._end_soon.cache_clear()
-    assert left == [gc.freeze]
+    assert left == [cli._freeze]
+
+
+@pytest.mark.parametrize("triton", [False, True])
+def test_bindings_that_report_what_was_not_freed_get_it_freed(triton, monkeypatch: pytest.MonkeyPatch) -> None:
+    frozen: list = []
+    monkeypatch.setattr(cli.gc, "freeze", lambda: frozen.append(True))
+    monkeypatch.delitem(sys.modules, "triton", raising=False)
+    if triton:
+        monkeypatch.setitem(sys.modules, "triton", object())
+    cli._freeze()
+    assert frozen == [True] * (not triton)
 
 
 def test_a_bug_is_not_swallowed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
 from ouro_rl.core.disk_full import disk_full
 
@@ -32,6 +33,17 @@ def test_every_writer_is_understood(name, tmp_path):
     assert json.loads(done.stdout) == (
         "torch could not write a file to its end" if name == "torch" else "File too large"
     )
+
+
+@pytest.mark.parametrize("missing", [1, 100, 1000])
+def test_torch_at_the_end_of_its_file(missing, tmp_path):
+    """Where the disk is full decides which of its layers reports it."""
+    torch.save(torch.zeros(10**4), tmp_path / "x")
+    size = (tmp_path / "x").stat().st_size
+    program = PROGRAM.replace("(10000, 10000)", f"({size - missing},) * 2")
+    program = program.format(writer="import torch; torch.save(torch.zeros(10**4), 'x')")
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == "torch could not write a file to its end"
 
 
 def test_other_errors_are_not():
