@@ -204,27 +204,31 @@ def best_mixture(costs: Tensor, accuracy: Tensor, at: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True)
+class AtEqualCost:
+    """The reference against another arm by what an answer costs: its loops, or its FLOPs with those of the prompt."""
+
+    relative: Estimate
+    """Cost of the reference relative to the other arm's, minus 1, each under the rule that it is served with; below 0:
+    the reference is cheaper."""
+    at_its: Estimate | None
+    """Difference of accuracies at the cost of the other arm as it is served: the reference's curve, interpolated, minus
+    the other arm's accuracy. None where the reference is never so cheap."""
+    at_reference: Estimate | None
+    """Difference of accuracies at the cost of the reference as it is served: its accuracy minus the best that the other
+    arm reaches at that cost under any measured rule or mixture of two (`best_mixture`). None where the other arm is
+    never so cheap."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Comparison:
     """The reference against another arm, over the seeds that both have; differences are reference minus other."""
 
     seeds: tuple[int, ...]
     accuracy: Estimate
     """Difference of accuracies, each arm under the rule that it is served with."""
-    loops: Estimate
-    """Loops per answer of the reference relative to the other arm's, minus 1; below 0: the reference is cheaper."""
-    at_its_loops: Estimate | None
-    """Difference at the loops per answer of the other arm as it is served: the reference's curve, interpolated, minus
-    the other arm's accuracy. None where the reference is never so cheap."""
-    at_reference_loops: Estimate | None
-    """Difference at the loops per answer of the reference as it is served: its accuracy minus the best that the other
-    arm reaches with as many loops under any measured rule or mixture of two (`best_mixture`). None where the other arm
-    is never so cheap."""
-    flops: Estimate | None
-    """FLOPs of the reference relative to the other arm's, minus 1, prompts included; None where results lack them."""
-    at_its_flops: Estimate | None
-    """As `at_its_loops`, at equal FLOPs."""
-    at_reference_flops: Estimate | None
-    """As `at_reference_loops`, at equal FLOPs."""
+    loops: AtEqualCost
+    flops: AtEqualCost | None
+    """None where results lack them."""
 
 
 def compare(reference: Outcomes, other: Outcomes, draws: int = DRAWS) -> Comparison | None:
@@ -236,41 +240,31 @@ def compare(reference: Outcomes, other: Outcomes, draws: int = DRAWS) -> Compari
         raise ValueError("two arms were measured on different problems")
     reference, other = reference.of_seeds(seeds), other.of_seeds(seeds)
     drawn = weights(len(seeds), len(reference.difficulty), draws)
-    loops = _at_equal_cost(reference, other, drawn, reference.loops, other.loops)
-    assert loops.accuracy is not None and loops.relative is not None
-    flops = _EqualCost()
+    (_, accuracy), (_, others) = curve(reference, drawn), curve(other, drawn)
+    flops = None
     if reference.flops is not None and other.flops is not None:
         flops = _at_equal_cost(reference, other, drawn, reference.flops, other.flops)
     return Comparison(
         seeds=seeds,
-        accuracy=loops.accuracy,
-        loops=loops.relative,
-        at_its_loops=loops.at_its,
-        at_reference_loops=loops.at_reference,
-        flops=flops.relative,
-        at_its_flops=flops.at_its,
-        at_reference_flops=flops.at_reference,
+        accuracy=_known(accuracy[:, 0] - others[:, 0]),
+        loops=_at_equal_cost(reference, other, drawn, reference.loops, other.loops),
+        flops=flops,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _EqualCost:
-    """The part of a `Comparison` that depends on what is counted."""
-
-    accuracy: Estimate | None = None
-    relative: Estimate | None = None
-    at_its: Estimate | None = None
-    at_reference: Estimate | None = None
+def _known(values: Tensor) -> Estimate:
+    found = estimate(values)
+    assert found is not None
+    return found
 
 
 def _at_equal_cost(
     reference: Outcomes, other: Outcomes, drawn: Weights, cost: Tensor, other_cost: Tensor
-) -> _EqualCost:
+) -> AtEqualCost:
     (x, y), (other_x, other_y) = curve(reference, drawn, cost), curve(other, drawn, other_cost)
     own = reference.curve_rules or list(range(len(reference.rules)))
-    return _EqualCost(
-        accuracy=estimate(y[:, 0] - other_y[:, 0]),
-        relative=estimate(x[:, 0] / other_x[:, 0] - 1),
+    return AtEqualCost(
+        relative=_known(x[:, 0] / other_x[:, 0] - 1),
         at_its=estimate(interpolate(x[:, own], y[:, own], other_x[:, 0]) - other_y[:, 0]),
         at_reference=estimate(y[:, 0] - best_mixture(other_x, other_y, x[:, 0])),
     )

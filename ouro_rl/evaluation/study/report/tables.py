@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ouro_rl.evaluation.study.report.frontier import (
+    AtEqualCost,
     Comparison,
     Estimate,
     Outcomes,
@@ -71,16 +72,14 @@ def comparison_table(measured: Measured, reference: Outcomes, draws: int) -> Ite
 
 def _comparison_row(name: str, found: Comparison) -> str:
     return _row(
-        name,
-        len(found.seeds),
-        _interval(found.accuracy, _points),
-        _interval(found.loops, _relative),
-        _interval(found.at_its_loops, _points),
-        _interval(found.at_reference_loops, _points),
-        _interval(found.flops, _relative),
-        _interval(found.at_its_flops, _points),
-        _interval(found.at_reference_flops, _points),
+        name, len(found.seeds), _interval(found.accuracy, _points), *_cost_cells(found.loops), *_cost_cells(found.flops)
     )
+
+
+def _cost_cells(found: AtEqualCost | None) -> Iterator[str]:
+    yield _interval(None if found is None else found.relative, _relative)
+    yield _interval(None if found is None else found.at_its, _points)
+    yield _interval(None if found is None else found.at_reference, _points)
 
 
 def router_line(measured: Measured) -> str | None:

@@ -147,9 +147,10 @@ def test_a_comparison_at_equal_loops():
     found = compare(new, old)
     low, high = (statistics.fmean(figures.rules[place].accuracy for figures in new.results) for place in (1, 0))
     assert found.accuracy.value == pytest.approx(high - low)
-    assert (found.loops.value, found.loops.low, found.loops.high) == pytest.approx((1 / 3,) * 3)
-    assert found.at_its_loops.value == pytest.approx((low + high) / 2 - low), "halfway between 2 and 4 loops"
-    assert found.at_reference_loops.value == pytest.approx(high - low), "4 loops buy the other arm what 3 do"
+    relative = found.loops.relative
+    assert (relative.value, relative.low, relative.high) == pytest.approx((1 / 3,) * 3)
+    assert found.loops.at_its.value == pytest.approx((low + high) / 2 - low), "halfway between 2 and 4 loops"
+    assert found.loops.at_reference.value == pytest.approx(high - low), "4 loops buy the other arm what 3 do"
     assert found.seeds == (0, 1)
 
 
@@ -158,14 +159,13 @@ def test_a_comparison_at_equal_flops_counts_the_prompts():
     new, old = two_arms()
     found = compare(new, old)
     low, high = (statistics.fmean(figures.rules[place].accuracy for figures in new.results) for place in (1, 0))
-    assert (found.flops.value, found.flops.low) == pytest.approx((8 / 6 - 1,) * 2)
-    assert found.at_its_flops.value == pytest.approx(0), "2 loops and the prompt's 4 are what the other arm takes"
-    assert found.at_its_loops.value == pytest.approx((low + high) / 2 - low)
-    assert found.at_reference_flops.value == pytest.approx(high - low)
+    assert (found.flops.relative.value, found.flops.relative.low) == pytest.approx((8 / 6 - 1,) * 2)
+    assert found.flops.at_its.value == pytest.approx(0), "2 loops and the prompt's 4 are what the other arm takes"
+    assert found.loops.at_its.value == pytest.approx((low + high) / 2 - low)
+    assert found.flops.at_reference.value == pytest.approx(high - low)
     bare = replace(old.results[0], rules=tuple(replace(one, flops=None) for one in old.results[0].rules))
     without = compare(new, outcomes_of([bare]))
-    assert without.flops is without.at_its_flops is without.at_reference_flops is None
-    assert without.loops is not None
+    assert without.flops is None and without.loops is not None
 
 
 def test_a_paired_difference_is_narrower_than_two_intervals():
@@ -181,8 +181,8 @@ def test_what_cannot_be_compared():
     new, old = two_arms()
     cheap = outcomes_of([result("cheap", 0, [rule("fixed 1", "1" * 60, [1] * 60, [1] * 60)], [1] * 60)])
     found = compare(new, cheap)
-    assert found.seeds == (0,) and found.at_its_loops is None, "the reference is never so cheap"
-    assert compare(cheap, new).at_reference_loops is None
+    assert found.seeds == (0,) and found.loops.at_its is None, "the reference is never so cheap"
+    assert compare(cheap, new).loops.at_reference is None
     later = outcomes_of([result("later", 7, [rule("fixed 1", "1" * 60, [1] * 60, [1] * 60)], [1] * 60)])
     assert compare(new, later) is None
     others = outcomes_of([result("x", 0, [rule("fixed 1", "1" * 60, [1] * 60, [1] * 60)], [2] * 60)])
