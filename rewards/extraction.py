@@ -6,7 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from rewards.statements import corrected_answer, is_denied, last_hashes, stated_answer
+from rewards.box_context.sentence import is_denied, other_value
+from rewards.statements import corrected_answer, last_hashes, stated_answer
 
 Accept = Literal["box", "phrase", "any"]
 """Where to look for an answer when there is no box. `box`: nowhere. `phrase`: after `####` or "the answer is".
@@ -29,6 +30,8 @@ _HEDGE = re.compile(
     r"(?:option|case|possibility|answer|solution)\s*#?\d)\b",
     re.IGNORECASE,
 )
+_OPEN = re.compile(r"\b(?:unless|(?:could|might|may|can)\s+(?:also\s+)?be)\b", re.IGNORECASE)
+"""Matches a hedge that "but" does not take back: "but it could also be"."""
 _RETRACTION = re.compile(
     r"\b(?:no|not|wait|wrong|mistake|incorrect|correct(?:ed|ion)?|instead|rather|sorry|forgot|actually|however|should|but|so|"
     r"thus|hence|therefore)\b",
@@ -123,10 +126,12 @@ def final_answer(
     boxed = _last_of(found, text, several_boxes)
     if boxed is None and denied:
         return None if accept == "box" else stated_answer(denied[0][:_TAIL])
-    if boxed is not None and accept != "box":
-        return corrected_answer(text[found[-1][1] :][:_TAIL], boxed) or boxed or None
-    if boxed is not None or accept == "box" or (several_boxes == "refuse" and found):
-        return boxed or None
+    if boxed is not None:
+        rest = text[found[-1][1] :][:_TAIL]
+        corrected = corrected_answer(rest, boxed) if accept != "box" else None
+        return corrected or _with_other(boxed, rest, several_boxes) or None
+    if accept == "box" or (several_boxes == "refuse" and found):
+        return None
     tail = text[-_TAIL:]
     tagged = list(_TAGGED.finditer(tail))
     if tagged:
@@ -138,6 +143,12 @@ def final_answer(
     if accept == "phrase":
         return None
     return _last_group(_FORMULA, tail) or (text.strip() if len(text) <= _SHORT else None) or None
+
+
+def _with_other(boxed: str, rest: str, several: SeveralBoxes) -> str:
+    """A boxed answer with the value that the sentence offers beside it, as in `\\boxed{41} or 42`."""
+    other = other_value(rest) if boxed and several != "last" else None
+    return f"{boxed}, {other}" if other else boxed
 
 
 def gold_answer(gold: str) -> str:
@@ -158,7 +169,9 @@ def _joined(between: str) -> bool:
     retraction."""
     if _BETWEEN_BOXES.fullmatch(between):
         return True
-    return len(between) <= _NEAR and bool(_HEDGE.search(between)) and not _RETRACTION.search(between)
+    if len(between) > _NEAR:
+        return False
+    return bool(_OPEN.search(between) or (_HEDGE.search(between) and not _RETRACTION.search(between)))
 
 
 def _group(match: re.Match[str]) -> str:

@@ -49,53 +49,12 @@ _TAKEN_BACK = re.compile(
     r"my\s+(?:error|mistake)|(?:made|contains|there\s+(?:is|was))\s+an?\s+(?:error|mistake)|(?:is|was|['\u2019]s|looks|seems)\s+(?:wrong|incorrect|mistaken|not\s+(?:right|correct))|hmm+)\b",
     re.IGNORECASE,
 )
-_NOT_BEFORE = re.compile(
-    r"(?:\b(?:can)?not|n['\u2019]t|\bnever)(?:\s+(?:be|equal(?:\s+to)?))?[\s$*:(\[\\]*$", re.IGNORECASE
-)
-_DENIED_AFTER = re.compile(
-    r"[\s$*.)\]\\]*(?:text\s*\{\s*)?(?:"
-    r"(?:[,;:]?\s*(?:(?:but|and)\s+)?(?:which|that|this|it)\s+)?(?:"
-    r"(?:is|was)\s+(?:wrong|incorrect|false|invalid|mistaken|impossible|extraneous|rejected|ruled\s+out)"
-    r"|fails|(?:does|did)(?:\s+not|n['\u2019]t)\s+(?:work|fit|hold|satisfy)"
-    r"|(?:must|has\s+to|should|can)\s+be\s+(?:rejected|discarded|excluded|ruled\s+out)"
-    r"|(?:(?:is|was)\s+not|(?:is|was)n['\u2019]t)\s+"
-    r"(?:correct|right|valid|possible|it|(?:the|my|our)\s+(?:\w+\s+)?(?:answer|solution|result|value)))"
-    r"|[:?]\s*(?:wrong|incorrect|false)|\?\s*no(?=[.,!]|\s*$))(?!\w)",
-    re.IGNORECASE,
-)
-_GUESS_BEFORE = re.compile(
-    r"\b(?:(?:a|an|one|another)\s+(?:wrong|incorrect|false)\s+(?:guess|answer|solution)\s+(?:is|was|(?:would|could|might)\s+be)"
-    r"|\banswer\s+(?:is|(?:can|could|would|must|should)\s+be)\s+"
-    r"(?:(?:any|every|all)\w*\s+(?:\w+\s+)?(?:except|but|other\s+than)|(?:\S+\s+){0,2}(?:less|fewer|smaller|lower|more|greater|larger|higher)\s+than|twice|half(?:\s+of)?|double))"
-    r"[\s$*:(\[\\]*$",
-    re.IGNORECASE,
-)
-"""Matches words before a box that call it a wrong guess, or that make the answer another value."""
-_CHANGED_AFTER = re.compile(
-    r"[\s$*.)\]\\]*\(?(?:can(?:\s*not|['\u2019]t)\s+be\s+(?:right|correct|true|valid|it|the\s+(?:\w+\s+)?(?:answer|solution))"
-    r"|if\s+(?:not|wrong|incorrect)\s*(?=,)|or\s+(?:maybe|perhaps|possibly)"
-    r"|or\s+(?:its|the)\s+(?:negative|opposite|reciprocal|inverse|double)"
-    r"|(?:times|plus|minus|divided\s+by)\s+(?=\$?[\d\\]))",
-    re.IGNORECASE,
-)
-"""Matches words after a box that doubt it, or that make the answer another value."""
-_OPERATOR_BEFORE = re.compile(
-    r"(?:^-|\\(?:cdot|times|div)\s*|\\[dt]?frac\s*\{(?:[^{}]*\}\s*\{)?\s*|\\sqrt\s*(?:\[[^\]]*\]\s*)?\{\s*)$"
-)
-_OPERATOR_AFTER = re.compile(
-    r"\s*(?:\+\s*[\d\\a-z(]|/\s*\d|\\(?:cdot|times|div)(?![a-zA-Z])|\^(?!\s*\{?\s*(?:\\|st|nd|rd|th|o\b|\*)))"
-)
-_FORMULA_EDGE = re.compile(r"\$|\\[()\[\]]|\n")
 _SHOULD_BE = re.compile(
     r"\b(?:it|this|that)\s+(?:should|must)\s+(?:\w+\s+)?be\s+\$?(-?\d[\d.,/]*(?<![.,/]))", re.IGNORECASE
 )
 _NUMBER_OR_COMMAND = re.compile(r"\d|\\[A-Za-z]")
 _DENIED = re.compile(r"not\s+(?:\$[^$\n]{1,40}\$|[^\s$]{1,40}),?\s+but\s+(?:rather\s+|instead\s+)?", re.IGNORECASE)
 """`not 15 but`, before the answer."""
-_NOT_NEAR = 40
-"""Characters before a box in which a "not" denies it."""
-_GUESS_NEAR = 100
-"""Characters before a box in which it is called a guess."""
 _MARKUP = " \t\n*_`"
 
 
@@ -120,26 +79,6 @@ def corrected_answer(after: str, boxed: str) -> str | None:
     if stated is None or not _NUMBER_OR_COMMAND.search(stated):
         return None
     return None if re.match(rf"\$?{re.escape(boxed)}(?![\w/^]|\.\d)", stated) else stated
-
-
-def is_denied(before: str, boxed: str, after: str) -> bool:
-    """Whether the text around a box says that it is not the answer: "not 17", "17 is wrong", "17 times 2". But "B is
-    wrong" may be what was asked for."""
-    if _NOT_BEFORE.search(before[-_NOT_NEAR:]) or _GUESS_BEFORE.search(before[-_GUESS_NEAR:]):
-        return True
-    if not _NUMBER_OR_COMMAND.search(boxed):
-        return False
-    return bool(_DENIED_AFTER.match(after) or _CHANGED_AFTER.match(after)) or _is_operand(before, after)
-
-
-def _is_operand(before: str, after: str) -> bool:
-    """Whether a box is only a part of the formula around it, as in `2 \\cdot \\boxed{17}` or `\\boxed{17}^2`. In an
-    equation, a box may be the place that was to be filled in."""
-    opening = _FORMULA_EDGE.split(before[-_LONGEST:])[-1]
-    closing = _FORMULA_EDGE.split(after[:_LONGEST])[0]
-    if "=" in opening + closing:
-        return False
-    return bool(_OPERATOR_BEFORE.search(opening) or (not opening.strip() and _OPERATOR_AFTER.match(closing)))
 
 
 def last_hashes(text: str) -> str | None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from rewards.math_grader.spellings import TEXT
-from rewards.math_grader.units import Suffix, changes_value, read_suffix
+from rewards.vocabulary.units import Suffix, changes_value, read_suffix
 
 _POWER = r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
 _TEXT_PART = rf"{TEXT}\s*\{{(?:[^{{}}]|\{{[^{{}}]*\}})*\}}{_POWER}"

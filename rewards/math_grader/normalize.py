@@ -7,7 +7,6 @@ from fractions import Fraction
 from functools import partial
 
 from rewards.math_grader.guards import MAX_CHARS
-from rewards.math_grader.number_words import cardinal
 from rewards.math_grader.spellings import (
     BASES,
     CALL_OR_BRACKET,
@@ -23,6 +22,7 @@ from rewards.math_grader.spellings import (
     Rules,
 )
 from rewards.math_grader.wording import equations_as_list, sets_in_words, unwrap_texts, without_words, words_key
+from rewards.vocabulary.number_words import cardinal
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _SPACE = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])")

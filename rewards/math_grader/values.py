@@ -11,7 +11,7 @@ from rewards.math_grader.measures import Measure, compound, split_measure
 from rewards.math_grader.normalize import based, canonical, clock, integer, is_words, number
 from rewards.math_grader.policy import MathPolicy
 from rewards.math_grader.structure import split_top, unwrap
-from rewards.math_grader.units import Suffix, Unit, changes_value, same_unit
+from rewards.vocabulary.units import Suffix, Unit, changes_value, same_unit
 
 Leaf = Callable[[str, str, MathPolicy], bool | None]
 """(gold, answer, policy) -> whether they are equal, or None. Decides what strings and plain numbers cannot."""

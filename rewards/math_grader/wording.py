@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from rewards.math_grader.number_words import cardinal, fraction
 from rewards.math_grader.spellings import TEXT
-from rewards.math_grader.units import changes_value, unit_named
+from rewards.vocabulary.number_words import cardinal, fraction
+from rewards.vocabulary.units import changes_value, unit_named
 
 _TEXT_COMMAND = re.compile(rf"{TEXT}\s*\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}")
 _ENVIRONMENT = re.compile(

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.math_grader.number_words import factor_of, is_number_word
+from rewards.vocabulary.number_words import factor_of, is_number_word
 
 _PREFIXES: dict[str, int | Fraction] = {
     "T": 10**12, "G": 10**9, "M": 10**6, "k": 10**3, "h": 100, "d": Fraction(1, 10), "c": Fraction(1, 100),

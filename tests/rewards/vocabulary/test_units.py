@@ -4,8 +4,8 @@ from fractions import Fraction
 
 import pytest
 
-from rewards.math_grader.number_words import cardinal, factor_of, is_number_word
-from rewards.math_grader.units import changes_value, read_suffix, unit_named
+from rewards.vocabulary.number_words import cardinal, factor_of, is_number_word
+from rewards.vocabulary.units import changes_value, read_suffix, unit_named
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,276 @@
+"""Reads how the sentence goes on after a box."""
+
+from __future__ import annotations
+
+import re
+
+from rewards.box_context.words import (
+    ANSWERS,
+    APPROXIMATE,
+    AWAY,
+    BINARY,
+    COMPARATIVES,
+    CONDITIONS,
+    CONNECTIVES,
+    CONSEQUENCES,
+    CONTRASTS,
+    FAILURES,
+    FALSITY,
+    FUNCTIONS,
+    HEDGES,
+    MULTIPLES,
+    NAMES,
+    NEGATORS,
+    NEUTRAL,
+    PLURALS,
+    PRONOUNS,
+    SUBJECTS,
+    TRUTHS,
+    UNARY,
+    VERBS,
+    Token,
+    any_of,
+    is_filler,
+    is_part,
+    is_value,
+    multiplies,
+    spelled_out,
+    tokens,
+)
+from rewards.vocabulary.number_words import is_number_word
+from rewards.vocabulary.units import changes_value, is_plural, unit_named
+
+_NEAR = 240
+"""Characters after a box that are read."""
+_MOST_NOUNS = 4
+_FEW = 5
+"""Words of a predicate among which a falsity refuses the box."""
+_END = Token("stop", "", -1)
+_OPENED = re.compile(r"[^\w=+*<>^%~|\\]")
+_JOINING = {"or", "and", ",", "(", "/"} | HEDGES
+_BETWEEN = {"it", "could", "might", "may", "be", "is", "answer"}
+_VALUE = re.compile(r"(-?(?:\d[\d.,/]*(?<![.,/])|\\(?:[dt]?frac|sqrt|pi)(?![a-z])(?:\s*\{[^{}$\n]*\})*))([^$\n.,;\\]*)")
+_PREDICATE_ENDS = CONNECTIVES - {"and"} | {"that", "for", "if", "by", "with", "on"}
+_NO_NOUNS = VERBS | CONNECTIVES | PRONOUNS | FALSITY | SUBJECTS | FAILURES | NEGATORS
+_CONFIRMED = {"right", "yes", "correct", "indeed"}
+
+
+class Continuation:
+    """A reader over what follows a box. several: the box holds several values."""
+
+    def __init__(self, after: str, *, several: bool) -> None:
+        self.text = spelled_out(after[:_NEAR])
+        self.tokens = tokens(self.text)
+        self.several = several
+        self.at = 0
+        while self.peek().text in (")", "]"):
+            self.at += 1
+        start = self.at
+        self.counted = self._nouns()
+        self.measured = self.at > start
+
+    def peek(self, ahead: int = 0) -> Token:
+        """A token from the current place on; an end of a sentence after the last one."""
+        place = self.at + ahead
+        return self.tokens[place] if place < len(self.tokens) else _END
+
+    def words(self) -> list[str]:
+        """The rest of the sentence, with values as `#`."""
+        found = []
+        for token in self.tokens[self.at :]:
+            if token.kind == "stop":
+                break
+            found.append("#" if is_value(token) else token.text)
+        return found
+
+    def denies(self, *, conditional: bool) -> bool:
+        """Whether the box is refused, doubted, or an operand of what follows. conditional: the sentence began with a
+        condition."""
+        if self._is_question():
+            return True
+        if self.peek().kind == "stop":
+            return self._next_sentence(conditional)
+        strict = True
+        while _OPENED.fullmatch(self.peek().text) or self.peek().text == "and" or is_filler(self.peek().text):
+            if self.peek().text == "and" and self._fraction():
+                return True
+            strict &= self.peek().text != "and"
+            self.at += 1
+        words = self.words()
+        if not words or words[0] in CONSEQUENCES:
+            return False
+        if words[0] in CONTRASTS:
+            return self._contrasted(words[1:])
+        return self._refused(words, strict) or self._calculated(words) or self._hedged(words)
+
+    def other_value(self) -> str | None:
+        """The other value that the sentence offers, as in "or maybe 18"; None if there is none. A value with a unit of
+        its own is the same value in another unit."""
+        place = self._joined()
+        found = _VALUE.match(self.text, self.tokens[place].start) if place is not None else None
+        if place is None or found is None:
+            return None
+        following = self.tokens[place + 1] if place + 1 < len(self.tokens) else _END
+        if following.text in ("%", "\\%") or (
+            following.kind == "word" and unit_named(following.text, single=False) and not unit_named(self._unit())
+        ):
+            return None
+        return found.group().strip() if self.text[: found.start()].endswith(("$", "\\(")) else found.group(1)
+
+    def _unit(self) -> str:
+        return self.tokens[0].text if self.tokens else ""
+
+    def _joined(self) -> int | None:
+        """The place of the value that "or", "and", a comma or a hedge joins to the box; None without one."""
+        joined: set[str] = set()
+        place = self.at
+        while place < len(self.tokens) and (token := self.tokens[place]).kind != "stop":
+            following = self.tokens[place + 1] if place + 1 < len(self.tokens) else _END
+            if is_value(token) and token.kind == "value":
+                if len(token.text) == 1 and token.text.isalpha() and following.text == "=" and "or" in joined:
+                    place += 2  # `or x = 6`
+                    continue
+                ended = following.kind == "stop" or following.text in (",", "and", "or")
+                if not joined or (joined == {","} and not ended) or ("and" in joined and self.measured):
+                    return None
+                return place
+            if token.text in _JOINING:
+                joined.add(token.text)
+            elif token.text in APPROXIMATE or not (token.text in _BETWEEN or is_filler(token.text)):
+                return None
+            place += 1
+        return None
+
+    def _nouns(self) -> bool:
+        """Skip a unit, or the nouns that are counted. Returns whether there are such nouns."""
+        word = self.peek()
+        if word.kind == "word" and unit_named(word.text, single=False) and word.text not in ("in", "are"):
+            self.at += 1
+            return False
+        for count in range(_MOST_NOUNS):
+            token = self.peek(count)
+            if token.kind != "word" or token.text in _NO_NOUNS:
+                return False
+            if changes_value([token.text]):
+                return False
+            if is_plural(token.text):
+                self.at += count + 1
+                return True
+        return False
+
+    def _fraction(self) -> bool:
+        """Whether "and a half" follows."""
+        one, two = self.peek(1), self.peek(2)
+        return is_part(one.text) or (is_part(two.text) and (one.text == "a" or is_number_word(one.text)))
+
+    def _is_question(self) -> bool:
+        """Whether the sentence is a question that is not answered with yes."""
+        end = next((place for place, token in enumerate(self.tokens) if token.kind == "stop"), None)
+        if end is None or self.tokens[end].text != "?":
+            return False
+        return not _CONFIRMED & {token.text for token in self.tokens[max(0, end - 1) : end + 2]}
+
+    def _next_sentence(self, conditional: bool) -> bool:
+        """Whether the next sentence refuses the box: "No.", "Wrong.", "That is impossible."."""
+        while self.peek().kind == "stop" and self.at < len(self.tokens):
+            self.at += 1
+        first = self.peek().text
+        self.at += 1
+        if first == "not":
+            while is_filler(self.peek().text):
+                self.at += 1
+            return self.peek().kind == "stop" or self.peek().text in TRUTHS
+        if first in FALSITY | {"no"}:
+            return self.peek().kind == "stop" or self.peek().text in (",", ":")
+        if first in CONTRASTS:
+            if conditional:
+                return True
+            first = self.peek().text
+            self.at += 1
+        return first in ("that", "this", "it") and self._predicate(strict=False)
+
+    def _contrasted(self, words: list[str]) -> bool:
+        """Whether what follows "but" takes the box back: another value, a negation or a falsity."""
+        if any_of(words[:1], NEGATORS):  # "but not 18"
+            return words[1:2] != ["#"]
+        return any_of(words, NEGATORS, FALSITY, FAILURES, "#")
+
+    def _refused(self, words: list[str], strict: bool) -> bool:
+        """Whether the box is the subject of a predicate that refuses it, or beside such a predicate: ", which is
+        wrong", "(wrong)"."""
+        if words[0] in NEGATORS:  # "not 18" is a contrast
+            plain = [word for word in words[1:] if not is_filler(word) and word.isalpha()]
+            return len(words) == 1 or any_of(plain[:1], TRUTHS, FALSITY)
+        if words[0] in FALSITY or words[:2] == ["no", ","]:
+            return True
+        if words[0] in SUBJECTS:
+            self.at += 1
+            self.at += self.peek().text in NAMES
+        return self._predicate(strict=strict)
+
+    def _predicate(self, *, strict: bool) -> bool:
+        """Whether a verb group with its predicate refuses the box. strict: any negation does; else only that of a word
+        such as "correct"."""
+        first = self.peek().text
+        if strict and (
+            (first in PLURALS and not self.several) or (self.counted and first not in ("is", "was", "does"))
+        ):
+            return False
+        group: list[str] = []
+        while (word := self.peek().text) in VERBS | NEGATORS | FAILURES or (group and is_filler(word)):
+            group.append(word)
+            self.at += 1
+        if any_of(group, FAILURES):
+            return True
+        if not any_of(group, VERBS):
+            return False
+        predicate = self.words()
+        if any_of(group, ("would", "could")) and any_of(predicate, ("if", "had", "unless")):
+            return True
+        if any_of(group, NEGATORS):
+            return not any_of(predicate[:1], NEUTRAL) if strict else any_of(predicate[:1], TRUTHS)
+        return _is_falsity(predicate)
+
+    def _calculated(self, words: list[str]) -> bool:
+        """Whether an operation follows: "times 2", "thousand", "more than 3"."""
+        first, near = words[0], words[1:5]
+        if first in ("squared", "cubed") and self.measured:
+            return False
+        if first in UNARY or multiplies(first) or words[:2] in (["at", "most"], ["at", "least"]):
+            return True
+        if first in BINARY:
+            operand = [word for word in near if word not in ("by", "of")]
+            return operand[:1] == ["#"] or any_of(near[:3], ANSWERS)
+        return first in COMPARATIVES and (any_of(near, ANSWERS) or ("than" in near and "#" in near))
+
+    def _hedged(self, words: list[str]) -> bool:
+        """Whether the sentence offers something else, or holds only on a condition."""
+        if words[0] == "or":
+            plain = [word for word in words[1:4] if word not in APPROXIMATE and word.isalpha()]
+            if self.other_value() is not None:
+                return False
+            return changes_value(plain) or any_of(plain, NEGATORS, HEDGES, ("so", "something", "any", "thereabouts"))
+        if words[0] == "unless":
+            return True
+        if words[0] in CONDITIONS:
+            refuted = any_of(words[1:2], NEGATORS, FALSITY) and "," in words
+            cases = any(pair in (("and", "#"), ("but", "#")) for pair in zip(words, words[1:], strict=False))
+            return refuted or cases or any_of(words, HEDGES, ("then",))
+        return words[0] in HEDGES and "#" in words[1:4]
+
+
+def _is_falsity(predicate: list[str]) -> bool:
+    """Whether a predicate is a falsity ("a wrong guess", "too large") or compares the box with the answer."""
+    ends = (
+        place for place, word in enumerate(predicate) if word in _PREDICATE_ENDS or not (word.isalpha() or word == "#")
+    )
+    head = predicate[: next(ends, len(predicate))]
+    for place, word in enumerate(head):
+        compared = any_of(head[:place], COMPARATIVES, MULTIPLES, FUNCTIONS)
+        if word in ANSWERS and (compared or any_of(head[place + 1 : place + 2], BINARY - {"to"}, UNARY)):
+            return True
+    turned = next((place for place, word in enumerate(predicate) if word in CONTRASTS), len(predicate))
+    if any_of(predicate[turned:][:_FEW], FALSITY):
+        return True
+    plain = head[: head.index("of")] if "of" in head else head
+    return any_of(plain[:_FEW], FALSITY) or any_of(plain[:1], AWAY)

@@ -1,0 +1,33 @@
+"""Reads the sentence around a box by a small grammar: whether it refuses the box, or makes another value of it.
+
+What leads to the box and what continues it are read as words of closed classes, and what is beside it as a formula.
+What no rule reads says nothing about the box."""
+
+from __future__ import annotations
+
+import re
+
+from rewards.box_context.continuation import Continuation
+from rewards.box_context.formula import is_operand
+from rewards.box_context.lead import Lead
+from rewards.box_context.words import COPULAS, any_of
+
+_NUMBER_OR_COMMAND = re.compile(r"\d|\\[A-Za-z]")
+
+
+def is_denied(before: str, boxed: str, after: str) -> bool:
+    """Whether the text around a box says that it is not the answer ("not 17", "17 is wrong"), or makes another value
+    of it ("17 times 2"). What follows words is not read, since "B is wrong" may be what was asked for."""
+    lead = Lead(before)
+    if lead.denies():
+        return True
+    if not _NUMBER_OR_COMMAND.search(boxed):
+        return False
+    rest = Continuation(after, several="," in boxed)
+    fills_in = any_of(rest.words()[:1], COPULAS, "=")
+    return is_operand(before, after) or (lead.changes() and not fills_in) or rest.denies(conditional=lead.conditional)
+
+
+def other_value(after: str) -> str | None:
+    """The other value that the sentence after a box offers, as in "or maybe 18" or "and 18"; None if there is none."""
+    return Continuation(after, several=False).other_value()

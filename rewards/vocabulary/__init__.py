@@ -1,0 +1,1 @@
+"""Words of quantities: numbers, and units of measurement."""
