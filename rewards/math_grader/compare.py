@@ -27,6 +27,7 @@ from rewards.math_grader.wording import names_of
 
 _YES_OR_NO = re.compile("yes|no|true|false")
 _TRUTH = re.compile("yes|no|true|false|[TFYN]")
+_WORD = re.compile("[A-Z]|[A-Za-z][A-Za-z' -]+")
 _DOTS = re.compile(r"\\(?:l|c)?dots|\.{2,}")
 _POINT = re.compile(r"[A-Z]\s*(\([^()]*,[^()]*\))")
 _SETS = re.compile(
@@ -247,9 +248,9 @@ class Comparison(Equations):
 
 
 def _in_sequence(items: Sequence[str]) -> bool:
-    """Whether the order of a list matters: one of truth values, or in which a value occurs twice."""
+    """Whether the order of a list matters: one of truth values, or of words or options of which one occurs twice."""
     keys = [canonical(item) for item in items]
-    return len(set(keys)) < len(keys) or all(map(_TRUTH.fullmatch, keys))
+    return all(map(_TRUTH.fullmatch, keys)) or (len(set(keys)) < len(keys) and all(map(_WORD.fullmatch, keys)))
 
 
 def _are_solutions(text: str, shape: Shape) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from rewards.math_grader.normalize import canonical, number
 from rewards.math_grader.policy import MathPolicy
-from rewards.math_grader.structure import is_name, is_simple_name, split_top
+from rewards.math_grader.structure import is_name, is_simple_name, split_top, unwrap
 from rewards.math_grader.values import Values, every, is_numeric, rounds_to, some
 
 _GREEK = (
@@ -19,6 +19,11 @@ _QUANTITY = re.compile(
     r"(?:_\{?(?P<index>\w+)\}?)?(?P<primes>'*)\s*(?:\(\s*(?P<place>[^()]*?)\s*\))?"
 )
 """A letter (or the points of a segment or figure), its index, its primes, and the argument of a function."""
+_RESIDUE = re.compile(
+    r"(?:(?P<name>\\?[a-zA-Z]+(?:_\w)?)\s*\\equiv(?![a-zA-Z]))?(?P<value>(?:(?!\\equiv)[^=,;])+?)"
+    r"\\(?:pmod|bmod|mod|text\s*\{\s*mod\s*\})(?![a-zA-Z])\s*(?P<modulus>[^=,;]+)"
+)
+"""A residue with its modulus, `3 \\pmod 7`, also as that of an unknown, `x \\equiv 3 \\pmod 7`."""
 _KINDS = ("small", "large", "points", "greek")
 
 
@@ -32,6 +37,10 @@ class Equations(Values):
         """Compare two answers without parts: equations and chains of equations, else values."""
         if "==" in answer and "==" not in gold and not any(map(is_name, split_top(answer, {"="})[::2])):
             return False  # a comparison, whose value is a bool
+        residues = _RESIDUE.fullmatch(gold), _RESIDUE.fullmatch(answer)
+        if residues[0] and residues[1] and (residues[0]["name"] is None) != (residues[1]["name"] is None):
+            pairs = zip(residues[0].group("value", "modulus"), residues[1].group("value", "modulus"), strict=True)
+            return every(self.equal(unwrap(one), unwrap(other)) for one, other in pairs)
         left, right = ([part for part in split_top(text, {"="}) if part] for text in (gold, answer))
         if not left or not right:
             return False

@@ -82,15 +82,24 @@ _ARGUMENT = r"\{((?:[^{}]++|\{(?:[^{}]++|\{[^{}]*+\})*+\})*+)\}"
 _INDEX, _END = r"(?:\{([^{}]*)\}|(\w))", r"([^\[\],;]+?)"
 """Match a subscript or superscript, and an end of an interval."""
 _PERCENT = r"(?:per[\s-]*cent|pct)"
+_BOX = rf"\\(?:boxed|fbox|framebox(?:\[[^\[\]]*\]){{0,2}})\s*{_ARGUMENT}"
+_VECTOR = (
+    r"\\(?:vec|hat|widehat|overrightarrow|mathbf|boldsymbol|bm|pmb|bold)\s*"
+    r"(?:\{[^{}]*[A-Za-z][^{}]*\}|[A-Za-z](?![A-Za-z]))(?:\s*_\s*(?:\{[^{}]*\}|\w))?"
+)
 LATEX = _compiled(
     (r",\s*\\!\s*|(?<![a-zA-Z])\{,\}", ","),
     *4
     * (
         (
-            rf"\\(?:(?:text)?color\s*\{{[^{{}}]*\}}|underline|boxed|fbox|framebox(?:\[[^\[\]]*\]){{0,2}})\s*{_ARGUMENT}",
-            r"\1",
-        ),
+            rf"(?<=\d)\s*{_BOX}|{_BOX}(?=\s*(?:\.?\d|\\(?:boxed|fbox)))",
+            r"(\1\2)",
+        ),  # digits beside a box are no part of it
+        (rf"{_BOX}|\\(?:(?:text)?color\s*\{{[^{{}}]*\}}|underline)\s*{_ARGUMENT}", r"\1\2"),
     ),
+    (rf"({_VECTOR}\s*)\\times(?=\s*(?:(?:\\left)?\s*\(|\d*\s*{_VECTOR}))", r"\1\\cross "),
+    (rf"\)\s*\\times(?=\s*{_VECTOR})", r")\\cross "),
+    (r"\\(vec|hat|mathbf)\s*([a-zA-Z])(?![a-zA-Z])", r"\\\1{\2}"),
     (r"\\(?:color|v?phantom|hspace\*?|vspace\*?|label|tag)\s*\{[^{}]*\}", " "),
     (
         rf"\\(?:boldsymbol|bm|pmb|bold|mathds|mathnormal|ensuremath|mbox\{{\\bf)(?![a-zA-Z])\s*(?:{_ARGUMENT}|(\d|[a-zA-Z]))",

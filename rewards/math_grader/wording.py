@@ -103,7 +103,9 @@ def _unwrapped(found: re.Match[str]) -> str:
     if len(inner) == 1 and inner.isalpha():
         before = found.string[: found.start()]
         is_unit = unit_named(inner) is not None and _BEFORE_UNIT.search(before) and re.search(r"\d", before)
-        return found.group() if is_unit else content
+        if is_unit:
+            return found.group()
+        return f" {content}" if before[-1:].isalpha() else content  # `\\cdot\\mathrm{x}` is no `\\cdotx`
     if _SHORT_LIST.fullmatch(inner):
         return _JOINED.sub(r"\\text{ \1 }", inner)
     option = _OPTION.fullmatch(inner)

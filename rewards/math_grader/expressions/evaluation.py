@@ -186,8 +186,11 @@ class Evaluation:
                     raise Undefined
 
     def _abs(self, node: Node) -> Value:
-        value = self.value(node.args[0])
-        if node.args[0].op == "apply":  # the values of unknown functions are positive only here
+        inner = node.args[0]
+        while inner.op == "neg":
+            inner = inner.args[0]
+        value = self.value(inner)
+        if inner.op == "apply":  # the values of unknown functions are positive only here
             return _random_value("abs", key(binary(value, value, "*")))
         if isinstance(value, fmpq):
             return abs(value)

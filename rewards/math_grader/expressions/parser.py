@@ -76,6 +76,11 @@ class _Parser(Commands):
             if token in _PRODUCTS:
                 self.take()
                 above.append(self.signed())
+            elif token == "\\cross":
+                self.take()
+                while (factor := self.signed()).op == "number":  # `a \\times 2b`
+                    above.insert(0, factor)
+                above[-1] = _crossed(above[-1], factor)
             elif token in QUOTIENTS:
                 self.take()
                 below.append(self.signed())
@@ -117,6 +122,16 @@ class _Parser(Commands):
 
 def _quotient(above: list[Node], below: list[Node]) -> Node:
     return Node("div", (multiplied(above), multiplied(below))) if below else multiplied(above)
+
+
+def _crossed(left: Node, right: Node) -> Node:
+    """The vector product of two factors, which changes its sign with their order."""
+    if right.op == "neg":
+        return Node("neg", (_crossed(left, right.args[0]),))
+    if left == right:
+        return Node("number", name="0")
+    product = Node("apply", tuple(sorted((left, right), key=repr)), "\\cross")
+    return product if product.args[0] == left else Node("neg", (product,))
 
 
 def _is_text(node: Node) -> bool:

@@ -17,7 +17,7 @@ _TOKEN = re.compile(
     r"\d{1,3}(?:,\d{3})+(?![\d])(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+|\.\.\.|\\[a-zA-Z]+|\\.|\S|\s+", re.DOTALL
 )
 NUMBER = re.compile(r"[\d,]*\.?\d+")
-_NO_FACTORS = {"+", "-", "\\pm", "\\mp", "^", "_", "!", "'", "%", "\\choose", "\\over", "]"}
+_NO_FACTORS = {"+", "-", "\\pm", "\\mp", "^", "_", "!", "'", "%", "\\choose", "\\over", "\\cross", "]"}
 
 
 class Unreadable(Exception):

@@ -1,4 +1,4 @@
-"""The sentence around a box: templates times values, none of which a rule names."""
+"""The sentence around a box: every template with every value."""
 
 import itertools
 
