@@ -14,6 +14,7 @@ from rewards.box_context.words import (
     CONNECTIVES,
     CONSEQUENCES,
     CONTRASTS,
+    DIFFERS,
     FAILURES,
     FALSITY,
     FUNCTIONS,
@@ -43,15 +44,17 @@ from rewards.vocabulary.units import changes_value, is_plural, unit_named
 _NEAR = 240
 """Characters after a box that are read."""
 _MOST_NOUNS = 4
+_MOST_ASKED = 5
 _FEW = 5
 """Words of a predicate among which a falsity refuses the box."""
 _END = Token("stop", "", -1)
 _OPENED = re.compile(r"[^\w=+*<>^%~|\\]")
-_JOINING = {"or", "and", ",", "(", "/"} | HEDGES
+_JOINING = {"or", "and", ",", ";", "(", "/", "versus"} | HEDGES
 _BETWEEN = {"it", "could", "might", "may", "be", "is", "answer"}
 _VALUE = re.compile(r"(-?(?:\d[\d.,/]*(?<![.,/])|\\(?:[dt]?frac|sqrt|pi)(?![a-z])(?:\s*\{[^{}$\n]*\})*))([^$\n.,;\\]*)")
 _PREDICATE_ENDS = CONNECTIVES - {"and"} | {"that", "for", "if", "by", "with", "on"}
-_NO_NOUNS = VERBS | CONNECTIVES | PRONOUNS | FALSITY | SUBJECTS | FAILURES | NEGATORS
+_NO_NOUNS = VERBS | CONNECTIVES | PRONOUNS | FALSITY | SUBJECTS | FAILURES | NEGATORS | DIFFERS
+_INTERJECTIONS = {"hmm", "hm", "oh", "well", "wait", "sorry", "oops"}
 _CONFIRMED = {"right", "yes", "correct", "indeed"}
 
 
@@ -66,6 +69,7 @@ class Continuation:
         while self.peek().text in (")", "]"):
             self.at += 1
         start = self.at
+        self.percent = self.peek().text in ("\\", "%", "percent")
         self.counted = self._nouns()
         self.measured = self.at > start
 
@@ -108,17 +112,14 @@ class Continuation:
         its own is the same value in another unit."""
         place = self._joined()
         found = _VALUE.match(self.text, self.tokens[place].start) if place is not None else None
-        if place is None or found is None:
+        if place is None or found is None or "=" in found.group(2):
             return None
         following = self.tokens[place + 1] if place + 1 < len(self.tokens) else _END
-        if following.text in ("%", "\\%") or (
-            following.kind == "word" and unit_named(following.text, single=False) and not unit_named(self._unit())
-        ):
+        unit = unit_named(following.text, single=False) if following.kind == "word" else None
+        own = unit_named(self.tokens[0].text, single=False) if self.measured else None
+        if following.text in ("%", "\\") or (unit is not None and unit != own):
             return None
         return found.group().strip() if self.text[: found.start()].endswith(("$", "\\(")) else found.group(1)
-
-    def _unit(self) -> str:
-        return self.tokens[0].text if self.tokens else ""
 
     def _joined(self) -> int | None:
         """The place of the value that "or", "and", a comma or a hedge joins to the box; None without one."""
@@ -131,7 +132,7 @@ class Continuation:
                     place += 2  # `or x = 6`
                     continue
                 ended = following.kind == "stop" or following.text in (",", "and", "or")
-                if not joined or (joined == {","} and not ended) or ("and" in joined and self.measured):
+                if not joined or (joined <= {",", ";"} and not ended) or ("and" in joined and self.measured):
                     return None
                 return place
             if token.text in _JOINING:
@@ -143,6 +144,8 @@ class Continuation:
 
     def _nouns(self) -> bool:
         """Skip a unit, or the nouns that are counted. Returns whether there are such nouns."""
+        while self.peek().text in ("\\", "%", "percent"):
+            self.at += 1
         word = self.peek()
         if word.kind == "word" and unit_named(word.text, single=False) and word.text not in ("in", "are"):
             self.at += 1
@@ -164,9 +167,9 @@ class Continuation:
         return is_part(one.text) or (is_part(two.text) and (one.text == "a" or is_number_word(one.text)))
 
     def _is_question(self) -> bool:
-        """Whether the sentence is a question that is not answered with yes."""
+        """Whether the sentence is a question, which ends here or soon, and is not answered with yes."""
         end = next((place for place, token in enumerate(self.tokens) if token.kind == "stop"), None)
-        if end is None or self.tokens[end].text != "?":
+        if end is None or self.tokens[end].text != "?" or end > _MOST_ASKED:
             return False
         return not _CONFIRMED & {token.text for token in self.tokens[max(0, end - 1) : end + 2]}
 
@@ -176,11 +179,16 @@ class Continuation:
             self.at += 1
         first = self.peek().text
         self.at += 1
+        while first in _INTERJECTIONS or first == ",":
+            first = self.peek().text
+            self.at += 1
         if first == "not":
+            if self.peek().text == "only":
+                return False
             while is_filler(self.peek().text):
                 self.at += 1
             return self.peek().kind == "stop" or self.peek().text in TRUTHS
-        if first in FALSITY | {"no"}:
+        if first in FALSITY | {"no", "nope", "nah"}:
             return self.peek().kind == "stop" or self.peek().text in (",", ":")
         if first in CONTRASTS:
             if conditional:
@@ -220,7 +228,7 @@ class Continuation:
         while (word := self.peek().text) in VERBS | NEGATORS | FAILURES or (group and is_filler(word)):
             group.append(word)
             self.at += 1
-        if any_of(group, FAILURES):
+        if any_of(group, FAILURES) or (not group and first in DIFFERS):
             return True
         if not any_of(group, VERBS):
             return False
@@ -236,12 +244,17 @@ class Continuation:
         first, near = words[0], words[1:5]
         if first in ("squared", "cubed") and self.measured:
             return False
-        if first in UNARY or multiplies(first) or words[:2] in (["at", "most"], ["at", "least"]):
+        plain = [word for word in near if not is_filler(word)]
+        if first in UNARY or multiplies(first) or (first == "at" and any_of(plain[:1], ("most", "least"))):
             return True
-        if first in BINARY:
-            operand = [word for word in near if word not in ("by", "of")]
-            return operand[:1] == ["#"] or any_of(near[:3], ANSWERS)
-        return first in COMPARATIVES and (any_of(near, ANSWERS) or ("than" in near and "#" in near))
+        if first == "of" and self.percent:  # "percent of 200"
+            return near[:1] == ["#"]
+        if first.endswith("ed") and near[:1] in (["by"], ["from"], ["to"]):
+            return near[1:2] == ["#"] and first not in ("rounded", "converted")
+        if first in BINARY or words[:3] == ["give", "or", "take"]:
+            operand = [word for word in near if word not in ("of", "or", "take", "minus")]
+            return operand[:1] in (["#"], ["itself"]) or any_of(near[:3], ANSWERS, ("power",))
+        return first in COMPARATIVES and (any_of(near, ANSWERS) or plain[:2] == ["than", "#"])
 
     def _hedged(self, words: list[str]) -> bool:
         """Whether the sentence offers something else, or holds only on a condition."""
@@ -254,8 +267,11 @@ class Continuation:
             return True
         if words[0] in CONDITIONS:
             refuted = any_of(words[1:2], NEGATORS, FALSITY) and "," in words
-            cases = any(pair in (("and", "#"), ("but", "#")) for pair in zip(words, words[1:], strict=False))
-            return refuted or cases or any_of(words, HEDGES, ("then",))
+            cases = any(
+                link in ("and", "but") and value == "#" and condition in CONDITIONS
+                for link, value, condition in zip(words, words[1:], words[2:], strict=False)
+            )
+            return refuted or cases or any_of(words, HEDGES)
         return words[0] in HEDGES and "#" in words[1:4]
 
 
@@ -266,7 +282,7 @@ def _is_falsity(predicate: list[str]) -> bool:
     )
     head = predicate[: next(ends, len(predicate))]
     for place, word in enumerate(head):
-        compared = any_of(head[:place], COMPARATIVES, MULTIPLES, FUNCTIONS)
+        compared = any_of(head[:place], COMPARATIVES, MULTIPLES, FUNCTIONS) or any(map(is_part, head[:place]))
         if word in ANSWERS and (compared or any_of(head[place + 1 : place + 2], BINARY - {"to"}, UNARY)):
             return True
     turned = next((place for place, word in enumerate(predicate) if word in CONTRASTS), len(predicate))

@@ -27,6 +27,7 @@ _OPERATION_AFTER = re.compile(
 )
 _FACTOR_AFTER = re.compile(r"\s*(?P<letter>[a-zA-Z])(?![a-zA-Z])|_|\s*!\s*$")
 _LETTER = re.compile(r"(?<![A-Za-z\\])[a-zA-Z](?![A-Za-z])")
+_PROSE = re.compile(r"[A-Za-z]{2}")
 _NAME = re.compile(r"(?:^|\s)[A-Za-z](?:_\w+)?\s*=[^=]*$")
 
 
@@ -35,6 +36,8 @@ def is_operand(before: str, after: str) -> bool:
     equation of more than a name, a box may be the place that was to be filled in."""
     opening = _EDGE.split(before[-_LONGEST:])[-1]
     closing = _EDGE.split(after[:_LONGEST], maxsplit=1)[0]
+    if opening.endswith("(") and closing.startswith(")"):
+        return is_operand(before[:-1], after[1:])
     if _BOUND_BEFORE.search(opening) or _SIGN_BEFORE.search(opening):
         return True
     named = bool(_NAME.search(opening))
@@ -43,7 +46,8 @@ def is_operand(before: str, after: str) -> bool:
     delimited = _in_formula(before, opening)
     if _OPERATION_BEFORE.search(opening) or (delimited and _FACTOR_BEFORE.search(opening)):
         return True
-    if _TERM_BEFORE.search(opening) and not _LETTER.search(_NAME.sub("", opening)):  # else `x^2 + 6x + \\boxed{9}`
+    unknown = _LETTER.search(_NAME.sub("", opening))  # as in `x^2 + 6x + \\boxed{9}`
+    if _TERM_BEFORE.search(opening) and not unknown and (delimited or not _PROSE.search(opening)):
         return True
     if opening.strip() and not named:
         return False

@@ -11,6 +11,7 @@ from rewards.box_context.words import (
     CONNECTIVES,
     COPULAS,
     DENIALS,
+    DIFFERS,
     FALSITY,
     FUNCTIONS,
     MISTAKENLY,
@@ -54,7 +55,7 @@ class Lead:
             sentence -= 1
         self.conditional = any_of((token.text for token in found[sentence:]), ("if", "suppose", "assuming", "had"))
         words = ["#" if token.kind == "value" else token.text for token in found[start:]]
-        if named and not any_of(words[-1:], NEGATORS, VERBS):
+        if named and not any_of(words[-1:], NEGATORS, VERBS, DENIALS):
             words = []
         while words and (is_filler(words[-1]) or words[-2:] == ["#", "or"]):  # "not 18 or 17"
             words = words[: -1 if is_filler(words[-1]) else -2]
@@ -102,7 +103,9 @@ class Lead:
             before = words[:-2]
         elif words[-1] in COMPARATIVES:
             before = words[:-1]
-        return before is not None and any_of(before[-1:], COPULAS)
+        if before is None:
+            return words[-1] in DIFFERS or any_of(words[-2:-1] if words[-1] == "from" else (), DIFFERS)
+        return any_of([word for word in before if not is_filler(word)][-1:], COPULAS)
 
     def _is_negated(self) -> bool:
         """Whether a negated verb group leads to the box, with no clause between: "cannot possibly be 17"."""
@@ -134,7 +137,7 @@ class Lead:
             doubted = word in DENIALS and not any_of(words[place - 1 : place], NEGATORS, ("no",))
             if (
                 doubted
-                and (word != "rule" or "out" in rest)
+                and (word not in ("rule", "rules") or "out" in rest)
                 and all(is_filler(other) or other in VERBS | NAMES | {"that", "out", "it", "whether"} for other in rest)
             ):
                 return True
@@ -150,6 +153,8 @@ class Lead:
                 rest = ["answer", *rest[1:]]
             elif word not in FALSITY or any_of(words[max(0, place - 3) : place], "of for with many".split()):
                 continue
+            if self.colon and not place and not rest:
+                return True
             plain = [other for other in rest if not is_filler(other)]
             if any_of(plain[:1], NAMES - {"answers"}) and all(other in VERBS | {"to"} for other in plain[1:]):
                 return True

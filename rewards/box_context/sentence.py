@@ -12,7 +12,7 @@ from rewards.box_context.formula import is_operand
 from rewards.box_context.lead import Lead
 from rewards.box_context.words import COPULAS, any_of
 
-_NUMBER_OR_COMMAND = re.compile(r"\d|\\[A-Za-z]")
+_WORDS = re.compile(r"[^\d\\]*|\s*\\(?:text\w*|mbox|mathrm|mathbf)\s*\{[^{}\d]*\}\s*")
 
 
 def is_denied(before: str, boxed: str, after: str) -> bool:
@@ -21,7 +21,7 @@ def is_denied(before: str, boxed: str, after: str) -> bool:
     lead = Lead(before)
     if lead.denies():
         return True
-    if not _NUMBER_OR_COMMAND.search(boxed):
+    if _WORDS.fullmatch(boxed):
         return False
     rest = Continuation(after, several="," in boxed)
     fills_in = any_of(rest.words()[:1], COPULAS, "=")

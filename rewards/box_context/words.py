@@ -23,7 +23,8 @@ NEGATORS = frozenset("not never neither nor hardly scarcely barely".split())
 FALSITY = frozenset(
     "wrong incorrect false invalid impossible inadmissible unacceptable infeasible unlikely doubtful dubious "
     "uncertain questionable implausible extraneous spurious bogus mistaken erroneous inaccurate untrue absurd nonsense "
-    "mistake misleading inconsistent contradictory contradiction incompatible inapplicable unusable rejected discarded "
+    "mistake blunder trap distractor approximation estimate reject "
+    "misleading inconsistent contradictory contradiction incompatible inapplicable unusable rejected discarded "
     "excluded dismissed eliminated ruled disproved disproven refuted disallowed forbidden prohibited".split()
 )
 """What is not the answer is one of these."""
@@ -36,7 +37,7 @@ FAILURES = frozenset(
 )
 DENIALS = frozenset(
     "doubt doubts deny denies reject rejects rejected discard discards discarded exclude excludes excluded refute "
-    "refutes dispute disputes rule ruled dismiss dismisses dismissed eliminate eliminated avoid".split()
+    "refutes dispute disputes rule rules ruled dismiss dismisses dismissed eliminate eliminated avoid".split()
 )
 OPINIONS = frozenset(
     "think believe say said claim suggest mean conclude sure certain clear true assert expect suppose suspect case "
@@ -52,6 +53,7 @@ NEUTRAL = frozenset(
     "counting including".split()
 )
 """With a negation before them, they say nothing about an answer: "it does not depend on n"."""
+DIFFERS = frozenset("exceeds overshoots undershoots surpasses differs".split())
 ANSWERS = frozenset("answer answers solution result guess".split())
 NAMES = ANSWERS | frozenset("value total count number choice attempt one root".split())
 SUBJECTS = frozenset("which that this it these those".split())
@@ -60,7 +62,7 @@ COMPARATIVES = BOUNDS | AWAY | frozenset("above below under over beyond near nea
 MULTIPLES = frozenset("twice thrice double triple quadruple half".split())
 FUNCTIONS = frozenset("square cube root inverse reciprocal negative opposite negation logarithm factorial".split())
 UNARY = frozenset("squared cubed factorial doubled halved tripled negated inverted raised".split())
-BINARY = frozenset("times plus minus over mod modulo divided multiplied percent to".split())
+BINARY = frozenset("times plus minus over to".split())
 HEDGES = frozenset("maybe perhaps possibly probably potentially alternatively otherwise else".split())
 CONTRASTS = frozenset("but however although though yet".split())
 CONDITIONS = frozenset("if when for provided".split())
@@ -70,7 +72,7 @@ CONNECTIVES = CONSEQUENCES | CONTRASTS | frozenset("and or where which who when 
 """Words at which a new clause begins."""
 PRONOUNS = frozenset("that we i you he she it they there with".split())
 _FILLERS = frozenset(
-    "the a an my our its their just even still also indeed again only such quite very exactly always".split()
+    "the a an my our its their just even still also indeed again only such nowhere quite very exactly always".split()
 )
 Kind = Literal["word", "value", "mark", "stop"]
 _TOKEN = re.compile(
@@ -84,6 +86,7 @@ _SHORT_FORMS = (
     (re.compile(r"\bcannot\b", re.IGNORECASE), "can not"),
     (re.compile(r"\b(it|that|this|there|which|i|we)['\u2019](?:s|m|re)\b", re.IGNORECASE), r"\1 is"),
     (re.compile(r"\bturn(?:s|ed)\s+out\s+to\s+be\b", re.IGNORECASE), "is"),
+    (re.compile(r"\bvs\.", re.IGNORECASE), "versus"),
     (re.compile(r"\b(?:i\.e\.|e\.g\.)"), "namely"),
 )
 
