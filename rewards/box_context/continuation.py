@@ -44,7 +44,9 @@ from rewards.vocabulary.units import changes_value, is_plural, unit_named
 _NEAR = 240
 """Characters after a box that are read."""
 _MOST_NOUNS = 4
+"""Words of which the last one is the noun that is counted."""
 _MOST_ASKED = 5
+"""Words and marks between a box and a question mark that is about it."""
 _FEW = 5
 """Words of a predicate among which a falsity refuses the box."""
 _END = Token("stop", "", -1)
@@ -127,7 +129,7 @@ class Continuation:
         place = self.at
         while place < len(self.tokens) and (token := self.tokens[place]).kind != "stop":
             following = self.tokens[place + 1] if place + 1 < len(self.tokens) else _END
-            if is_value(token) and token.kind == "value":
+            if token.kind == "value":
                 if len(token.text) == 1 and token.text.isalpha() and following.text == "=" and "or" in joined:
                     place += 2  # `or x = 6`
                     continue
@@ -152,9 +154,7 @@ class Continuation:
             return False
         for count in range(_MOST_NOUNS):
             token = self.peek(count)
-            if token.kind != "word" or token.text in _NO_NOUNS:
-                return False
-            if changes_value([token.text]):
+            if token.kind != "word" or token.text in _NO_NOUNS or changes_value([token.text]):
                 return False
             if is_plural(token.text):
                 self.at += count + 1
@@ -171,7 +171,10 @@ class Continuation:
         end = next((place for place, token in enumerate(self.tokens) if token.kind == "stop"), None)
         if end is None or self.tokens[end].text != "?" or end > _MOST_ASKED:
             return False
-        return not _CONFIRMED & {token.text for token in self.tokens[max(0, end - 1) : end + 2]}
+        confirmed = self.tokens[end + 1 : end + 2]
+        if end > 1 and self.tokens[end - 2].text == ",":  # ", right?"
+            confirmed = self.tokens[end - 1 : end]
+        return not any_of((token.text for token in confirmed), _CONFIRMED)
 
     def _next_sentence(self, conditional: bool) -> bool:
         """Whether the next sentence refuses the box: "No.", "Wrong.", "That is impossible."."""
@@ -235,6 +238,8 @@ class Continuation:
         predicate = self.words()
         if any_of(group, ("would", "could")) and any_of(predicate, ("if", "had", "unless")):
             return True
+        if "should" in group and "been" in group:
+            return True
         if any_of(group, NEGATORS):
             return not any_of(predicate[:1], NEUTRAL) if strict else any_of(predicate[:1], TRUTHS)
         return _is_falsity(predicate)
@@ -242,7 +247,7 @@ class Continuation:
     def _calculated(self, words: list[str]) -> bool:
         """Whether an operation follows: "times 2", "thousand", "more than 3"."""
         first, near = words[0], words[1:5]
-        if first in ("squared", "cubed") and self.measured:
+        if first in ("squared", "cubed", "over") and self.measured:  # "meters squared", "points over the year"
             return False
         plain = [word for word in near if not is_filler(word)]
         if first in UNARY or multiplies(first) or (first == "at" and any_of(plain[:1], ("most", "least"))):
@@ -262,7 +267,11 @@ class Continuation:
             plain = [word for word in words[1:4] if word not in APPROXIMATE and word.isalpha()]
             if self.other_value() is not None:
                 return False
-            return changes_value(plain) or any_of(plain, NEGATORS, HEDGES, ("so", "something", "any", "thereabouts"))
+            return (
+                words[1:2] == ["-"]
+                or changes_value(plain)
+                or any_of(plain, NEGATORS, HEDGES, ("so", "something", "any", "thereabouts"))
+            )
         if words[0] == "unless":
             return True
         if words[0] in CONDITIONS:
@@ -271,7 +280,8 @@ class Continuation:
                 link in ("and", "but") and value == "#" and condition in CONDITIONS
                 for link, value, condition in zip(words, words[1:], words[2:], strict=False)
             )
-            return refuted or cases or any_of(words, HEDGES)
+            open_ended = any_of(words, CONTRASTS) and any_of(words, ("could", "might", "may"))
+            return refuted or cases or open_ended or any_of(words, HEDGES)
         return words[0] in HEDGES and "#" in words[1:4]
 
 

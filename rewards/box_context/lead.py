@@ -53,7 +53,8 @@ class Lead:
             start -= 1
         while sentence and found[sentence - 1].kind != "stop":
             sentence -= 1
-        self.conditional = any_of((token.text for token in found[sentence:]), ("if", "suppose", "assuming", "had"))
+        before_it = {token.text for token in found[sentence:]}
+        self.conditional = any_of(before_it, ("if", "suppose", "assuming")) and any_of(before_it, ("would", "could"))
         words = ["#" if token.kind == "value" else token.text for token in found[start:]]
         if named and not any_of(words[-1:], NEGATORS, VERBS, DENIALS):
             words = []
@@ -134,12 +135,10 @@ class Lead:
                 return True
             if word in MISTAKENLY or (word in FALSITY and any_of(rest[:1], ("that", "to"))):
                 return True
-            doubted = word in DENIALS and not any_of(words[place - 1 : place], NEGATORS, ("no",))
-            if (
-                doubted
-                and (word not in ("rule", "rules") or "out" in rest)
-                and all(is_filler(other) or other in VERBS | NAMES | {"that", "out", "it", "whether"} for other in rest)
-            ):
+            if word not in DENIALS or any_of(words[place - 1 : place], NEGATORS, ("no",)):
+                continue
+            plain = {other for other in rest if not is_filler(other)}
+            if plain <= VERBS | NAMES | {"that", "out", "it", "whether"} and ("out" in plain or word[:4] != "rule"):
                 return True
         return False
 

@@ -14,7 +14,7 @@ AUXILIARIES = frozenset(
 )
 COPULAS = frozenset(
     "is are was were be been being am equals equal seems seem looks look appears appear becomes remains proves gets "
-    "gives yields makes".split()
+    "gives yields makes lies leads".split()
 )
 VERBS = AUXILIARIES | COPULAS
 PLURALS = frozenset("are were do have".split())
@@ -23,7 +23,7 @@ NEGATORS = frozenset("not never neither nor hardly scarcely barely".split())
 FALSITY = frozenset(
     "wrong incorrect false invalid impossible inadmissible unacceptable infeasible unlikely doubtful dubious "
     "uncertain questionable implausible extraneous spurious bogus mistaken erroneous inaccurate untrue absurd nonsense "
-    "mistake blunder trap distractor approximation estimate reject "
+    "mistake blunder trap decoy distractor thrown approximation estimate reject "
     "misleading inconsistent contradictory contradiction incompatible inapplicable unusable rejected discarded "
     "excluded dismissed eliminated ruled disproved disproven refuted disallowed forbidden prohibited".split()
 )
@@ -41,7 +41,7 @@ DENIALS = frozenset(
 )
 OPINIONS = frozenset(
     "think believe say said claim suggest mean conclude sure certain clear true assert expect suppose suspect case "
-    "reason".split()
+    "reason convinced way".split()
 )
 """With a negation before them, they deny the clause that follows: "I do not think that the answer is"."""
 TRUTHS = frozenset(

@@ -11,7 +11,7 @@ VALUES = ["17", "\\frac{3}{4}", "-5", "2\\sqrt{3}", "0.25"]
 
 
 def sentences() -> dict[str, list[tuple[str, str]]]:
-    """By kind, sentences with `BOX` for a box, and `-` where they refuse it, `=` where they offer 40 as well, else `+`."""
+    """By kind, sentences with `BOX` for a box; `-`: they refuse it, `=`: they offer 40 as well, `+`: neither."""
     kinds: dict[str, list[tuple[str, str]]] = {}
     for line in (Path(__file__).parent / "sentences.txt").read_text(encoding="utf-8").splitlines():
         mark, sentence = line.split(" ", 1)
