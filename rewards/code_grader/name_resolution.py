@@ -157,12 +157,13 @@ def _handlers(tree: ast.Module, unknown: set[str]) -> set[str]:
 
 def _compared_with_data(tree: ast.Module, nodes: list[ast.AST], origins: Any) -> set[int]:
     """Calls that do not grade though they take values of another unknown name: their results are compared with the
-    tests' data (`get(make(3)) == 3`), or are not looked at (`push(stack, 3)`)."""
+    tests' data (`get(make(3)) == 3`) or with objects that the tests make (`middle(P(0), P(4)) == P(2)`), or are not
+    looked at (`push(stack, 3)`)."""
     operands: list[ast.AST] = [node.value for node in nodes if isinstance(node, ast.Expr)]
     for node in nodes:
         if isinstance(node, ast.Compare) and all(isinstance(op, ast.Eq | ast.Is) for op in node.ops):
             sides = [node.left, *node.comparators]
-            data = [side for side in sides if not origins(side)]
+            data = [side for side in sides if all(name[:1].isupper() for name in origins(side))]
             # "equal to zero" and "is true" are what a comparing function would say
             if data and not any(isinstance(side, ast.Constant) and side.value in (0, True, None) for side in data):
                 operands += [side for side in sides if origins(side)]

@@ -198,6 +198,29 @@ def test_what_the_judge_cannot_provide_is_said(verdict, tests):
     assert verdict("def triple(x): return 3 * x", tests).status == "gold_unparsable"
 
 
+MIDDLE = "def middle(a, b):\n    return {result}\n"
+POINT = "from dataclasses import dataclass\n@dataclass\nclass Point:\n    x: int\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "right"),
+    [
+        (POINT + MIDDLE.format(result="Point((a.x + b.x) // 2)"), True),
+        (POINT + MIDDLE.format(result="Point(a.x + b.x)"), False),
+        (POINT + MIDDLE.format(result="2"), False),
+        (POINT + "    def __eq__(self, other): return True\n" + MIDDLE.format(result="Point(0)"), False),
+        (POINT + MIDDLE.format(result="type('Q', (Point,), {'__eq__': lambda *v: True})(0)"), False),
+    ],
+)
+def test_a_function_of_objects_is_compared_with_an_object_that_the_tests_make(verdict, program, right):
+    for test in (
+        "assert middle(Point(0), Point(4)) == Point(2)",
+        "p = middle(Point(0), Point(4))\nassert p == Point(2)",
+    ):
+        result = verdict(program, [test])
+        assert (result.value, result.status) == (float(right), "correct" if right else "wrong"), (test, result)
+
+
 @pytest.mark.parametrize("name", LIVE_CHEATS)
 def test_no_object_passes_tests_that_expect_data(verdict, name):
     result = verdict(LIVE_CHEATS[name], LIVE_TESTS)
