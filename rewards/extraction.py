@@ -6,8 +6,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from rewards.box_context.sentence import is_denied, other_value
-from rewards.statements import corrected_answer, last_hashes, stated_answer
+from rewards.box_context.sentence import is_denied, other_value, tail_of
+from rewards.statements import last_hashes, replacement, stated_answer
 
 Accept = Literal["box", "phrase", "any"]
 """Where to look for an answer when there is no box. `box`: nowhere. `phrase`: after `####` or "the answer is".
@@ -120,16 +120,15 @@ def final_answer(
     """The final answer of a completion, or None if it gives none. See `Accept` and `visible_text`."""
     text = visible_text(completion, thinking=thinking)
     found = boxes(text)
-    denied: list[str] = []
-    while found and is_denied(text[: found[-1][0]], found[-1][2], text[found[-1][1] :]):
-        denied.append(text[found.pop()[1] :])
+    refused: dict[str, str] = {}  # values that the text around them denies, with what follows them
+    while found and (found[-1][2] in refused or is_denied(text[: found[-1][0]], found[-1][2], text[found[-1][1] :])):
+        _, end, content = found.pop()
+        refused.setdefault(content, text[end:][:_TAIL])
     boxed = _last_of(found, text, several_boxes)
-    if boxed is None and denied:
-        return None if accept == "box" else stated_answer(denied[0][:_TAIL])
     if boxed is not None:
-        rest = text[found[-1][1] :][:_TAIL]
-        corrected = corrected_answer(rest, boxed) if accept != "box" else None
-        return corrected or _with_other(boxed, rest, several_boxes) or None
+        return _unless_taken_back(boxed, text[: found[-1][0]], text[found[-1][1] :][:_TAIL], accept, several_boxes)
+    if refused:
+        return None if accept == "box" else stated_answer(next(iter(refused.values())))
     if accept == "box" or (several_boxes == "refuse" and found):
         return None
     tail = text[-_TAIL:]
@@ -143,6 +142,17 @@ def final_answer(
     if accept == "phrase":
         return None
     return _last_group(_FORMULA, tail) or (text.strip() if len(text) <= _SHORT else None) or None
+
+
+def _unless_taken_back(boxed: str, before: str, rest: str, accept: Accept, several: SeveralBoxes) -> str | None:
+    """A boxed answer, or the one that the rest of the text gives instead; None if the text takes it back."""
+    tail = tail_of(before, boxed, rest)
+    instead = replacement(tail.doubt, boxed) if tail.doubt and boxed else None
+    if instead is not None and instead != boxed:
+        return instead if accept != "box" else None
+    if tail.taken_back and instead is None:
+        return None
+    return _with_other(boxed, rest, several) or None
 
 
 def _with_other(boxed: str, rest: str, several: SeveralBoxes) -> str:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from rewards.box_context.sentence import is_denied, tail_of
+
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]+)")
 _ASIDE = r"(?:\s+(?:to|for|of)\s+[^.\n:=]{1,80}?)?"
 _VERB = r"(?:is|are|should\s+be|must\s+be|would\s+be|will\s+be|equals|becomes)\b"
@@ -40,18 +42,12 @@ _CONDITION = re.compile(r"\b(?:if|unless|suppose|assuming)\b", re.IGNORECASE)
 _CONTRAST = re.compile(r"\s*(?:but|however|otherwise|else|if|when|no|wait)\b", re.IGNORECASE)
 _LONGEST = 1000
 """Characters of a line that are read."""
-_RETRACTED = re.compile(
-    r"\W*(?:but\s+)?(?:no(?=\s*[,.:;!]|\s+wait)|wait|actually|correction|sorry|oops|hmm+|scratch\s+that|on\s+second\s+thought)\b",
+_CORRECTED = re.compile(
+    r"\b(?:(?:it|this|that)\s+(?:should|must)\s+(?:\w+\s+)?be|the\s+(?:real|actual|correct|true|right|proper)\s+(?:\w+\s+){1,3}?"
+    r"(?:is|are|should\s+be|must\s+be|equals)|I\s+meant)[\s*_:]+(?=[$\\(\[{]|-?[\d.])",
     re.IGNORECASE,
 )
-_TAKEN_BACK = re.compile(
-    r"\b(?:wait|actually|correction|sorry|oops|scratch\s+that|on\s+second\s+thought|"
-    r"my\s+(?:error|mistake)|(?:made|contains|there\s+(?:is|was))\s+an?\s+(?:error|mistake)|(?:is|was|['\u2019]s|looks|seems)\s+(?:wrong|incorrect|mistaken|not\s+(?:right|correct))|hmm+)\b",
-    re.IGNORECASE,
-)
-_SHOULD_BE = re.compile(
-    r"\b(?:it|this|that)\s+(?:should|must)\s+(?:\w+\s+)?be\s+\$?(-?\d[\d.,/]*(?<![.,/]))", re.IGNORECASE
-)
+"""Matches what states an answer where the text takes one back: "it should be", "the real probability is"."""
 _NUMBER_OR_COMMAND = re.compile(r"\d|\\[A-Za-z]")
 _DENIED = re.compile(r"not\s+(?:\$[^$\n]{1,40}\$|[^\s$]{1,40}),?\s+but\s+(?:rather\s+|instead\s+)?", re.IGNORECASE)
 """`not 15 but`, before the answer."""
@@ -59,26 +55,31 @@ _MARKUP = " \t\n*_`"
 
 
 def stated_answer(text: str) -> str | None:
-    """The last stated answer; None if there is none. Questions and conditions state nothing."""
-    for start, end in sorted(_places(text), reverse=True):
-        answer = _read(text, start, end)
-        if answer:
-            return answer
-    return None
+    """The last stated answer; None if there is none, or if the text after it takes it back. Questions and conditions
+    state nothing."""
+    return _last_stated(text, corrects=False)
 
 
-def corrected_answer(after: str, boxed: str) -> str | None:
-    """The answer that is stated after the last box, if the text takes the box back; None if it does not."""
-    cue = _TAKEN_BACK.search(after)
-    if cue is None:
-        return None
-    stated = stated_answer(after[cue.start() :])
-    if stated is None:
-        should_be = _SHOULD_BE.search(after, cue.start())
-        stated = should_be.group(1) if should_be else None
+def replacement(doubt: str, answer: str) -> str | None:
+    """The answer that is stated in a text that doubts another one; None without a value. It may be the same answer."""
+    stated = _last_stated(doubt, corrects=True)
     if stated is None or not _NUMBER_OR_COMMAND.search(stated):
         return None
-    return None if re.match(rf"\$?{re.escape(boxed)}(?![\w/^]|\.\d)", stated) else stated
+    return answer if re.match(rf"\$?{re.escape(answer)}(?![\w/^]|\.\d)", stated) else stated
+
+
+def _last_stated(text: str, *, corrects: bool) -> str | None:
+    """The last stated answer. corrects: the text corrects one, with phrases that state nothing elsewhere."""
+    for start, end in sorted(_places(text, corrects=corrects), reverse=True):
+        answer, rest = _read(text, start, end, corrects=corrects)
+        if not answer:
+            continue
+        if is_denied("", answer, rest):
+            return None
+        tail = tail_of("", answer, rest)
+        instead = replacement(tail.doubt, answer) if tail.doubt else None
+        return instead or (None if tail.taken_back else answer)
+    return None
 
 
 def last_hashes(text: str) -> str | None:
@@ -87,9 +88,9 @@ def last_hashes(text: str) -> str | None:
     return found[-1].group(1).strip() if found else None
 
 
-def _places(text: str) -> Iterator[tuple[int, int]]:
+def _places(text: str, *, corrects: bool) -> Iterator[tuple[int, int]]:
     """Where statements begin, and where their answers begin."""
-    for pattern in (_PHRASE, _HEADING):
+    for pattern in (_PHRASE, _HEADING, _CORRECTED) if corrects else (_PHRASE, _HEADING):
         for found in pattern.finditer(text):
             yield found.start(), found.end()
     for found in _HASHES.finditer(text):
@@ -100,31 +101,31 @@ def _places(text: str) -> Iterator[tuple[int, int]]:
             yield found.start(), found.start(1)
 
 
-def _read(text: str, start: int, end: int) -> str | None:
-    """The answer that begins at `end`, of a statement that begins at `start`."""
+def _read(text: str, start: int, end: int, *, corrects: bool) -> tuple[str | None, str]:
+    """The answer that begins at `end`, of a statement that begins at `start`, and the text after it."""
     content = text[end:].lstrip(_MARKUP + ":")
     denied = _DENIED.match(content)
     content = content[denied.end() :] if denied else content
     if content.startswith(("</", "<|")):
-        return None
+        return None, ""
     display = _DISPLAY.match(content)
     if display:
-        rest = content[display.end() :].split("\n\n")[0].strip()
+        after = content[display.end() :]
+        rest = after.split("\n\n")[0].strip()
         formula = next(group for group in display.groups() if group is not None).strip()
-        return formula if not _HEDGED.match(rest) else f"{formula} {_as_formula(rest)}"
+        return (formula, after) if not _HEDGED.match(rest) else (f"{formula} {_as_formula(rest)}", "")
     line = content.split("\n", 1)[0].split("</answer>")[0][:_LONGEST]
     sentence, mark, rest = _sentence(line)
-    if mark == "?":
-        return None
     before = re.split(r"[.!?]\s|\n", text[:start])[-1]
-    following = rest or content[len(line) :]
-    if (_CONDITION.search(before) and _CONTRAST.match(following)) or _RETRACTED.match(following):
-        return None
-    prices = _prices_as_text(sentence)
+    following = rest + content[len(line) :]
+    if mark == "?" or (_CONDITION.search(before) and (corrects or _CONTRAST.match(following))):
+        return None, ""
+    prices, cut_off = _prices_as_text(sentence), ""
     cut = _CLAUSE.search(prices)
     if cut and cut.start() and not _HEDGED.search(cut.group().split(",")[0]):
-        prices = prices[: cut.start()]
-    return _as_formula(prices).rstrip(_MARKUP + ".,;").lstrip(_MARKUP) or None
+        prices, cut_off = prices[: cut.start()], cut.group()
+    answer = _as_formula(prices).rstrip(_MARKUP + ".,;").lstrip(_MARKUP)
+    return answer or None, f"{cut_off}{mark or '.'} {following}"
 
 
 def _sentence(line: str) -> tuple[str, str, str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 
+from rewards.box_context.predicate import is_falsity, verb_group
 from rewards.box_context.words import (
     ANSWERS,
     APPROXIMATE,
-    AWAY,
     BINARY,
     COMPARATIVES,
     CONDITIONS,
@@ -17,9 +17,7 @@ from rewards.box_context.words import (
     DIFFERS,
     FAILURES,
     FALSITY,
-    FUNCTIONS,
     HEDGES,
-    MULTIPLES,
     NAMES,
     NEGATORS,
     NEUTRAL,
@@ -47,16 +45,12 @@ _MOST_NOUNS = 4
 """Words of which the last one is the noun that is counted."""
 _MOST_ASKED = 5
 """Words and marks between a box and a question mark that is about it."""
-_FEW = 5
-"""Words of a predicate among which a falsity refuses the box."""
 _END = Token("stop", "", -1)
 _OPENED = re.compile(r"[^\w=+*<>^%~|\\]")
 _JOINING = {"or", "and", ",", ";", "(", "/", "versus"} | HEDGES
 _BETWEEN = {"it", "could", "might", "may", "be", "is", "answer"}
 _VALUE = re.compile(r"(-?(?:\d[\d.,/]*(?<![.,/])|\\(?:[dt]?frac|sqrt|pi)(?![a-z])(?:\s*\{[^{}$\n]*\})*))([^$\n.,;\\]*)")
-_PREDICATE_ENDS = CONNECTIVES - {"and"} | {"that", "for", "if", "by", "with", "on"}
 _NO_NOUNS = VERBS | CONNECTIVES | PRONOUNS | FALSITY | SUBJECTS | FAILURES | NEGATORS | DIFFERS
-_INTERJECTIONS = {"hmm", "hm", "oh", "well", "wait", "sorry", "oops"}
 _CONFIRMED = {"right", "yes", "correct", "indeed"}
 
 
@@ -89,15 +83,12 @@ class Continuation:
             found.append("#" if is_value(token) else token.text)
         return found
 
-    def denies(self, *, conditional: bool) -> bool:
-        """Whether the box is refused, doubted, or an operand of what follows. conditional: the sentence began with a
-        condition."""
+    def denies(self) -> bool:
+        """Whether the box is refused, doubted, or an operand of what follows."""
         if self._is_question():
             return True
-        if self.peek().kind == "stop":
-            return self._next_sentence(conditional)
         strict = True
-        while _OPENED.fullmatch(self.peek().text) or self.peek().text == "and" or is_filler(self.peek().text):
+        while self.peek().kind != "stop" and self._opens():
             if self.peek().text == "and" and self._fraction():
                 return True
             strict &= self.peek().text != "and"
@@ -108,6 +99,10 @@ class Continuation:
         if words[0] in CONTRASTS:
             return self._contrasted(words[1:])
         return self._refused(words, strict) or self._calculated(words) or self._hedged(words)
+
+    def _opens(self) -> bool:
+        word = self.peek().text
+        return bool(_OPENED.fullmatch(word)) or word == "and" or is_filler(word)
 
     def other_value(self) -> str | None:
         """The other value that the sentence offers, as in "or maybe 18"; None if there is none. A value with a unit of
@@ -176,30 +171,6 @@ class Continuation:
             confirmed = self.tokens[end - 1 : end]
         return not any_of((token.text for token in confirmed), _CONFIRMED)
 
-    def _next_sentence(self, conditional: bool) -> bool:
-        """Whether the next sentence refuses the box: "No.", "Wrong.", "That is impossible."."""
-        while self.peek().kind == "stop" and self.at < len(self.tokens):
-            self.at += 1
-        first = self.peek().text
-        self.at += 1
-        while first in _INTERJECTIONS or first == ",":
-            first = self.peek().text
-            self.at += 1
-        if first == "not":
-            if self.peek().text == "only":
-                return False
-            while is_filler(self.peek().text):
-                self.at += 1
-            return self.peek().kind == "stop" or self.peek().text in TRUTHS
-        if first in FALSITY | {"no", "nope", "nah"}:
-            return self.peek().kind == "stop" or self.peek().text in (",", ":")
-        if first in CONTRASTS:
-            if conditional:
-                return True
-            first = self.peek().text
-            self.at += 1
-        return first in ("that", "this", "it") and self._predicate(strict=False)
-
     def _contrasted(self, words: list[str]) -> bool:
         """Whether what follows "but" takes the box back: another value, a negation or a falsity."""
         if any_of(words[:1], NEGATORS):  # "but not 18"
@@ -227,22 +198,18 @@ class Continuation:
             (first in PLURALS and not self.several) or (self.counted and first not in ("is", "was", "does"))
         ):
             return False
-        group: list[str] = []
-        while (word := self.peek().text) in VERBS | NEGATORS | FAILURES or (group and is_filler(word)):
-            group.append(word)
-            self.at += 1
+        group, predicate = verb_group(self.words())
         if any_of(group, FAILURES) or (not group and first in DIFFERS):
             return True
         if not any_of(group, VERBS):
             return False
-        predicate = self.words()
         if any_of(group, ("would", "could")) and any_of(predicate, ("if", "had", "unless")):
             return True
         if "should" in group and "been" in group:
             return True
         if any_of(group, NEGATORS):
             return not any_of(predicate[:1], NEUTRAL) if strict else any_of(predicate[:1], TRUTHS)
-        return _is_falsity(predicate)
+        return is_falsity(predicate)
 
     def _calculated(self, words: list[str]) -> bool:
         """Whether an operation follows: "times 2", "thousand", "more than 3"."""
@@ -257,7 +224,7 @@ class Continuation:
         if first.endswith("ed") and near[:1] in (["by"], ["from"], ["to"]):
             return near[1:2] == ["#"] and first not in ("rounded", "converted")
         if first in BINARY or words[:3] == ["give", "or", "take"]:
-            operand = [word for word in near if word not in ("of", "or", "take", "minus")]
+            operand = [word for word in plain if word not in ("of", "or", "take", "minus")]
             return operand[:1] in (["#"], ["itself"]) or any_of(near[:3], ANSWERS, ("power",))
         return first in COMPARATIVES and (any_of(near, ANSWERS) or plain[:2] == ["than", "#"])
 
@@ -283,20 +250,3 @@ class Continuation:
             open_ended = any_of(words, CONTRASTS) and any_of(words, ("could", "might", "may"))
             return refuted or cases or open_ended or any_of(words, HEDGES)
         return words[0] in HEDGES and "#" in words[1:4]
-
-
-def _is_falsity(predicate: list[str]) -> bool:
-    """Whether a predicate is a falsity ("a wrong guess", "too large") or compares the box with the answer."""
-    ends = (
-        place for place, word in enumerate(predicate) if word in _PREDICATE_ENDS or not (word.isalpha() or word == "#")
-    )
-    head = predicate[: next(ends, len(predicate))]
-    for place, word in enumerate(head):
-        compared = any_of(head[:place], COMPARATIVES, MULTIPLES, FUNCTIONS) or any(map(is_part, head[:place]))
-        if word in ANSWERS and (compared or any_of(head[place + 1 : place + 2], BINARY - {"to"}, UNARY)):
-            return True
-    turned = next((place for place, word in enumerate(predicate) if word in CONTRASTS), len(predicate))
-    if any_of(predicate[turned:][:_FEW], FALSITY):
-        return True
-    plain = head[: head.index("of")] if "of" in head else head
-    return any_of(plain[:_FEW], FALSITY) or any_of(plain[:1], AWAY)

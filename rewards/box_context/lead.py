@@ -36,6 +36,7 @@ _FEW = 5
 """Words between a negation and what it denies."""
 _NAMED = re.compile(r"[A-Za-z]\w{0,2}\s*=[\s$(\[\\{]*$")
 """Matches `x =` before a box."""
+_BEFORE_NAMES = {"that", "out", "it", "whether", "previous", "above", "earlier", "first", "initial"}
 _PAIRS = (["other", "than"], ["except", "for"], ["apart", "from"], ["aside", "from"], ["different", "from"])
 
 
@@ -54,7 +55,9 @@ class Lead:
         while sentence and found[sentence - 1].kind != "stop":
             sentence -= 1
         before_it = {token.text for token in found[sentence:]}
-        self.conditional = any_of(before_it, ("if", "suppose", "assuming")) and any_of(before_it, ("would", "could"))
+        self.supposes = any_of(before_it, ("if", "suppose", "assuming"))
+        """The sentence begins with a condition."""
+        self.conditional = self.supposes and any_of(before_it, ("would", "could"))
         words = ["#" if token.kind == "value" else token.text for token in found[start:]]
         if named and not any_of(words[-1:], NEGATORS, VERBS, DENIALS):
             words = []
@@ -138,7 +141,7 @@ class Lead:
             if word not in DENIALS or any_of(words[place - 1 : place], NEGATORS, ("no",)):
                 continue
             plain = {other for other in rest if not is_filler(other)}
-            if plain <= VERBS | NAMES | {"that", "out", "it", "whether"} and ("out" in plain or word[:4] != "rule"):
+            if plain <= VERBS | NAMES | _BEFORE_NAMES and ("out" in plain or word[:4] != "rule"):
                 return True
         return False
 

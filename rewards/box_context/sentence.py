@@ -10,6 +10,7 @@ import re
 from rewards.box_context.continuation import Continuation
 from rewards.box_context.formula import is_operand
 from rewards.box_context.lead import Lead
+from rewards.box_context.tail import Tail
 from rewards.box_context.words import COPULAS, any_of
 
 _WORDS = re.compile(r"[^\d\\]*|\s*\\(?:text\w*|mbox|mathrm|mathbf)\s*\{[^{}\d]*\}\s*")
@@ -25,7 +26,12 @@ def is_denied(before: str, boxed: str, after: str) -> bool:
         return False
     rest = Continuation(after, several="," in boxed)
     fills_in = any_of(rest.words()[:1], COPULAS, "=")
-    return is_operand(before, after) or (lead.changes() and not fills_in) or rest.denies(conditional=lead.conditional)
+    return is_operand(before, after) or (lead.changes() and not fills_in) or rest.denies()
+
+
+def tail_of(before: str, answer: str, after: str) -> Tail:
+    """What the text after an answer says of it, to its end."""
+    return Tail(before, answer, after, words_only=bool(_WORDS.fullmatch(answer)))
 
 
 def other_value(after: str) -> str | None:

@@ -37,7 +37,8 @@ FAILURES = frozenset(
 )
 DENIALS = frozenset(
     "doubt doubts deny denies reject rejects rejected discard discards discarded exclude excludes excluded refute "
-    "refutes dispute disputes rule rules ruled dismiss dismisses dismissed eliminate eliminated avoid".split()
+    "refutes disregard ignore dispute disputes rule rules ruled dismiss dismisses dismissed eliminate eliminated "
+    "avoid".split()
 )
 OPINIONS = frozenset(
     "think believe say said claim suggest mean conclude sure certain clear true assert expect suppose suspect case "

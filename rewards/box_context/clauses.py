@@ -1,0 +1,101 @@
+"""Splits the text after an answer into sentences and their clauses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rewards.box_context.words import CONNECTIVES, Token, is_filler, is_value, spelled_out, tokens
+
+OWN = "@"
+"""Stands for the answer's own value among words."""
+_LONGEST = 240
+"""Characters of an answer that is looked for in the text."""
+_BOXES = frozenset(("\\boxed", "\\fbox"))
+_SEPARATORS = frozenset(",;:\u2014\u2013")
+_DOUBTS = frozenset("wait actually correction sorry oops whoops hold apologies unfortunately".split())
+"""A clause that begins with one of these doubts what was said."""
+_INTERJECTIONS = frozenset("oh well please ah so and but".split())
+_HMM = re.compile("h+m+")
+_LINKS = CONNECTIVES | {"if", "why"}
+
+
+@dataclass(frozen=True, slots=True)
+class Clause:
+    """A clause: the connectives before it, and its words, with `@` for the answer's own value and `#` for others."""
+
+    links: tuple[str, ...]
+    words: tuple[str, ...]
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence as clauses. ends: its end mark, empty for the end of a paragraph."""
+
+    clauses: tuple[Clause, ...]
+    ends: str
+
+
+def sentences_of(text: str, answer: str) -> Iterator[Sentence]:
+    """The sentences of a text. The first one goes on after the answer."""
+    clauses: list[Clause] = []
+    words: list[str] = []
+    links: list[str] = []
+    start = 0
+    found = _with_own(tokens(text), tokens(spelled_out(answer)) if len(answer) <= _LONGEST else [])
+    for token in [*found, Token("stop", ".", len(text))]:
+        ends = token.kind == "stop"
+        opens = token.text in _LINKS or token.text in _SEPARATORS or (token.text == "that" and words)
+        if not (ends or opens):
+            start = start if words else token.start
+            words.append(_word(token))
+            continue
+        if words:
+            clauses.append(Clause(tuple(links), tuple(words), start))
+            links, words = [], []
+        if token.text.isalpha():
+            links.append(token.text)
+        start = token.start
+        if ends:
+            yield Sentence(tuple(clauses), token.text.strip())
+            clauses, links = [], []
+
+
+def _word(token: Token) -> str:
+    """A token among words: `@`, `#`, a single letter, or the word or mark itself."""
+    letter = len(token.text) == 1 and token.text.isalpha()
+    if token.text in _BOXES:
+        return "another"
+    return "#" if is_value(token) and token.text != OWN and not letter else token.text
+
+
+def _with_own(found: Sequence[Token], own: Sequence[Token]) -> list[Token]:
+    """Tokens with every occurrence of the answer as one."""
+    texts, key = [token.text for token in found], [token.text for token in own]
+    result: list[Token] = []
+    place = 0
+    while place < len(found):
+        boxed = texts[place] in _BOXES and texts[place + 1 : place + 1 + len(key)] == key
+        place += boxed
+        if key and texts[place : place + len(key)] == key:
+            result.append(Token("value", OWN, found[place].start))
+            place += len(key)
+        else:
+            result.append(found[place])
+            place += 1
+    return result
+
+
+def is_doubt(word: str) -> bool:
+    """Whether a word doubts what was said: "wait", "hmm"."""
+    return word in _DOUBTS or bool(_HMM.fullmatch(word))
+
+
+def plain_start(words: Sequence[str]) -> tuple[str, ...]:
+    """The words of a clause without interjections, articles and adverbs before its subject."""
+    place = 0
+    while place < len(words) and (is_filler(words[place]) or is_doubt(words[place]) or words[place] in _INTERJECTIONS):
+        place += 1
+    return tuple(words[place:])
