@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rewards.box_context.clauses import OWN
-from rewards.box_context.words import ANSWERS, AUXILIARIES, NEGATORS, VERBS, any_of, is_filler
+from rewards.box_context.subject import PREVIOUS
+from rewards.box_context.words import ANSWERS, AUXILIARIES, MISTAKENLY, NEGATORS, VERBS, any_of, is_filler
 
 _SLIPS = frozenset("mistake error slip slips oversight miscalculation miscount blunder typo mistakes errors".split())
 _USUAL = frozenset("common easy typical frequent possible no".split())
@@ -13,7 +14,7 @@ _UNDONE = frozenset("forgot overlooked mistook messed".split())
 _STEPS = frozenset("flipped swapped dropped ignored skipped omitted confused inverted reversed neglected".split())
 """Steps of a calculation, and mistakes where the text doubts."""
 _REJECTS = frozenset("disregard ignore discard scratch retract withdraw".split())
-PREVIOUS = frozenset("final above previous given boxed first proposed initial stated original earlier last".split())
+_TOOK = frozenset("used applied took chose computed assumed solved read multiplied divided added".split())
 _KNOWN = frozenset("find determine know give get have obtain provide".split())
 _VALID = frozenset("valid correct right true actual final proper".split())
 
@@ -22,18 +23,23 @@ def admits_mistake(words: Sequence[str], *, doubted: bool) -> bool:
     """Whether a clause admits a mistake or withdraws the answer. doubted: the text doubts it already."""
     plain = [word for word in words if not is_filler(word)]
     if any_of(plain[:1], _REJECTS):
-        what = [word for word in plain[1:] if word not in PREVIOUS]
-        return any_of(what[:1], ANSWERS, ("that", "this", OWN)) or plain[1:] == ["above"]
+        return _withdraws(plain[1:])
     if plain[:1] == ["there"] and any_of(plain[1:2], ("is", "was")):
         return is_slip(plain[2:5]) and not any_of(plain, _USUAL)
     if not any_of(plain[:1], ("i", "we")):
         return False
     count = 1
-    while any_of(plain[count : count + 1], AUXILIARIES, ("was", "am", "were")):
+    while any_of(plain[count : count + 1], AUXILIARIES, ("was", "am", "were", "to")):
         count += 1
     auxiliaries, verb, rest = plain[1:count], "".join(plain[count : count + 1]), plain[count + 1 :]
     if any_of(auxiliaries, ("may", "might", "could", "can", "would", "do", "will")):
         return False
+    if verb in _REJECTS:
+        return _withdraws(rest)
+    if any_of(plain[1:], MISTAKENLY) or (verb in _TOOK and any_of(rest[:2], ("wrong", "incorrect"))):
+        return True
+    if verb in ("take", "took") and "back" in rest[:4] or (verb == "give" and rest[:1] == ["up"]):
+        return True
     if verb == "made" or (verb == "make" and auxiliaries == ["did"]):
         return is_slip(rest[:3]) and not any_of(rest[:3], ("no",))
     if verb in ("wrong", "mistaken", "incorrect"):
@@ -46,6 +52,8 @@ def gives_up(words: Sequence[str], *, doubted: bool) -> bool:
     plain = [word for word in words if not is_filler(word)]
     if any_of(plain[:1], ("i", "we", "have", "has")):
         return _has_no_answer(plain[2 if any_of(plain[1:2], ("have", "am", "was", "were")) else 1 :])
+    if plain[:1] == ["no"] and any_of(plain[1:2], _VALID):
+        return _has_no_answer(plain)
     if not doubted or not any_of(plain[:1], ("there", "problem", "question", "it")):
         return False
     place = next((at for at, word in enumerate(plain) if word == "no"), len(plain))
@@ -61,6 +69,12 @@ def _has_no_answer(words: Sequence[str]) -> bool:
         return set(before[1:]) <= _VALID and words[place] != "value"
     unable = any_of(before, NEGATORS, ("unable",)) and any_of(before, _KNOWN)
     return unable and set(before) <= _KNOWN | NEGATORS | VERBS | _VALID | {"unable", "to"}
+
+
+def _withdraws(words: Sequence[str]) -> bool:
+    """Whether what is rejected is the answer: "the above answer", "that"."""
+    what = [word for word in words if word not in PREVIOUS]
+    return any_of(what[:1], ANSWERS, ("that", "this", OWN)) or list(words) == ["above"]
 
 
 def is_slip(words: Sequence[str]) -> bool:

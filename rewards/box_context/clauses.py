@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -45,9 +46,10 @@ def sentences_of(text: str, answer: str) -> Iterator[Sentence]:
     links: list[str] = []
     start = 0
     found = _with_own(tokens(text), tokens(spelled_out(answer)) if len(answer) <= _LONGEST else [])
-    for token in [*found, Token("stop", ".", len(text))]:
+    found.append(Token("stop", ".", len(text)))
+    for token, following in itertools.zip_longest(found, found[1:]):
         ends = token.kind == "stop"
-        opens = token.text in _LINKS or token.text in _SEPARATORS or (token.text == "that" and words)
+        opens = token.text in _LINKS or token.text in _SEPARATORS or _opens_clause(token, following, words)
         if not (ends or opens):
             start = start if words else token.start
             words.append(_word(token))
@@ -61,6 +63,11 @@ def sentences_of(text: str, answer: str) -> Iterator[Sentence]:
         if ends:
             yield Sentence(tuple(clauses), token.text.strip())
             clauses, links = [], []
+
+
+def _opens_clause(token: Token, following: Token | None, words: Sequence[str]) -> bool:
+    """Whether a token is "that" before a clause ("it follows that the answer"), and no pronoun ("scratch that")."""
+    return token.text == "that" and bool(words) and following is not None and following.kind in ("word", "value")
 
 
 def _word(token: Token) -> str:
@@ -96,6 +103,11 @@ def is_doubt(word: str) -> bool:
 def plain_start(words: Sequence[str]) -> tuple[str, ...]:
     """The words of a clause without interjections, articles and adverbs before its subject."""
     place = 0
-    while place < len(words) and (is_filler(words[place]) or is_doubt(words[place]) or words[place] in _INTERJECTIONS):
+    while place < len(words) and _only_leads(words[place]):
         place += 1
     return tuple(words[place:])
+
+
+def _only_leads(word: str) -> bool:
+    filler = is_filler(word) and word not in ("my", "our")
+    return filler or is_doubt(word) or word in _INTERJECTIONS

@@ -11,7 +11,8 @@ VALUES = ["17", "\\frac{3}{4}", "-5", "2\\sqrt{3}", "0.25"]
 
 
 def sentences() -> dict[str, list[tuple[str, str]]]:
-    """By kind, sentences with `BOX` for a box; `-`: they refuse it, `=`: they offer 40 as well, `+`: neither."""
+    """By kind, sentences with `BOX` for a box, `VALUE` for its value, and `¶` for the end of a paragraph; `-`: they
+    refuse it, `=`: they offer 40 as well, `+`: neither."""
     kinds: dict[str, list[tuple[str, str]]] = {}
     for line in (Path(__file__).parent / "sentences.txt").read_text(encoding="utf-8").splitlines():
         mark, sentence = line.split(" ", 1)
@@ -29,7 +30,8 @@ SENTENCES = sentences()
 def test_every_sentence_of_a_kind(kind: str) -> None:
     wrong = []
     for (mark, sentence), value in product(SENTENCES[kind], VALUES):
-        answer = final_answer(sentence.replace("BOX", f"\\boxed{{{value}}}"))
+        text = sentence.replace("¶", "\n\n").replace("VALUE", value)
+        answer = final_answer(text.replace("BOX", f"\\boxed{{{value}}}"))
         if mark == "-":
             right = answer not in (value, f"{value}, 40")
         else:
