@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from rewards.box_context.sentence import is_denied, tail_of
+from rewards.vocabulary.units import changes_value
 
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]+)")
 _ASIDE = r"(?:\s+(?:to|for|of)\s+[^.\n:=]{1,80}?)?"
@@ -48,6 +49,14 @@ _CORRECTED = re.compile(
     re.IGNORECASE,
 )
 """Matches what states an answer where the text takes one back: "it should be", "the real probability is"."""
+_DESCRIBED = re.compile(
+    r"(?:that\s+)?(?:the|its|his|her|their|our|my)\s+(?P<what>(?:(?!\b(?:that|which|whose|if|when|than|is|are|where|with)\b)"
+    r"[A-Za-z ,'-]|\$[a-zA-Z]\$){1,60}?)\s+(?:is|are|equals|was)\s+(?=\\?\$|-?[\d.]|\\)",
+    re.IGNORECASE,
+)
+"""Matches `the largest $n$ is`, before the value of an answer."""
+_WORD = re.compile(r"[a-z]+")
+_QUANTITIES = frozenset("sum product difference quotient ratio percentage extra additional".split())
 _NUMBER_OR_COMMAND = re.compile(r"\d|\\[A-Za-z]")
 _DENIED = re.compile(r"not\s+(?:\$[^$\n]{1,40}\$|[^\s$]{1,40}),?\s+but\s+(?:rather\s+|instead\s+)?", re.IGNORECASE)
 """`not 15 but`, before the answer."""
@@ -124,6 +133,9 @@ def _read(text: str, start: int, end: int, *, corrects: bool) -> tuple[str | Non
     cut = _CLAUSE.search(prices)
     if cut and cut.start() and not _HEDGED.search(cut.group().split(",")[0]):
         prices, cut_off = prices[: cut.start()], cut.group()
+    described = _DESCRIBED.match(prices)
+    if described and not changes_value(set(_WORD.findall(described.group("what").lower())) - _QUANTITIES):
+        prices = prices[described.end() :]
     answer = _as_formula(prices).rstrip(_MARKUP + ".,;").lstrip(_MARKUP)
     return answer or None, f"{cut_off}{mark or '.'} {following}"
 

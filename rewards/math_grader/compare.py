@@ -15,6 +15,7 @@ from rewards.math_grader.structure import (
     OR,
     Piece,
     Shape,
+    cases_of,
     certain,
     is_name,
     pieces,
@@ -27,7 +28,6 @@ from rewards.math_grader.wording import names_of
 
 _YES_OR_NO = re.compile("yes|no|true|false")
 _TRUTH = re.compile("yes|no|true|false|[TFYN]")
-_WORD = re.compile("[A-Z]|[A-Za-z][A-Za-z' -]+")
 _DOTS = re.compile(r"\\(?:l|c)?dots|\.{2,}")
 _POINT = re.compile(r"[A-Z]\s*(\([^()]*,[^()]*\))")
 _SETS = re.compile(
@@ -77,6 +77,9 @@ class Comparison(Equations):
         labeled = self.labeled(gold, answer)
         if labeled is not None:
             return labeled
+        cases = cases_of(gold), cases_of(answer)
+        if cases[0] and cases[1]:
+            return self.match(cases[0], cases[1], self.same_case)
         for text, other, ours in ((gold, answer, False), (answer, gold, True)):
             parts = split_top(text, _APPROX)
             if len(parts) > 1 and all(parts):
@@ -149,6 +152,9 @@ class Comparison(Equations):
         if gold.brackets != answer.brackets:
             return False
         return every([self.equal(gold.left, answer.left), self.equal(gold.right, answer.right)])
+
+    def same_case(self, gold: tuple[str, str], answer: tuple[str, str]) -> bool | None:
+        return every(map(self.equal, gold, answer))
 
     def shapes(self, gold: str, answer: str, left: Shape, right: Shape) -> bool | None:
         kinds, items = {left.kind, right.kind}, (left.items, right.items)
@@ -248,9 +254,9 @@ class Comparison(Equations):
 
 
 def _in_sequence(items: Sequence[str]) -> bool:
-    """Whether the order of a list matters: one of truth values, or of words or options of which one occurs twice."""
+    """Whether the order of a list matters: one of truth values, or in which a value occurs twice."""
     keys = [canonical(item) for item in items]
-    return all(map(_TRUTH.fullmatch, keys)) or (len(set(keys)) < len(keys) and all(map(_WORD.fullmatch, keys)))
+    return len(set(keys)) < len(keys) or all(map(_TRUTH.fullmatch, keys))
 
 
 def _are_solutions(text: str, shape: Shape) -> bool:

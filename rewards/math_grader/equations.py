@@ -6,9 +6,9 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 
-from rewards.math_grader.normalize import canonical, number
+from rewards.math_grader.normalize import canonical, integer, number
 from rewards.math_grader.policy import MathPolicy
-from rewards.math_grader.structure import is_name, is_simple_name, split_top, unwrap
+from rewards.math_grader.structure import derivative_of, is_name, is_simple_name, split_top, unwrap
 from rewards.math_grader.values import Values, every, is_numeric, rounds_to, some
 
 _GREEK = (
@@ -24,6 +24,7 @@ _RESIDUE = re.compile(
     r"\\(?:pmod|bmod|mod|text\s*\{\s*mod\s*\})(?![a-zA-Z])\s*(?P<modulus>[^=,;]+)"
 )
 """A residue with its modulus, `3 \\pmod 7`, also as that of an unknown, `x \\equiv 3 \\pmod 7`."""
+_MOST_DIGITS = 1000
 _KINDS = ("small", "large", "points", "greek")
 
 
@@ -38,9 +39,10 @@ class Equations(Values):
         if "==" in answer and "==" not in gold and not any(map(is_name, split_top(answer, {"="})[::2])):
             return False  # a comparison, whose value is a bool
         residues = _RESIDUE.fullmatch(gold), _RESIDUE.fullmatch(answer)
-        if residues[0] and residues[1] and (residues[0]["name"] is None) != (residues[1]["name"] is None):
+        if residues[0] and residues[1] and self.same_unknown(residues[0], residues[1]):
             pairs = zip(residues[0].group("value", "modulus"), residues[1].group("value", "modulus"), strict=True)
-            return every(self.equal(unwrap(one), unwrap(other)) for one, other in pairs)
+            value, modulus = ((unwrap(one.strip()), unwrap(other.strip())) for one, other in pairs)
+            return every([self.equal(*modulus), _congruent(*value, modulus[0]) or self.equal(*value)])
         left, right = ([part for part in split_top(text, {"="}) if part] for text in (gold, answer))
         if not left or not right:
             return False
@@ -51,10 +53,16 @@ class Equations(Values):
         if len(right) == 1:
             value = _value_of(left, right[0])
             return self.ask(gold, answer) if value is None else self.equal(value, answer)
-        if is_name(left[0]) and is_name(right[0]) and not _other_quantity(left[0], right[0]):
+        if _may_be_left_out(left) and _may_be_left_out(right) and not _other_quantity(left[0], right[0]):
             same = self.chain(left[-1], right)
             return same if same or canonical(left[0]) == canonical(right[0]) else some([same, self.ask(gold, answer)])
         return self.ask(gold, answer)
+
+    @staticmethod
+    def same_unknown(gold: re.Match[str], answer: re.Match[str]) -> bool:
+        """Whether two residues may be of one unknown, which may be left out."""
+        names = gold["name"], answer["name"]
+        return names[0] == names[1] or None in names
 
     def chain(self, gold: str, parts: Sequence[str]) -> bool | None:
         """Compare a chain such as `x = 6*7 = 42`: its last part is the answer unless another part contradicts it."""
@@ -93,13 +101,43 @@ def _value_of(equation: Sequence[str], answer: str) -> str | None:
         return last
     if is_simple_name(last):
         return first
-    return last if is_name(first) else None
+    return last if _may_be_left_out(equation) else None
+
+
+def _may_be_left_out(equation: Sequence[str]) -> bool:
+    """Whether an equation begins with a name for its value. Two letters are a product (`PV = nRT`), unless they are the
+    points of a segment with a length (`AB = 5`)."""
+    name, value = equation[0], equation[-1]
+    return is_simple_name(name) or (is_name(name) and name.strip().isupper() and is_numeric(value))
+
+
+def _congruent(gold: str, answer: str, modulus: str) -> bool:
+    """Whether two integers are congruent: -7 and 5 modulo 12."""
+    digits = integer(gold), integer(answer), integer(modulus)
+    if None in digits or max(map(len, map(str, digits))) > _MOST_DIGITS:
+        return False
+    one, other, divisor = (int(found or 0) for found in digits)
+    return divisor != 0 and (one - other) % divisor == 0
+
+
+def _derivative(text: str) -> tuple[str, int, str] | None:
+    """A derivative as function, order and variable (empty if it is not named): `\\frac{dy}{dx}`, `y'`."""
+    found = _QUANTITY.fullmatch(text.strip())
+    letter = found and (found["small"] or found["large"])
+    if found and letter and found["primes"]:
+        return letter, len(found["primes"]), found["place"] or ""
+    return derivative_of(text)
 
 
 def _other_quantity(gold: str, answer: str) -> bool:
     """Whether two names are certainly not of one quantity: two unknowns (x and y, A and B, AB and CD), two functions
     (f and g), a function and its derivative, its values at two places, or a function and its variable. A function may
     be named by its variable: y for f(x). Names of two kinds, such as x and AB, may be of one quantity."""
+    rates = _derivative(gold), _derivative(answer)
+    if any(derivative_of(text) for text in (gold, answer)):
+        if rates[0] is None or rates[1] is None or rates[0][:2] != rates[1][:2]:
+            return True
+        return len({rates[0][2], rates[1][2]} - {""}) > 1
     left, right = (_QUANTITY.fullmatch(text.strip()) for text in (gold, answer))
     if not left or not right:
         return False

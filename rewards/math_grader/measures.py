@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass
 from functools import lru_cache
@@ -60,7 +61,7 @@ def split_measure(answer: str, *, single: bool = True) -> Measure:
 
 
 def compound(answer: str) -> list[Measure] | None:
-    """`5 hours 30 minutes` as its measures; None if it is none of this kind."""
+    """`5 hours 30 minutes` as its measures, from the largest unit on; None if it is none of this kind."""
     found: list[Measure] = []
     place = 0
     while place < len(answer):
@@ -73,6 +74,9 @@ def compound(answer: str) -> list[Measure] | None:
             return None
         found.append(Measure(part.group(1), suffix))
         place = part.end()
+    sizes = [measure.suffix.unit.factor for measure in found if measure.suffix.unit]
+    if any(one <= other for one, other in itertools.pairwise(sizes)):
+        return None  # two values: "3 hours and 4 hours"
     kinds = {measure.suffix.unit.dimensions for measure in found if measure.suffix.unit}
     return found if len(found) > 1 and len(kinds) == 1 else None
 

@@ -32,7 +32,7 @@ class MathPolicy:
     """`fraction`: 2:1 equals the fraction 2/1, but not the bare number 2. `strict`: a ratio equals only a ratio."""
     lists: Literal["unordered", "ordered"] = "unordered"
     """Bare lists, such as lists of solutions: `unordered`: `1,2` equals `2,1`. Tuples are always ordered, and so are
-    lists of truth values, and lists of words or options of which one occurs twice."""
+    lists of truth values, and lists in which a value occurs twice."""
     sets: Literal["strict", "lenient"] = "strict"
     """`strict`: {1,2} does not equal (1,2). `lenient`: it does, in any order."""
     singletons: bool = True

@@ -83,6 +83,7 @@ _INDEX, _END = r"(?:\{([^{}]*)\}|(\w))", r"([^\[\],;]+?)"
 """Match a subscript or superscript, and an end of an interval."""
 _PERCENT = r"(?:per[\s-]*cent|pct)"
 _BOX = rf"\\(?:boxed|fbox|framebox(?:\[[^\[\]]*\]){{0,2}})\s*{_ARGUMENT}"
+_CHANGES = "increase|decrease|rise|drop|gain|loss|profit|reduction|discount"
 _VECTOR = (
     r"\\(?:vec|hat|widehat|overrightarrow|mathbf|boldsymbol|bm|pmb|bold)\s*"
     r"(?:\{[^{}]*[A-Za-z][^{}]*\}|[A-Za-z](?![A-Za-z]))(?:\s*_\s*(?:\{[^{}]*\}|\w))?"
@@ -109,7 +110,7 @@ LATEX = _compiled(
 )
 """Rewrite rules for LaTeX, before `COMMANDS` are read."""
 NOTATION = _compiled(
-    (r"(?<![\\a-zA-Z^_}])\{([-+=<>.])\}", r"\1"),
+    (r"(?<![\\a-zA-Z^_}])\{([-+=<>.:])\}", r"\1"),
     (r"^(?:\s*\\(?:therefore|implies|Rightarrow|because|to|approx|sim)(?![a-zA-Z])\s*)+", ""),
     (r"\\not\s*=", r"\\ne "),
     (r"\\not\s*\\(in|subset|subseteq|parallel|mid|equiv|sim)(?![a-zA-Z])", r"\\not\1 "),
@@ -137,8 +138,13 @@ NOTATION = _compiled(
     (rf"\(\s*(?:{TEXT}\s*\{{\s*mod\s*\}}|mod\b)\s*([^()]+)\)", r"\\pmod{\1}"),
     (rf"{TEXT}\s*\{{\s*(?:{_PERCENT}\.?|\\?%)\s*\}}|(?<=[\d}}])\s*{_PERCENT}(?![a-zA-Z])", "%"),
     (rf"(?<=\d)\s*({TEXT}\s*\{{)\s*{_PERCENT}(?![a-zA-Z])", r"%\1"),
-    (r"^([\"'`\u2018\u201c])(.*)[\"'`\u2019\u201d]$", r"\2"),
-    (rf"({TEXT}\s*\{{)\s*[\"'`\u201c\u2018]([^{{}}\"'`]*)[\"'`\u201d\u2019]\s*\}}", r"\1\2}"),
+    (r"^[\"'`\u2018\u201c]{1,2}(.*?)[\"'`\u2019\u201d]{1,2}$", r"\1"),
+    (rf"({TEXT}\s*\{{)\s*[\"'`\u201c\u2018]{{1,2}}([^{{}}\"'`]*)[\"'`\u201d\u2019]{{1,2}}\s*\}}", r"\1\2}"),
+    (r"^[Tt]he\s+(?=-?\d)", ""),
+    (rf"^(?:{TEXT}\s*\{{\s*)?[Aa]n?\s+({_CHANGES})\s+of\s*\}}?\s*(.+)$", r"\2\\text{ \1}"),
+    (r"(?<=[\d)}])\s+(?:plus)\s+(?=[\d\\(])", "+"),
+    (r"(?<=[\d)}])\s+(?:minus)\s+(?=[\d\\(])", "-"),
+    (r"(?<=[\d)}])\s+(?:times)\s+(?=[\d\\(])", r" \\cdot "),
     (rf"{TEXT}\s*\{{\s*(sin|cos|tan|ln|log|gcd|lcm)\s*\}}", r"\\\1 "),
     (rf"{TEXT}\s*\{{\s*(e|i)\s*\}}", r"\1 "),
     (rf"{TEXT}\s*\{{[\s.]*\}}", " "),

@@ -24,6 +24,10 @@ _MATRIX = re.compile(
     r"\s*(?P<transposed>\^\s*\{?\s*(?:\\top|T|\\intercal|\\mathsf\s*\{?T\}?|\\mathrm\s*\{?T\}?|\\text\{T\})\s*\}?)?",
     re.DOTALL,
 )
+_CASES = re.compile(r"\\begin\{cases\}(?P<body>((?!\\begin|\\end).)*)\\end\{cases\}", re.DOTALL)
+_CONDITION = re.compile(
+    r"\\(?:text|mbox|mathrm|textrm)\s*\{[\s,]*(?:if|for|when|where)?[\s,]*\}|^\s*(?:if|for|when)(?![a-zA-Z])"
+)
 _WORD_SEPARATOR = re.compile(
     r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*(and|or)\s*\}|(?<![\\a-zA-Z])(and|or)(?![a-zA-Z])|\\lor(?![a-zA-Z])|,\s*(?=,)"
 )
@@ -37,6 +41,11 @@ _NAME = re.compile(
     r"|\\(?:text|mathrm)\{[^{}]*\}(?:\([a-zA-Z]\))?"
     r"|\|[A-Z]{2}\||m?\s*\\angle\s*[A-Z]{1,3}|\\overline\{[A-Z]{2}\}|[PE]\([^()]*\)|[SVA]_\{?[A-Z]+\}?\s*:\s*[SVA](?:_\{?[A-Z]+\}?)?"
     r"|[A-Za-z]{2,}|\(\s*[a-zA-Z\\]+\s*(?:,\s*[a-zA-Z\\]+\s*)+\)"
+)
+_DERIVATIVE = re.compile(
+    r"\\frac\s*\{\s*(?:d|\\partial)\s*(?:\^\s*\{?\s*(?P<order>\d)\s*\}?)?\s*(?P<inside>[a-zA-Z])?\s*\}"
+    r"\s*\{\s*(?:d|\\partial)\s*(?P<variable>[a-zA-Z])\s*(?:\^\s*\{?\s*\d\s*\}?)?\s*\}"
+    r"\s*(?P<behind>[a-zA-Z])?\s*(?:\([a-zA-Z]\))?"
 )
 _NOT_NAMES = re.compile(r"\\(?:pi|infty|frac|sqrt)(?![a-zA-Z])")
 _LETTERS = re.compile(r"[a-zA-Z]{2,3}")
@@ -95,6 +104,8 @@ def shape_of(text: str, *, thousands: bool = True) -> Shape:
     matrix = _matrix(text)
     if matrix is not None:
         return matrix
+    if compound(text):
+        return Shape("single", (text,))
     items = [item for item in split_top(_commas(text), {",", ";", "\\\\"}) if item]
     if len(items) > 1 and not (thousands and _THOUSANDS.fullmatch(text)):
         return Shape("list", tuple(itertools.chain.from_iterable(map(signs, items))))
@@ -139,12 +150,30 @@ def signs(text: str) -> list[str]:
 
 def is_name(text: str) -> bool:
     """Whether a side of an equation is only a name: `x`, `x_1`, `f(x)`, `\\text{area}`, `(x, y)`."""
-    return bool(text) and bool(_NAME.fullmatch(text.strip())) and not _NOT_NAMES.search(text)
+    if not text:
+        return False
+    return bool(_NAME.fullmatch(text.strip()) and not _NOT_NAMES.search(text)) or derivative_of(text) is not None
+
+
+def derivative_of(text: str) -> tuple[str, int, str] | None:
+    """`\\frac{dy}{dx}` as the function, the order and the variable; None for anything else."""
+    found = _DERIVATIVE.fullmatch(text.strip())
+    function = found and (found["inside"] or found["behind"])
+    return (function, int(found["order"] or 1), found["variable"]) if found and function else None
 
 
 def is_simple_name(text: str) -> bool:
     """Whether a side of an equation is a name and no product of letters: `x`, `f(x)`, `\\text{area}`, but not `kx`."""
     return is_name(text) and not _LETTERS.fullmatch(text.strip())
+
+
+def cases_of(text: str) -> list[tuple[str, str]] | None:
+    """A function in cases as (value, condition) pairs; None for anything else."""
+    found = _CASES.fullmatch(text.strip())
+    rows = [split_top(row, {"&"}) for row in split_top(found["body"], {"\\\\"}) if row] if found else []
+    if not rows or {len(row) for row in rows} != {2}:
+        return None
+    return [(row[0].rstrip(" ,;"), _CONDITION.sub("", row[1]).strip(" ,;.")) for row in rows]
 
 
 def pieces(text: str) -> list[Piece] | None:

@@ -14,6 +14,8 @@ _ENVIRONMENT = re.compile(
     re.DOTALL,
 )
 _BEFORE_UNIT = re.compile(r"(?:[\d})\]%!]|\\pi|\\cdot|/|\\mu|\\frac\s*\{|\}\s*\{)\s*$")
+_DIGIT_AFTER = re.compile(r"\s*[_0-9A-Z]")
+"""Matches what follows a letter that is a digit, as in `2\\text{C}_{16}`."""
 _AFTER_VALUE = re.compile(r"(?:[\d})\]%!]|\\pi)\s*$")
 _STARTS_WITH_NUMBER = re.compile(r"(-?\d[\d.,:/]*(?<![.,:/]))(?![\d])\s*(.*[A-Za-z].*)", re.DOTALL)
 _SHORT_LIST = re.compile(r"(?:[A-Z]|-?\d[\d.]*)(?:\s*(?:,|;|and|or|&)+\s*(?:[A-Z]|-?\d[\d.]*))+")
@@ -103,6 +105,7 @@ def _unwrapped(found: re.Match[str]) -> str:
     if len(inner) == 1 and inner.isalpha():
         before = found.string[: found.start()]
         is_unit = unit_named(inner) is not None and _BEFORE_UNIT.search(before) and re.search(r"\d", before)
+        is_unit = is_unit and not _DIGIT_AFTER.match(found.string, found.end())
         if is_unit:
             return found.group()
         return f" {content}" if before[-1:].isalpha() else content  # `\\cdot\\mathrm{x}` is no `\\cdotx`

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -71,10 +71,10 @@ power* 1 W | watt
 power 745.69987158227022 hp | horsepower
 potential* 1 V | volt
 current* 1 A | amp ampere
-charge* 1 | coulomb
+charge* 1 C | coulomb
 resistance* 1 \u03a9 | ohm
-capacitance* 1 | farad
-inductance* 1 | henry henries
+capacitance* 1 F | farad
+inductance* 1 H | henry henries
 flux* 1 Wb | weber
 field* 1 | tesla
 frequency* 1 Hz | hertz
@@ -223,7 +223,7 @@ def same_unit(gold: Unit, answer: Unit) -> bool:
     return gold == answer or any("unit" in dict(side.dimensions) for side in (gold, answer))
 
 
-def changes_value(words: Sequence[str]) -> bool:
+def changes_value(words: Iterable[str]) -> bool:
     """Whether text that is not understood could change the number before it."""
     return any(map(_changes, words))
 
