@@ -119,12 +119,12 @@ _OPERATIONS = set(
     "fewer greater bigger larger smaller higher lower above below under before after not no never none wrong "
     "incorrect false or either if unless except maybe perhaps possibly probably otherwise nor neither but than is "
     "are was were be equals equal approximately about nearly almost always sometimes besides versus yes increase "
-    "decrease increased decreased gain loss profit north south east west left right up down ago clockwise "
+    "decrease increased decreased rise drop gain loss profit north south east west left right up down ago clockwise "
     "counterclockwise anticlockwise basis even odd isn aren doesn don must instead wait actually rather missing short "
     "extra additional difference sum product quotient ratio".split()
 )
 """Words that change a value, deny it, or point in a direction. They are no nouns that are counted."""
-_OBJECTS = set("roots squares cubes products sums differences powers ratios quotients zeros zeroes".split())
+_OBJECTS = set("roots squares cubes products sums differences powers ratios quotients zeros zeroes drops".split())
 """Plurals that are counted, although their singulars are operations."""
 _HARMLESS = set("tall long wide deep old each total altogether overall in of the a an per and for all".split())
 _PLURALS = set("people children men women persons sheep fish deer mice geese dice teeth cattle data pence".split())
