@@ -46,7 +46,7 @@ _WHETHER = frozenset("if provided unless whether suppose assume assuming otherwi
 _LIMITS = frozenset("that if when where unless provided".split())
 """What is said before these is said of some cases."""
 _OMISSIONS = frozenset("overcounts undercounts overlooks forgets neglects ignores omits".split())
-_ASKS = frozenset("asks asked wants want need seek".split())
+_ASKS = frozenset("asks asked wants want wanted need needed seek sought".split())
 _CHECKS = ("check", "verif", "recheck", "recomput", "plug")
 _AFFIRMED = TRUTHS - ANSWERS - frozenset("possible this that it allowed match follow".split()) | {"fine", "consistent"}
 _FOUND_IT = "(?:thought|got|guessed|said|answered|calculated|computed|found|obtained|believed|had)"
@@ -168,7 +168,7 @@ class Tail:
         if not group or any_of(group, ("would", "might")) or "only" in group or _is_restricted(rest):
             return False
         if any_of(group, NEGATORS):
-            denied = any_of(plain[:1], TRUTHS, ("what",)) or OWN in plain[:2] or (contrasted and not plain)
+            denied = any_of(plain[:1], TRUTHS, ("what", "among")) or OWN in plain[:2] or (contrasted and not plain)
             return (denied or (subject == "own" and self._strongly)) and not any_of(plain[:1], NEUTRAL)
         if any_of(group, FAILURES) or (rest[:1] == ["no"] and plain[1:2] == ["sense"]):
             return True

@@ -40,9 +40,10 @@ class Equations(Values):
             return False  # a comparison, whose value is a bool
         residues = _RESIDUE.fullmatch(gold), _RESIDUE.fullmatch(answer)
         if residues[0] and residues[1] and self.same_unknown(residues[0], residues[1]):
-            pairs = zip(residues[0].group("value", "modulus"), residues[1].group("value", "modulus"), strict=True)
-            value, modulus = ((unwrap(one.strip()), unwrap(other.strip())) for one, other in pairs)
-            return every([self.equal(*modulus), _congruent(*value, modulus[0]) or self.equal(*value)])
+            values, moduli = (
+                [unwrap(found[part].strip()) for found in residues if found] for part in ("value", "modulus")
+            )
+            return every([self.equal(*moduli), _congruent(values[0], values[1], moduli[0]) or self.equal(*values)])
         left, right = ([part for part in split_top(text, {"="}) if part] for text in (gold, answer))
         if not left or not right:
             return False

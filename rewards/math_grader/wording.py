@@ -104,9 +104,9 @@ def _unwrapped(found: re.Match[str]) -> str:
         return re.sub(r"\\?pi|\u03c0", r"\\pi ", content)
     if len(inner) == 1 and inner.isalpha():
         before = found.string[: found.start()]
-        is_unit = unit_named(inner) is not None and _BEFORE_UNIT.search(before) and re.search(r"\d", before)
-        is_unit = is_unit and not _DIGIT_AFTER.match(found.string, found.end())
-        if is_unit:
+        measured = _BEFORE_UNIT.search(before) and re.search(r"\d", before)
+        digit = _DIGIT_AFTER.match(found.string, found.end())
+        if unit_named(inner) is not None and measured and not digit:
             return found.group()
         return f" {content}" if before[-1:].isalpha() else content  # `\\cdot\\mathrm{x}` is no `\\cdotx`
     if _SHORT_LIST.fullmatch(inner):
