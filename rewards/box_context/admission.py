@@ -13,7 +13,7 @@ _USUAL = frozenset("common easy typical frequent possible no".split())
 _UNDONE = frozenset("forgot overlooked mistook messed".split())
 _STEPS = frozenset("flipped swapped dropped ignored skipped omitted confused inverted reversed neglected".split())
 """Steps of a calculation, and mistakes where the text doubts."""
-_REJECTS = frozenset("disregard ignore discard scratch retract withdraw".split())
+_REJECTS = frozenset("disregard ignore discard reject scratch retract withdraw".split())
 _TOOK = frozenset("used applied took chose computed assumed solved read multiplied divided added".split())
 _KNOWN = frozenset("find determine know give get have obtain provide".split())
 _VALID = frozenset("valid correct right true actual final proper".split())
@@ -44,7 +44,11 @@ def admits_mistake(words: Sequence[str], *, doubted: bool) -> bool:
         return is_slip(rest[:3]) and not any_of(rest[:3], ("no",))
     if verb in ("wrong", "mistaken", "incorrect"):
         return any_of(auxiliaries, ("was", "am", "were"))
-    return verb in _UNDONE or (verb.startswith("mis") and verb.endswith(("ed", "read"))) or (verb in _STEPS and doubted)
+    return (
+        (verb in _UNDONE and not any_of(rest[:2], ("nothing", "no", "none")))
+        or (verb.startswith("mis") and verb.endswith(("ed", "read")))
+        or (verb in _STEPS and doubted)
+    )
 
 
 def gives_up(words: Sequence[str], *, doubted: bool) -> bool:
