@@ -1,1 +1,1 @@
-"""The sentence around a box: whether it refuses the box, or makes another value of it."""
+"""The text around an answer: whether it refuses the answer, takes it back, or makes another value of it."""
