@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rewards.box_context.sentence import is_denied, other_value, tail_of
-from rewards.statements import last_hashes, replacement, stated_answer
+from rewards.box_context.unit import unit_after
+from rewards.statements import last_hashes, replacement, stated_answer, tagged_answer
 
 Accept = Literal["box", "phrase", "any"]
 """Where to look for an answer when there is no box. `box`: nowhere. `phrase`: after `####` or "the answer is".
@@ -135,7 +136,7 @@ def final_answer(
     tagged = list(_TAGGED.finditer(tail))
     if tagged:
         inner = tagged[-1].group(1).strip()
-        return stated_answer(inner) or inner or None
+        return tagged_answer(inner) or None
     stated = stated_answer(tail)
     if stated:
         return stated
@@ -147,17 +148,21 @@ def final_answer(
 def _unless_taken_back(boxed: str, before: str, rest: str, accept: Accept, several: SeveralBoxes) -> str | None:
     """A boxed answer, or the one that the rest of the text gives instead; None if the text takes it back."""
     tail = tail_of(before, boxed, rest)
-    instead = replacement(tail.doubt, boxed) if tail.doubt and boxed else None
+    instead = replacement(tail.doubt, boxed, taken_back=tail.taken_back) if tail.doubt and boxed else None
     if instead is not None and instead != boxed:
         return instead if accept != "box" else None
     if tail.taken_back and instead is None:
         return None
-    return _with_other(boxed, rest, several) or None
+    return _with_rest(boxed, rest, several) or None
 
 
-def _with_other(boxed: str, rest: str, several: SeveralBoxes) -> str:
-    """A boxed answer with the value that the sentence offers beside it, as in `\\boxed{41} or 42`."""
+def _with_rest(boxed: str, rest: str, several: SeveralBoxes) -> str:
+    """A boxed answer with the value that the sentence offers beside it, as in `\\boxed{41} or 42`, or with the unit
+    after it, as in `\\boxed{41} km`."""
     other = other_value(rest) if boxed and several != "last" else None
+    unit = unit_after(boxed, rest) if other is None else None
+    if unit:
+        return f"{boxed}\\text{{ {unit}}}"
     return f"{boxed}, {other}" if other else boxed
 
 

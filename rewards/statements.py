@@ -49,6 +49,12 @@ _CORRECTED = re.compile(
     re.IGNORECASE,
 )
 """Matches what states an answer where the text takes one back: "it should be", "the real probability is"."""
+_INSTEAD = re.compile(
+    r"\bthe\s+(?:total|(?:\w+\s+){1,4}?(?:that\s+)?we\s+(?:want|need|seek|wanted|needed))\s+(?:is|equals)[\s*_:]+(?=[$\\(\[{]|-?[\d.])"
+    r"|(?<=[.!?;:]\s)it\s+is\s+(?=\$?-?[\d\\.][^\s]*?\$?\s*(?:[.!]?$|[.!]\s))",
+    re.IGNORECASE,
+)
+"""Matches what states an answer where the text has taken one back: "the total is", "It is 4." as a sentence."""
 _DESCRIBED = re.compile(
     r"(?:that\s+)?(?:the|its|his|her|their|our|my)\s+(?P<what>(?:(?!\b(?:that|which|whose|if|when|than|is|are|where|with)\b)"
     r"[A-Za-z ,'-]|\$[a-zA-Z]\$){1,60}?)\s+(?:is|are|equals|was)\s+(?=\\?\$|-?[\d.]|\\)",
@@ -66,29 +72,44 @@ _MARKUP = " \t\n*_`"
 def stated_answer(text: str) -> str | None:
     """The last stated answer; None if there is none, or if the text after it takes it back. Questions and conditions
     state nothing."""
-    return _last_stated(text, corrects=False)
+    return _last_stated(text)
 
 
-def replacement(doubt: str, answer: str) -> str | None:
-    """The answer that is stated in a text that doubts another one; None without a value. It may be the same answer."""
-    stated = _last_stated(doubt, corrects=True)
+def tagged_answer(content: str) -> str | None:
+    """The answer between tags: a statement, or one that is read as under a heading; None if it takes itself back.
+    Several lines without a statement are one answer."""
+    stated = stated_answer(content)
+    if stated or "\n" in content:
+        return stated or content
+    return _checked(content, 0, 0, corrects=False)
+
+
+def replacement(doubt: str, answer: str, *, taken_back: bool) -> str | None:
+    """The answer that is stated in a text that doubts another one; None without a value. It may be the same answer.
+    taken_back: the text takes the other one back, so that "the total is 61" is an answer, too."""
+    stated = _last_stated(doubt, (_CORRECTED, _INSTEAD) if taken_back else (_CORRECTED,))
     if stated is None or not _NUMBER_OR_COMMAND.search(stated):
         return None
     return answer if re.match(rf"\$?{re.escape(answer)}(?![\w/^]|\.\d)", stated) else stated
 
 
-def _last_stated(text: str, *, corrects: bool) -> str | None:
-    """The last stated answer. corrects: the text corrects one, with phrases that state nothing elsewhere."""
-    for start, end in sorted(_places(text, corrects=corrects), reverse=True):
-        answer, rest = _read(text, start, end, corrects=corrects)
-        if not answer:
-            continue
-        if is_denied("", answer, rest):
-            return None
-        tail = tail_of("", answer, rest)
-        instead = replacement(tail.doubt, answer) if tail.doubt else None
-        return instead or (None if tail.taken_back else answer)
+def _last_stated(text: str, correcting: tuple[re.Pattern[str], ...] = ()) -> str | None:
+    """The last stated answer. correcting: phrases of a text that corrects one; they state nothing elsewhere."""
+    for start, end in sorted(_places(text, correcting), reverse=True):
+        if _read(text, start, end, corrects=bool(correcting))[0]:
+            return _checked(text, start, end, corrects=bool(correcting))
     return None
+
+
+def _checked(text: str, start: int, end: int, *, corrects: bool) -> str | None:
+    """The answer of one statement (see `_read`), or the one that the text after it gives instead; None if it takes the
+    answer back."""
+    answer, rest = _read(text, start, end, corrects=corrects)
+    if not answer or is_denied("", answer, rest):
+        return None
+    tail = tail_of("", answer, rest)
+    instead = replacement(tail.doubt, answer, taken_back=tail.taken_back) if tail.doubt else None
+    return instead or (None if tail.taken_back else answer)
 
 
 def last_hashes(text: str) -> str | None:
@@ -97,9 +118,9 @@ def last_hashes(text: str) -> str | None:
     return found[-1].group(1).strip() if found else None
 
 
-def _places(text: str, *, corrects: bool) -> Iterator[tuple[int, int]]:
+def _places(text: str, correcting: tuple[re.Pattern[str], ...]) -> Iterator[tuple[int, int]]:
     """Where statements begin, and where their answers begin."""
-    for pattern in (_PHRASE, _HEADING, _CORRECTED) if corrects else (_PHRASE, _HEADING):
+    for pattern in (_PHRASE, _HEADING, *correcting):
         for found in pattern.finditer(text):
             yield found.start(), found.end()
     for found in _HASHES.finditer(text):

@@ -97,9 +97,22 @@ class Lead:
         alike = words[-2:] in (["rather", "than"], ["instead", "of"], ["but", "not"])
         return True if alike or words[-1] in ("unlike", "excluding", "without") else None
 
+    @property
+    def bounds(self) -> bool:
+        """Whether the box is a bound, which may be attained: "is at most 17", "cannot exceed 17"."""
+        return bool(self.words) and (self._is_bound() or self.words[-1] == "exceed")
+
     def _is_bound(self) -> bool:
-        """Whether the box bounds the answer: "is at most 17", "less than 17"."""
+        """Whether the box bounds the answer: "is at most 17", "less than or equal to 17", "at least as large as 17"."""
         words = self.words
+        if words[-3:] == ["or", "equal", "to"]:
+            words = words[:-3]
+        elif words[-3:-1] == ["at", "or"]:
+            words = [*words[:-3], words[-1]]
+        if words[-5:-2] in (["at", "least", "as"], ["at", "most", "as"]) and words[-1] == "as":
+            return True
+        if not words:
+            return False
         if words[-1] == "than" and any_of(words[-2:-1], BOUNDS):
             return any_of(words[-5:-2], COPULAS) or not any_of(words[-5:-2], NEGATORS, ("no",))
         before = None

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from rewards.box_context import chinese
+from rewards.box_context.bound import is_attained
 from rewards.box_context.continuation import Continuation
 from rewards.box_context.formula import is_operand
 from rewards.box_context.lead import Lead
@@ -20,7 +22,9 @@ def is_denied(before: str, boxed: str, after: str) -> bool:
     """Whether the text around a box says that it is not the answer ("not 17", "17 is wrong"), or makes another value
     of it ("17 times 2"). What follows words is not read, since "B is wrong" may be what was asked for."""
     lead = Lead(before)
-    if lead.denies():
+    if lead.denies() and not (lead.bounds and is_attained(boxed, after)):
+        return True
+    if chinese.refuses(before, after):
         return True
     if _WORDS.fullmatch(boxed):
         return False

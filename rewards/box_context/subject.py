@@ -21,10 +21,12 @@ _OTHERS = frozenset(
     "other others another remaining latter former second root roots case cases candidate candidates option "
     "options".split()
 )
+_ROLES = frozenset("candidate option".split())
 _FOUND = frozenset(
     "get gets got give gives gave giving yields yield obtain obtains take taking try trying for say saying guess "
     "think".split()
 )
+_LEADS = frozenset("would could gives yields leads makes".split())
 _BELIEVED = OPINIONS | frozenset("afraid fear realize realized see notice noticed guess convinced doubt".split())
 
 
@@ -77,9 +79,15 @@ def names_another(words: Sequence[str]) -> bool:
     )
 
 
+def leads_elsewhere(words: Sequence[str]) -> bool:
+    """Whether a clause says what another candidate leads to: "40 would give 3 = 4"."""
+    return tuple(words[:1]) == ("#",) and any_of(words[1:2], _LEADS)
+
+
 def mentions_another(words: Sequence[str]) -> bool:
-    """Whether a clause speaks of other candidates in words: "the other root"."""
-    return any_of(words, _OTHERS)
+    """Whether a clause speaks of other candidates in words: "the other root". "As a candidate" speaks of the answer."""
+    pairs = zip(("", *words), words, strict=False)
+    return any(two in _OTHERS and not (two in _ROLES and one in ("a", "one", "possible")) for one, two in pairs)
 
 
 def is_verdict(words: Sequence[str]) -> bool:

@@ -16,6 +16,7 @@ from rewards.box_context.predicate import is_falsity, verb_group
 from rewards.box_context.subject import (
     Subject,
     is_verdict,
+    leads_elsewhere,
     mentions_another,
     names_another,
     subject_of,
@@ -27,6 +28,7 @@ from rewards.box_context.words import (
     CONTRASTS,
     COPULAS,
     FAILURES,
+    FALSITY,
     NAMES,
     NEGATORS,
     NEUTRAL,
@@ -59,6 +61,8 @@ _TENTATIVE = re.compile(
 )
 _FIRST = re.compile(r"[^.!?;,]{0,20}\b(?:at\s+first|initially|originally)\b", re.IGNORECASE)
 _WE = re.compile(r"\b(?:I|[Ww]e)\b")
+_IF = re.compile(r"[\s$)\\\]]*if\b", re.IGNORECASE)
+_CLAUSE_END = re.compile(r"[.,;:!?(]")
 _SPLIT = re.compile(r"[.!?]\s|\n\s*\n|\b(?:but|however|though|yet)\b", re.IGNORECASE)
 
 
@@ -76,11 +80,13 @@ class Tail:
         lead = Lead(before)
         opening = _SPLIT.split(before[-_NEAR:])[-1]
         first = _WE.search(opening) and _FIRST.match(after)
-        self._tentative = lead.conditional or bool(_TENTATIVE.search(opening) or first)
+        supposed = any_of(lead.words, ("would", "could")) and _IF.match(after)
+        guessed = _TENTATIVE.search(opening) or _TENTATIVE.search(_CLAUSE_END.split(after[:_NEAR])[0])
+        self._tentative = lead.conditional or bool(guessed or first or supposed)
         self._conditioned = lead.supposes
         self._doubted = self._strongly = False  # by "but" or a check; by "wait"
         self._supposed = self._carried = False  # by "suppose" until the paragraph ends; by "if" in the last sentence
-        self._conditional = self._other = self._own = self._followed = False  # in this sentence
+        self._conditional = self._other = self._refuted = self._own = self._followed = False  # in this sentence
         for place, sentence in enumerate(sentences_of(self._text, answer)):
             self._read(place, sentence)
 
@@ -90,7 +96,7 @@ class Tail:
         return None if self._since is None else self._text[self._since :]
 
     def _read(self, place: int, sentence: Sentence) -> None:
-        self._conditional = self._other = self._own = self._followed = False
+        self._conditional = self._other = self._refuted = self._own = self._followed = False
         everything = [word for clause in sentence.clauses for word in clause.words]
         if self._asks_another(everything) or self._holds_otherwise(place, sentence.clauses):
             self._take_back(sentence.clauses[0].start)
@@ -114,6 +120,7 @@ class Tail:
             disbelieved = denied and not words
             self._own |= OWN in words
             self._followed = subject_of(words)[0] == "pronoun"
+            self._refuted |= leads_elsewhere(words)
             self._other |= mentions_another(words) or (names_another(words) and not self._own)
         self._carried = place > 0 and any("if" in clause.links for clause in sentence.clauses)
         self._supposed |= any_of(everything, ("suppose", "assume", "assuming"))
@@ -142,7 +149,7 @@ class Tail:
         hypothetical = self._conditional or ((self._supposed or self._carried) and not self._strongly)
         if hypothetical or self._words_only:
             return False
-        if not clause.links and is_verdict(words):
+        if not clause.links and is_verdict(words) and not self._refuted:
             return place == 1 or self._strongly
         if self._strongly and list(words) == ["#"] and len(clause.words) > 1:  # "Actually 43"
             return True
@@ -161,7 +168,7 @@ class Tail:
     def _predicate(self, words: Sequence[str], subject: Subject, *, contrasted: bool) -> bool:
         if any_of(words[:1], _OMISSIONS) or list(words[:2]) == ["double", "counts"]:
             return self._doubted
-        if any_of(words[:1], ("contains", "has")):
+        if any_of(words[:1], ("contains", "has")) and not any_of(words[1:2], ("to",)):
             return is_slip(words[1:4])
         group, rest = verb_group(words)
         plain = [word for word in rest if not is_filler(word)]
@@ -230,6 +237,7 @@ def _is_restricted(rest: Sequence[str]) -> bool:
         after = rest[place + 1 : place + 4]
         if word in ("for", "when", "unless") and (any_of(after, ("all", "every", "any")) or 1 in map(len, after)):
             return True
-        if word in ("to", "that") and not (rest[place + 1 : place + 2] == ["be"] and any_of(rest[place:], TRUTHS)):
+        judged = rest[place + 1 : place + 2] == ["be"] and any_of(rest[place:], TRUTHS, FALSITY)
+        if word in ("to", "that") and not judged:
             return True
     return False

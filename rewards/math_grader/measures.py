@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
+from rewards.math_grader.normalize import clock
 from rewards.math_grader.spellings import TEXT
 from rewards.vocabulary.units import Suffix, changes_value, read_suffix
 
@@ -101,5 +102,5 @@ def _spelled(text: str) -> str:
 def without_remark(answer: str) -> str:
     """An answer of a sentence without the words after it, if they are no unit and change nothing: "42 on the plane"."""
     measure = split_measure(answer)
-    rest = measure.suffix.rest
+    rest = measure.suffix.rest if clock(answer) is None else ()
     return measure.value if rest and not changes_value(rest) and measure.suffix.unit is None else answer

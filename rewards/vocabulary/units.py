@@ -183,6 +183,10 @@ def _tables() -> tuple[dict[str, Unit], dict[str, Unit]]:
 
 
 _MARKS, _WORDS = _tables()
+_NAMESAKES = tuple(
+    {_WORDS[one], _WORDS[other]} for one, other in (("pound", "quid"), ("degree", "celsius"), ("degree", "fahrenheit"))
+)
+"""Units that share a name: pounds of weight and of money, degrees of an angle and of a scale that is not named."""
 
 
 def unit_named(word: str, *, single: bool = True) -> Unit | None:
@@ -218,9 +222,18 @@ def read_suffix(text: str, *, single: bool = True) -> Suffix:
     return Suffix(factor=factor, unit=unit, rest=tuple(words))
 
 
+def leading_unit(text: str) -> str | None:
+    """The unit with which a text begins, such as `km/h`, as it is written there; None if it begins with none."""
+    tokens = list(_WORD.finditer(text.translate(_SEPARATORS)))
+    unit, end = _read_unit([token.group() for token in tokens], 0, single=True)
+    return text[: tokens[end - 1].end()].strip() if unit is not None else None
+
+
 def same_unit(gold: Unit, answer: Unit) -> bool:
-    """Whether two units are the same; "units" may be any. 350 cents are not accepted for 3.50 dollars."""
-    return gold == answer or any("unit" in dict(side.dimensions) for side in (gold, answer))
+    """Whether two units are the same, or have the same name; "units" may be any. 350 cents are not accepted for 3.50
+    dollars."""
+    alike = {gold, answer} in _NAMESAKES or any("unit" in dict(side.dimensions) for side in (gold, answer))
+    return gold == answer or alike
 
 
 def changes_value(words: Iterable[str]) -> bool:
