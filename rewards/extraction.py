@@ -163,7 +163,7 @@ def _with_rest(boxed: str, rest: str, several: SeveralBoxes) -> str:
     unit = unit_after(boxed, rest) if other is None else None
     if unit:
         return f"{boxed}\\text{{ {unit}}}"
-    return f"{boxed}, {other}" if other else boxed
+    return f"{boxed}, {other}" if other and other != boxed else boxed
 
 
 def gold_answer(gold: str) -> str:

@@ -57,7 +57,7 @@ _INSTEAD = re.compile(
 """Matches what states an answer where the text has taken one back: "the total is", "It is 4." as a sentence."""
 _DESCRIBED = re.compile(
     r"(?:that\s+)?(?:the|its|his|her|their|our|my)\s+(?P<what>(?:(?!\b(?:that|which|whose|if|when|than|is|are|where|with)\b)"
-    r"[A-Za-z ,'-]|\$[a-zA-Z]\$){1,60}?)\s+(?:is|are|equals|was)\s+(?=\\?\$|-?[\d.]|\\)",
+    r"[A-Za-z ,'-]|\$[a-zA-Z]\$){1,60}?)\s+(?:is|are|equals|was)\s+(?=\\?\$|-?[\d.]|\\|\(-?\d)",
     re.IGNORECASE,
 )
 """Matches `the largest $n$ is`, before the value of an answer."""

@@ -10,7 +10,7 @@ _MARKS = r"[\s$()\[\]\\*,.:;!\u3002\uff01\uff08\uff0c\uff1a\uff1b]*"
 _ANSWER = "(?:答案|结果|解)"
 _REFUSED = re.compile(
     rf"{_MARKS}(?:但是?|然而)?(?:[这那该此]个?|它)?(?:{_ANSWER}|值)?"
-    rf"(?:(?:并?不是|并非)(?:最终|正确)?的?(?:{_ANSWER}|正确|对的)|是?错[误的了]|[是并]?不(?:对|正确|成立))"
+    rf"(?:(?:并?不是|并非)(?:最终|正确)?的?(?:{_ANSWER}|正确|对的)|是?错[误的了]|[是并]?不(?:对(?!称)|正确|成立))"
 )
 """Matches "is not the (right) answer", "this is wrong", "does not hold" after a box."""
 _DENIED = re.compile(rf"(?:{_ANSWER}(?:并?不是|不等于|并非|不为)|错误的?{_ANSWER}[是为]?){_MARKS}$")

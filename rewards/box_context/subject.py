@@ -81,13 +81,14 @@ def names_another(words: Sequence[str]) -> bool:
 
 def leads_elsewhere(words: Sequence[str]) -> bool:
     """Whether a clause says what another candidate leads to: "40 would give 3 = 4"."""
-    return tuple(words[:1]) == ("#",) and any_of(words[1:2], _LEADS)
+    subject = words[2:] if tuple(words[1:2]) == ("=",) else words  # "x = 40"
+    return tuple(subject[:1]) == ("#",) and any_of(subject[1:2], _LEADS)
 
 
 def mentions_another(words: Sequence[str]) -> bool:
     """Whether a clause speaks of other candidates in words: "the other root". "As a candidate" speaks of the answer."""
     pairs = zip(("", *words), words, strict=False)
-    return any(two in _OTHERS and not (two in _ROLES and one in ("a", "one", "possible")) for one, two in pairs)
+    return any(two in _OTHERS and not (two in _ROLES and one in ("a", "#", "possible")) for one, two in pairs)
 
 
 def is_verdict(words: Sequence[str]) -> bool:

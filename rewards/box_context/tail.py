@@ -121,7 +121,7 @@ class Tail:
             self._own |= OWN in words
             self._followed = subject_of(words)[0] == "pronoun"
             self._refuted |= leads_elsewhere(words)
-            self._other |= mentions_another(words) or (names_another(words) and not self._own)
+            self._other |= mentions_another(clause.words) or (names_another(words) and not self._own)
         self._carried = place > 0 and any("if" in clause.links for clause in sentence.clauses)
         self._supposed |= any_of(everything, ("suppose", "assume", "assuming"))
         self._supposed &= sentence.ends != ""

@@ -12,7 +12,7 @@ _PLAIN = re.compile(
     r"-?(?:\d[\d.]*(?:(?:,|\{,\}|\\[,!])\d{3})*(?:\.\d+)?|\\[dt]?frac\s*(?:\d\d|\{\d+\}\s*\{\d+\})|\d+\s*/\s*\d+)"
 )
 """Matches a value that has no unit of its own and is no list."""
-_GAP = re.compile(r"(?:[\s~*]|\\[,;:! ]|\\q?quad(?![a-z])|\$(?!\d)|\\[)\]])*")
+_GAP = re.compile(r"(?:[ \t~*]|\\[,;:! ]|\\q?quad(?![a-z])|\$(?!\d)|\\[)\]])*")
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*([^{}]*)\}(\s*\^\s*(?:\{\s*[23]\s*\}|[23]))?")
 _CLAUSE = re.compile(r"[$\\,;:!?()\n*=+]|\.(?:\s+[A-Z]|\s*$)|\s-")
 _LETTER = re.compile(r"[mgshtLNJWV](?:\s*$|\s+[a-z]{2}|[.,;:!?)](?:\s|$))")

@@ -89,7 +89,10 @@ _VECTOR = (
     r"(?:\{[^{}]*[A-Za-z][^{}]*\}|[A-Za-z](?![A-Za-z]))(?:\s*_\s*(?:\{[^{}]*\}|\w))?"
 )
 LATEX = _compiled(
-    (r"(?<![\d},.])(\d+)\{,\}(?=\d{1,2}(?!\d|,\d|\{,))", r"\1."),  # before three digits it separates thousands
+    (
+        r"(?<![\d},.(\[{])(?<![(\[{]-)(\d+)\{,\}(?=\d{1,2}(?!\d|,\d|\{,))",
+        r"\1.",
+    ),  # before three digits it separates thousands
     (r"(?<=\d)(?:\s*\\!\s*:(?:\s*\\!)?|:\s*\\!)\s*(?=\d)", ":"),
     (r",\s*\\!\s*|(?<![a-zA-Z])\{,\}", ","),
     *4
