@@ -163,7 +163,9 @@ def _with_rest(boxed: str, rest: str, several: SeveralBoxes) -> str:
     unit = unit_after(boxed, rest) if other is None else None
     if unit:
         return f"{boxed}\\text{{ {unit}}}"
-    return f"{boxed}, {other}" if other and other != boxed else boxed
+    if other is None or (len(other) <= len(boxed) and rest.startswith(boxed, rest.find(other))):  # the same once more
+        return boxed
+    return f"{boxed}, {other}"
 
 
 def gold_answer(gold: str) -> str:

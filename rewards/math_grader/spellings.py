@@ -92,7 +92,7 @@ LATEX = _compiled(
     (
         r"(?<![\d},.(\[{])(?<![(\[{]-)(\d+)\{,\}(?=\d{1,2}(?!\d|,\d|\{,))",
         r"\1.",
-    ),  # before three digits it separates thousands
+    ),  # of thousands before three
     (r"(?<=\d)(?:\s*\\!\s*:(?:\s*\\!)?|:\s*\\!)\s*(?=\d)", ":"),
     (r",\s*\\!\s*|(?<![a-zA-Z])\{,\}", ","),
     *4
