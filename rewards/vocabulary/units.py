@@ -184,9 +184,10 @@ def _tables() -> tuple[dict[str, Unit], dict[str, Unit]]:
 
 _MARKS, _WORDS = _tables()
 _NAMESAKES = tuple(
-    {_WORDS[one], _WORDS[other]} for one, other in (("pound", "quid"), ("degree", "celsius"), ("degree", "fahrenheit"))
+    (_WORDS[gold], _WORDS[answer])
+    for gold, answer in (("pound", "quid"), ("quid", "pound"), ("celsius", "degree"), ("fahrenheit", "degree"))
 )
-"""Units that share a name: pounds of weight and of money, degrees of an angle and of a scale that is not named."""
+"""Golds and answers of one name: pounds of weight and of money, and degrees of a scale that is not named."""
 
 
 def unit_named(word: str, *, single: bool = True) -> Unit | None:
@@ -230,10 +231,12 @@ def leading_unit(text: str) -> str | None:
 
 
 def same_unit(gold: Unit, answer: Unit) -> bool:
-    """Whether two units are the same, or have the same name; "units" may be any. 350 cents are not accepted for 3.50
-    dollars."""
-    alike = {gold, answer} in _NAMESAKES or any("unit" in dict(side.dimensions) for side in (gold, answer))
-    return gold == answer or alike
+    """Whether two units are the same or share a name; "units" may be any. 350 cents are not 3.50 dollars."""
+    return (
+        gold == answer
+        or (gold, answer) in _NAMESAKES
+        or any("unit" in dict(side.dimensions) for side in (gold, answer))
+    )
 
 
 def changes_value(words: Iterable[str]) -> bool:
