@@ -183,11 +183,7 @@ def _tables() -> tuple[dict[str, Unit], dict[str, Unit]]:
 
 
 _MARKS, _WORDS = _tables()
-_NAMESAKES = tuple(
-    (_WORDS[gold], _WORDS[answer])
-    for gold, answer in (("pound", "quid"), ("quid", "pound"), ("celsius", "degree"), ("fahrenheit", "degree"))
-)
-"""Golds and answers of one name: pounds of weight and of money, and degrees of a scale that is not named."""
+_POUNDS, _SCALES = {_WORDS["pound"], _WORDS["quid"]}, {_WORDS["celsius"], _WORDS["fahrenheit"]}
 
 
 def unit_named(word: str, *, single: bool = True) -> Unit | None:
@@ -232,11 +228,8 @@ def leading_unit(text: str) -> str | None:
 
 def same_unit(gold: Unit, answer: Unit) -> bool:
     """Whether two units are the same or share a name; "units" may be any. 350 cents are not 3.50 dollars."""
-    return (
-        gold == answer
-        or (gold, answer) in _NAMESAKES
-        or any("unit" in dict(side.dimensions) for side in (gold, answer))
-    )
+    alike = {gold, answer} == _POUNDS or (gold in _SCALES and answer == _WORDS["degree"])
+    return gold == answer or alike or any("unit" in dict(side.dimensions) for side in (gold, answer))
 
 
 def changes_value(words: Iterable[str]) -> bool:
