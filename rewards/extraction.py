@@ -47,6 +47,8 @@ _TAIL = 4000
 """Number of characters at the end of a text that the fallbacks search."""
 _SHORT = 200
 """Longest text, in characters, that may be an answer as a whole."""
+_MOST_REFUSED = 100
+"""Different boxes that a text may deny; one that denies more has no box for an answer."""
 _REACH = 400_000
 """Characters before and after the start of the last box in which boxes are parsed: ten times the length of a
 completion, and small enough that megabytes of braces do not delay the run."""
@@ -122,12 +124,16 @@ def final_answer(
     text = visible_text(completion, thinking=thinking)
     found = boxes(text)
     refused: dict[str, str] = {}  # values that the text around them denies, with what follows them
-    while found and (found[-1][2] in refused or is_denied(text[: found[-1][0]], found[-1][2], text[found[-1][1] :])):
-        _, end, content = found.pop()
-        refused.setdefault(content, text[end:][:_TAIL])
+    while found:
+        start, end, content = found[-1]
+        before, after = text[max(0, start - _TAIL) : start], text[end : end + _TAIL]
+        if len(refused) < _MOST_REFUSED and content not in refused and not is_denied(before, content, after):
+            break
+        refused.setdefault(content, after)
+        found.pop()
     boxed = _last_of(found, text, several_boxes)
     if boxed is not None:
-        return _unless_taken_back(boxed, text[: found[-1][0]], text[found[-1][1] :][:_TAIL], accept, several_boxes)
+        return _unless_taken_back(boxed, before, after, accept, several_boxes)
     if refused:
         return None if accept == "box" else stated_answer(next(iter(refused.values())))
     if accept == "box" or (several_boxes == "refuse" and found):

@@ -80,13 +80,15 @@ def _word(token: Token) -> str:
 
 def _with_own(found: Sequence[Token], own: Sequence[Token]) -> list[Token]:
     """Tokens with every occurrence of the answer as one."""
+    if not own:
+        return list(found)
     texts, key = [token.text for token in found], [token.text for token in own]
     result: list[Token] = []
     place = 0
     while place < len(found):
         boxed = texts[place] in _BOXES and texts[place + 1 : place + 1 + len(key)] == key
         place += boxed
-        if key and texts[place : place + len(key)] == key:
+        if texts[place : place + len(key)] == key:
             result.append(Token("value", OWN, found[place].start))
             place += len(key)
         else:

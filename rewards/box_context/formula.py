@@ -36,14 +36,14 @@ def is_operand(before: str, after: str) -> bool:
     equation of more than a name, a box may be the place that was to be filled in."""
     opening = _EDGE.split(before[-_LONGEST:])[-1]
     closing = _EDGE.split(after[:_LONGEST], maxsplit=1)[0]
-    if opening.endswith("(") and closing.startswith(")"):
-        return is_operand(before[:-1], after[1:])
+    delimited = _in_formula(before, opening)
+    while opening.endswith("(") and closing.startswith(")"):
+        opening, closing = opening[:-1], closing[1:]
     if _BOUND_BEFORE.search(opening) or _SIGN_BEFORE.search(opening):
         return True
     named = bool(_NAME.search(opening))
     if "=" in closing or ("=" in opening and not named):
         return False
-    delimited = _in_formula(before, opening)
     if _OPERATION_BEFORE.search(opening) or (delimited and _FACTOR_BEFORE.search(opening)):
         return True
     unknown = _LETTER.search(_NAME.sub("", opening))  # as in `x^2 + 6x + \\boxed{9}`
@@ -57,7 +57,7 @@ def is_operand(before: str, after: str) -> bool:
 
 def _in_formula(before: str, opening: str) -> bool:
     """Whether a box stands between the delimiters of a formula."""
-    if before[: len(before) - len(opening)].endswith(("\\(", "\\[")):
+    if before.endswith(("\\(", "\\["), 0, len(before) - len(opening)):
         return True
     paragraph = before[-_LONGEST:].rsplit("\n\n", 1)[-1].replace("\\$", "").replace("$$", "$")
     return paragraph.count("$") % 2 == 1

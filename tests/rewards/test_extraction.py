@@ -90,6 +90,8 @@ def repeated(piece: str) -> str:
         (lambda: "\\boxed{42}<|im_end|>" + repeated("\\boxed{41}"), "42"),
         (lambda: repeated("<|") + "\\boxed{42}", "42"),
         (lambda: "\\boxed{" * (SIZE // 8) + "}" * (SIZE // 8), "too long"),
+        (lambda: "(" * SIZE + "\\boxed{42}" + ")" * SIZE, "42"),
+        (lambda: "".join(f"not \\boxed{{{count}}}. " for count in range(20_000)), None),
     ],
 )
 def test_megabytes_take_a_moment(completion, answer):
@@ -98,6 +100,11 @@ def test_megabytes_take_a_moment(completion, answer):
     verdict = grade_strings(text, "42")
     assert time.thread_time() - started < 1.5  # about 0.2 s on an idle machine; formerly 3 to 5 s, or minutes
     assert verdict.status == {None: "no_answer", "42": "correct", "too long": "policy"}[answer]
+
+
+@pytest.mark.parametrize("content", ["", "$", "+".join("x" * 200)])
+def test_a_text_may_end_in_an_unfinished_box(content: str) -> None:
+    assert final_answer(f"\\boxed{{{content}}}. Also \\boxed{{", accept="box") == (content or None)
 
 
 def test_boxes_separated_by_long_whitespace_are_a_list():
