@@ -184,7 +184,7 @@ class Continuation:
             plain = [word for word in words[1:] if not is_filler(word) and word.isalpha()]
             return len(words) == 1 or any_of(plain[:1], TRUTHS, FALSITY)
         if words[0] in FALSITY or words[:2] == ["no", ","]:
-            return True
+            return self.at > 0 or not any(map(is_plural, words[1:2]))  # "5 wrong answers" are counted
         if words[0] in SUBJECTS:
             self.at += 1
             self.at += self.peek().text in NAMES

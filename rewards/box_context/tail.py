@@ -130,7 +130,7 @@ class Tail:
         """Note a doubt or contrast with which a clause opens: "Wait", "Hmm", "But", "Let me check"."""
         first = [word for word in clause.words[:4] if not is_filler(word) or is_doubt(word)]
         strong = any(map(is_doubt, first[: 2 if count else 3]))
-        strong |= first[:2] == ["second", "thought"] or first[:3] == ["on", "second", "thought"]
+        strong |= " ".join(first).removeprefix("on ").startswith("second thought")
         contrast = any_of(clause.links, CONTRASTS)
         if strong and self._since is None:
             self._since = clause.start

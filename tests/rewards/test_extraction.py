@@ -117,6 +117,7 @@ def test_boxes_separated_by_long_whitespace_are_a_list():
     "text",
     [
         "\\boxed{17}, which is wrong.",
+        "\\boxed{17} (wrong units)",
         "\\boxed{17}: wrong",
         "Is it \\boxed{17}? No.",
         "\\boxed{17} is not possible.",
@@ -133,6 +134,7 @@ def test_a_box_that_the_text_refuses_is_not_paid(text: str) -> None:
     "text",
     [
         "\\boxed{17}, which is correct.",
+        "There are \\boxed{17} wrong answers.",
         "\\boxed{17}, which is the smallest possible.",
         "$\\boxed{17}$. It is not hard to check.",
         "$\\boxed{17}$: no more than that is needed.",
