@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rewards.box_context.sentence import is_denied, other_value, tail_of
-from rewards.box_context.unit import unit_after
+from rewards.box_context.unit import SIGN_AFTER, percent_after, unit_after
 from rewards.statements import last_hashes, replacement, stated_answer, tagged_answer
 
 Accept = Literal["box", "phrase", "any"]
@@ -169,6 +169,8 @@ def _with_rest(boxed: str, rest: str, several: SeveralBoxes) -> str:
     unit = unit_after(boxed, rest) if other is None else None
     if unit:
         return f"{boxed}\\text{{ {unit}}}"
+    if other is None and percent_after(boxed, rest):
+        return boxed + SIGN_AFTER
     if other is None or (len(other) <= len(boxed) and rest.startswith(boxed, rest.find(other))):  # the same once more
         return boxed
     return f"{boxed}, {other}"

@@ -20,6 +20,15 @@ _LETTER = re.compile(r"[mgshtLNJWV](?:\s*$|\s+[a-z]{2}|[.,;:!?)](?:\s|$))")
 _NO_UNIT = re.compile(r"(?:in|are|[A-Za-z])(?![A-Za-z])(?!\s*[/^])", re.IGNORECASE)
 """Matches words and letters that are units at other places alone."""
 
+_PERCENT = re.compile(rf"{_GAP.pattern}(?:\\?%|(?:\\text\s*\{{\s*)?percent(?![a-z]))")
+SIGN_AFTER = "\\,\\%"
+"""A percent sign that stood after the box, at the end of its value: gold answers often leave it out."""
+
+
+def percent_after(boxed: str, after: str) -> bool:
+    """Whether a plain value's box is followed by a percent sign, or the word."""
+    return bool(_PLAIN.fullmatch(boxed.strip()) and _PERCENT.match(after))
+
 
 def unit_after(boxed: str, after: str) -> str | None:
     """The unit that the text after a box begins with; None if the box has a unit of its own or holds no plain value. A

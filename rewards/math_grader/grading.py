@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from rewards.box_context.unit import SIGN_AFTER
 from rewards.extraction import BOXES, Accept, final_answer, gold_answer
 from rewards.math_grader.compare import Comparison
 from rewards.math_grader.guards import MAX_CHARS, too_large, unevaluated
@@ -52,6 +53,8 @@ def grade_strings(
         return Verdict(value=None, status="gold_unparsable", extracted=_shown(extracted), detail="the gold is empty")
     if extracted is None:
         return Verdict(value=0.0, status="no_answer")
+    if not gold_text.endswith("%"):
+        extracted = extracted.removesuffix(SIGN_AFTER)
     answer = normalize(extracted, plain_text=policy.plain_text)
     if not any(box in completion for box in BOXES):
         answer = without_remark(answer)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from rewards.box_context.unit import SIGN_AFTER
 from rewards.extraction import final_answer
 
 VALUES = ["17", "\\frac{3}{4}", "-5", "2\\sqrt{3}", "0.25"]
@@ -32,7 +33,7 @@ def test_every_sentence_of_a_kind(kind: str) -> None:
     for (mark, sentence), value in product(SENTENCES[kind], VALUES):
         text = sentence.replace("¶", "\n\n").replace("VALUE", value)
         answer = final_answer(text.replace("BOX", f"\\boxed{{{value}}}"))
-        answer = answer and answer.partition("\\text{")[0]  # without the unit after the box
+        answer = answer and answer.partition("\\text{")[0].removesuffix(SIGN_AFTER)  # without what is measured
         if mark == "-":
             right = answer not in (value, f"{value}, 40")
         else:

@@ -118,6 +118,15 @@ def test_plain_numbers():
     assert rational("1/0") is None
 
 
+@pytest.mark.parametrize("value", ["30", "12.5", "-4", "\\frac{1}{2}", "1,200"])
+@pytest.mark.parametrize("sign", ["\\%$", "$%", "$ %.", "$ percent", "\\,\\%$ of all", "\\text{ percent}$"])
+def test_a_percent_sign_after_the_box_may_be_left_out_by_the_gold(value, sign):
+    """Inside the box it may not: 50% is 0.5."""
+    for gold, right in ((value, True), (f"{value}\\%", True), (f"7{value}\\%", False), (f"7{value}", False)):
+        assert grade_answer(f"It is $\\boxed{{{value}}}{sign}", gold).value == right, gold
+    assert grade_answer(f"$\\boxed{{{value}\\%}}$", value).value == 0.0
+
+
 @pytest.mark.parametrize(
     ("completion", "gold", "status"),
     [
