@@ -6,9 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from rewards.box_context.sentence import is_denied, other_value, tail_of
+from rewards.box_context.sentence import is_denied, other_value
 from rewards.box_context.unit import SIGN_AFTER, percent_after, unit_after
-from rewards.statements import last_hashes, replacement, stated_answer, tagged_answer
+from rewards.statements import last_hashes, stated_answer, tagged_answer, unless_taken_back
 
 Accept = Literal["box", "phrase", "any"]
 """Where to look for an answer when there is no box. `box`: nowhere. `phrase`: after `####` or "the answer is".
@@ -133,7 +133,10 @@ def final_answer(
         found.pop()
     boxed = _last_of(found, text, several_boxes)
     if boxed is not None:
-        return _unless_taken_back(boxed, before, after, accept, several_boxes)
+        answer = unless_taken_back(before, boxed, after) if boxed else None
+        if answer == boxed:
+            return _with_rest(boxed, after, several_boxes)
+        return answer if accept != "box" else None
     if refused:
         return None if accept == "box" else stated_answer(next(iter(refused.values())))
     if accept == "box" or (several_boxes == "refuse" and found):
@@ -151,21 +154,10 @@ def final_answer(
     return _last_group(_FORMULA, tail) or (text.strip() if len(text) <= _SHORT else None) or None
 
 
-def _unless_taken_back(boxed: str, before: str, rest: str, accept: Accept, several: SeveralBoxes) -> str | None:
-    """A boxed answer, or the one that the rest of the text gives instead; None if the text takes it back."""
-    tail = tail_of(before, boxed, rest)
-    instead = replacement(tail.doubt, boxed, taken_back=tail.taken_back) if tail.doubt and boxed else None
-    if instead is not None and instead != boxed:
-        return instead if accept != "box" else None
-    if tail.taken_back and instead is None:
-        return None
-    return _with_rest(boxed, rest, several) or None
-
-
 def _with_rest(boxed: str, rest: str, several: SeveralBoxes) -> str:
     """A boxed answer with the value that the sentence offers beside it, as in `\\boxed{41} or 42`, or with the unit
     after it, as in `\\boxed{41} km`."""
-    other = other_value(rest) if boxed and several != "last" else None
+    other = other_value(rest) if several != "last" else None
     unit = unit_after(boxed, rest) if other is None else None
     if unit:
         return f"{boxed}\\text{{ {unit}}}"

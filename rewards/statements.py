@@ -81,10 +81,17 @@ def tagged_answer(content: str) -> str | None:
     stated = stated_answer(content)
     if stated or "\n" in content:
         return stated or content
-    return _checked(content, 0, 0, corrects=False)
+    return _checked(*_read(content, 0, 0, corrects=False))
 
 
-def replacement(doubt: str, answer: str, *, taken_back: bool) -> str | None:
+def unless_taken_back(before: str, answer: str, after: str) -> str | None:
+    """An answer, or the one that the text after it gives instead; None if the text takes it back."""
+    tail = tail_of(before, answer, after)
+    instead = _replacement(tail.doubt, answer, taken_back=tail.taken_back) if tail.doubt else None
+    return instead or (None if tail.taken_back else answer)
+
+
+def _replacement(doubt: str, answer: str, *, taken_back: bool) -> str | None:
     """The answer that is stated in a text that doubts another one; None without a value. It may be the same answer.
     taken_back: the text takes the other one back, so that "the total is 61" is an answer, too."""
     stated = _last_stated(doubt, (_CORRECTED, _INSTEAD) if taken_back else (_CORRECTED,))
@@ -96,20 +103,15 @@ def replacement(doubt: str, answer: str, *, taken_back: bool) -> str | None:
 def _last_stated(text: str, correcting: tuple[re.Pattern[str], ...] = ()) -> str | None:
     """The last stated answer. correcting: phrases of a text that corrects one; they state nothing elsewhere."""
     for start, end in sorted(_places(text, correcting), reverse=True):
-        if _read(text, start, end, corrects=bool(correcting))[0]:
-            return _checked(text, start, end, corrects=bool(correcting))
+        answer, rest = _read(text, start, end, corrects=bool(correcting))
+        if answer:
+            return _checked(answer, rest)
     return None
 
 
-def _checked(text: str, start: int, end: int, *, corrects: bool) -> str | None:
-    """The answer of one statement (see `_read`), or the one that the text after it gives instead; None if it takes the
-    answer back."""
-    answer, rest = _read(text, start, end, corrects=corrects)
-    if not answer or is_denied("", answer, rest):
-        return None
-    tail = tail_of("", answer, rest)
-    instead = replacement(tail.doubt, answer, taken_back=tail.taken_back) if tail.doubt else None
-    return instead or (None if tail.taken_back else answer)
+def _checked(answer: str | None, rest: str) -> str | None:
+    """A statement's answer, or the one that the text after it gives instead; None if it takes the answer back."""
+    return unless_taken_back("", answer, rest) if answer and not is_denied("", answer, rest) else None
 
 
 def last_hashes(text: str) -> str | None:

@@ -25,14 +25,14 @@ _EXTREMA = frozenset("maximum minimum max min maximal minimal largest smallest g
 _ATTAINED = frozenset(
     "attained attainable achieved achievable reached reachable realized possible sufficient enough".split()
 )
-_SUPPOSED = CONDITIONS | {"suppose", "assume", "assuming", "unless", "would", "could", "whether"}
+_SUPPOSED = CONDITIONS - {"for"} | {"suppose", "assume", "assuming", "unless", "would", "could", "whether"}
 
 
 def is_attained(answer: str, after: str) -> bool:
     """Whether the text after a bound states its value as the answer, as an extremum, or as attained."""
     for sentence in sentences_of(spelled_out(after[:_LONGEST]), answer):
         words = [word for clause in sentence.clauses for word in (*clause.links, *clause.words)]
-        if sentence.ends != "?" and not any_of(words, _SUPPOSED - {"for"}):
+        if sentence.ends != "?" and not any_of(words, _SUPPOSED):
             if any(_attains(clause.words) for clause in sentence.clauses):
                 return True
     return False

@@ -19,7 +19,6 @@ _LETTER = re.compile(r"[mgshtLNJWV](?:\s*$|\s+[a-z]{2}|[.,;:!?)](?:\s|$))")
 """Matches a letter that is a unit in prose; in a formula, it would be a name."""
 _NO_UNIT = re.compile(r"(?:in|are|[A-Za-z])(?![A-Za-z])(?!\s*[/^])", re.IGNORECASE)
 """Matches words and letters that are units at other places alone."""
-
 _PERCENT = re.compile(rf"{_GAP.pattern}(?:\\?%|(?:\\text\s*\{{\s*)?percent(?![a-z]))")
 SIGN_AFTER = "\\,\\%"
 """A percent sign that stood after the box, at the end of its value: gold answers often leave it out."""
