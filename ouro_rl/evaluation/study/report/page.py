@@ -91,8 +91,9 @@ def _page(measured: Measured, draws: int) -> Iterator[str]:
     if targets := list(target_table(measured)):
         yield "## Targets\n"
         yield (
-            "Loops of sampled completions, against the target that the controller of the price was given; by seed. The "
-            f"overshoot is that of a moving mean over {WINDOW} updates.\n"
+            "Loops of sampled completions, against the target that the controller of the price was given; by seed. No "
+            "price is charged in the free updates, which wait for the reward to settle. The overshoot is that of a "
+            f"moving mean over {WINDOW} of the updates after them.\n"
         )
         yield "\n".join(targets) + "\n"
     yield "## Arms\n"

@@ -168,7 +168,8 @@ def target_table(measured: Measured) -> Iterator[str]:
     }
     if not any(found.values()):
         return
-    yield from _head("arm", "seeds", "target", f"mean of the last {SETTLED_UPDATES} updates", "off by", "overshoot")
+    reached = f"mean of the last {SETTLED_UPDATES} updates"
+    yield from _head("arm", "seeds", "target", reached, "off by", "free updates", "overshoot")
     for name, outcomes in found.items():
         if outcomes:
             misses = [100 * (outcome.reached / outcome.target - 1) for outcome in outcomes]
@@ -176,6 +177,7 @@ def target_table(measured: Measured) -> Iterator[str]:
                 name, len(outcomes), f"{outcomes[0].target:g}",
                 f"{statistics.fmean(outcome.reached for outcome in outcomes):.2f}",
                 ", ".join(f"{_signed(miss)}%" for miss in misses),
+                ", ".join(str(outcome.opened) for outcome in outcomes),
                 ", ".join(percent(outcome.overshoot) for outcome in outcomes),
             )  # fmt: skip
 

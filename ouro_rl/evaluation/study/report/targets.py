@@ -23,8 +23,10 @@ class TargetOutcome:
     target: float
     reached: float
     """Mean of the last `SETTLED_UPDATES` updates."""
+    opened: int
+    """Updates before the first price: until then, nothing controls the loops."""
     overshoot: float
-    """How far the moving mean went beyond the target, seen from where it started, as a share of the target."""
+    """How far the moving mean then went beyond the target, seen from where it was, as a share of the target."""
 
 
 def target_outcome(result: StudyResult) -> TargetOutcome | None:
@@ -32,15 +34,23 @@ def target_outcome(result: StudyResult) -> TargetOutcome | None:
     gate = result.settings.get("train", {}).get("gate", {})
     if gate.get("mode") != "policy":
         return None
+    curves = result.training.get("curves", {})
     for key, metric in CURVES.items():
-        curve = [value for value in result.training.get("curves", {}).get(metric, []) if value is not None]
+        curve = [value for value in curves.get(metric, []) if value is not None]
         if (target := gate.get(key)) is not None and curve:
+            opened = first_price(curves.get("gate/price", []))
             return TargetOutcome(
                 target=target,
                 reached=statistics.fmean(curve[-SETTLED_UPDATES:]),
-                overshoot=overshoot(curve, target),
+                opened=opened,
+                overshoot=overshoot(curve[opened:] or curve[-1:], target),
             )
     return None
+
+
+def first_price(prices: Sequence[float | None]) -> int:
+    """Updates before the first whose price is not 0; all, if none is."""
+    return next((update for update, price in enumerate(prices) if price), len(prices))
 
 
 def overshoot(curve: Sequence[float], target: float) -> float:

@@ -44,10 +44,12 @@ def result(
     *,
     gate: Mapping[str, Any] | None = None,
     depths: Sequence[float | None] = (3.0, None),
+    prices: Sequence[float] = (),
     needed: Sequence[int] | None = None,
 ) -> StudyResult:
-    """Served with the first of `rules`; trained with these settings of the gate, to this curve of mean depth."""
-    curves = {"reward/mean": [0.25, 0.75], "depth/mean": list(depths)}
+    """Served with the first of `rules`; trained with these settings of the gate, to these curves of mean depth and
+    price."""
+    curves = {"reward/mean": [0.25, 0.75], "depth/mean": list(depths), "gate/price": list(prices)}
     settings = {"train": {"gate": dict(gate)}} if gate else {}
     return StudyResult(
         study="made_up", arm=arm, seed=seed, config_hash="0", settings=settings, checkpoint="0", served=rules[0].rule,
