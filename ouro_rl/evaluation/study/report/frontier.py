@@ -160,10 +160,14 @@ def estimate(values: Tensor) -> Estimate | None:
     return Estimate(value=float(values[0]), low=low, high=high)
 
 
-def curve(outcomes: Outcomes, drawn: Weights, cost: Tensor | None = None) -> tuple[Tensor, Tensor]:
-    """Cost per answer (by default loops) and accuracy of every rule in every draw: [1 + draws, rules] each."""
-    cost = outcomes.loops if cost is None else cost
-    return drawn.mean(cost), drawn.mean(outcomes.right) / drawn.mean(outcomes.scored)
+def accuracies(outcomes: Outcomes, drawn: Weights) -> Tensor:
+    """Of every rule in every draw: [1 + draws, rules]."""
+    return drawn.mean(outcomes.right) / drawn.mean(outcomes.scored)
+
+
+def curve(outcomes: Outcomes, drawn: Weights) -> tuple[Tensor, Tensor]:
+    """Loops per answer and accuracy of every rule in every draw: [1 + draws, rules] each."""
+    return drawn.mean(outcomes.loops), accuracies(outcomes, drawn)
 
 
 def interpolate(loops: Tensor, accuracy: Tensor, at: Tensor) -> Tensor:
@@ -240,15 +244,18 @@ def compare(reference: Outcomes, other: Outcomes, draws: int = DRAWS) -> Compari
         raise ValueError("two arms were measured on different problems")
     reference, other = reference.of_seeds(seeds), other.of_seeds(seeds)
     drawn = weights(len(seeds), len(reference.difficulty), draws)
-    (_, accuracy), (_, others) = curve(reference, drawn), curve(other, drawn)
-    flops = None
-    if reference.flops is not None and other.flops is not None:
-        flops = _at_equal_cost(reference, other, drawn, reference.flops, other.flops)
+    right = accuracies(reference, drawn), accuracies(other, drawn)
+    own = reference.curve_rules or list(range(len(reference.rules)))
+
+    def at_equal(cost: Tensor, other_cost: Tensor) -> AtEqualCost:
+        return _at_equal_cost((drawn.mean(cost), right[0]), (drawn.mean(other_cost), right[1]), own)
+
+    flops, other_flops = reference.flops, other.flops
     return Comparison(
         seeds=seeds,
-        accuracy=_known(accuracy[:, 0] - others[:, 0]),
-        loops=_at_equal_cost(reference, other, drawn, reference.loops, other.loops),
-        flops=flops,
+        accuracy=_known(right[0][:, 0] - right[1][:, 0]),
+        loops=at_equal(reference.loops, other.loops),
+        flops=None if flops is None or other_flops is None else at_equal(flops, other_flops),
     )
 
 
@@ -258,11 +265,9 @@ def _known(values: Tensor) -> Estimate:
     return found
 
 
-def _at_equal_cost(
-    reference: Outcomes, other: Outcomes, drawn: Weights, cost: Tensor, other_cost: Tensor
-) -> AtEqualCost:
-    (x, y), (other_x, other_y) = curve(reference, drawn, cost), curve(other, drawn, other_cost)
-    own = reference.curve_rules or list(range(len(reference.rules)))
+def _at_equal_cost(reference: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], own: Sequence[int]) -> AtEqualCost:
+    """Of the costs and accuracies of all rules, [1 + draws, rules] each. own: the rules of the reference's curve."""
+    (x, y), (other_x, other_y) = reference, other
     return AtEqualCost(
         relative=_known(x[:, 0] / other_x[:, 0] - 1),
         at_its=estimate(interpolate(x[:, own], y[:, own], other_x[:, 0]) - other_y[:, 0]),
