@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rewards.box_context.sentence import is_denied, other_value
-from rewards.box_context.unit import SIGN_AFTER, percent_after, unit_after
+from rewards.box_context.unit import SIGN_AFTER, half_after, percent_after, unit_after
 from rewards.statements import last_hashes, stated_answer, tagged_answer, unless_taken_back
 
 Accept = Literal["box", "phrase", "any"]
@@ -155,10 +155,11 @@ def final_answer(
 
 
 def _with_rest(boxed: str, rest: str, several: SeveralBoxes) -> str:
-    """A boxed answer with the value that the sentence offers beside it, as in `\\boxed{41} or 42`, or with the unit
-    after it, as in `\\boxed{41} km`."""
+    """A boxed answer with the value that the sentence offers beside it, as in `\\boxed{41} or 42`, or with what
+    stands after it: the unit, as in `\\boxed{41} km`, or the half of the day."""
     other = other_value(rest) if several != "last" else None
     unit = unit_after(boxed, rest) if other is None else None
+    unit = unit or (half_after(boxed, rest) if other is None else None)
     if unit:
         return f"{boxed}\\text{{ {unit}}}"
     if other is None and percent_after(boxed, rest):

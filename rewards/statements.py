@@ -61,11 +61,19 @@ _DESCRIBED = re.compile(
     re.IGNORECASE,
 )
 """Matches `the largest $n$ is`, before the value of an answer."""
+_COUNTED = re.compile(
+    r"(?:(?:there|he|she|it|they|we|you|[A-Z][a-z]+)\s+(?:is|are|was|were|has|have|had)\s+)?"
+    r"(?P<count>\\?\$?-?\d[\d,./]*(?P<nouns>(?:\s+(?!(?:is|are|was|were|left|remaining|and|or|the|than)\b)[A-Za-z-]{2,}){1,3}?))"
+    r"(?P<verb>\s+(?:is|are|was|were)(?:\s+left\b)?(?P<said>.*)|\s+(?:left|remaining))?"
+)
+"""Matches `there are 9 apples left`: a value with what is counted, and what is said of it."""
 _WORD = re.compile(r"[a-z]+")
 _QUANTITIES = frozenset("sum product difference quotient ratio percentage extra additional".split())
 _NUMBER_OR_COMMAND = re.compile(r"\d|\\[A-Za-z]")
 _DENIED = re.compile(r"not\s+(?:\$[^$\n]{1,40}\$|[^\s$]{1,40}),?\s+but\s+(?:rather\s+|instead\s+)?", re.IGNORECASE)
 """`not 15 but`, before the answer."""
+_VALUE = re.compile(r"\$|\\[(\[a-z]|-?\.?\d")
+"""Matches the beginning of the value in a clause that puts another one right."""
 _MARKUP = " \t\n*_`"
 
 
@@ -88,6 +96,9 @@ def unless_taken_back(before: str, answer: str, after: str) -> str | None:
     """An answer, or the one that the text after it gives instead; None if the text takes it back."""
     tail = tail_of(before, answer, after)
     instead = _replacement(tail.doubt, answer, taken_back=tail.taken_back) if tail.doubt else None
+    if instead is None and tail.repaired is not None:
+        value = _VALUE.search(tail.text, tail.repaired)
+        instead = _read(tail.text, value.start(), value.start(), corrects=True)[0] if value else None
     return instead or (None if tail.taken_back else answer)
 
 
@@ -159,6 +170,9 @@ def _read(text: str, start: int, end: int, *, corrects: bool) -> tuple[str | Non
     described = _DESCRIBED.match(prices)
     if described and not changes_value(set(_WORD.findall(described.group("what").lower())) - _QUANTITIES):
         prices = prices[described.end() :]
+    counted = _COUNTED.fullmatch(prices)
+    if counted and not changes_value(_WORD.findall(f"{counted['nouns']} {counted['said'] or ''}".lower())):
+        prices, cut_off = counted["count"], f"{counted['verb'] or ''}{cut_off}"
     answer = _as_formula(prices).rstrip(_MARKUP + ".,;").lstrip(_MARKUP)
     return answer or None, f"{cut_off}{mark or '.'} {following}"
 

@@ -7,7 +7,17 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from rewards.box_context.words import CONNECTIVES, Token, is_filler, is_value, spelled_out, tokens
+from rewards.box_context.words import (
+    CONNECTIVES,
+    DOUBTS,
+    INTERJECTIONS,
+    WITHDRAWALS,
+    Token,
+    is_filler,
+    is_value,
+    spelled_out,
+    tokens,
+)
 
 OWN = "@"
 """Stands for the answer's own value among words."""
@@ -15,9 +25,6 @@ _LONGEST = 240
 """Characters of an answer that is looked for in the text."""
 _BOXES = frozenset(("\\boxed", "\\fbox"))
 _SEPARATORS = frozenset(",;:\u2014\u2013")
-_DOUBTS = frozenset("wait actually correction sorry oops whoops hold apologies unfortunately".split())
-"""A clause that begins with one of these doubts what was said."""
-_INTERJECTIONS = frozenset("oh well please ah so and but".split())
 _HMM = re.compile("h+m+")
 _LINKS = CONNECTIVES | {"if", "why"}
 
@@ -66,8 +73,10 @@ def sentences_of(text: str, answer: str) -> Iterator[Sentence]:
 
 
 def _opens_clause(token: Token, following: Token | None, words: Sequence[str]) -> bool:
-    """Whether a token is "that" before a clause ("it follows that the answer"), and no pronoun ("scratch that")."""
-    return token.text == "that" and bool(words) and following is not None and following.kind in ("word", "value")
+    """Whether a token is "that" before a clause ("it follows that the answer"), and no pronoun ("scratch that 18")."""
+    if token.text != "that" or not words or following is None:
+        return False
+    return following.kind in ("word", "value") and words[-1] not in WITHDRAWALS
 
 
 def _word(token: Token) -> str:
@@ -99,7 +108,7 @@ def _with_own(found: Sequence[Token], own: Sequence[Token]) -> list[Token]:
 
 def is_doubt(word: str) -> bool:
     """Whether a word doubts what was said: "wait", "hmm"."""
-    return word in _DOUBTS or bool(_HMM.fullmatch(word))
+    return word in DOUBTS or bool(_HMM.fullmatch(word))
 
 
 def plain_start(words: Sequence[str]) -> tuple[str, ...]:
@@ -112,4 +121,4 @@ def plain_start(words: Sequence[str]) -> tuple[str, ...]:
 
 def _only_leads(word: str) -> bool:
     filler = is_filler(word) and word not in ("my", "our")
-    return filler or is_doubt(word) or word in _INTERJECTIONS
+    return filler or is_doubt(word) or word in INTERJECTIONS

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
-from rewards.box_context.predicate import is_falsity, verb_group
+from rewards.box_context.predicate import is_falsity, is_other_property, verb_group
+from rewards.box_context.subject import mentions_another
 from rewards.box_context.words import (
     ANSWERS,
     APPROXIMATE,
     BINARY,
     COMPARATIVES,
+    CONCLUSIONS,
     CONDITIONS,
     CONNECTIVES,
     CONSEQUENCES,
@@ -45,6 +47,8 @@ _MOST_NOUNS = 4
 """Words of which the last one is the noun that is counted."""
 _MOST_ASKED = 5
 """Words and marks between a box and a question mark that is about it."""
+_FEW = 4
+"""Words of a subject."""
 _END = Token("stop", "", -1)
 _OPENED = re.compile(r"[^\w=+*<>^%~|\\]")
 _JOINING = {"or", "and", ",", ";", "(", "/", "versus"} | HEDGES
@@ -175,6 +179,8 @@ class Continuation:
         """Whether what follows "but" takes the box back: another value, a negation or a falsity."""
         if any_of(words[:1], NEGATORS):  # "but not 18"
             return words[1:2] != ["#"]
+        if mentions_another(words[:_FEW]):  # "but the other root has to be discarded"
+            return "#" in words or (any_of(words, TRUTHS) and not any_of(words, NEGATORS, FALSITY, FAILURES))
         return any_of(words, NEGATORS, FALSITY, FAILURES, "#")
 
     def _refused(self, words: list[str], strict: bool) -> bool:
@@ -208,7 +214,11 @@ class Continuation:
         if "should" in group and "been" in group:
             return True
         if any_of(group, NEGATORS):
-            return not any_of(predicate[:1], NEUTRAL) if strict else any_of(predicate[:1], TRUTHS)
+            if any_of(predicate[:1], TRUTHS) or not strict:
+                return any_of(predicate[:1], TRUTHS)
+            so = next((place for place, word in enumerate(predicate) if word in CONCLUSIONS), len(predicate))
+            other = is_other_property(group, predicate, predicate[so + 1 :])
+            return not (other or any_of(predicate[:1], NEUTRAL))
         return is_falsity(predicate)
 
     def _calculated(self, words: list[str]) -> bool:

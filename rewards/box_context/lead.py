@@ -59,8 +59,6 @@ class Lead:
         """The sentence begins with a condition."""
         self.conditional = self.supposes and any_of(before_it, ("would", "could"))
         words = ["#" if token.kind == "value" else token.text for token in found[start:]]
-        if named and not any_of(words[-1:], NEGATORS, VERBS, DENIALS):
-            words = []
         while words and (is_filler(words[-1]) or words[-2:] == ["#", "or"]):  # "not 18 or 17"
             words = words[: -1 if is_filler(words[-1]) else -2]
         self.words = words
@@ -116,6 +114,8 @@ class Lead:
         if words[-1] == "than" and any_of(words[-2:-1], BOUNDS):
             return any_of(words[-5:-2], COPULAS) or not any_of(words[-5:-2], NEGATORS, ("no",))
         before = None
+        if words in (["at", "most"], ["at", "least"]):
+            return True
         if words[-2:] in (["at", "most"], ["at", "least"], ["up", "to"], ["close", "to"]):
             before = words[:-2]
         elif words[-1] in COMPARATIVES:

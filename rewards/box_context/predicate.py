@@ -6,16 +6,19 @@ from collections.abc import Sequence
 
 from rewards.box_context.words import (
     ANSWERS,
+    AUXILIARIES,
     AWAY,
     BINARY,
     COMPARATIVES,
     CONNECTIVES,
     CONTRASTS,
+    COPULAS,
     FAILURES,
     FALSITY,
     FUNCTIONS,
     MULTIPLES,
     NEGATORS,
+    SUBJECTS,
     UNARY,
     VERBS,
     any_of,
@@ -25,6 +28,9 @@ from rewards.box_context.words import (
 
 _FEW = 5
 """Words of a predicate among which a falsity refuses its subject."""
+_SHORT = 3
+"""Words that name a property."""
+_ELSE = COMPARATIVES | frozenset("something anything nothing else other another different none no out".split())
 _PREDICATE_ENDS = CONNECTIVES - {"and"} | {"that", "for", "if", "by", "with", "on"}
 
 
@@ -34,6 +40,19 @@ def verb_group(words: Sequence[str]) -> tuple[list[str], list[str]]:
     while count < len(words) and (words[count] in VERBS | NEGATORS | FAILURES or (count and is_filler(words[count]))):
         count += 1
     return list(words[:count]), list(words[count:])
+
+
+def is_other_property(group: Sequence[str], rest: Sequence[str], conclusion: Sequence[str]) -> bool:
+    """Whether a negated verb group denies another value ("is not zero"), or a property without which its subject has
+    another one ("is not divisible by 3, so it is prime"). conclusion: the words after "so"."""
+    if not any_of(group, COPULAS):
+        return False
+    if list(rest[:1]) == ["#"]:
+        return True
+    verbs, property_ = verb_group(conclusion[1:])
+    plain = [word for word in property_ if not is_filler(word) and word.isalpha()]
+    found = any_of(verbs, COPULAS) and 1 <= len(plain) <= _SHORT and any_of(conclusion[:1], SUBJECTS)
+    return found and not (is_falsity(property_) or any_of(verbs, NEGATORS, AUXILIARIES) or any_of(plain, _ELSE))
 
 
 def is_falsity(predicate: list[str]) -> bool:

@@ -6,13 +6,23 @@ from collections.abc import Sequence
 from typing import Literal
 
 from rewards.box_context.clauses import OWN
-from rewards.box_context.words import ANSWERS, FALSITY, NAMES, NEGATORS, OPINIONS, TRUTHS, VERBS, any_of, is_filler
+from rewards.box_context.words import (
+    ANSWERS,
+    FALSITY,
+    NAMES,
+    NEGATORS,
+    OPINIONS,
+    TRUE,
+    TRUTHS,
+    VERBS,
+    any_of,
+    is_filler,
+)
 
 Subject = Literal["answer", "own", "pronoun", "check"]
 """The answer by name, by its value, by a pronoun, or a check of it."""
 
 PREVIOUS = frozenset("final above previous given boxed first proposed initial stated original earlier last".split())
-_TRUE = frozenset("correct real actual true right".split())
 _WORK = frozenset(
     "calculation computation calculations computations reasoning work approach derivation formula assumption "
     "arithmetic algebra".split()
@@ -33,10 +43,10 @@ _BELIEVED = OPINIONS | frozenset("afraid fear realize realized see notice notice
 def subject_of(words: Sequence[str]) -> tuple[Subject | None, Sequence[str]]:
     """What a clause says something of, and what it says. None: of something else."""
     place = 0
-    while any_of(words[place : place + 1], PREVIOUS, _TRUE, ("this", "that", "my", "our")):
+    while any_of(words[place : place + 1], PREVIOUS, TRUE, ("this", "that", "my", "our")):
         place += 1
     before, head, rest = words[:place], "".join(words[place : place + 1]), words[place + 1 :]
-    if head in ANSWERS - {"answers"} or head == "value" or (head in NAMES and any_of(before, _TRUE)):
+    if head in ANSWERS - {"answers"} or head == "value" or (head in NAMES and any_of(before, TRUE)):
         return "answer", rest[1:] if any_of(rest[:1], (OWN, "above")) else rest
     if any_of(before, ("my", "our", "above")) or any_of(rest[:1], ("above",)):
         if head in _WORK:
@@ -95,5 +105,5 @@ def is_verdict(words: Sequence[str]) -> bool:
     """Whether a clause is nothing but a refusal: "No", "Wrong", "Not correct"."""
     plain = [word for word in words if not is_filler(word)]
     if plain[:1] == ["not"]:
-        return "only" not in words and (len(plain) == 1 or (len(plain) == 2 and plain[1] in TRUTHS))
+        return "only" not in words and (len(plain) == 1 or (len(plain) == 2 and plain[1] in TRUTHS | {OWN}))
     return len(plain) == 1 and "the" not in words and plain[0] in FALSITY | {"no", "nope", "nah"}

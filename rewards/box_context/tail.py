@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from rewards.box_context.admission import admits_mistake, gives_up, is_slip
 from rewards.box_context.clauses import OWN, Clause, Sentence, is_doubt, plain_start, sentences_of
 from rewards.box_context.lead import Lead
-from rewards.box_context.predicate import is_falsity, verb_group
+from rewards.box_context.predicate import is_falsity, is_other_property, verb_group
+from rewards.box_context.repair import Repair
 from rewards.box_context.subject import (
     Subject,
     is_verdict,
@@ -24,6 +25,7 @@ from rewards.box_context.subject import (
 )
 from rewards.box_context.words import (
     ANSWERS,
+    CONCLUSIONS,
     CONSEQUENCES,
     CONTRASTS,
     COPULAS,
@@ -74,8 +76,10 @@ class Tail:
 
     def __init__(self, before: str, answer: str, after: str, *, words_only: bool) -> None:
         self.taken_back = False
+        self.repaired: int | None = None
+        """Where the clause begins that states another value instead."""
         self._since: int | None = None
-        self._text = spelled_out(after[:_LONGEST])
+        self.text = spelled_out(after[:_LONGEST])
         self._words_only = words_only
         lead = Lead(before)
         opening = _SPLIT.split(before[-_NEAR:])[-1]
@@ -87,13 +91,14 @@ class Tail:
         self._doubted = self._strongly = False  # by "but" or a check; by "wait"
         self._supposed = self._carried = False  # by "suppose" until the paragraph ends; by "if" in the last sentence
         self._conditional = self._other = self._refuted = self._own = self._followed = False  # in this sentence
-        for place, sentence in enumerate(sentences_of(self._text, answer)):
+        self._repair = Repair()
+        for place, sentence in enumerate(sentences_of(self.text, answer)):
             self._read(place, sentence)
 
     @property
     def doubt(self) -> str | None:
         """The text from where it begins to doubt the answer: an answer that is stated there replaces it."""
-        return None if self._since is None else self._text[self._since :]
+        return None if self._since is None else self.text[self._since :]
 
     def _read(self, place: int, sentence: Sentence) -> None:
         self._conditional = self._other = self._refuted = self._own = self._followed = False
@@ -106,15 +111,22 @@ class Tail:
             if sentence.ends == "?":
                 continue
             following = sentence.clauses[count + 1].links if count + 1 < len(sentence.clauses) else ()
+            self._repair = self._repair.then(clause, opens=not (place and count))
             self._conditional |= any_of((*clause.links, *clause.words), _WHETHER)
+            conclusion = sentence.clauses[count + 1].words if any_of(following, CONCLUSIONS) else ()
             denied, words = without_opinion(plain_start(clause.words))
             denied |= disbelieved and "that" in clause.links
             affirms = self._affirms(words)
             limited = not (place or count) or any_of(following, _LIMITS)
-            refused = not limited and (self._refuses(place, clause, words) or (denied and affirms))
-            if refused or self._admits(clause):
+            refused = not limited and (self._refuses(place, clause, words, conclusion) or (denied and affirms))
+            stated = self._repair.states
+            if place + count == 0 and any_of(clause.words, ANSWERS):
+                stated = None  # a second answer, and no repair
+            if stated is not None:
+                self.repaired = clause.start if stated == "other" else None
+            if stated == "other" or refused or self._admits(clause):
                 self._take_back(clause.start)
-            elif affirms and not denied:
+            elif stated == "own" or (affirms and not denied):
                 self.taken_back = self._doubted = self._strongly = False
                 self._since = None
             disbelieved = denied and not words
@@ -144,7 +156,7 @@ class Tail:
         self.taken_back = True
         self._since = start if self._since is None else self._since
 
-    def _refuses(self, place: int, clause: Clause, words: Sequence[str]) -> bool:
+    def _refuses(self, place: int, clause: Clause, words: Sequence[str], conclusion: Sequence[str]) -> bool:
         """Whether a clause says of the answer that it is wrong, or that another one is right."""
         hypothetical = self._conditional or ((self._supposed or self._carried) and not self._strongly)
         if hypothetical or self._words_only:
@@ -156,16 +168,18 @@ class Tail:
         if self._strongly and any_of(clause.links, CONSEQUENCES) and any_of(words[:1], NAMES) and OWN not in words:
             return any_of(words[1:2], COPULAS) and list(words[2:3]) == ["#"]  # "so the total is 43"
         subject, predicate = subject_of(words)
-        if self._followed and self._doubted and "which" in clause.links:  # "that would be negative, which is wrong"
+        if "which" in clause.links and (place == 0 or (self._followed and self._doubted)):  # "negative, which is wrong"
             subject, predicate = "pronoun", words
         near = place <= 1 or self._doubted or self._own
         if subject == "pronoun" and not (near and (self._strongly or self._own or not self._other)):
             return False
-        if subject is None or (subject == "own" and not self._doubted):
+        if subject is None or (subject == "own" and (clause.links or words[0] != OWN) and not self._doubted):
             return False
-        return self._predicate(predicate, subject, contrasted=any_of(clause.links, CONTRASTS))
+        return self._predicate(predicate, subject, conclusion, contrasted=any_of(clause.links, CONTRASTS))
 
-    def _predicate(self, words: Sequence[str], subject: Subject, *, contrasted: bool) -> bool:
+    def _predicate(
+        self, words: Sequence[str], subject: Subject, conclusion: Sequence[str], *, contrasted: bool
+    ) -> bool:
         if any_of(words[:1], _OMISSIONS) or list(words[:2]) == ["double", "counts"]:
             return self._doubted
         if any_of(words[:1], ("contains", "has")) and not any_of(words[1:2], ("to",)):
@@ -176,7 +190,8 @@ class Tail:
             return False
         if any_of(group, NEGATORS):
             denied = any_of(plain[:1], TRUTHS, ("what", "among")) or OWN in plain[:2] or (contrasted and not plain)
-            return (denied or (subject == "own" and self._strongly)) and not any_of(plain[:1], NEUTRAL)
+            denied |= subject == "own" and self._strongly and not is_other_property(group, rest, conclusion)
+            return denied and not any_of(plain[:1], NEUTRAL)
         if any_of(group, FAILURES) or (rest[:1] == ["no"] and plain[1:2] == ["sense"]):
             return True
         if any_of(group, COPULAS, ("be",)) and plain == ["#"] and subject != "own":  # "it is 43", "it should be 43"

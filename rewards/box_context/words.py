@@ -12,6 +12,7 @@ from rewards.vocabulary.number_words import factor_of, is_number_word
 AUXILIARIES = frozenset(
     "does do did can could may might must shall should will would has have had having need needs ca wo sha".split()
 )
+HYPOTHETICAL = frozenset("would could might may can".split())
 COPULAS = frozenset(
     "is are was were be been being am equals equal seems seem looks look appears appear becomes remains proves gets "
     "gives yields makes lies leads".split()
@@ -55,6 +56,8 @@ NEUTRAL = frozenset(
 )
 """With a negation before them, they say nothing about an answer: "it does not depend on n"."""
 DIFFERS = frozenset("exceeds overshoots undershoots surpasses differs".split())
+TRUE = frozenset("correct real actual true right".split())
+"""What the answer is called that is stated instead of another one."""
 ANSWERS = frozenset("answer answers solution result guess".split())
 NAMES = ANSWERS | frozenset("value total count number choice attempt one root".split())
 SUBJECTS = frozenset("which that this it these those".split())
@@ -64,11 +67,20 @@ MULTIPLES = frozenset("twice thrice double triple quadruple half".split())
 FUNCTIONS = frozenset("square cube root inverse reciprocal negative opposite negation logarithm factorial".split())
 UNARY = frozenset("squared cubed factorial doubled halved tripled negated inverted raised".split())
 BINARY = frozenset("times plus minus over to".split())
+DOUBTS = frozenset("wait actually correction sorry oops whoops hold apologies unfortunately".split())
+"""A clause that begins with one of these doubts what was said."""
+INTERJECTIONS = frozenset("oh well please ah so and but".split())
+"""Words before a clause that say nothing."""
+WITHDRAWALS = frozenset(
+    "disregard ignore discard reject scratch retract withdraw strike cancel forget make change correct fix take".split()
+)
+"""Verbs of which an answer is the object where it is taken back: "scratch that", "make that 18"."""
 HEDGES = frozenset("maybe perhaps possibly probably potentially alternatively otherwise else".split())
 CONTRASTS = frozenset("but however although though yet".split())
 CONDITIONS = frozenset("if when for provided".split())
 APPROXIMATE = frozenset("about approximately roughly around approx nearly almost".split())
-CONSEQUENCES = frozenset("so hence thus therefore then because since as".split())
+CONCLUSIONS = frozenset("so hence thus therefore".split())
+CONSEQUENCES = CONCLUSIONS | frozenset("then because since as".split())
 CONNECTIVES = CONSEQUENCES | CONTRASTS | frozenset("and or where which who when while until rather instead".split())
 """Words at which a new clause begins."""
 PRONOUNS = frozenset("that we i you he she it they there with".split())

@@ -50,7 +50,7 @@ _DERIVATIVE = re.compile(
 _NOT_NAMES = re.compile(r"\\(?:pi|infty|frac|sqrt)(?![a-zA-Z])")
 _LETTERS = re.compile(r"[a-zA-Z]{2,3}")
 _THOUSANDS = re.compile(
-    r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\^\s*\{[^{}]*\}|[A-Za-z]{2,}+|\s++)*+"
+    r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\^\s*(?:\{[^{}]*\}|\d)|[A-Za-z]{2,}+|\s++)*+"
 )
 _SIGN = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
 MAX_BRACKETS = 30
