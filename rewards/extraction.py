@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from rewards.box_context.sentence import is_denied, other_value
+from rewards.box_context.sentence import is_denied, offers_another, other_value
 from rewards.box_context.unit import SIGN_AFTER, half_after, percent_after, unit_after
 from rewards.statements import last_hashes, stated_answer, tagged_answer, unless_taken_back
 
@@ -25,18 +25,6 @@ _BOX_TOKEN = re.compile(rf"(?:{'|'.join(map(re.escape, BOXES))})\s*\{{|\\[\\{{}}
 _BETWEEN_BOXES = re.compile(
     r"(?:\s++|[$.,;:&]|\\[()\[\],;:! ]|\\q?quad|\\\\|\band\b|\bor\b|\\(?:text|mbox)\s*\{\s*(?:and|or|,)\s*\}"
     r"|(?:[a-zA-Z]\w{0,3}|[A-Za-z]{1,20}(?= *:))\s*[=:]\s*)*+"
-)
-_HEDGE = re.compile(
-    r"\b(?:or|otherwise|else|alternative(?:ly)?|possibl[ey]|possibility|maybe|perhaps|either|"
-    r"(?:option|case|possibility|answer|solution)\s*#?\d)\b",
-    re.IGNORECASE,
-)
-_OPEN = re.compile(r"\b(?:unless|(?:could|might|may|can)\s+(?:also\s+)?be)\b", re.IGNORECASE)
-"""Matches a hedge that "but" does not take back: "but it could also be"."""
-_RETRACTION = re.compile(
-    r"\b(?:no|not|wait|wrong|mistake|incorrect|correct(?:ed|ion)?|instead|rather|sorry|forgot|actually|however|should|but|so|"
-    r"thus|hence|therefore)\b",
-    re.IGNORECASE,
 )
 _NEAR = 80
 """Characters between two boxes within which a hedge joins them."""
@@ -189,7 +177,7 @@ def _joined(between: str) -> bool:
         return True
     if len(between) > _NEAR:
         return False
-    return bool(_OPEN.search(between) or (_HEDGE.search(between) and not _RETRACTION.search(between)))
+    return offers_another(between)
 
 
 def _group(match: re.Match[str]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from rewards.box_context.sentence import is_denied, tail_of
+from rewards.box_context.sentence import is_conditional, is_denied, is_hedged, opens_another, tail_of
 from rewards.vocabulary.units import changes_value
 
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]+)")
@@ -38,9 +38,6 @@ _CLAUSE = re.compile(
     r"|\s*,\s*not\s+.*$|\s*\(\s*(?:in|approximately|approx|since|because|nearest|rounded|to\s+the|as)\b[^()]*\)\s*$",
     re.IGNORECASE | re.DOTALL,
 )
-_HEDGED = re.compile(r"\b(?:or|otherwise|unless|if|maybe|possibly|perhaps|alternatively)\b", re.IGNORECASE)
-_CONDITION = re.compile(r"\b(?:if|unless|suppose|assuming)\b", re.IGNORECASE)
-_CONTRAST = re.compile(r"\s*(?:but|however|otherwise|else|if|when|no|wait)\b", re.IGNORECASE)
 _LONGEST = 1000
 """Characters of a line that are read."""
 _CORRECTED = re.compile(
@@ -156,16 +153,16 @@ def _read(text: str, start: int, end: int, *, corrects: bool) -> tuple[str | Non
         after = content[display.end() :]
         rest = after.split("\n\n")[0].strip()
         formula = next(group for group in display.groups() if group is not None).strip()
-        return (formula, after) if not _HEDGED.match(rest) else (f"{formula} {_as_formula(rest)}", "")
+        return (formula, after) if not opens_another(rest) else (f"{formula} {_as_formula(rest)}", "")
     line = content.split("\n", 1)[0].split("</answer>")[0][:_LONGEST]
     sentence, mark, rest = _sentence(line)
     before = re.split(r"[.!?]\s|\n", text[:start])[-1]
     following = rest + content[len(line) :]
-    if mark == "?" or (_CONDITION.search(before) and (corrects or _CONTRAST.match(following))):
+    if mark == "?" or (is_conditional(before) and (corrects or opens_another(following))):
         return None, ""
     prices, cut_off = _prices_as_text(sentence), ""
     cut = _CLAUSE.search(prices)
-    if cut and cut.start() and not _HEDGED.search(cut.group().split(",")[0]):
+    if cut and cut.start() and not is_hedged(cut.group().split(",")[0]):
         prices, cut_off = prices[: cut.start()], cut.group()
     described = _DESCRIBED.match(prices)
     if described and not changes_value(set(_WORD.findall(described.group("what").lower())) - _QUANTITIES):

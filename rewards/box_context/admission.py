@@ -6,14 +6,23 @@ from collections.abc import Sequence
 
 from rewards.box_context.clauses import OWN
 from rewards.box_context.subject import PREVIOUS
-from rewards.box_context.words import ANSWERS, AUXILIARIES, MISTAKENLY, NEGATORS, VERBS, any_of, is_filler
+from rewards.box_context.words import (
+    ANSWERS,
+    AUXILIARIES,
+    MISTAKENLY,
+    NAMES,
+    NEGATORS,
+    VERBS,
+    WITHDRAWALS,
+    any_of,
+    is_filler,
+)
 
 _SLIPS = frozenset("mistake error slip slips oversight miscalculation miscount blunder typo mistakes errors".split())
 _USUAL = frozenset("common easy typical frequent possible no".split())
 _UNDONE = frozenset("forgot overlooked mistook messed".split())
 _STEPS = frozenset("flipped swapped dropped ignored skipped omitted confused inverted reversed neglected".split())
 """Steps of a calculation, and mistakes where the text doubts."""
-_REJECTS = frozenset("disregard ignore discard reject scratch retract withdraw".split())
 _TOOK = frozenset("used applied took chose computed assumed solved read multiplied divided added".split())
 _KNOWN = frozenset("find determine know give get have obtain provide".split())
 _VALID = frozenset("valid correct right true actual final proper".split())
@@ -22,7 +31,7 @@ _VALID = frozenset("valid correct right true actual final proper".split())
 def admits_mistake(words: Sequence[str], *, doubted: bool) -> bool:
     """Whether a clause admits a mistake or withdraws the answer. doubted: the text doubts it already."""
     plain = [word for word in words if not is_filler(word)]
-    if any_of(plain[:1], _REJECTS):
+    if any_of(plain[:1], WITHDRAWALS):
         return _withdraws(plain[1:])
     if plain[:1] == ["there"] and any_of(plain[1:2], ("is", "was")):
         return is_slip(plain[2:5]) and not any_of(plain, _USUAL)
@@ -34,7 +43,7 @@ def admits_mistake(words: Sequence[str], *, doubted: bool) -> bool:
     auxiliaries, verb, rest = plain[1:count], "".join(plain[count : count + 1]), plain[count + 1 :]
     if any_of(auxiliaries, ("may", "might", "could", "can", "would", "do", "will")):
         return False
-    if verb in _REJECTS:
+    if verb in WITHDRAWALS:
         return _withdraws(rest)
     if any_of(plain[1:], MISTAKENLY) or (verb in _TOOK and any_of(rest[:2], ("wrong", "incorrect"))):
         return True
@@ -78,7 +87,8 @@ def _has_no_answer(words: Sequence[str]) -> bool:
 def _withdraws(words: Sequence[str]) -> bool:
     """Whether what is rejected is the answer: "the above answer", "that"."""
     what = [word for word in words if word not in PREVIOUS]
-    return any_of(what[:1], ANSWERS, ("that", "this", OWN)) or list(words) == ["above"]
+    pronoun = any_of(what[:1], ("that", "this")) and (len(what) == 1 or any_of(what[1:2], NAMES))
+    return pronoun or any_of(what[:1], ANSWERS, (OWN,)) or list(words) == ["above"]
 
 
 def is_slip(words: Sequence[str]) -> bool:

@@ -8,11 +8,11 @@ from rewards.box_context.clauses import OWN, sentences_of
 from rewards.box_context.predicate import verb_group
 from rewards.box_context.words import (
     ANSWERS,
-    CONDITIONS,
     COPULAS,
     FAILURES,
-    FALSITY,
     NEGATORS,
+    REFUSALS,
+    UNCERTAIN,
     VERBS,
     any_of,
     is_filler,
@@ -25,7 +25,7 @@ _EXTREMA = frozenset("maximum minimum max min maximal minimal largest smallest g
 _ATTAINED = frozenset(
     "attained attainable achieved achievable reached reachable realized possible sufficient enough".split()
 )
-_SUPPOSED = CONDITIONS - {"for"} | {"suppose", "assume", "assuming", "unless", "would", "could", "whether"}
+_SUPPOSED = UNCERTAIN | {"when", "would", "could"}
 
 
 def is_attained(answer: str, after: str) -> bool:
@@ -40,7 +40,7 @@ def is_attained(answer: str, after: str) -> bool:
 
 def _attains(words: Sequence[str]) -> bool:
     """Whether a clause is "the maximum is 8", "8 is the answer" or "8 can be attained"."""
-    if OWN not in words or any_of(words, NEGATORS, FAILURES, FALSITY):
+    if OWN not in words or any_of(words, NEGATORS, FAILURES, REFUSALS):
         return False
     place = words.index(OWN)
     if any_of(words[max(0, place - 1) : place], COPULAS, "="):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rewards.box_context.words import (
     CONNECTIVES,
+    CORRECTIONS,
     DOUBTS,
     INTERJECTIONS,
     WITHDRAWALS,
@@ -76,7 +77,7 @@ def _opens_clause(token: Token, following: Token | None, words: Sequence[str]) -
     """Whether a token is "that" before a clause ("it follows that the answer"), and no pronoun ("scratch that 18")."""
     if token.text != "that" or not words or following is None:
         return False
-    return following.kind in ("word", "value") and words[-1] not in WITHDRAWALS
+    return following.kind in ("word", "value") and words[-1] not in WITHDRAWALS | CORRECTIONS | {"take"}
 
 
 def _word(token: Token) -> str:

@@ -18,13 +18,13 @@ from rewards.box_context.words import (
     CONTRASTS,
     DIFFERS,
     FAILURES,
-    FALSITY,
     HEDGES,
     NAMES,
     NEGATORS,
     NEUTRAL,
     PLURALS,
     PRONOUNS,
+    REFUSALS,
     SUBJECTS,
     TRUTHS,
     UNARY,
@@ -54,7 +54,7 @@ _OPENED = re.compile(r"[^\w=+*<>^%~|\\]")
 _JOINING = {"or", "and", ",", ";", "(", "/", "versus"} | HEDGES
 _BETWEEN = {"it", "could", "might", "may", "be", "is", "answer"}
 _VALUE = re.compile(r"(-?(?:\d[\d.,/]*(?<![.,/])|\\(?:[dt]?frac|sqrt|pi)(?![a-z])(?:\s*\{[^{}$\n]*\})*))([^$\n.,;\\]*)")
-_NO_NOUNS = VERBS | CONNECTIVES | PRONOUNS | FALSITY | SUBJECTS | FAILURES | NEGATORS | DIFFERS
+_NO_NOUNS = VERBS | CONNECTIVES | PRONOUNS | REFUSALS | SUBJECTS | FAILURES | NEGATORS | DIFFERS
 _CONFIRMED = {"right", "yes", "correct", "indeed"}
 
 
@@ -180,16 +180,16 @@ class Continuation:
         if any_of(words[:1], NEGATORS):  # "but not 18"
             return words[1:2] != ["#"]
         if mentions_another(words[:_FEW]):  # "but the other root has to be discarded"
-            return "#" in words or (any_of(words, TRUTHS) and not any_of(words, NEGATORS, FALSITY, FAILURES))
-        return any_of(words, NEGATORS, FALSITY, FAILURES, "#")
+            return "#" in words or (any_of(words, TRUTHS) and not any_of(words, NEGATORS, REFUSALS, FAILURES))
+        return any_of(words, NEGATORS, REFUSALS, FAILURES, "#")
 
     def _refused(self, words: list[str], strict: bool) -> bool:
         """Whether the box is the subject of a predicate that refuses it, or beside such a predicate: ", which is
         wrong", "(wrong)"."""
         if words[0] in NEGATORS:  # "not 18" is a contrast
             plain = [word for word in words[1:] if not is_filler(word) and word.isalpha()]
-            return len(words) == 1 or any_of(plain[:1], TRUTHS, FALSITY)
-        if words[0] in FALSITY or words[:2] == ["no", ","]:
+            return len(words) == 1 or any_of(plain[:1], TRUTHS, REFUSALS)
+        if words[0] in REFUSALS or words[:2] == ["no", ","]:
             return self.at > 0 or not any(map(is_plural, words[1:2]))  # "5 wrong answers" are counted
         if words[0] in SUBJECTS:
             self.at += 1
@@ -252,7 +252,7 @@ class Continuation:
         if words[0] == "unless":
             return True
         if words[0] in CONDITIONS:
-            refuted = any_of(words[1:2], NEGATORS, FALSITY) and "," in words
+            refuted = any_of(words[1:2], NEGATORS, REFUSALS) and "," in words
             cases = any(
                 link in ("and", "but") and value == "#" and condition in CONDITIONS
                 for link, value, condition in zip(words, words[1:], words[2:], strict=False)

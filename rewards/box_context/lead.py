@@ -6,13 +6,13 @@ import re
 
 from rewards.box_context.words import (
     ANSWERS,
+    ASSUMPTIONS,
     BOUNDS,
     COMPARATIVES,
     CONNECTIVES,
     COPULAS,
     DENIALS,
     DIFFERS,
-    FALSITY,
     FUNCTIONS,
     MISTAKENLY,
     MULTIPLES,
@@ -21,6 +21,7 @@ from rewards.box_context.words import (
     NEUTRAL,
     OPINIONS,
     PRONOUNS,
+    REFUSALS,
     VERBS,
     any_of,
     is_filler,
@@ -55,7 +56,7 @@ class Lead:
         while sentence and found[sentence - 1].kind != "stop":
             sentence -= 1
         before_it = {token.text for token in found[sentence:]}
-        self.supposes = any_of(before_it, ("if", "suppose", "assuming"))
+        self.supposes = any_of(before_it, ASSUMPTIONS, ("if",))
         """The sentence begins with a condition."""
         self.conditional = self.supposes and any_of(before_it, ("would", "could"))
         words = ["#" if token.kind == "value" else token.text for token in found[start:]]
@@ -149,7 +150,7 @@ class Lead:
                 continue
             if word in NEGATORS | {"no"} and any_of(rest[:3], OPINIONS) and not any_of(rest, NEUTRAL):
                 return True
-            if word in MISTAKENLY or (word in FALSITY and any_of(rest[:1], ("that", "to"))):
+            if word in MISTAKENLY or (word in REFUSALS and any_of(rest[:1], ("that", "to"))):
                 return True
             if word not in DENIALS or any_of(words[place - 1 : place], NEGATORS, ("no",)):
                 continue
@@ -166,7 +167,7 @@ class Lead:
             rest = words[place + 1 :]
             if word in ("common", "easy", "typical", "frequent") and any_of(rest[:1], ("mistake", "error")):
                 rest = ["answer", *rest[1:]]
-            elif word not in FALSITY or any_of(words[max(0, place - 3) : place], "of for with many".split()):
+            elif word not in REFUSALS or any_of(words[max(0, place - 3) : place], "of for with many".split()):
                 continue
             if self.colon and not place and not rest:
                 return True

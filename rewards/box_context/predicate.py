@@ -14,10 +14,10 @@ from rewards.box_context.words import (
     CONTRASTS,
     COPULAS,
     FAILURES,
-    FALSITY,
     FUNCTIONS,
     MULTIPLES,
     NEGATORS,
+    REFUSALS,
     SUBJECTS,
     UNARY,
     VERBS,
@@ -66,7 +66,7 @@ def is_falsity(predicate: list[str]) -> bool:
         if word in ANSWERS and (compared or any_of(head[place + 1 : place + 2], BINARY - {"to"}, UNARY)):
             return True
     turned = next((place for place, word in enumerate(predicate) if word in CONTRASTS), len(predicate))
-    if any_of(predicate[turned:][:_FEW], FALSITY):
+    if any_of(predicate[turned:][:_FEW], REFUSALS):
         return True
     plain = head[: head.index("of")] if "of" in head else head
-    return any_of(plain[:_FEW], FALSITY) or any_of(plain[:1], AWAY)
+    return any_of(plain[:_FEW], REFUSALS) or any_of(plain[:1], AWAY)

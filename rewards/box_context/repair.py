@@ -14,25 +14,33 @@ from rewards.box_context.words import (
     ANSWERS,
     AUXILIARIES,
     COPULAS,
+    CORRECTIONS,
     HYPOTHETICAL,
     INTERJECTIONS,
     NAMES,
     TRUE,
     VERBS,
+    WITHDRAWALS,
     is_filler,
 )
 
 Repaired = Literal["other", "own"]
 """What a repair states: another value, or the answer once more."""
 
-_ANNOUNCES = ANSWERS | frozenset(
-    "no nope nah well rather instead edit typo better bad mistake reflection thought thoughts mean meant make change "
-    "correct fix scratch strike cancel forget ignore disregard say back should".split()
+_ANNOUNCES = (
+    ANSWERS
+    | WITHDRAWALS
+    | CORRECTIONS
+    | frozenset(
+        "no nope nah well rather instead edit typo better bad mistake reflection thought thoughts mean meant say back "
+        "should".split()
+    )
 )
 _EMPTY = (AUXILIARIES | COPULAS | INTERJECTIONS | NAMES | TRUE) - HYPOTHETICAL | frozenset(
     "it that this i we me myself let s d ll or to on with go take write second final now thus therefore instead rather "
     "x n = -".split()
 )
+_NAMED = frozenset("x n = -".split())
 _BRACKETS = frozenset("()[]<>\"'`\u2018\u2019\u201c\u201d|")
 _SOUND = re.compile("e+r+m*|u+[hm]+")
 
@@ -54,7 +62,8 @@ class Repair:
         words = [word for word in (*clause.links, *clause.words) if _counts(word)]
         place = next((at for at, word in enumerate(words) if word in ("#", OWN)), len(words))
         before, value, after = words[:place], words[place : place + 1], words[place + 1 :]
-        if words[:1] == ["to"] or not all(map(_is_empty, before)):
+        object_of = next((word for word in reversed(before) if word not in _NAMED), "")
+        if words[:1] == ["to"] or object_of in WITHDRAWALS or not all(map(_is_empty, before)):
             return Repair(goes_on=False)
         announced = self.goes_on and self.announced or any(map(_announces, before))
         if not value:

@@ -6,6 +6,7 @@ What no rule reads says nothing about the box."""
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from rewards.box_context import chinese
 from rewards.box_context.bound import is_attained
@@ -13,9 +14,29 @@ from rewards.box_context.continuation import Continuation
 from rewards.box_context.formula import is_operand
 from rewards.box_context.lead import Lead
 from rewards.box_context.tail import Tail
-from rewards.box_context.words import COPULAS, any_of
+from rewards.box_context.words import (
+    ASSUMPTIONS,
+    CONCLUSIONS,
+    CONTRASTS,
+    COPULAS,
+    CORRECTIONS,
+    DOUBTS,
+    HYPOTHETICAL,
+    NEGATORS,
+    OFFERS,
+    REFUSALS,
+    any_of,
+    spelled_out,
+    tokens,
+)
 
 _WORDS = re.compile(r"[^\d\\]*|\s*\\(?:text\w*|mbox|mathrm|mathbf)\s*\{[^{}\d]*\}\s*")
+
+_CASES = frozenset("option case possibility answer solution".split())
+_REPLACES = frozenset("no instead rather corrected should forgot".split())
+"""Words between two boxes of which the second one replaces the first."""
+_NEAR = 40
+"""Characters of a text that are read for its first word."""
 
 
 def is_denied(before: str, boxed: str, after: str) -> bool:
@@ -36,6 +57,40 @@ def is_denied(before: str, boxed: str, after: str) -> bool:
 def tail_of(before: str, answer: str, after: str) -> Tail:
     """What the text after an answer says of it, to its end."""
     return Tail(before, answer, after, words_only=bool(_WORDS.fullmatch(answer)))
+
+
+def offers_another(between: str) -> bool:
+    """Whether the text between two boxes offers the second one beside the first ("or maybe", "case 2"), and does not
+    take the first one back ("no wait"). "But it could also be" offers it, too."""
+    words = _words(between)
+    if "unless" in words or any(one in HYPOTHETICAL and "be" in rest[:2] for one, *rest in _triples(words)):
+        return True
+    numbered = any(one in _CASES and "".join(rest).lstrip("#")[:1].isdigit() for one, *rest in _triples(words))
+    offered = numbered or any_of(words, OFFERS)
+    return offered and not any_of(words, NEGATORS, DOUBTS, REFUSALS, CONTRASTS, CONCLUSIONS, CORRECTIONS, _REPLACES)
+
+
+def _triples(words: list[str]) -> Iterator[tuple[str, str, str]]:
+    return zip(words, [*words[1:], ""], [*words[2:], "", ""], strict=False)
+
+
+def opens_another(text: str) -> bool:
+    """Whether a text begins with another answer or with a doubt: "or 43", "but", "wait"."""
+    return any_of(_words(text[:_NEAR])[:1], OFFERS, CONTRASTS, DOUBTS, ("if", "when", "no"))
+
+
+def is_hedged(text: str) -> bool:
+    """Whether a text offers another answer, or holds on a condition alone."""
+    return any_of(_words(text), OFFERS, ("if",))
+
+
+def is_conditional(text: str) -> bool:
+    """Whether what a text leads to holds on a condition alone."""
+    return any_of(_words(text), ASSUMPTIONS, ("if", "unless"))
+
+
+def _words(text: str) -> list[str]:
+    return [token.text for token in tokens(spelled_out(text))]
 
 
 def other_value(after: str) -> str | None:

@@ -8,10 +8,10 @@ from typing import Literal
 from rewards.box_context.clauses import OWN
 from rewards.box_context.words import (
     ANSWERS,
-    FALSITY,
     NAMES,
     NEGATORS,
     OPINIONS,
+    REFUSALS,
     TRUE,
     TRUTHS,
     VERBS,
@@ -106,4 +106,4 @@ def is_verdict(words: Sequence[str]) -> bool:
     plain = [word for word in words if not is_filler(word)]
     if plain[:1] == ["not"]:
         return "only" not in words and (len(plain) == 1 or (len(plain) == 2 and plain[1] in TRUTHS | {OWN}))
-    return len(plain) == 1 and "the" not in words and plain[0] in FALSITY | {"no", "nope", "nah"}
+    return len(plain) == 1 and "the" not in words and plain[0] in REFUSALS | {"no", "nope", "nah"}

@@ -25,16 +25,19 @@ from rewards.box_context.subject import (
 )
 from rewards.box_context.words import (
     ANSWERS,
+    ASSUMPTIONS,
     CONCLUSIONS,
     CONSEQUENCES,
     CONTRASTS,
     COPULAS,
+    ESTIMATES,
     FAILURES,
-    FALSITY,
     NAMES,
     NEGATORS,
     NEUTRAL,
+    REFUSALS,
     TRUTHS,
+    UNCERTAIN,
     VERBS,
     any_of,
     is_filler,
@@ -45,8 +48,6 @@ _LONGEST = 4000
 """Characters after an answer that are read."""
 _NEAR = 240
 """Characters before an answer that are read."""
-_WHETHER = frozenset("if provided unless whether suppose assume assuming otherwise general".split())
-"""A clause with one of these says nothing of the answer as it is."""
 _LIMITS = frozenset("that if when where unless provided".split())
 """What is said before these is said of some cases."""
 _OMISSIONS = frozenset("overcounts undercounts overlooks forgets neglects ignores omits".split())
@@ -112,7 +113,7 @@ class Tail:
                 continue
             following = sentence.clauses[count + 1].links if count + 1 < len(sentence.clauses) else ()
             self._repair = self._repair.then(clause, opens=not (place and count))
-            self._conditional |= any_of((*clause.links, *clause.words), _WHETHER)
+            self._conditional |= any_of((*clause.links, *clause.words), UNCERTAIN)
             conclusion = sentence.clauses[count + 1].words if any_of(following, CONCLUSIONS) else ()
             denied, words = without_opinion(plain_start(clause.words))
             denied |= disbelieved and "that" in clause.links
@@ -135,7 +136,7 @@ class Tail:
             self._refuted |= leads_elsewhere(words)
             self._other |= mentions_another(clause.words) or (names_another(words) and not self._own)
         self._carried = place > 0 and any("if" in clause.links for clause in sentence.clauses)
-        self._supposed |= any_of(everything, ("suppose", "assume", "assuming"))
+        self._supposed |= any_of(everything, ASSUMPTIONS)
         self._supposed &= sentence.ends != ""
 
     def _open(self, place: int, count: int, clause: Clause) -> None:
@@ -197,10 +198,10 @@ class Tail:
         if any_of(group, COPULAS, ("be",)) and plain == ["#"] and subject != "own":  # "it is 43", "it should be 43"
             return self._strongly or "should" in group or (subject == "answer" and not self._other)
         slip = any_of((*group, *rest[:1]), ("a", "an", "my", "our", "just")) and is_slip(rest[:4])
-        return slip or is_falsity([word for word in rest if word not in ("approximation", "estimate")])
+        return slip or is_falsity([word for word in rest if word not in ESTIMATES])
 
     def _admits(self, clause: Clause) -> bool:
-        if any_of((*clause.links, *clause.words), _WHETHER):
+        if any_of((*clause.links, *clause.words), UNCERTAIN):
             return False
         words = plain_start(clause.words)
         if admits_mistake(words, doubted=self._strongly):
@@ -252,7 +253,7 @@ def _is_restricted(rest: Sequence[str]) -> bool:
         after = rest[place + 1 : place + 4]
         if word in ("for", "when", "unless") and (any_of(after, ("all", "every", "any")) or 1 in map(len, after)):
             return True
-        judged = rest[place + 1 : place + 2] == ["be"] and any_of(rest[place:], TRUTHS, FALSITY)
-        if word in ("to", "that") and not judged:
+        judged = rest[place + 1 : place + 2] == ["be"] and any_of(rest[place:], TRUTHS, REFUSALS)
+        if word in ("to", "that") and after and not judged:
             return True
     return False

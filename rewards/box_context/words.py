@@ -22,13 +22,19 @@ PLURALS = frozenset("are were do have".split())
 """Verbs of which a number alone is no subject: "3 are wrong" counts."""
 NEGATORS = frozenset("not never neither nor hardly scarcely barely".split())
 FALSITY = frozenset(
-    "wrong incorrect false invalid impossible inadmissible unacceptable infeasible unlikely doubtful dubious "
-    "uncertain questionable implausible extraneous spurious bogus mistaken erroneous inaccurate untrue absurd nonsense "
-    "mistake blunder trap decoy distractor thrown approximation estimate reject "
-    "misleading inconsistent contradictory contradiction incompatible inapplicable unusable rejected discarded "
-    "excluded dismissed eliminated ruled disproved disproven refuted disallowed forbidden prohibited".split()
+    "wrong incorrect false invalid impossible inadmissible unacceptable infeasible implausible extraneous spurious "
+    "bogus mistaken erroneous inaccurate untrue absurd nonsense misleading inconsistent contradictory contradiction "
+    "incompatible inapplicable unusable".split()
 )
-"""What is not the answer is one of these."""
+DOUBTFUL = frozenset("unlikely doubtful dubious uncertain questionable".split())
+TRAPS = frozenset("mistake blunder trap decoy distractor".split())
+ESTIMATES = frozenset("approximation estimate".split())
+DISCARDED = frozenset(
+    "reject rejected discarded excluded dismissed eliminated ruled thrown disproved disproven refuted disallowed "
+    "forbidden prohibited".split()
+)
+REFUSALS = FALSITY | DOUBTFUL | TRAPS | ESTIMATES | DISCARDED
+"""What a predicate says of a box that is not the answer."""
 AWAY = frozenset("off out too far short".split())
 """The same, after a copula alone: "is off by one", "is too large"."""
 MISTAKENLY = frozenset("wrongly incorrectly falsely mistakenly erroneously".split())
@@ -51,7 +57,7 @@ TRUTHS = frozenset(
     "hold holds satisfy satisfies check match follow suffice make".split()
 )
 NEUTRAL = frozenset(
-    "hard difficult surprising necessary needed required bad depend affect change matter need require involve forget "
+    "hard difficult surprising necessary needed required bad depend affect change matter require involve forget "
     "counting including".split()
 )
 """With a negation before them, they say nothing about an answer: "it does not depend on n"."""
@@ -71,13 +77,17 @@ DOUBTS = frozenset("wait actually correction sorry oops whoops hold apologies un
 """A clause that begins with one of these doubts what was said."""
 INTERJECTIONS = frozenset("oh well please ah so and but".split())
 """Words before a clause that say nothing."""
-WITHDRAWALS = frozenset(
-    "disregard ignore discard reject scratch retract withdraw strike cancel forget make change correct fix take".split()
-)
-"""Verbs of which an answer is the object where it is taken back: "scratch that", "make that 18"."""
+WITHDRAWALS = frozenset("disregard ignore discard reject scratch retract withdraw strike cancel forget".split())
+CORRECTIONS = frozenset("make change correct fix".split())
+"""Verbs with which a writer takes his answer back ("scratch that") or puts it right ("make that 18")."""
 HEDGES = frozenset("maybe perhaps possibly probably potentially alternatively otherwise else".split())
+OFFERS = HEDGES | frozenset("or either unless possible possibility alternative".split())
+"""Words that offer a second answer beside the first."""
 CONTRASTS = frozenset("but however although though yet".split())
 CONDITIONS = frozenset("if when for provided".split())
+ASSUMPTIONS = frozenset("suppose assume assuming".split())
+UNCERTAIN = ASSUMPTIONS | frozenset("if provided unless whether otherwise general".split())
+"""A clause with one of these says nothing of the answer as it is."""
 APPROXIMATE = frozenset("about approximately roughly around approx nearly almost".split())
 CONCLUSIONS = frozenset("so hence thus therefore".split())
 CONSEQUENCES = CONCLUSIONS | frozenset("then because since as".split())
@@ -87,6 +97,8 @@ PRONOUNS = frozenset("that we i you he she it they there with".split())
 _FILLERS = frozenset(
     "the a an my our its their just even still also indeed again only such nowhere quite very exactly always".split()
 )
+_TELLING = NEGATORS | HEDGES | MISTAKENLY | APPROXIMATE | REFUSALS
+"""Adverbs and words like them that change something."""
 Kind = Literal["word", "value", "mark", "stop"]
 _TOKEN = re.compile(
     r"(?P<stop>\n\s*\n|[.!?](?=[\s$*)\]}\\]|$))"
@@ -128,7 +140,7 @@ def tokens(text: str) -> list[Token]:
 
 def is_filler(word: str) -> bool:
     """Whether a word is an article or adverb, which changes nothing."""
-    return word in _FILLERS or (word.endswith("ly") and word not in NEGATORS | HEDGES | MISTAKENLY | APPROXIMATE)
+    return word in _FILLERS or (word.endswith("ly") and word not in _TELLING)
 
 
 def multiplies(word: str) -> bool:
