@@ -93,9 +93,9 @@ def unless_taken_back(before: str, answer: str, after: str) -> str | None:
     """An answer, or the one that the text after it gives instead; None if the text takes it back."""
     tail = tail_of(before, answer, after)
     instead = _replacement(tail.doubt, answer, taken_back=tail.taken_back) if tail.doubt else None
-    if instead is None and tail.repaired is not None:
-        value = _VALUE.search(tail.text, tail.repaired)
-        instead = _read(tail.text, value.start(), value.start(), corrects=True)[0] if value else None
+    if instead is None and tail.repair is not None:
+        value = _VALUE.search(tail.repair)
+        instead = _read(tail.repair, value.start(), value.start(), corrects=True)[0] if value else None
     return instead or (None if tail.taken_back else answer)
 
 

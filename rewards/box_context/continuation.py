@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Sequence
 
 from rewards.box_context.predicate import is_falsity, is_other_property, verb_group
 from rewards.box_context.subject import mentions_another
@@ -51,6 +53,7 @@ _FEW = 4
 """Words of a subject."""
 _END = Token("stop", "", -1)
 _OPENED = re.compile(r"[^\w=+*<>^%~|\\]")
+_PERCENT = ("\\", "%", "percent")
 _JOINING = {"or", "and", ",", ";", "(", "/", "versus"} | HEDGES
 _BETWEEN = {"it", "could", "might", "may", "be", "is", "answer"}
 _VALUE = re.compile(r"(-?(?:\d[\d.,/]*(?<![.,/])|\\(?:[dt]?frac|sqrt|pi)(?![a-z])(?:\s*\{[^{}$\n]*\})*))([^$\n.,;\\]*)")
@@ -65,48 +68,44 @@ class Continuation:
         self.text = spelled_out(after[:_NEAR])
         self.tokens = tokens(self.text)
         self.several = several
-        self.at = 0
-        while self.peek().text in (")", "]"):
-            self.at += 1
-        start = self.at
-        self.percent = self.peek().text in ("\\", "%", "percent")
-        self.counted = self._nouns()
-        self.measured = self.at > start
+        opening = self._skip(0, (")", "]"))
+        units = self._skip(opening, _PERCENT)
+        self.percent = units > opening
+        self.start, self.counted = self._after_nouns(units)
+        """Where the sentence goes on after the unit or the nouns that are counted, and whether there are such nouns."""
+        self.measured = self.start > opening
 
-    def peek(self, ahead: int = 0) -> Token:
-        """A token from the current place on; an end of a sentence after the last one."""
-        place = self.at + ahead
+    def token(self, place: int) -> Token:
+        """The token at a place; an end of a sentence after the last one."""
         return self.tokens[place] if place < len(self.tokens) else _END
 
-    def words(self) -> list[str]:
-        """The rest of the sentence, with values as `#`."""
-        found = []
-        for token in self.tokens[self.at :]:
-            if token.kind == "stop":
-                break
-            found.append("#" if is_value(token) else token.text)
-        return found
+    def words(self, start: int | None = None) -> list[str]:
+        """The rest of the sentence from a place on, with values as `#`. By default, all after what is counted."""
+        rest = self.tokens[self.start if start is None else start :]
+        found = itertools.takewhile(lambda token: token.kind != "stop", rest)
+        return ["#" if is_value(token) else token.text for token in found]
+
+    def _skip(self, place: int, marks: Sequence[str]) -> int:
+        while self.token(place).text in marks:
+            place += 1
+        return place
 
     def denies(self) -> bool:
         """Whether the box is refused, doubted, or an operand of what follows."""
         if self._is_question():
             return True
-        strict = True
-        while self.peek().kind != "stop" and self._opens():
-            if self.peek().text == "and" and self._fraction():
+        place = self.start
+        while self.token(place).kind != "stop" and _opens(self.token(place).text):
+            if self.token(place).text == "and" and self._is_fraction(place + 1):
                 return True
-            strict &= self.peek().text != "and"
-            self.at += 1
-        words = self.words()
+            place += 1
+        strict = all(token.text != "and" for token in self.tokens[self.start : place])
+        words = self.words(place)
         if not words or words[0] in CONSEQUENCES:
             return False
         if words[0] in CONTRASTS:
             return self._contrasted(words[1:])
-        return self._refused(words, strict) or self._calculated(words) or self._hedged(words)
-
-    def _opens(self) -> bool:
-        word = self.peek().text
-        return bool(_OPENED.fullmatch(word)) or word == "and" or is_filler(word)
+        return self._refused(words, place, strict=strict) or self._calculated(words) or self._hedged(words)
 
     def other_value(self) -> str | None:
         """The other value that the sentence offers, as in "or maybe 18"; None if there is none. A value with a unit of
@@ -125,7 +124,7 @@ class Continuation:
     def _joined(self) -> int | None:
         """The place of the value that "or", "and", a comma or a hedge joins to the box; None without one."""
         joined: set[str] = set()
-        place = self.at
+        place = self.start
         while place < len(self.tokens) and (token := self.tokens[place]).kind != "stop":
             following = self.tokens[place + 1] if place + 1 < len(self.tokens) else _END
             if token.kind == "value":
@@ -143,26 +142,22 @@ class Continuation:
             place += 1
         return None
 
-    def _nouns(self) -> bool:
-        """Skip a unit, or the nouns that are counted. Returns whether there are such nouns."""
-        while self.peek().text in ("\\", "%", "percent"):
-            self.at += 1
-        word = self.peek()
+    def _after_nouns(self, place: int) -> tuple[int, bool]:
+        """The place after a unit or after the nouns that are counted, and whether there are such nouns."""
+        word = self.token(place)
         if word.kind == "word" and unit_named(word.text, single=False) and word.text not in ("in", "are"):
-            self.at += 1
-            return False
-        for count in range(_MOST_NOUNS):
-            token = self.peek(count)
+            return place + 1, False
+        for end in range(place, place + _MOST_NOUNS):
+            token = self.token(end)
             if token.kind != "word" or token.text in _NO_NOUNS or changes_value([token.text]):
-                return False
+                return place, False
             if is_plural(token.text):
-                self.at += count + 1
-                return True
-        return False
+                return end + 1, True
+        return place, False
 
-    def _fraction(self) -> bool:
-        """Whether "and a half" follows."""
-        one, two = self.peek(1), self.peek(2)
+    def _is_fraction(self, place: int) -> bool:
+        """Whether "a half" follows."""
+        one, two = self.token(place), self.token(place + 1)
         return is_part(one.text) or (is_part(two.text) and (one.text == "a" or is_number_word(one.text)))
 
     def _is_question(self) -> bool:
@@ -183,28 +178,27 @@ class Continuation:
             return "#" in words or (any_of(words, TRUTHS) and not any_of(words, NEGATORS, REFUSALS, FAILURES))
         return any_of(words, NEGATORS, REFUSALS, FAILURES, "#")
 
-    def _refused(self, words: list[str], strict: bool) -> bool:
+    def _refused(self, words: list[str], place: int, *, strict: bool) -> bool:
         """Whether the box is the subject of a predicate that refuses it, or beside such a predicate: ", which is
-        wrong", "(wrong)"."""
+        wrong", "(wrong)". words: those from a place on."""
         if words[0] in NEGATORS:  # "not 18" is a contrast
             plain = [word for word in words[1:] if not is_filler(word) and word.isalpha()]
             return len(words) == 1 or any_of(plain[:1], TRUTHS, REFUSALS)
         if words[0] in REFUSALS or words[:2] == ["no", ","]:
-            return self.at > 0 or not any(map(is_plural, words[1:2]))  # "5 wrong answers" are counted
+            return place > 0 or not any(map(is_plural, words[1:2]))  # "5 wrong answers" are counted
         if words[0] in SUBJECTS:
-            self.at += 1
-            self.at += self.peek().text in NAMES
-        return self._predicate(strict=strict)
+            words = words[2 if any_of(words[1:2], NAMES) else 1 :]
+        return self._predicate(words, strict=strict)
 
-    def _predicate(self, *, strict: bool) -> bool:
+    def _predicate(self, words: list[str], *, strict: bool) -> bool:
         """Whether a verb group with its predicate refuses the box. strict: any negation does; else only that of a word
         such as "correct"."""
-        first = self.peek().text
+        first = "".join(words[:1])
         if strict and (
             (first in PLURALS and not self.several) or (self.counted and first not in ("is", "was", "does"))
         ):
             return False
-        group, predicate = verb_group(self.words())
+        group, predicate = verb_group(words)
         if any_of(group, FAILURES) or (not group and first in DIFFERS):
             return True
         if not any_of(group, VERBS):
@@ -260,3 +254,8 @@ class Continuation:
             open_ended = any_of(words, CONTRASTS) and any_of(words, ("could", "might", "may"))
             return refuted or cases or open_ended or any_of(words, HEDGES)
         return words[0] in HEDGES and "#" in words[1:4]
+
+
+def _opens(word: str) -> bool:
+    """Whether a word or mark before a predicate changes nothing."""
+    return bool(_OPENED.fullmatch(word)) or word == "and" or is_filler(word)

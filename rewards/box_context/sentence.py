@@ -13,7 +13,7 @@ from rewards.box_context.bound import is_attained
 from rewards.box_context.continuation import Continuation
 from rewards.box_context.formula import is_operand
 from rewards.box_context.lead import Lead
-from rewards.box_context.tail import Tail
+from rewards.box_context.tail import Tail, read_tail
 from rewards.box_context.words import (
     ASSUMPTIONS,
     CONCLUSIONS,
@@ -56,7 +56,7 @@ def is_denied(before: str, boxed: str, after: str) -> bool:
 
 def tail_of(before: str, answer: str, after: str) -> Tail:
     """What the text after an answer says of it, to its end."""
-    return Tail(before, answer, after, words_only=bool(_WORDS.fullmatch(answer)))
+    return read_tail(before, answer, after, words_only=bool(_WORDS.fullmatch(answer)))
 
 
 def offers_another(between: str) -> bool:
