@@ -60,8 +60,8 @@ _DESCRIBED = re.compile(
 """Matches `the largest $n$ is`, before the value of an answer."""
 _COUNTED = re.compile(
     r"(?:(?:there|he|she|it|they|we|you|[A-Z][a-z]+)\s+(?:is|are|was|were|has|have|had)\s+)?"
-    r"(?P<count>\\?\$?-?\d[\d,./]*(?P<nouns>(?:\s+(?!(?:is|are|was|were|left|remaining|and|or|the|than)\b)[A-Za-z-]{2,}){1,3}?))"
-    r"(?P<verb>\s+(?:is|are|was|were)(?:\s+left\b)?(?P<said>.*)|\s+(?:left|remaining))?"
+    r"(?P<count>\\?\$?-?\d[\d,./]*(?P<nouns>(?:\s+(?!(?:is|are|was|were|at|in|on|left|remaining|and|or|the|than)\b)[A-Za-z-]{2,}){1,3}?))"
+    r"(?P<verb>\s+(?:is|are|was|were|at|in|on)(?:\s+left\b)?(?P<said>\b\D*)|\s+(?:left|remaining))?"
 )
 """Matches `there are 9 apples left`: a value with what is counted, and what is said of it."""
 _WORD = re.compile(r"[a-z]+")

@@ -49,10 +49,10 @@ def is_other_property(group: Sequence[str], rest: Sequence[str], conclusion: Seq
         return False
     if list(rest[:1]) == ["#"]:
         return True
-    verbs, property_ = verb_group(conclusion[1:])
-    plain = [word for word in property_ if not is_filler(word) and word.isalpha()]
-    found = any_of(verbs, COPULAS) and 1 <= len(plain) <= _SHORT and any_of(conclusion[:1], SUBJECTS)
-    return found and not (is_falsity(property_) or any_of(verbs, NEGATORS, AUXILIARIES) or any_of(plain, _ELSE))
+    property_ = list(conclusion[2:])
+    plain = [word for word in property_ if word.isalpha() and word not in ("a", "an", "the")]
+    found = any_of(conclusion[:1], SUBJECTS) and any_of(conclusion[1:2], COPULAS) and 1 <= len(plain) <= _SHORT
+    return found and not (is_falsity(property_) or any_of(plain, NEGATORS, AUXILIARIES, _ELSE))
 
 
 def is_falsity(predicate: list[str]) -> bool:

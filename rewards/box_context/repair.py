@@ -18,6 +18,7 @@ from rewards.box_context.words import (
     HYPOTHETICAL,
     INTERJECTIONS,
     NAMES,
+    REVISIONS,
     TRUE,
     VERBS,
     WITHDRAWALS,
@@ -27,18 +28,10 @@ from rewards.box_context.words import (
 Repaired = Literal["other", "own"]
 """What a repair states: another value, or the answer once more."""
 
-_ANNOUNCES = (
-    ANSWERS
-    | WITHDRAWALS
-    | CORRECTIONS
-    | frozenset(
-        "no nope nah well rather instead edit typo better bad mistake reflection thought thoughts mean meant say back "
-        "should".split()
-    )
-)
+_ANNOUNCES = ANSWERS | WITHDRAWALS | CORRECTIONS | REVISIONS
 _EMPTY = (AUXILIARIES | COPULAS | INTERJECTIONS | NAMES | TRUE) - HYPOTHETICAL | frozenset(
-    "it that this i we me myself let s d ll or to on with go take write second final now thus therefore instead rather "
-    "x n = -".split()
+    "it that this in i we me myself let s d ll or to on with go take write second final now thus therefore instead "
+    "rather x n = -".split()
 )
 _NAMED = frozenset("x n = -".split())
 _BRACKETS = frozenset("()[]<>\"'`\u2018\u2019\u201c\u201d|")

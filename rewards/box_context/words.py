@@ -80,6 +80,11 @@ INTERJECTIONS = frozenset("oh well please ah so and but".split())
 WITHDRAWALS = frozenset("disregard ignore discard reject scratch retract withdraw strike cancel forget".split())
 CORRECTIONS = frozenset("make change correct fix".split())
 """Verbs with which a writer takes his answer back ("scratch that") or puts it right ("make that 18")."""
+REVISIONS = frozenset(
+    "no nope nah well rather instead edit typo new corrected revised updated update better really ugh fact bad mistake "
+    "reflection thought thoughts mean meant say back should".split()
+)
+"""Words that announce another value: "I mean 18", "Revised: 18"."""
 HEDGES = frozenset("maybe perhaps possibly probably potentially alternatively otherwise else".split())
 OFFERS = HEDGES | frozenset("or either unless possible possibility alternative".split())
 """Words that offer a second answer beside the first."""

@@ -42,6 +42,7 @@ CARRIERS = {
     "INTERJECTIONS": ("$17$. WORD no, 18.", REFUSED),
     "WITHDRAWALS": ("$17$. WORD that, 18.", REFUSED),
     "CORRECTIONS": ("$17$. WORD that to 18.", REFUSED),
+    "REVISIONS": ("$17$. WORD: 18.", REFUSED),
     "HEDGES": ("$17$, WORD $40$.", REFUSED),
     "OFFERS": ("$17$ WORD \\boxed{40}", BOTH),
     "CONTRASTS": ("$17$, WORD this is wrong.", REFUSED),
