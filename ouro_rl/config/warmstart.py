@@ -97,8 +97,8 @@ class StageTwoConfig(Section):
 
 
 class SettlingConfig(Section):
-    """Everything but the gate is trained at depths sampled from the gate, with the `last_exited` cache: Stages I and II
-    never see keys of exited tokens."""
+    """Everything but the gate is trained to answer, at depths sampled from the gate, with the `last_exited` cache:
+    Stages I and II never see keys of exited tokens."""
 
     steps: int = Field(default=0, ge=0)
     """Updates."""
@@ -122,7 +122,8 @@ class WarmstartConfig(Section):
     stage_two: StageTwoConfig
     """The paper's Stage II: only the gate."""
     settling: SettlingConfig = SettlingConfig()
-    """A stage that the paper does not have: everything but the gate, at depths sampled from the gate."""
+    """A stage that the paper does not have: everything but the gate, taught the answer at depths sampled from the
+    gate."""
     eval_problems: int = Field(default=500, ge=1)
     """Maximum number of held-out problems in each final evaluation."""
     output: Path

@@ -25,13 +25,6 @@ class Batch:
         """The tokens to predict, [L, tokens in the mask]."""
         return self.targets[:, self.mask]
 
-    def targets_at(self, depths: Tensor) -> Tensor:
-        """The tokens that a model should predict which leaves after `depths` loops, [tokens in the mask] -> the same
-        shape."""
-        targets = self.loop_targets
-        loops = depths.clamp(max=len(targets)) - 1
-        return targets.gather(0, loops.unsqueeze(0)).squeeze(0)
-
 
 def padded(demonstrations: Sequence[tuple[list[int], Sequence[list[int]]]], pad_token_id: int) -> Batch:
     """(token ids of the prompt, those of each loop's answer) -> a batch. A demonstration has one answer for all loops,

@@ -54,7 +54,10 @@ def stage_two(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[
 
 
 def settling(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[dict]:
-    """Cross-entropy at depths sampled from the gate, with the replay that the trainer uses; the gate is not trained."""
+    """Cross-entropy at depths sampled from the gate, with the replay that the trainer uses; the gate is not trained.
+
+    The answer is taught at every depth, also where Stage I taught an early loop another one: a loop that cannot know
+    the answer learns to be unsure of it."""
 
     def loss_of(step: int, batch: Batch) -> tuple[Tensor, Tensor]:
         ids, mask = batch.ids, batch.mask
@@ -64,7 +67,7 @@ def settling(model: OuroForCausalLM, config: WarmstartConfig, batches) -> list[d
         prompt = (mask.long().cumsum(1) == 0) & ~predicting
         depths = torch.where(predicting, drawn, torch.where(prompt, config.model.total_ut_steps, NO_DEPTH))
         logits = model(input_ids=ids, depths=depths, logits_to_keep=predicting, use_cache=False).logits
-        loss = loop_cross_entropies(logits.unsqueeze(0), batch.targets_at(drawn[predicting])).mean()
+        loss = loop_cross_entropies(logits.unsqueeze(0), ids[mask]).mean()
         return loss, loss.detach().view(1)
 
     body = [parameter for name, parameter in model.named_parameters() if not name.endswith(GATE_PARAMETERS)]
