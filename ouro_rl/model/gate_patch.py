@@ -83,7 +83,9 @@ def apply_patch(patch: GatePatch, base: Path, out: Path) -> None:
             tensors = load_file(file)
             tensors |= {name: tensor for name, tensor in zip(GATE, (patch.weight, patch.bias), strict=True)
                         if name in here}  # fmt: skip
+            mode = file.stat().st_mode
             save_file(tensors, file, metadata=metadata)
+            file.chmod(mode)  # safetensors writes files that only their owner can read
 
 
 def body_hash(checkpoint: Path) -> str:

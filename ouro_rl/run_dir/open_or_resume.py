@@ -14,7 +14,7 @@ from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable
 from ouro_rl.run_dir.manifest import damage, read_manifest
-from ouro_rl.run_dir.resume_rules import SETS_OF_PROMPTS, Changes, refuse_other_config
+from ouro_rl.run_dir.resume_rules import SETS_OF_PROMPTS, Changes, change_evaluation, refuse_other_config
 from ouro_rl.run_dir.run_dir import RunDir, step_of
 from ouro_rl.run_dir.run_lock import refuse_live_run
 from ouro_rl.run_dir.versions import versions_of
@@ -48,7 +48,7 @@ def open_run_folder(
     done = step_of(checkpoint) if checkpoint else 0
     logger.warning("Resuming %s after update %d", run_dir.path, done)
     run_dir.truncate_after(done)
-    if any(key.startswith("eval.") for key in changes.keys() - {"eval.every", "eval.patience"}):
+    if change_evaluation(changes):
         run_dir.summary_path.unlink(missing_ok=True)  # its figures are of another evaluation; they are taken again
     _record_resume(run_dir, config, done, changes, prompts)
     return run_dir, checkpoint
@@ -175,6 +175,15 @@ def _record_resume(
     if prompts:
         about["prompts"] = prompts
     write_atomically(run_dir.config_path, [to_yaml({**config.model_dump(mode="json"), "about": about})])
+
+
+def evaluated_alike_since(run_dir: RunDir) -> int:
+    """The update after which the run is evaluated as it is now: `eval` may change where a run is resumed."""
+    since = 0
+    for entry in _about(run_dir).get("resumed", []):
+        is_change = change_evaluation(entry.get("changes", ()))
+        since = entry["after_step"] if is_change else min(since, entry["after_step"])
+    return since
 
 
 def _about(run_dir: RunDir) -> dict[str, Any]:

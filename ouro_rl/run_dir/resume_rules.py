@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import ValidationError
@@ -38,6 +39,8 @@ MAY_CHANGE = {
 how far sampling may be ahead, and the learning rates with their schedule. Time-outs of rewards
 (`rewards.functions[].timeout_s`) may change, too."""
 
+WHEN_EVALUATED = {"eval.every", "eval.patience"}
+"""Keys of `eval` that do not change what an evaluation gives."""
 GONE = "(no longer a key)"
 """Stands for the value of a key that this version does not have."""
 SETS_OF_PROMPTS = {"data.max_prompt_tokens", "rollout.max_batch", "rollout.kv_memory_gib", "rollout.prefill_rows"}
@@ -53,6 +56,11 @@ REASONS = {
     "run": "the order of the prompts and the seeds of their samples follow from it",
 }
 """Why the other keys of a section may not change."""
+
+
+def change_evaluation(keys: Iterable[str]) -> bool:
+    """Whether evaluations before and after a change of these dotted keys cannot be compared."""
+    return any(key.startswith("eval.") and key not in WHEN_EVALUATED for key in keys)
 
 
 def refuse_other_config(run_dir: RunDir, config: TrainConfig) -> Changes:

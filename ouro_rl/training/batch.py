@@ -85,10 +85,11 @@ def apply(batch: Batch, change: Callable[[Tensor], Tensor]) -> Batch:
 
 
 def collate(rollouts: Sequence[Rollout], credits: Credits, pad_token_id: int) -> Batch:
-    """Pad n rollouts with their credits, whose tensors may be padded to a longer completion than theirs."""
+    """Pad n rollouts with their credits, whose tensors may be padded to a longer completion than theirs. C is at least
+    1, also where all are lost: the replay of a process then has its shapes."""
     prompts = [rollout.prompt_ids for rollout in rollouts]
     completions = [rollout.completion_ids for rollout in rollouts]
-    longest = max(map(len, completions))
+    longest = max(1, *map(len, completions))
     return {
         "prompt_ids": _pad(prompts, pad_token_id, left=True),
         "prompt_mask": _pad([[1] * len(row) for row in prompts], 0, left=True),
@@ -191,7 +192,7 @@ def depth_matrix(rollouts: Sequence[Rollout]) -> Tensor:
 
 
 def _pad(rows: Sequence[Sequence], value, left: bool = False) -> Tensor:
-    length = max(len(row) for row in rows)
+    length = max(1, *map(len, rows))
     padded = [
         [*row, *[value] * (length - len(row))] if not left else [*[value] * (length - len(row)), *row] for row in rows
     ]

@@ -20,7 +20,8 @@ LEAST_INFORMATION = 0.002
 def compute_metrics(
     scored: Sequence[ScoredRollout], shape: OuroConfig, policy: DepthPolicy, solved_reward: float
 ) -> dict[str, float]:
-    """Metrics of the completions whose depths the gate chose. NaN where there is nothing to take a mean of.
+    """Metrics of the completions whose depths the gate chose, without what is lost. NaN where there is nothing to take
+    a mean of.
 
     compute/loops_per_answer          mean sum of a completion's depths
     compute/loops_per_correct_answer  the same over the solved completions (reward of `solved_reward` or more); absent
@@ -28,7 +29,7 @@ def compute_metrics(
     compute/flops                     mean floating-point operations of a completion and its prompt, attention included
     depth/std_between_tokens          standard deviation of the depths of single tokens
     """
-    scored = [item for item in scored if item.rollout.fixed_depth is None]
+    scored = [item for item in scored if item.rollout.fixed_depth is None and item.rollout.finish_reason != "lost"]
     most = policy.max_loops(shape.total_ut_steps)
     runs_all = policy.kv_rule.runs_all_loops
     loops = [sum(item.rollout.depths) for item in scored]

@@ -16,6 +16,7 @@ from accelerate.utils import broadcast_object_list
 from transformers import TrainerCallback
 
 from ouro_rl.evaluation.rows import EvalRow
+from ouro_rl.run_dir.open_or_resume import evaluated_alike_since
 from ouro_rl.run_dir.run_dir import RunDir
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ History = list[tuple[int, float]]
 
 
 def history_of(run_dir: RunDir) -> History:
-    before = (run_dir.read_summary() or {}).get("accuracy_before")
-    rows = [(row["step"], row["eval/accuracy"]) for row in run_dir.read_metrics() if "eval/accuracy" in row]
-    return [*([] if before is None else [(0, before)]), *rows]
+    """Without evaluations that were made in another way than now, with which none of now can be compared."""
+    before, since = (run_dir.read_summary() or {}).get("accuracy_before"), evaluated_alike_since(run_dir)
+    rows = [row for row in run_dir.read_metrics() if "eval/accuracy" in row and row["step"] > since]
+    return [*([] if before is None else [(0, before)]), *((row["step"], row["eval/accuracy"]) for row in rows)]
 
 
 def best_of(history: History) -> tuple[int, float]:

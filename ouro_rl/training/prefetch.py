@@ -16,7 +16,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -47,7 +47,7 @@ class SampledBatch:
     """Those of the rollout source, and of the prefetcher: `time/sync_s`, seconds of giving the weights to the workers.
     Once it is taken, also `time/overlapped_s`, the seconds of all this in which the trainer did something else;
     `workers/busy`, the share of the time since the last batch in which rollouts were sampled and scored; and
-    `staleness/dropped`, rollouts of a checkpoint that were too old to be used."""
+    `staleness/dropped`, rollouts of a checkpoint that could not be used."""
     seconds: float
     """From the start of the publication to the last score."""
 
@@ -113,11 +113,13 @@ class Prefetcher:
         finished = [future for _, future in sorted(self._futures.items())]
         return [future.result() for future in finished if future.exception() is None]
 
-    def restore(self, batches: Sequence[SampledBatch]) -> None:
-        """Go on with what `wait` returned when the checkpoint was written. Rollouts that are too old for
-        `max_staleness`, which may have been lowered, are dropped and sampled again."""
+    def restore(self, batches: Sequence[SampledBatch], prompts: Collection[int]) -> None:
+        """Go on with what `wait` returned when the checkpoint was written. Batches that are too old for
+        `max_staleness`, or of another prompt than these (their indices), are dropped and sampled again: both may have
+        been changed."""
         for batch in batches:
-            if batch.number * self.updates_per_batch - batch.version > self.max_staleness:
+            is_old = batch.number * self.updates_per_batch - batch.version > self.max_staleness
+            if is_old or not all(item.rollout.prompt_index in prompts for item in batch.scored):
                 self._dropped += len(batch.scored)
             else:
                 self._keep(batch)

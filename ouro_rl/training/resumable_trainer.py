@@ -201,7 +201,8 @@ class ResumableTrainer(GRPOTrainer):
             self._load_batch(Path(checkpoint))
         if self.prefetcher is not None and (file := Path(checkpoint) / AHEAD_FILE).exists():
             with safe_globals(RECORDS):
-                self.prefetcher.restore(torch.load(file))
+                ahead = torch.load(file)
+            self.prefetcher.restore(ahead, {prompt.index for prompt in self.prompts})
 
     def _load_batch(self, folder: Path) -> None:
         """Go on in the middle of a batch of rollouts, as TRL's `_prepare_inputs` would have done."""

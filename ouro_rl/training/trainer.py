@@ -294,7 +294,7 @@ class OuroGRPOTrainer(ResumableTrainer):
                 "lr": logs["learning_rate"],
             }
             row["grad_norm"] = logs.get("grad_norm")
-            if self.train_config.gate.mode == "policy":
+            if self.train_config.gate.mode == "policy" and self.depth_policy.min_depth < self.max_loops:
                 for text in self.depth_watch.warnings(row):
                     tqdm.write(text, file=sys.stderr)  # does not break the progress bar
             self.run_dir.append_metrics(row)

@@ -55,3 +55,18 @@ def test_bounds_that_the_model_cannot_meet_are_refused_before_sampling(checkpoin
     config = config_of(checkpoint, tmp_path / "run", rollout__min_depth=4, gate__target_depth=None, eval__source=None)
     with pytest.raises(UserError, match=r"min_depth 4 .* which is 3 \(the model's total_ut_steps\)"):
         run_training(config, resume=False)
+
+
+@pytest.mark.parametrize(
+    ("bounds", "said"),
+    [({}, True), ({"rollout__min_depth": 3}, False), ({"rollout__max_depth": 1}, False),
+     ({"rollout__min_depth": 2, "rollout__max_depth": 2}, False), ({"rollout__min_depth": 2}, True)],
+)  # fmt: skip
+def test_a_depth_that_the_bounds_fix_has_not_collapsed(checkpoint, tmp_path, monkeypatch, capsys, bounds, said):
+    """Neither the price nor exploration could change it. Here every spread is called small."""
+    monkeypatch.setattr("ouro_rl.training.compute_metrics.LEAST_SPREAD", 100.0)
+    config = config_of(
+        checkpoint, tmp_path / "run", eval__source=None, trainer__steps=1, gate__target_depth=None, **bounds
+    )
+    assert run_training(config, resume=False) == 0
+    assert ("depth collapsed" in capsys.readouterr().err) == said

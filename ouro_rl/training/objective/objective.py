@@ -111,7 +111,9 @@ class Objective:
 
     def _move_price(self, sampled: Sampled, step: int) -> float:
         depths = sampled.depths[sampled.by_gate]
-        count = len(depths) if self.gate.target_loops is not None else (depths != NO_DEPTH).sum().item()
+        tokens = depths != NO_DEPTH
+        answers = tokens.any(1)  # what is lost is none
+        count = (answers if self.gate.target_loops is not None else tokens).sum().item()
         measured = depths.sum().item() / max(1, count)
         reward = sampled.rewards[sampled.by_gate].nanmean().item()
         price, self.controller = self.price_rule.next(self.controller, measured, reward, step)
@@ -132,8 +134,9 @@ class Objective:
         token = (weights * of_tokens).sum()
         information = visited_information(replayed.gate_logits, replayed.depths, replayed.hazards, self.min_depth)
         information = information * replayed.by_gate.unsqueeze(1)
-        returns = self._returns(replayed, information.detach())
-        gate = self._gate_loss(replayed, decisions, returns, information.sum(1), ratios)
+        bonus = self._bonus(replayed, information.detach())
+        returns = self._returns(replayed) + bonus
+        gate = self._gate_loss(replayed, decisions, returns, bonus, information.sum(1), ratios)
         total = token if self.gate.mode == "off" else token + self.gate.loss_weight * gate
         nats = decision_entropy(replayed.gate_logits, replayed.depths, self.min_depth)
         metrics = {"gate/entropy": nats.detach(), "gate/information": information.sum(1).detach()[replayed.by_gate]}
@@ -153,24 +156,37 @@ class Objective:
         whole = replayed.lengths if self.trainer.importance == "sequence" else None
         return rest_of_ratio(own, other, whole, self.trainer.importance_cap)
 
-    def _returns(self, replayed: Replayed, information: Tensor) -> Tensor:
-        """Returns of the decisions [n, T - 1]: with the state's baseline of the cost, and the information to follow."""
-        made = decision_mask(self.max_loops, replayed.depths, self.min_depth).T
+    def _made(self, replayed: Replayed) -> Tensor:
+        """Where the gate made a decision, bool [n, T - 1]."""
+        return decision_mask(self.max_loops, replayed.depths, self.min_depth).T
+
+    def _returns(self, replayed: Replayed) -> Tensor:
+        """Returns of the decisions [n, T - 1], with the state's baseline of the cost."""
         stay = log_stay(replayed.gate_logits[:-1]).exp().T.detach()
-        bonus = self.gate.variety_bonus * to_follow(information)
-        return replayed.gate_returns + made * (stay * replayed.stay_costs + bonus)
+        return replayed.gate_returns + self._made(replayed) * stay * replayed.stay_costs
+
+    def _bonus(self, replayed: Replayed, information: Tensor) -> Tensor:
+        """What the information to follow adds to the returns [n, T - 1]."""
+        return self._made(replayed) * self.gate.variety_bonus * to_follow(information)
 
     def _gate_loss(
-        self, replayed: Replayed, decisions: Tensor, returns: Tensor, information: Tensor, ratios: LogRatios
+        self,
+        replayed: Replayed,
+        decisions: Tensor,
+        returns: Tensor,
+        bonus: Tensor,
+        information: Tensor,
+        ratios: LogRatios,
     ) -> Tensor:
-        """The gate's loss, a scalar; `information` [n]: of each token, with gradient."""
+        """The gate's loss, a scalar; `bonus`: what of `returns` comes of variety; `information` [n]: of each token,
+        with gradient."""
         gate, probes, weights = self.gate, replayed.probes, replayed.weights
         if gate.mode == "policy":
             rest = self._rest(replayed, ratios.depth, ratios.token)
             losses = rest * gate_loss(decisions, replayed.depth_logprobs, returns, gate.clip_low, gate.clip_high)
             if probes is not None and (gate.credit, gate.cost) != ("score", "sampled"):
                 probed = probed_gate_losses(
-                    replayed, probes, decisions, returns, rest,
+                    replayed, probes, decisions, returns, bonus, rest,
                     ratios.joint.exp().clamp(max=1 + gate.clip_high), gate, self.min_depth,
                 )  # fmt: skip
                 losses = losses.index_put((probes.tokens,), probed)
@@ -186,8 +202,7 @@ class Objective:
             clip_fractions("token", ratios.token, replayed.advantages, trainer.clip_low, trainer.clip_high, counted)
         )
         if gate.mode == "policy":
-            made = decision_mask(self.max_loops, replayed.depths, self.min_depth).T
-            made = made & (counted & replayed.by_gate).unsqueeze(1)
+            made = self._made(replayed) & (counted & replayed.by_gate).unsqueeze(1)
             of_depths = ratios.depth.unsqueeze(1).expand_as(made)
             clipped |= clip_fractions("gate", of_depths, returns, gate.clip_low, gate.clip_high, made)
         return clipped

@@ -34,14 +34,15 @@ def spread_token_losses(
 
 
 def probed_gate_losses(
-    replayed: Replayed, probes: Probes, decisions: Tensor, returns: Tensor, rest: Tensor, ratios: Tensor,
-    gate: GateConfig, min_depth: int,
+    replayed: Replayed, probes: Probes, decisions: Tensor, returns: Tensor, bonus: Tensor, rest: Tensor,
+    ratios: Tensor, gate: GateConfig, min_depth: int,
 ) -> Tensor:  # fmt: skip
     """Losses of the gate [k] for the probed tokens, under `gate.credit` and `gate.cost`.
 
-    `decisions`, `returns` [n, T - 1]: the returns are the advantage, which credit over depth is about, and the price of
-    the token's own loops. `rest` [n]: what the sampled losses lack of the joint importance ratio; `ratios` [n]: all of
-    it, for those that are spread over the loops."""
+    `decisions`, `returns` [n, T - 1]: the returns are the advantage, which credit over depth is about, the price of the
+    token's own loops, and the `bonus` of variety [n, T - 1], which comes of the sampled loops alone. `rest` [n]: what
+    the sampled losses lack of the joint importance ratio; `ratios` [n]: all of it, for those that are spread over the
+    loops."""
     tokens, log_pdf = probes.tokens, exit_log_pdf(probes.gate_logits, min_depth)
     taken = decision_mask(len(log_pdf), replayed.depths[tokens], min_depth).T
     earned = replayed.gate_advantages[tokens]
@@ -58,7 +59,7 @@ def probed_gate_losses(
         of_reward = torch.lerp(spread, of_reward, gate.eta)
     if gate.cost == "expected":
         cost = expected_depth(probes.gate_logits, min_depth, gate.depth_floor)
-        return of_reward + replayed.loop_prices[tokens] * cost
+        return of_reward + replayed.loop_prices[tokens] * cost + sampled(bonus[tokens])
     return of_reward + sampled(returns[tokens] - rewards)
 
 

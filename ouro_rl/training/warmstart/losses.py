@@ -28,12 +28,12 @@ def stage_two_losses(loop_losses: Tensor, gate_logits: Tensor, min_depth: int = 
 
     For t = 2..T: I_t = max(0, L_{t-1} - L_t) and w_t = sigmoid(50 (I_t - 0.005)); w_t is the target of 1 -
     lambda_{t-1}, the probability of running loop t. `loop_losses` and `gate_logits` [T, n] -> [n], the mean over the
-    loops at which the gate decides; no gradient flows to the losses."""
+    loops at which the gate decides, 0 without any; no gradient flows to the losses."""
     asked = slice(min_depth - 1, -1)
     gain = (loop_losses[:-1] - loop_losses[1:])[min_depth - 1 :].clamp(min=0).detach()
     worth = torch.sigmoid(STAGE_TWO_SLOPE * (gain - STAGE_TWO_MARGIN))
     stay, leave = log_stay(gate_logits[asked]), log_exit(gate_logits[asked])
-    return -(worth * stay + (1 - worth) * leave).mean(0)
+    return -(worth * stay + (1 - worth) * leave).sum(0) / max(1, len(stay))
 
 
 def loop_cross_entropies(loop_logits: Tensor, targets: Tensor) -> Tensor:

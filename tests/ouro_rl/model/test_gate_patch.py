@@ -39,12 +39,15 @@ def test_a_gate_there_and_back(random_checkpoint: Path, trained: Path, tmp_path:
     assert cli.main(["gate", "extract", str(trained), "--out", str(tmp_path / "gate.safetensors")]) == 0
     assert "33 numbers" in capsys.readouterr().out
     assert (tmp_path / "gate.safetensors").stat().st_size < 1000
-    apply = ["gate", "apply", str(tmp_path / "gate.safetensors"), "--model", str(random_checkpoint)]
+    base = Path(shutil.copytree(random_checkpoint, tmp_path / "base"))
+    (base / "model.safetensors").chmod(0o640)
+    apply = ["gate", "apply", str(tmp_path / "gate.safetensors"), "--model", str(base)]
     assert cli.main([*apply, "--out", str(tmp_path / "out")]) == 0
     made, _ = load_policy(str(tmp_path / "out"), torch.float32)
     wanted, _ = load_policy(str(trained), torch.float32)
     for (name, one), (_, other) in zip(made.state_dict().items(), wanted.state_dict().items(), strict=True):
         assert torch.equal(one, other), name
+    assert (tmp_path / "out" / "model.safetensors").stat().st_mode & 0o777 == 0o640, "as it was"
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == sorted(
         file.name for file in random_checkpoint.iterdir()
     )

@@ -10,7 +10,7 @@ from ouro_rl.core.errors import UserError
 from ouro_rl.core.rollout import Prompt
 from ouro_rl.data.fingerprint import prompts_record
 from ouro_rl.run_dir.manifest import write_manifest
-from ouro_rl.run_dir.open_or_resume import check_resume, open_run_folder
+from ouro_rl.run_dir.open_or_resume import check_resume, evaluated_alike_since, open_run_folder
 from ouro_rl.run_dir.resume_rules import MAY_CHANGE, REASONS
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.run_dir.run_folder import run_folder
@@ -233,3 +233,19 @@ def test_a_folder_that_is_empty_is_used(tmp_path):
     assert open_run_folder(config_of(tmp_path / "run"), resume=False)[0].path == tmp_path / "run"
     assert open_run_folder(config_of(tmp_path / "run"), resume=False)[0].path == tmp_path / "run-2"
     assert isinstance(open_run_folder(config_of(tmp_path / "run"), resume=False)[0], RunDir)
+
+
+def test_the_run_is_evaluated_alike_since_the_last_change_of_the_evaluation(run):
+    def after(step, *keys):
+        entries.append({"after_step": step, "changes": {key: {"before": 1, "now": 2} for key in keys}})
+        record = yaml.safe_load(run.config_path.read_text())
+        record["about"]["resumed"] = entries
+        run.config_path.write_text(yaml.safe_dump(record))
+        return evaluated_alike_since(run)
+
+    entries = []
+    assert evaluated_alike_since(run) == 0
+    assert after(3, "trainer.steps") == after(5, "eval.every", "eval.patience") == after(6) == 0
+    assert after(7, "eval.limit", "eval.every") == after(9) == 7
+    assert after(8, "trainer.lr") == 7 and after(4) == 4, "from there, updates were made again"
+    assert after(6, "eval.source") == 6

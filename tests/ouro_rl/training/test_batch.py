@@ -82,3 +82,14 @@ def test_forced_tokens_have_no_log_prob_no_gradient_and_no_probes():
     assert torch.equal(taken.token_logprobs, taken.sampler_logprobs)
     taken.token_logprobs.sum().backward()
     assert now.grad.tolist() == [1, 0, 0, 1, 1]
+
+
+def test_a_batch_in_which_everything_is_lost_has_a_replay():
+    """As on one of several processes, whose prompts kill the workers."""
+    rollouts = [replace(rollout(prompt, (), ()), finish_reason="lost") for prompt in ((5, 6, 7), (5,))]
+    found = rollout((5,), (6, 7), (1, 2))
+    batch = collate(rollouts, no_credits([*rollouts, found], 4).rows(slice(0, 2)), pad_token_id=0)
+    assert not batch["completion_mask"].any() and batch["advantages"].shape == batch["depths"].shape == (2, 1)
+    inputs = replay_inputs(batch, max_loops=4)
+    assert inputs.input_ids.shape == inputs.depths.shape == inputs.owners.shape == inputs.predicting.shape == (2, 4)
+    assert inputs.depths.tolist() == [[4, 4, 0, 0], [0, 0, 0, 0]] and not inputs.predicting.any()

@@ -57,3 +57,11 @@ def test_what_goes_wrong_with_depth_is_said_once_in_plain_words():
     assert static.startswith("gate static: depth does not depend on the token") and "gate/information 0.0000" in static
     assert watch.warnings(fine) == [] and len(watch.warnings(fine | {"gate/information": 0.0})) == 1
     assert DepthWatch().warnings({"depth/mean": 2.0}) == [], "nothing is known: nothing is said"
+
+
+def test_what_is_lost_costs_nothing_and_is_no_answer():
+    batch = [scored((1, 2, 3), 1.0), scored((4, 4), 0.0)]
+    gone = scored((), None)
+    gone = replace(gone, rollout=replace(gone.rollout, finish_reason="lost"))
+    alone, among = (compute_metrics(some, SHAPE, DepthPolicy(), 0.5) for some in (batch, [gone, *batch, gone]))
+    assert alone == among

@@ -90,3 +90,22 @@ def test_a_resumed_run_remembers_the_evaluations_before(checkpoint, tmp_path, ac
     assert [row["step"] for row in metrics_of(tmp_path / "run")] == [1, 2, 3]
     ours, theirs = (load_file(path / "best" / "model.safetensors") for path in (tmp_path / "run", tmp_path))
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_evaluations_of_another_kind_are_not_compared_with(checkpoint, tmp_path, accuracies):  # noqa: F811
+    """The first three were on easier problems: they neither stop the run, nor are the best of it."""
+
+    def config(steps, **changes):
+        return config_of(checkpoint, tmp_path / "run", trainer__steps=steps, eval__every=1, eval__patience=2, **changes)
+
+    accuracies += [0.2, 0.9, 0.9]
+    assert run_training(config(2), resume=False) == 0
+    harder = {"eval__limit": 4}
+    accuracies += [0.1, 0.2, 0.2]
+    assert run_training(config(4, **harder), resume=True) == 0 and not accuracies
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["accuracy_before"], summary["best_step"], summary["best_accuracy"]) == (0.1, 3, 0.2)
+    assert json.loads((tmp_path / "run" / "best" / "evaluation.json").read_text())["step"] == 3
+    accuracies += [0.2]
+    assert run_training(config(9, **harder), resume=True) == 0 and not accuracies, "these are compared"
+    assert [row["step"] for row in metrics_of(tmp_path / "run")] == [1, 2, 3, 4, 5]

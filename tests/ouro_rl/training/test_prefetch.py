@@ -94,7 +94,7 @@ class Run:
         prefetcher = prefetcher_of(workers, self.updates, per_batch=self.per_batch, staleness=self.staleness)
         if self.saved is not None:
             with torch.serialization.safe_globals(RECORDS):
-                prefetcher.restore(torch.load(io.BytesIO(self.saved)))
+                prefetcher.restore(torch.load(io.BytesIO(self.saved)), range(100))
         del self.taken[-(-self.done // self.per_batch) :]
         for update in range(self.done, self.updates):
             if update % self.per_batch == 0:

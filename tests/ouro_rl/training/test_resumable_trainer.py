@@ -144,3 +144,19 @@ def test_the_rates_of_both_heads_follow_the_schedule_and_the_checkpoint_agrees(m
         assert [group["lr"] / 1e-3 for group in groups] == pytest.approx([shares[step]] * len(groups))
         log = json.loads((run.checkpoint_path(step) / "trainer_state.json").read_text())["log_history"]
         assert [row["learning_rate"] for row in log] == [pytest.approx(1e-3 * shares[step - 1])]
+
+
+def test_batches_ahead_of_prompts_that_are_left_out_now_are_sampled_again(model, tmp_path):
+    """A lower limit on the length of prompts may leave some out when a run is resumed."""
+    sizes = {"steps": 4, "prompts_per_step": 2, "micro_batch": GROUP, "max_staleness": 2, "checkpoint_every": 1}
+    prompts = [Prompt(index=index, token_ids=(1,)) for index in range(6)]
+    config = config_of(tmp_path, **sizes)
+    calls, _ = train(model, config, prompts, stop=Stop(after=1, kill=False))
+    ahead = {step: [index for at, index, _ in calls if at == step] for step in (2, 3)}
+    kept = [prompt for prompt in prompts if prompt.index not in ahead[3]]
+    assert not set(ahead[2]) & set(ahead[3]), "one epoch"
+    again, _ = train(model, config, kept, checkpoint=RunDir(tmp_path).latest_checkpoint())
+    rows = {row["step"]: row for row in RunDir(tmp_path).read_metrics()}
+    assert [step for step, *_ in again] == [3, 3, 4, 4], "the batch of update 2 has all of its prompts"
+    assert {index for step, index, _ in again if step == 3} <= {prompt.index for prompt in kept}
+    assert [rows[step]["staleness/dropped"] for step in (2, 3)] == [2 * GROUP, 0]

@@ -101,3 +101,11 @@ def test_stage_losses_by_hand():
     assert no_gain == pytest.approx(-(worth * stay + (1 - worth) * leave), rel=1e-5)
     three, logits = torch.cat([losses, losses[:1]]), torch.cat([gates[:1], gates])
     assert stage_two_losses(three, logits, min_depth=2) == stage_two_losses(three[1:], logits[1:])
+
+
+@pytest.mark.parametrize(("loops", "min_depth"), [(1, 1), (3, 3)])
+def test_stage_two_asks_nothing_of_a_gate_that_never_decides(loops, min_depth):
+    gates = torch.ones(loops, 2, requires_grad=True)
+    losses = stage_two_losses(torch.rand(loops, 2), gates, min_depth=min_depth)
+    losses.sum().backward()
+    assert losses.tolist() == [0.0, 0.0] and gates.grad.abs().max() == 0

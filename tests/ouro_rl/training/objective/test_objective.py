@@ -158,3 +158,14 @@ def test_rows_are_those_of_some_rollouts():
     second = credits.rows(slice(1, 2))
     assert torch.equal(second.gate_returns, credits.gate_returns[1:]) and second.metrics == credits.metrics
     assert len(second.advantages) == len(second.stay_costs) == len(second.hazards) == len(second.by_gate) == 1
+
+
+@pytest.mark.parametrize("target", [{"gate__target_loops": 5.0}, {"gate__target_depth": 2.5}, {}])
+def test_the_price_does_not_move_for_what_is_lost(target):
+    """A rollout without a token is none: the controller's measure is that of the others."""
+    nan = float("nan")
+    prices = []
+    for rewards, depths in (([1.0, 0.0], [[1, 3], [2, 2]]), ([1.0, nan, 0.0, nan], [[1, 3], [0, 0], [2, 2], [0, 0]])):
+        rule = objective(**target, gate__target_step=1.0, gate__price=0.01, gate__price_max=9.0)
+        prices.append([rule.credit(taken(rewards, depths), step).metrics["gate/price"] for step in range(3)])
+    assert prices[0] == prices[1] and (len(set(prices[0])) > 1) == bool(target)

@@ -7,6 +7,7 @@ import torch
 
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.kv_rule import KVRule
+from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf
 from ouro_rl.training.objective.objective import Objective
 from ouro_rl.training.objective.records import Probes, Replayed
 from ouro_rl.training.warmstart.losses import stage_two_losses
@@ -16,7 +17,7 @@ PRICE = 0.3
 EXACT = 1e-6
 
 
-def objective(**sections) -> Objective:
+def objective(loops=LOOPS, **sections) -> Objective:
     values = {
         "model": {"path": "m"},
         "trainer": {"steps": 1, "group_size": 2, "prompts_per_step": 1, "micro_batch": 2},
@@ -26,7 +27,7 @@ def objective(**sections) -> Objective:
     for key, value in sections.items():
         section, name = key.split("__")
         values[section][name] = value
-    return Objective(TrainConfig.model_validate(values), LOOPS)
+    return Objective(TrainConfig.model_validate(values), loops)
 
 
 def replayed(outcomes, tokens=None, *, price=PRICE, stale=0.0) -> Replayed:
@@ -150,3 +151,36 @@ def test_stage_two_moves_the_gate_alone_by_the_probed_tokens():
 def test_settings_that_do_not_go_together_are_refused(sections, told):
     with pytest.raises(ValueError, match=told):
         objective(**sections)
+
+
+@pytest.mark.parametrize("cost", ["sampled", "expected"])
+@pytest.mark.parametrize("credit", ["score", "rao_blackwell"])
+@pytest.mark.parametrize("probed", [[], [1, 3], [0, 1, 2, 3, 4]])
+def test_the_bonus_of_variety_is_the_gradient_of_the_information_whatever_is_probed(credit, cost, probed):
+    """Three loops, five tokens with gates of their own and no reward: over all depths, the information's gradient."""
+    loops, tokens = 3, 5
+    gates = torch.randn(loops, tokens, generator=torch.Generator().manual_seed(7)).double().requires_grad_()
+    pdf = exit_log_pdf(gates).exp()
+    mean = pdf.mean(1)
+    information = (pdf * pdf.log()).sum(0).mean() - (mean * mean.log()).sum()
+    (wanted,) = torch.autograd.grad(-information, gates, retain_graph=True)
+    hazards = (mean[:2] / torch.cat([torch.ones(1), 1 - mean.cumsum(0)[:1]])).detach()
+    depths = torch.arange(1, loops + 1).repeat_interleave(tokens)  # every token at every depth
+    every = gates.repeat(1, loops)
+    places = torch.tensor([depth * tokens + token for depth in range(loops) for token in probed]).long()
+    nothing = torch.zeros(loops * tokens).double()
+    batch = Replayed(
+        token_logprobs=nothing, sampler_logprobs=nothing, gate_logits=every, depths=depths,
+        depth_logprobs=decision_logprobs(every, depths).detach().sum(0), advantages=nothing,
+        gate_returns=nothing.unsqueeze(1).expand(-1, 2), gate_advantages=nothing, loop_prices=nothing,
+        stay_costs=nothing.unsqueeze(1).expand(-1, 2), hazards=hazards.expand(loops * tokens, -1),
+        by_gate=torch.ones(loops * tokens, dtype=torch.bool), lengths=torch.tensor([loops * tokens]),
+        weights=pdf.detach().flatten() / tokens,
+        probes=Probes(
+            tokens=places, token_logprobs=torch.full((loops, len(places)), -1.0).double(),
+            gate_logits=every[:, places], detached_gate_logits=every[:, places],
+        ),
+    )  # fmt: skip
+    chosen = objective(loops, gate__credit=credit, gate__cost=cost, gate__variety_bonus=1.0)
+    (got,) = torch.autograd.grad(chosen.losses(batch).gate, gates)
+    assert (got - wanted).abs().max() <= EXACT and wanted.abs().max() > 0.01
