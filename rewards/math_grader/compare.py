@@ -8,23 +8,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
+from rewards.math_grader.brackets import split_top, unwrap
 from rewards.math_grader.equations import Equations
 from rewards.math_grader.normalize import answer_word, canonical, choice_of, choices_of, is_words, labeled_value, number
 from rewards.math_grader.real_sets import real_set, same_set
-from rewards.math_grader.structure import (
-    OR,
-    Piece,
-    Shape,
-    cases_of,
-    certain,
-    is_name,
-    pieces,
-    shape_of,
-    split_top,
-    unwrap,
-)
+from rewards.math_grader.structure import OR, Piece, Shape, cases_of, certain, is_name, pieces, shape_of
 from rewards.math_grader.values import every, some
-from rewards.math_grader.wording import names_of
+from rewards.math_grader.vectors import components, coordinates
+from rewards.math_grader.wording import names_of, same_class
 
 _YES_OR_NO = re.compile("yes|no|true|false")
 _TRUTH = re.compile("yes|no|true|false|[TFYN]")
@@ -33,6 +24,12 @@ _POINT = re.compile(r"[A-Z]\s*(\([^()]*,[^()]*\))")
 _SETS = re.compile(
     r"\\(?:cup|cap|setminus|mathbb|mathbf|emptyset|infty|ne|le|ge|in|land|lor)(?![a-zA-Z])|[<>\[\]]|\\\{"
 )
+_COMPARED = r"(?:[<>]|\\[lg]e(?![a-zA-Z]))"
+_CONDITIONS = re.compile(
+    rf"\|[^|]*[a-z][^|]*\|\s*{_COMPARED}|{_COMPARED}.*(?:\\land|(?<![a-zA-Z])and)(?![a-zA-Z]).*{_COMPARED}"
+)
+"""Matches `|x| < 1`, and two inequalities that both hold."""
+_VARIABLE = re.compile(r"(?<![\\a-zA-Z{])[a-z](?![a-zA-Z])")
 _APPROX = {"\\approx", "\\simeq", "\\doteq"}
 MOST_PAIRS = 40
 """Maximum number of list elements with differing spellings that are matched with each other."""
@@ -62,7 +59,8 @@ class Comparison(Equations):
             self._depth -= 1
 
     def whole(self, gold: str, answer: str) -> bool | None:
-        if canonical(gold) == canonical(answer):
+        keys = canonical(gold), canonical(answer)
+        if keys[0] == keys[1] or same_class(*keys):
             return True
         if not answer:
             return False
@@ -79,7 +77,8 @@ class Comparison(Equations):
             return labeled
         cases = cases_of(gold), cases_of(answer)
         if cases[0] and cases[1]:
-            return self.match(cases[0], cases[1], self.same_case)
+            same = self.match(cases[0], cases[1], self.same_case)
+            return same or some([same, self.ask(gold, answer)])
         for text, other, ours in ((gold, answer, False), (answer, gold, True)):
             parts = split_top(text, _APPROX)
             if len(parts) > 1 and all(parts):
@@ -143,8 +142,12 @@ class Comparison(Equations):
     def computed_sets(self, gold: str, answer: str) -> tuple[bool | None] | None:
         """Compare sets that have to be computed: intersections, differences. None if they are no sets, or if an
         endpoint is no number."""
-        if not all(_SETS.search(text) for text in (gold, answer)):
+        both = gold, answer
+        if not all(map(_SETS.search, both)) and not any(map(_CONDITIONS.search, both)):
             return None
+        names = [set() if text.startswith("\\{") else set(_VARIABLE.findall(text)) for text in both]
+        if all(names) and not names[0] & names[1]:
+            return (False,)
         left, right = real_set(gold, self.evaluate), real_set(answer, self.evaluate)
         return None if left is None or right is None else (same_set(left, right),)
 
@@ -168,7 +171,9 @@ class Comparison(Equations):
             return self.lists(left, right)
         if kinds == {"tuple", "list"}:  # `1, 2, 3` for `(1, 2, 3)`
             solutions = _are_solutions(*((gold, left) if left.kind == "list" else (answer, right)))
-            return left.brackets + right.brackets == "()" and not solutions and self.in_order(*items)
+            if left.brackets + right.brackets != "()" or solutions:
+                return False
+            return self.in_order(*(coordinates(part) for part in items))
         if kinds == {"tuple", "set"}:
             return self.policy.sets == "lenient" and self.match(*items, self.equal)
         if kinds == {"tuple", "matrix"}:
@@ -180,9 +185,13 @@ class Comparison(Equations):
         """Compare an answer that has parts with one that has none."""
         parts, whole = (left, answer) if right.kind == "single" else (right, gold)
         equation = split_top(whole, {"="})
-        if len(equation) > 1 and (is_name(equation[0]) or whole is answer):
+        multiple = equation[0][:1].isdigit()  # `2A = ...`
+        if len(equation) > 1 and not multiple and (is_name(equation[0]) or whole is answer):
             rest = equation[-1]
             return self.equal(gold, rest) if whole is answer else self.equal(rest, answer)
+        vector = components(whole, len(parts.items)) if parts.kind in ("tuple", "matrix") else None
+        if vector is not None and parts.brackets in ("()", "1", str(len(vector))):
+            return self.in_order(*((parts.items, vector) if whole is answer else (vector, parts.items)))
         if left.kind == "single" and right.kind == "list":  # one value in several forms: `5/2, 2.5`
             return every(self.equal(gold, item) for item in right.items)
         if parts.kind == "set" and len(parts.items) == 1 and self.policy.singletons and not _is_set(parts.items[0]):

@@ -6,9 +6,10 @@ import re
 from abc import abstractmethod
 from collections.abc import Sequence
 
+from rewards.math_grader.brackets import split_top, unwrap
 from rewards.math_grader.normalize import canonical, integer, number
 from rewards.math_grader.policy import MathPolicy
-from rewards.math_grader.structure import derivative_of, is_name, is_simple_name, split_top, unwrap
+from rewards.math_grader.structure import derivative_of, is_name, is_simple_name
 from rewards.math_grader.values import Values, every, is_numeric, rounds_to, some
 
 _GREEK = (
@@ -48,6 +49,9 @@ class Equations(Values):
         if not left or not right:
             return False
         if len(left) == 1 and len(right) == 1:
+            rates = _derivative(left[0]), _derivative(right[0])
+            if rates[0] and rates[1] and not any(map(str.isdigit, rates[0][2] + rates[1][2])):
+                return not _other_quantity(left[0], right[0])
             return self.value(left[0], right[0])
         if len(left) == 1:
             return self.chain(left[0], right)
@@ -69,7 +73,8 @@ class Equations(Values):
         """Compare a chain such as `x = 6*7 = 42`: its last part is the answer unless another part contradicts it."""
         if self.policy.chains == "refuse" and not (len(parts) == 2 and is_name(parts[0])):
             return False
-        if len(parts) == 2 and is_simple_name(parts[1]) and not is_simple_name(parts[0]):
+        value = canonical(parts[-1]) in ("e", "i")
+        if len(parts) == 2 and is_simple_name(parts[1]) and not is_simple_name(parts[0]) and not value:
             parts = parts[::-1]  # `42 = x`
         numeric = [part for part in parts[:-1] if is_numeric(part)]
         last = parts[-1]
@@ -135,7 +140,7 @@ def _other_quantity(gold: str, answer: str) -> bool:
     (f and g), a function and its derivative, its values at two places, or a function and its variable. A function may
     be named by its variable: y for f(x). Names of two kinds, such as x and AB, may be of one quantity."""
     rates = _derivative(gold), _derivative(answer)
-    if any(derivative_of(text) for text in (gold, answer)):
+    if any(derivative_of(text) for text in (gold, answer)) or all(rates):
         if rates[0] is None or rates[1] is None or rates[0][:2] != rates[1][:2]:
             return True
         return len({rates[0][2], rates[1][2]} - {""}) > 1

@@ -11,12 +11,14 @@ from fractions import Fraction
 
 from rewards.box_context.unit import SIGN_AFTER, without_half
 from rewards.extraction import BOXES, Accept, final_answer, gold_answer
+from rewards.math_grader.brackets import split_top
 from rewards.math_grader.compare import Comparison
 from rewards.math_grader.guards import MAX_CHARS, too_large, unevaluated
+from rewards.math_grader.integers import with_same_integer
 from rewards.math_grader.measures import split_measure, without_remark
 from rewards.math_grader.normalize import based, choice_of, clock, integer, is_words, labeled_value, normalize, number
 from rewards.math_grader.policy import DEFAULT_POLICY, MathPolicy
-from rewards.math_grader.structure import shape_of, split_top
+from rewards.math_grader.structure import shape_of
 from rewards.math_grader.values import unfinished
 from rewards.verdict import Verdict
 
@@ -57,7 +59,7 @@ def grade_strings(
         extracted = extracted.removesuffix(SIGN_AFTER)
     if clock(gold_text) is None:
         extracted = without_half(extracted)
-    answer = normalize(extracted, plain_text=policy.plain_text)
+    answer = normalize(with_same_integer(gold_answer(gold), extracted), plain_text=policy.plain_text)
     if not any(box in completion for box in BOXES):
         answer = without_remark(answer)
     digits = integer(gold_text), integer(answer)  # strings, so of any length

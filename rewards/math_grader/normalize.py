@@ -6,11 +6,13 @@ import re
 from fractions import Fraction
 from functools import partial
 
+from rewards.math_grader.calls import without_calls
+from rewards.math_grader.chinese import translated
+from rewards.math_grader.dates import with_one_date
 from rewards.math_grader.guards import MAX_CHARS
+from rewards.math_grader.prose import in_formulas
 from rewards.math_grader.spellings import (
     BASES,
-    CALL_OR_BRACKET,
-    CALLS,
     COMMAND,
     COMMANDS,
     LATEX,
@@ -20,8 +22,9 @@ from rewards.math_grader.spellings import (
     TEXT,
     UNICODE,
     Rules,
+    with_hats,
 )
-from rewards.math_grader.wording import equations_as_list, sets_in_words, unwrap_texts, without_words, words_key
+from rewards.math_grader.wording import equations_as_list, unwrap_texts, without_words, words_key
 from rewards.vocabulary.number_words import cardinal
 
 _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
@@ -34,6 +37,11 @@ _CURRENCIES = {
     "\\$": "dollars", "\\pounds": "quid", "\u00a3": "quid", "\\euro": "euros", "\u20ac": "euros", "\u00a5": "yen",
     "\uffe5": "yen", "\\yen": "yen", "\u20b9": "rupees", "Rs.": "rupees", "Rs": "rupees", "\\text{Rs. }": "rupees",
     "\\text{Rs.}": "rupees", "\\text{Rs }": "rupees", "US\\$": "dollars",
+    "\\text{US}\\$": "dollars", "\\text{US\\$}": "dollars", **{
+        form: word
+        for code, word in (("USD", "dollars"), ("EUR", "euros"), ("GBP", "quid"), ("CNY", "yuan"), ("RMB", "yuan"))
+        for form in (code, f"\\text{{{code}}}", f"\\text{{{code} }}")
+    },
     "\\text{\\$}": "dollars", "\\mathrm{\\$}": "dollars", "\\text{\u20ac}": "euros", "\\text{\u00a3}": "quid",
 }  # fmt: skip
 _MONEY = re.compile(
@@ -42,6 +50,7 @@ _MONEY = re.compile(
     r"((?:\s|~|\\[ ,;])*(?:\\text\s*\{\s*)?(?:(?:hundred|thousand|million|billion|trillion)\s*\}?)?)(.*)$",
     re.DOTALL,
 )
+_MONEY_BEHIND = re.compile(r"^(-?)(\d(?:[\d.,]|\{,\})*)\s*(\u20ac|\u00a3|\\pounds|\\euro|\\text\{[\u20ac\u00a3]\})$")
 _LABEL = re.compile(
     rf"(?:[A-J]\s*[.:)](?=\s)|{TEXT}\s*\{{\s*\(?[A-J](?:\)|[.:])?\s*[.:]?\s*\}}|\(\s*[A-J]\s*\)(?=[\s:.]))\s*(?:[.:](?!\d))?\s*(?![\s^_+*/=<>,])(.+)",
     re.DOTALL,
@@ -51,6 +60,9 @@ _LETTER_RUN = re.compile(r"[A-J]{2,6}")
 _VERDICT = re.compile(r"(yes|no|true|false)\s*(?:[,.;:!]|$)", re.IGNORECASE)
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*(a\.?\s?m\.?|p\.?\s?m\.?|noon|midnight|o'?clock)?", re.IGNORECASE)
 _WORDS = re.compile(r"[A-Za-z][A-Za-z' .-]*")
+_FORMULA = re.compile(rf"\d*(?:{TEXT}\{{[A-Za-z0-9_()]+\}}|[A-Z][a-z]?|[()]|_\d|_\{{\d+\}})+")
+"""Matches a formula such as `H_2O`, whose letters may stand in text commands."""
+_PHRASE = re.compile(r"(?=.*[A-Za-z]{3})[A-Za-z][A-Za-z0-9' ,.-]* [A-Za-z0-9' ,.-]+")
 _SHORT_WORDS = {"yes", "no", "odd", "dne", "red", "sat", "sun", "mon"}
 _LIST_OF_STRINGS = re.compile(r"""\[\s*(?:(?:"[^"]*"|'[^']*')\s*,?\s*)+\]""")
 _INTEGER = re.compile(r"([+-]?)\s*(\d+|\d{1,3}(?:[ ,]\d{3})+)(?:\.0*)?")
@@ -83,38 +95,24 @@ def normalize(answer: str, *, plain_text: bool = True) -> str:
             inner = text[len(opening) : -len(closing)]
             if inner and text.startswith(opening) and text.endswith(closing) and "$" not in inner:
                 text = inner.strip()
-        text = text.rstrip(".,; \\") if not text.endswith("\\\\}") else text
+        text = text.rstrip(".,; \\\u3002") if not text.endswith("\\\\}") else text
     if _LIST_OF_STRINGS.fullmatch(text):
         text = re.sub(r"""["'\[\]]""", "", text)
     text = text.replace("\\%", "%").replace("$", "")
     for letters, table, sign in RUNS:
         text = letters.sub(partial(_raised_or_lowered, table, sign), text)
-    text = text.translate(UNICODE)
-    text = COMMAND.sub(_command, _rewritten(text, LATEX))
+    text = with_one_date(translated(text.translate(UNICODE)))
+    text = COMMAND.sub(_command, _rewritten(with_hats(text), LATEX))
     text = _BASE_IN_WORDS.sub(_base, _rewritten(text, (*NOTATION, *BASES)))
     text = re.sub(r"\s+", " ", text)
-    text = without_words(unwrap_texts(sets_in_words(equations_as_list(text))))
-    return (_rewritten(_with_braces(text), PLAIN) if plain_text else text).strip()
+    text = without_words(unwrap_texts(in_formulas(equations_as_list(text))))
+    return (_rewritten(without_calls(text), PLAIN) if plain_text else text).strip()
 
 
 def _rewritten(text: str, rules: Rules) -> str:
     for pattern, replacement in rules:
         text = pattern.sub(replacement, text)
     return text
-
-
-def _with_braces(text: str) -> str:
-    """`sqrt(x)` as `\\sqrt{x}`, at any depth."""
-    closings: list[str] = []
-
-    def token(found: re.Match[str]) -> str:
-        name = found.group(1) or found.group(2)
-        if found.group() == ")":
-            return closings.pop() if closings else ")"
-        closings.append("}" if name else ")")
-        return CALLS[name] if name else "("
-
-    return CALL_OR_BRACKET.sub(token, text)
 
 
 def _command(found: re.Match[str]) -> str:
@@ -130,7 +128,7 @@ def _base(found: re.Match[str]) -> str:
 
 def _money(text: str) -> str:
     """`\\$5` as `5\\text{ dollars}`, and the same for other currencies before a number."""
-    found = _MONEY.match(text)
+    found = _MONEY.match(_MONEY_BEHIND.sub(r"\1\3\2", text))
     if not found:
         return text
     sign, currency, digits, multiplier, rest = found.groups()
@@ -147,8 +145,12 @@ def canonical(answer: str) -> str:
     """A key for string equality of normalized answers: two answers with the same key are the same answer."""
     text = re.sub(r"\s+", " ", _SPACE.sub("", answer))
     text = re.sub(r"\^\{([0-9a-zA-Z])\}", r"^\1", text)
+    if "_" in text and _FORMULA.fullmatch(text):
+        return re.sub(rf"{TEXT}\{{|[{{}}]", "", text)
     whole = _TEXT_ONLY.fullmatch(text)
     text = whole.group(1).strip() if whole else text
+    if whole and _PHRASE.fullmatch(text):
+        return words_key(text)
     choice = _CHOICE.fullmatch(text)
     if choice:
         return choice.group(1)
@@ -267,7 +269,12 @@ def clock(answer: str) -> tuple[int, int, bool] | None:
         return (hour % 12 + (12 if mark[0] == "p" else 0) if hour <= 12 else hour), minute, True
     if mark[:2] in ("no", "mi"):
         return (12 if mark.startswith("no") else 0), minute, True
-    return hour, minute, hour > 12
+    return hour, minute, hour > 12 or is_24_hour(text)
+
+
+def is_24_hour(answer: str) -> bool:
+    """Whether a time without a.m. and p.m. has a zero before its hour, as on the 24-hour clock: `06:40`."""
+    return re.fullmatch(r"0\d:\d{2}", answer.strip()) is not None
 
 
 def based(answer: str) -> tuple[str, str] | None:

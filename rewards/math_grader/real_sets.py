@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from rewards.math_grader.structure import is_name, pieces, shape_of, split_top, unwrap
+from rewards.math_grader.brackets import split_top, unwrap
+from rewards.math_grader.structure import is_name, pieces, shape_of
 
 Evaluate = Callable[[str], Fraction | None]
 """The value of an endpoint; None if it is no number, or cannot be computed here."""

@@ -8,6 +8,12 @@ import unicodedata
 _SUPERSCRIPTS = "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207b\u207f", "0123456789-n"
 _SUBSCRIPTS = "\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089", "0123456789"
 _FULL_WIDTH = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)}
+_SMALL_FORMS = {
+    code: unicodedata.normalize("NFKC", chr(code))
+    for code in (*range(0xFE50, 0xFE6C), *range(0x1D400, 0x1D800))
+    if unicodedata.normalize("NFKC", chr(code)).isascii()
+}
+"""Small punctuation, and letters and digits in mathematical fonts."""
 _VULGAR = {
     code: "\\frac{{{}}}{{{}}}".format(*unicodedata.normalize("NFKC", chr(code)).split("\u2044"))
     for code in (0xBC, 0xBD, 0xBE, *range(0x2150, 0x215F))
@@ -21,7 +27,7 @@ _GREEK = {
     )
 }
 UNICODE: dict[int, int | str] = {
-    **_FULL_WIDTH, **_VULGAR, **_GREEK,
+    **_FULL_WIDTH, **_SMALL_FORMS, **_VULGAR, **_GREEK,
     **{ord(character): text for character, text in {
         "\u2212": "-", "\u2013": "-", "\u00d7": "\\times ", "\u00b7": "\\cdot ", "\u22c5": "\\cdot ",
         "\u2219": "\\cdot ", "\u00f7": "/", "\u2044": "/", "\u2215": "/", "\u03c0": "\\pi ", "\u221e": "\\infty ",
@@ -48,7 +54,9 @@ TEXT = (
     r"mathbf|mathit|mathsf|mathtt|operatorname)"
 )
 """Commands whose argument is text."""
-_FUNCTIONS = "arcsin arccos arctan sin cos tan cot sec csc ln log gcd lcm alpha beta gamma theta lambda pi"
+_FUNCTIONS = (
+    "arcsin arccos arctan sin cos tan cot sec csc sinh cosh tanh ln log gcd lcm alpha beta gamma theta lambda pi"
+)
 _SIZES = "tiny scriptsize footnotesize small normalsize large Large LARGE huge Huge"
 _FONTS = "bf it sf tt bfseries itshape boldmath displaystyle textstyle scriptstyle"
 _DELIMITER_SIZES = "left right " + " ".join(f"{big}{side}" for big in ("big", "Big", "bigg", "Bigg") for side in " lrm")
@@ -62,6 +70,7 @@ COMMANDS = {
     **dict.fromkeys("cupdot sqcup uplus".split(), "\\cup "),
     **dict.fromkeys("varnothing O".split(), "\\emptyset "),
     **dict.fromkeys("lvert rvert vert".split(), "|"),
+    **dict.fromkeys("emph textsl textsc textmd textlf".split(), "\\text"),
     "lbrace": "\\{", "rbrace": "\\}", "langle": "(", "rangle": ")", "lt": "<", "gt": ">", "neq": "\\ne ",
     "backslash": "\\setminus ", "degree": "^{\\circ}",
 }  # fmt: skip
@@ -88,6 +97,17 @@ _VECTOR = (
     r"\\(?:vec|hat|widehat|overrightarrow|mathbf|boldsymbol|bm|pmb|bold)\s*"
     r"(?:\{[^{}]*[A-Za-z][^{}]*\}|[A-Za-z](?![A-Za-z]))(?:\s*_\s*(?:\{[^{}]*\}|\w))?"
 )
+UNIT_VECTORS = "ijk"
+_ARROWS = r"\\(?:vec|hat|widehat|overrightarrow|mathbf|boldsymbol|bm|pmb|bold|underline)"
+_BOLD_UNIT = re.compile(rf"{_ARROWS}\s*(?:\{{\s*\\?([ijk])(?:math)?\s*\}}|\\?([ijk])(?:math)?(?![a-zA-Z]))")
+
+
+def with_hats(text: str) -> str:
+    """Unit vectors in one spelling, `\\hat{i}`. A bold i alone may be the imaginary unit."""
+    found = {match.group(1) or match.group(2) for match in _BOLD_UNIT.finditer(text)}
+    return _BOLD_UNIT.sub(r"\\hat{\1\2}", text) if found & {"j", "k"} or "\\hat" in text else text
+
+
 LATEX = _compiled(
     (
         r"(?<![\d},.(\[{])(?<![(\[{]-)(\d+)\{,\}(?=\d{1,2}(?!\d|,\d|\{,))",
@@ -105,6 +125,7 @@ LATEX = _compiled(
     ),
     (rf"({_VECTOR}\s*)\\times(?=\s*(?:(?:\\left)?\s*\(|\d*\s*{_VECTOR}))", r"\1\\cross "),
     (rf"\)\s*\\times(?=\s*{_VECTOR})", r")\\cross "),
+    (r"(\\in\s*)\\mathbf\s*\{?\s*([ZNRQC])(?![a-zA-Z])\s*\}?", r"\1\\mathbb{\2}"),
     (r"\\(vec|hat|mathbf)\s*([a-zA-Z])(?![a-zA-Z])", r"\\\1{\2}"),
     (r"\\(?:color|v?phantom|hspace\*?|vspace\*?|label|tag)\s*\{[^{}]*\}", " "),
     (
@@ -147,13 +168,13 @@ NOTATION = _compiled(
     (rf"({TEXT}\s*\{{)\s*[\"'`\u201c\u2018]{{1,2}}([^{{}}\"'`]*)[\"'`\u201d\u2019]{{1,2}}\s*\}}", r"\1\2}"),
     (r"^[Tt]he\s+(?=-?\d)", ""),
     (rf"^(?:{TEXT}\s*\{{\s*)?[Aa]n?\s+({_CHANGES})\s+of\s*\}}?\s*(.+)$", r"\2\\text{ \1}"),
-    (r"(?<=[\d)}])\s+plus\s+(?=[\d\\(])", "+"),
-    (r"(?<=[\d)}])\s+minus\s+(?=[\d\\(])", "-"),
-    (r"(?<=[\d)}])\s+times\s+(?=[\d\\(])", r" \\cdot "),
     (rf"{TEXT}\s*\{{\s*(sin|cos|tan|ln|log|gcd|lcm)\s*\}}", r"\\\1 "),
     (rf"{TEXT}\s*\{{\s*(e|i)\s*\}}", r"\1 "),
     (rf"{TEXT}\s*\{{[\s.]*\}}", " "),
-    (r"\^\s*\\circ(?![a-zA-Z])|(?<=\d)\s*\^\s*(?:\{\s*o\s*\}|o(?![a-zA-Z]))", r"^{\\circ}"),
+    (
+        rf"\^\s*\\circ(?![a-zA-Z])|(?<=\d)\s*\^\s*(?:\{{\s*(?:{TEXT}\s*\{{\s*)?o\s*\}}?\s*\}}|{TEXT}\s*\{{\s*o\s*\}}|o(?![a-zA-Z]))",
+        r"^{\\circ}",
+    ),
     (r"\\(frac|binom)\s*(\d)\s*(\d)(?!\d)", r"\\\1{\2}{\3}"),
     (r"\\frac\s*(\d)\s*\{", r"\\frac{\1}{"),
     (r"(\\frac\s*\{[^{}]*\})\s*([0-9a-zA-Z])", r"\1{\2}"),
@@ -183,13 +204,14 @@ PLAIN = _compiled(
     (r"!=", r"\\ne "),
 )
 """Rewrite rules for plain text and Python."""
-CALLS = {"sqrt": "\\sqrt{", "\u221a": "\\sqrt{", "cbrt": "\\sqrt[3]{", "\u221b": "\\sqrt[3]{", "exp": "e^{"}
-"""Functions that LaTeX writes with braces around their argument, in plain text and Python: their beginnings."""
-CALL_OR_BRACKET = re.compile(rf"(?:{_MODULE}?(sqrt|cbrt|exp)|([\u221a\u221b]))\s*\(|[()]")
 
 _BASE = r"(two|three|four|five|six|seven|eight|nine|ten|twelve|sixteen|\d{1,2})"
 BASES = _compiled(
-    (rf"_\s*(?:\{{\s*)?{TEXT}\s*\{{\s*{_BASE}\s*\}}\s*\}}?", r"_{\1}"),
+    (rf"{TEXT}\s*\{{\s*([0-9A-F]+)\s*\}}\s*(?=_\s*\{{?\s*\(?\s*(?:{TEXT}|\d))", r"\1"),
+    (
+        rf"_\s*(?:\{{\s*)?(?:{TEXT}\s*\{{)?\s*\(?\s*(?:base\s*\}}?\s*)?{_BASE}\s*\)?\s*\}}?\s*\}}?$",
+        r"_{\1}",
+    ),
     (rf"(?<=[0-9A-F])\)?\s*{TEXT}\s*\{{\s*\(?\s*(?:in\s+)?base[\s-]*{_BASE}\s*\)?\s*\}}$", r"_{\1}"),
     (rf"(?<=[0-9A-F])\)?\s*{TEXT}\s*\{{\s*\(?\s*(?:in\s+)?base[\s-]*\}}\s*{_BASE}\s*$", r"_{\1}"),
     (rf"(?<=[0-9A-F])\)?\s*\(?\s*(?:in\s+)?base[\s-]*{_BASE}\s*\)?$", r"_{\1}"),

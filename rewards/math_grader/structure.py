@@ -10,20 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from rewards.math_grader.brackets import is_whole, split_top, top_tokens, unwrap
+from rewards.math_grader.matrices import entries_of
 from rewards.math_grader.measures import compound
-from rewards.math_grader.normalize import rational
 
 Kind = Literal["single", "list", "tuple", "set", "matrix"]
 
-_TOKEN = re.compile(r"\\begin\{[a-zA-Z]+\*?\}|\\end\{[a-zA-Z]+\*?\}|\\[a-zA-Z]+|\\.|.", re.DOTALL)
-_OPEN, _CLOSE = {"{", "(", "[", "\\{", "\\langle"}, {"}", ")", "]", "\\}", "\\rangle"}
-_KIND = r"\{(?:[pbB]?(?:small)?matrix\*?|array)\}"
-_MATRIX = re.compile(
-    rf"(?P<scalar>[^&]*?)\s*(?:\\cdot)?\s*[(\[]?\s*\\begin{_KIND}\s*"
-    rf"(?:\{{[lcr| ]*\}}|\[[lcr]\])?(?P<body>.*)\\end{_KIND}\s*[)\]]?"
-    r"\s*(?P<transposed>\^\s*\{?\s*(?:\\top|T|\\intercal|\\mathsf\s*\{?T\}?|\\mathrm\s*\{?T\}?|\\text\{T\})\s*\}?)?",
-    re.DOTALL,
-)
 _CASES = re.compile(r"\\begin\{cases\}(?P<body>((?!\\begin|\\end).)*)\\end\{cases\}", re.DOTALL)
 _CONDITION = re.compile(
     r"\\(?:text|mbox|mathrm|textrm)\s*\{[\s,]*(?:if|for|when|where)?[\s,]*\}|^\s*(?:if|for|when)(?![a-zA-Z])"
@@ -52,9 +44,8 @@ _LETTERS = re.compile(r"[a-zA-Z]{2,3}")
 _THOUSANDS = re.compile(
     r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\^\s*(?:\{[^{}]*\}|\d)|[A-Za-z]{2,}+|\s++)*+"
 )
+_GROUPED = re.compile(r"-?\d{1,3}(?:,\d{3})*|-?\d+")
 _SIGN = re.compile(r"\\(?:pm|mp)(?![a-zA-Z])")
-MAX_BRACKETS = 30
-"""Maximum number of brackets around a whole answer that are removed."""
 MAX_SIGNS = 5
 """Maximum number of `\\pm` signs in one answer that are expanded."""
 
@@ -81,38 +72,22 @@ class Piece:
     """The variable that lies in it, if one is named."""
 
 
-def split_top(text: str, separators: set[str]) -> list[str]:
-    """Split at separators (single tokens) that are outside of all brackets."""
-    if not any(separator in text for separator in separators):
-        return [text.strip()]
-    parts, depth, start = [], 0, 0
-    for token in _TOKEN.finditer(text):
-        word = token.group()
-        if word in _OPEN or word.startswith("\\begin"):
-            depth += 1
-        elif word in _CLOSE or word.startswith("\\end"):
-            depth -= 1
-        elif depth == 0 and word in separators:
-            parts.append(text[start : token.start()].strip())
-            start = token.end()
-    return [*parts, text[start:].strip()]
-
-
 def shape_of(text: str, *, thousands: bool = True) -> Shape:
     """The shape of a normalized answer. `thousands`: read `1,234` as one number."""
     text = unwrap(text.strip())
-    matrix = _matrix(text)
+    matrix = entries_of(text)
     if matrix is not None:
-        return matrix
+        return Shape("matrix", *matrix)
     if compound(text):
         return Shape("single", (text,))
-    items = [item for item in split_top(_commas(text), {",", ";", "\\\\"}) if item]
-    if len(items) > 1 and not (thousands and _THOUSANDS.fullmatch(text)):
+    large = _large_numbers(text)
+    items = large or [item for item in split_top(_commas(text), {",", ";", "\\\\"}) if item]
+    if large or len(items) > 1 and not (thousands and _THOUSANDS.fullmatch(text)):
         return Shape("list", tuple(itertools.chain.from_iterable(map(signs, items))))
-    if text.startswith("\\{") and text.endswith("\\}") and _whole(text):
+    if text.startswith("\\{") and text.endswith("\\}") and is_whole(text):
         inner = [item for item in split_top(_commas(text[2:-2]), {",", ";"}) if item]
         return Shape("set", tuple(itertools.chain.from_iterable(map(signs, inner))))
-    if text[:1] in "([" and text[-1:] in ")]" and len(text) > 1 and _whole(text):
+    if text[:1] in "([" and text[-1:] in ")]" and len(text) > 1 and is_whole(text):
         inner = split_top(text[1:-1], {",", ";"})
         if len(inner) > 1 and text[0] + text[-1] == "()" and len(signed := signs(text)) > 1:
             return Shape("list", tuple(signed))
@@ -122,15 +97,12 @@ def shape_of(text: str, *, thousands: bool = True) -> Shape:
     return Shape("single", (text,)) if len(signed) == 1 else Shape("list", tuple(signed))
 
 
-def unwrap(text: str) -> str:
-    """Remove TeX braces around the whole text, and parentheses around a whole single expression."""
-    for _ in range(MAX_BRACKETS):
-        inner = text[1:-1]
-        single = text[:1] == "(" and text[-1:] == ")" and len(split_top(inner, {",", ";"})) == 1
-        if not (_whole(text) and (text[0] == "{" or single)):
-            break
-        text = inner.strip()
-    return text
+def _large_numbers(text: str) -> list[str] | None:
+    """The numbers of `2,000 and 3,000`; None for anything else."""
+    items = [item.strip() for item in re.split(rf"{_WORD_SEPARATOR.pattern}|;|,\s+(?=\d)", text) if item]
+    items = [item for item in items if item not in ("and", "or", "")]
+    grouped = len(items) > 1 and all(map(_GROUPED.fullmatch, items)) and any("," in item for item in items)
+    return items if grouped else None
 
 
 def signs(text: str) -> list[str]:
@@ -138,7 +110,7 @@ def signs(text: str) -> list[str]:
     count = len(_SIGN.findall(text))
     if not count:
         return [text]
-    if text[:1] == "(" and text[-1:] == ")" and _whole(text) and len(split_top(text[1:-1], {","})) > 1:
+    if text[:1] == "(" and text[-1:] == ")" and is_whole(text) and len(split_top(text[1:-1], {","})) > 1:
         entries = split_top(text[1:-1], {","})
         if count > MAX_SIGNS:
             return [text]
@@ -205,7 +177,7 @@ def _relation(text: str) -> list[Piece] | None:
     parts = split_top(text, _RELATION)
     if not 2 <= len(parts) <= 3 or not all(parts):
         return None
-    signs_found = [token for token in _top_tokens(text) if token in _RELATION]
+    signs_found = [token for token in top_tokens(text) if token in _RELATION]
     kinds = [{"\\leq": "\\le", "\\geq": "\\ge", "\\neq": "\\ne"}.get(sign, sign) for sign in signs_found]
     if len(parts) == 2:
         left, right = parts
@@ -232,17 +204,6 @@ def _relation(text: str) -> list[Piece] | None:
     return [Piece(low, high, ("[" if kinds[0] == "\\le" else "(") + ("]" if kinds[1] == "\\le" else ")"), name)]
 
 
-def _top_tokens(text: str) -> list[str]:
-    depth, found = 0, []
-    for token in _TOKEN.finditer(text):
-        word = token.group()
-        depth += word in _OPEN or word.startswith("\\begin")
-        depth -= word in _CLOSE or word.startswith("\\end")
-        if depth == 0:
-            found.append(word)
-    return found
-
-
 def _points(text: str) -> list[Piece] | None:
     shape = shape_of(text)
     return [Piece(item, item, "[]") for item in shape.items] if shape.kind == "set" and shape.items else None
@@ -260,52 +221,3 @@ def _commas(text: str) -> str:
     if _NOUN_AND.search(text) and not compound(text):
         text = _NOUN_AND.sub(r"\1},", text)
     return _WORD_SEPARATOR.sub(",", text)
-
-
-def _matrix(text: str) -> Shape | None:
-    begun = _MATRIX.fullmatch(text)
-    scalar = ""
-    if begun and "\\begin" not in begun["body"]:
-        rows = [row for row in split_top(begun["body"], {"\\\\"}) if row]
-        table = [split_top(row, {"&"}) for row in rows]
-        if begun["transposed"] and len({len(row) for row in table}) == 1:
-            table = [list(column) for column in zip(*table, strict=True)]
-        scalar = begun["scalar"].strip()
-    elif text.startswith("[") and text.endswith("]") and _whole(text):
-        inner = text[1:-1].strip()
-        rows = split_top(inner, {";"})
-        if len(rows) > 1:
-            table = [split_top(row, {","}) for row in rows]
-        else:
-            rows = split_top(inner, {","})
-            if not all(row.startswith("[") and row.endswith("]") and _whole(row) for row in rows):
-                return None
-            table = [split_top(row[1:-1], {","}) for row in rows]
-    else:
-        return None
-    if not table or len({len(row) for row in table}) != 1:
-        return None
-    entries = [entry for row in table for entry in row]
-    return Shape("matrix", tuple(_scaled(scalar, entry) for entry in entries), str(len(table)))
-
-
-def _scaled(scalar: str, entry: str) -> str:
-    """An entry of a matrix with a number before it."""
-    if not scalar:
-        return entry
-    values = rational(scalar), rational(entry)
-    if values[0] is None or values[1] is None:
-        return f"({scalar})({entry})" if scalar != "-" else f"-({entry})"
-    product = values[0][0] * values[1][0]
-    return f"\\frac{{{product.numerator}}}{{{product.denominator}}}"
-
-
-def _whole(text: str) -> bool:
-    """Whether a text starts with a bracket that is closed by its last character."""
-    depth = 0
-    for token in _TOKEN.finditer(text):
-        word = token.group()
-        depth += (word in _OPEN) - (word in _CLOSE)
-        if depth == 0:
-            return token.start() > 0 and token.end() == len(text)
-    return False

@@ -13,7 +13,7 @@ from flint import acb, fmpq
 
 from rewards.math_grader.expressions.balls import Undefined
 from rewards.math_grader.expressions.evaluation import Evaluation
-from rewards.math_grader.expressions.nodes import Node, Statement, symbols
+from rewards.math_grader.expressions.nodes import Node, Statement, boundaries, symbols
 from rewards.math_grader.expressions.parser import parse
 from rewards.math_grader.normalize import number
 from rewards.math_grader.policy import MathPolicy
@@ -89,6 +89,8 @@ class _Comparison:
             tolerance = Fraction(str(policy.relative_tolerance))
             self.tolerance = fmpq(tolerance.numerator, tolerance.denominator)
         self.log_base: int | None = None
+        self.apart = False
+        """Whether two sides were equal where both are defined, and one is defined elsewhere, too."""
 
     def statements(self, gold: Statement, answer: Statement, log_base: int | None) -> bool:
         self.log_base = log_base
@@ -100,6 +102,8 @@ class _Comparison:
             if other.relations == gold.relations:
                 if all(map(self.expressions, gold.parts, other.parts)):
                     return True
+                if self.apart:  # `y = \\ln(x^2)` and `y = 2 \\ln x`
+                    return False
                 if len(gold.relations) == 1 and self.differences(gold, other):
                     return True
         return False
@@ -113,20 +117,54 @@ class _Comparison:
         if names != symbols(answer):
             return False
         if not names:
-            return self.agree(gold, answer, {}, real=False) is True
+            same = self.agree(gold, answer, {}, real=False)
+            return same is True or (same is None and self.congruent(gold, answer))
         for points, real in ((_points(names), True), (_integers(names), True), (_points(names), False)):
             agreed = 0
+            apart = any(self.breaks(gold, answer, point) for point in self.boundaries(names, gold, answer))
             for point in points:
                 same = self.agree(gold, answer, point, real=real)
                 if same is False:
                     return False
                 agreed += same is True
+                apart |= same is None and real and self.breaks(gold, answer, point)
             if agreed >= AGREEMENTS:
-                return True
+                self.apart |= apart
+                return not apart
         return False
 
+    def congruent(self, gold: Node, answer: Node) -> bool:
+        """Whether two numbers that are too large to be computed are built in the same way from equal parts."""
+        alike = gold.args and (gold.op, gold.name, len(gold.args)) == (answer.op, answer.name, len(answer.args))
+        return bool(alike) and all(map(self.expressions, gold.args, answer.args))
+
+    def breaks(self, gold: Node, answer: Node, point: Mapping[str, fmpq]) -> bool:
+        """Whether the answer differs from the gold at a point where the gold has a real value. One without a real value
+        differs if it has no case, or another complex value: 2 ln x for ln(x^2) where x is negative."""
+        same = self.agree(gold, answer, point, real=True)
+        if same is not None or not self.defined(gold, point) or self.defined(answer, point):
+            return same is False
+        return bool(boundaries(answer)) or self.agree(gold, answer, point, real=False) is False
+
+    def defined(self, node: Node, point: Mapping[str, fmpq]) -> bool:
+        try:
+            self.evaluation(point, True, FIRST_PRECISION)(node)
+        except Undefined:
+            return False
+        return True
+
+    def boundaries(self, names: frozenset[str], *sides: Node) -> Iterator[dict[str, fmpq]]:
+        """Points at which one case gives way to another."""
+        for name, end in (pair for side in sides for pair in boundaries(side)):
+            try:
+                value = self.evaluation({}, True, FIRST_PRECISION).value(end)
+            except Undefined:
+                continue
+            if isinstance(value, fmpq) and name in names:
+                yield {**next(_points(names)), name: value}
+
     def agree(self, gold: Node, answer: Node, point: Mapping[str, fmpq], *, real: bool) -> bool | None:
-        """Whether both have the same value at a point; None if one of them is undefined there."""
+        """Whether both have the same value at a point; None if one of them is undefined there, or too large."""
         precision = FIRST_PRECISION
         while True:
             left = self.evaluation(point, real, precision)
@@ -141,7 +179,7 @@ class _Comparison:
             if precision >= needed:
                 return True
             if needed > MOST_PRECISION:
-                return False
+                return None
             precision = needed
 
     def evaluation(self, point: Mapping[str, fmpq], real: bool, precision: int) -> Evaluation:

@@ -7,10 +7,10 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 
+from rewards.math_grader.brackets import split_top, unwrap
 from rewards.math_grader.measures import Measure, compound, split_measure
-from rewards.math_grader.normalize import based, canonical, clock, integer, is_words, number
+from rewards.math_grader.normalize import based, canonical, clock, integer, is_24_hour, is_words, number
 from rewards.math_grader.policy import MathPolicy
-from rewards.math_grader.structure import split_top, unwrap
 from rewards.vocabulary.units import Suffix, Unit, changes_value, same_unit
 
 Leaf = Callable[[str, str, MathPolicy], bool | None]
@@ -74,7 +74,8 @@ class Values:
             )
         times = clock(gold), clock(answer)
         if times[0] and times[1] and (times[0][2] or times[1][2] or _is_time(gold) or _is_time(answer)):
-            return same_time(times[0], times[1])
+            same_digits = times[0][:2] == times[1][:2] and is_24_hour(gold)  # 6:40 for 06:40
+            return same_digits or same_time(times[0], times[1])
         if times[0] and times[0][2] and not times[1]:
             return False  # the hour alone leaves the half of the day open
         ratio = self.ratio(gold, answer)
@@ -107,11 +108,11 @@ class Values:
 
     def measure(self, gold: Measure, answer: Measure) -> bool | None:
         left, right = gold.suffix, answer.suffix
-        if self.policy.units != "ignore" and not self.same_kind(left, right):
-            return False
         turned = self.degrees(gold, answer)
         if turned is not None:
             return turned[0]
+        if self.policy.units != "ignore" and not self.same_kind(left, right):
+            return False
         scale = left.factor / right.factor
         return self.scaled(gold.value, answer.value, scale)
 
@@ -158,14 +159,17 @@ class Values:
 
     def degrees(self, gold: Measure, answer: Measure) -> tuple[bool | None] | None:
         """Compare degrees with radians; the result is wrapped in a tuple. None if it is not such a pair."""
-        turned = [_is_degree(side.suffix.unit) for side in (gold, answer)]
+        turned = [_is_angle(side, "degree") for side in (gold, answer)]
         if turned[0] == turned[1] or not self.policy.degrees:
             return None
-        if turned[0] and "\\pi" in answer.value:
-            return (self.ask(f"\\frac{{({gold.value})\\pi}}{{180}}", answer.value),)
-        if turned[1] and "\\pi" in gold.value:
-            return (self.ask(gold.value, f"\\frac{{({answer.value})\\pi}}{{180}}"),)
-        return None
+        other = answer if turned[0] else gold
+        if not (_is_angle(other, "radian") or ("\\pi" in other.value and not other.suffix.words)):
+            return None
+        values = [
+            f"\\frac{{({side.value})\\pi}}{{180}}" if degrees else side.value
+            for side, degrees in zip((gold, answer), turned, strict=True)
+        ]
+        return (self.ask(*values),)
 
     # --- numbers ------------------------------------------------------------------------------------------------------
 
@@ -240,8 +244,10 @@ def _without_base_ten(text: str) -> str:
     return found[0] if found and found[1] == "10" else text
 
 
-def _is_degree(unit: Unit | None) -> bool:
-    return unit is not None and unit.dimensions == (("degree", 1),)
+def _is_angle(measure: Measure, unit: str) -> bool:
+    """Whether a measure is in degrees, or in radians, and in nothing else."""
+    suffix = measure.suffix
+    return suffix.unit is not None and suffix.unit.dimensions == ((unit, 1),) and not suffix.rest
 
 
 def _is_generic(unit: Unit | None) -> bool:

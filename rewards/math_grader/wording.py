@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 
+from rewards.math_grader.prose import NO_SOLUTION
 from rewards.math_grader.spellings import TEXT
-from rewards.vocabulary.number_words import cardinal, fraction
+from rewards.vocabulary.number_words import cardinal
 from rewards.vocabulary.units import changes_value, unit_named
 
 _TEXT_COMMAND = re.compile(rf"{TEXT}\s*\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}")
@@ -24,6 +25,7 @@ _COUNTED = re.compile(r"(\d+)\s+([A-Za-z]+(?:\s(?!and\b)[A-Za-z]+)?)(\s*,?\s+and
 _MATH_FONT = re.compile(r"\\math(?:bf|it|sf|tt)(?![a-zA-Z])")
 _STATED = re.compile(r"([A-Za-z][A-Za-z ,'-]*)\s(?:is|are|equals)\s+(-?[\d.,/]*\d\s*%?|\(?[A-J]\)?)\.?")
 _OPTION = re.compile(r"\(([A-J])\)\s*[.:]?\s*(-?[\d.,/]*\d\s*%?)")
+_OPTION_IN_WORDS = re.compile(r"\(?([A-J])[):]\s*([A-Za-z].+)")
 _JOINED = re.compile(r"\s*(?:,\s*)?\b(and|or)\b\s*")
 _MATHEMATICS = re.compile(r"[^A-Za-z\\]*(?:\\?pi|\u03c0)?[^A-Za-z\\]*")
 _LABELED = re.compile(r"[A-Za-z][A-Za-z '-]*[:=]\s*(-?[\d.,/]*\d\s*%?)")
@@ -39,12 +41,14 @@ _STATES = re.compile(
 _QUALIFIERS = (
     r"for\s+(?:all|any|every|each|some\s+(?:real\s+)?constant|arbitrary|real|integers?|positive|nonnegative|nonzero)\b|"
     r"where\b|with\s+\S+\s+(?:a|any|an|real|constant|arbitrary)\b|"
-    r"as\s+required|as\s+desired|since\b|because\b"
+    r"as\s+required|as\s+desired|since\b|because\b|(?:with\s+|of\s+)?multiplicity\b|"
+    r"after\s+(?:rounding|simplif|reduc|cancel|rationaliz)"
 )
 _REMARKS = (
     r"since\b|because\b|(?:to\s+)?(?:the\s+)?nearest\b|rounded\b|(?:the\s+)?only\b|by\b|using\b|"
     r"(?:approximately|approx|exact|exactly)(?![^{}]*\d)\b|simplified|in\s+(?:simplest|lowest|the)\b|in\s+[a-z]+$|"
-    r"as\s+(?:required|desired|expected)\b|a\s+(?:prime|perfect|constant)\b|" + _QUALIFIERS
+    r"as\s+(?:required|desired|expected)\b|(?:a\s+)?(?:double|repeated|triple|simple)\s+(?:root|zero|solution)\b|a\s+(?:prime|perfect|constant)\b|"
+    + _QUALIFIERS
 )
 _QUALIFIED = re.compile(
     rf"[\s,;]*(?:{TEXT}\s*\{{[\s,;]*(?:(?:{_QUALIFIERS})[^{{}}]*|\(\s*(?:{_REMARKS})[^{{}}]*)\}}|[\s,;(]*\\forall(?![a-zA-Z]))"
@@ -54,21 +58,19 @@ _QUALIFIED = re.compile(
 _RESTATED = re.compile(rf"(-?\d[\d,]*)\s*(?:{TEXT}\s*\{{\s*\(([A-Za-z -]+)\)\s*\}}|\(([A-Za-z -]+)\))")
 """Matches a number that is given in words, too."""
 _MEMBERSHIP = re.compile(
-    r"\s*[,;(]\s*[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\\in\s*\\(?:mathbb|mathbf)\s*\{?[ZNRQC]\}?(?:\s*[\^_]\s*(?:\{[^{}]*\}|[+*\d]))?\s*\)?$"
+    rf"\s*(?:[,;(]|{TEXT}\s*\{{\s*(?:for|where|with)\s*\}})\s*"
+    r"[a-zA-Z](?:\s*,\s*[a-zA-Z])*\s*\\in\s*\\(?:mathbb|mathbf)\s*\{?[ZNRQC]\}?(?:\s*[\^_]\s*(?:\{[^{}]*\}|[+*\d]))?\s*\)?$"
 )
 _HEDGES = re.compile(
     r"\b(?:or|otherwise|else|if|unless|not|except|wrong|incorrect|either|maybe|possibly)\b|\bn['\u2019]t\b",
     re.IGNORECASE,
 )
-_NO_SOLUTION = re.compile(
-    r"(?:there\s+(?:are|is)\s+|has\s+|it\s+has\s+)?no\s+(?:real\s+|such\s+)?(?:solutions?|roots?|zeros?)(?:\s+exists?)?|(?:the\s+)?empty\s+set|null\s+set",
-    re.IGNORECASE,
-)  # fmt: skip
-_EVERYTHING = re.compile(
-    r"(?:the\s+set\s+of\s+)?all\s+(?:the\s+)?(real(?:\s+number)?s?|integers?|rationals?(?:\s+numbers?)?|natural\s+numbers?|complex\s+numbers?)",
-    re.IGNORECASE,
+
+
+_INFINITE = re.compile(
+    r"(?:there are |it has |has )?(?:infinitely many(?: (?:real )?(?:solution|root)s?)?|"
+    r"(?:infinite number of|infinite) (?:real )?(?:solution|root)s?)"
 )
-_DOMAINS = {"re": "R", "in": "Z", "ra": "Q", "na": "N", "co": "C"}
 
 
 def equations_as_list(text: str) -> str:
@@ -95,7 +97,7 @@ def _unwrapped(found: re.Match[str]) -> str:
     nested = _TEXT_COMMAND.fullmatch(inner)
     if nested:
         return _unwrapped(nested)
-    if _NO_SOLUTION.fullmatch(inner.rstrip(".")):
+    if NO_SOLUTION.fullmatch(inner.rstrip(".")):
         return "\\emptyset "
     value = cardinal(inner) if inner else None
     if value is not None and not _AFTER_VALUE.search(found.string[: found.start()]):
@@ -114,6 +116,9 @@ def _unwrapped(found: re.Match[str]) -> str:
     option = _OPTION.fullmatch(inner)
     if option:
         return f"\\text{{({option.group(1)})}} {option.group(2)}"
+    option = _OPTION_IN_WORDS.fullmatch(inner)
+    if option:
+        return f"\\text{{({option.group(1)})}} \\text{{{option.group(2)}}}"
     stated = _STATED.fullmatch(inner)
     if stated and not changes_value([word.lower() for word in re.findall("[A-Za-z]+", stated.group(1))]):
         return stated.group(2)
@@ -164,32 +169,6 @@ def without_prefix(text: str) -> str:
     return value.strip()
 
 
-def sets_in_words(text: str) -> str:
-    """`all real numbers except 2` as a set."""
-    whole = _TEXT_COMMAND.sub(lambda found: found.group(1), text).strip().rstrip(".")
-    if _NO_SOLUTION.fullmatch(whole):
-        return "\\emptyset"
-    value = cardinal(whole)
-    if value is not None:
-        return str(value)
-    part = fraction(whole)
-    if part is not None:
-        return f"\\frac{{{part.numerator}}}{{{part.denominator}}}"
-    found = _EVERYTHING.match(whole)
-    if not found:
-        return text
-    domain = f"\\mathbb{{{_DOMAINS[found.group(1)[:2].lower()]}}}"
-    rest = whole[found.end() :].strip(" ,")
-    if not rest:
-        return domain
-    excluded = re.fullmatch(
-        r"(?:except(?:\s+for)?|other\s+than|excluding|but)\s+(?:[a-z]\s*=\s*)?(.+)", rest, re.IGNORECASE
-    )
-    if not excluded:
-        return text
-    return f"{domain} \\setminus \\{{{_JOINED.sub(', ', excluded.group(1))}\\}}"
-
-
 def names_of(text: str) -> tuple[str, ...] | None:
     """The parts of a list in words alone, "Bob and Anna" or "Anna, Bob", each as `words_key`; None for others."""
     plain = _TEXT_COMMAND.sub(lambda found: f" {found.group(1)} ", text).strip().rstrip(".")
@@ -203,6 +182,24 @@ def words_key(text: str) -> str:
     """One spelling for the same words: without case, article, quotation marks, end mark and plural."""
     words = re.sub(r"[\"'`\u201c\u201d\u2018\u2019]", "", text.lower()).strip(" .!,;:").split()
     words = words[1:] if len(words) > 1 and words[0] in ("a", "an", "the") else words
+    if _INFINITE.fullmatch(" ".join(words)):
+        return "infinitely many"
     return " ".join(
         word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word for word in words
     )
+
+
+def same_class(gold: str, answer: str) -> bool:
+    """Whether two keys of words name one class, "obtuse" and "obtuse triangle"."""
+    short, long = sorted((gold, answer), key=len)
+    return short in _CLASSES and any(long == f"{short} {noun}" for noun in _CLASSIFIED)
+
+
+_CLASSES = set(
+    map(
+        words_key,
+        "acute obtuse right isosceles equilateral scalene even odd prime composite rational irrational convergent "
+        "divergent increasing decreasing".split(),
+    )
+)
+_CLASSIFIED = set(map(words_key, "triangle angle number function series sequence integer".split()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -27,6 +28,11 @@ def _double_factorial(number: int) -> int | None:
     return math.prod(range(number, 0, -2)) if -1 <= number <= MAX_TERMS else None
 
 
+FUNCTIONS: dict[str, Callable[[acb], acb]] = {
+    "sin": acb.sin, "cos": acb.cos, "tan": acb.tan, "cot": acb.cot, "sec": acb.sec, "csc": acb.csc,
+    "arcsin": acb.asin, "arccos": acb.acos, "arctan": acb.atan, "sinh": acb.sinh, "cosh": acb.cosh,
+    "tanh": acb.tanh, "coth": acb.coth, "arsinh": acb.asinh, "arcosh": acb.acosh, "artanh": acb.atanh, "exp": acb.exp,
+}  # fmt: skip
 OF_INTEGERS: dict[str, Callable[..., int | None]] = {"gcd": math.gcd, "lcm": math.lcm, "!!": _double_factorial}
 """Functions of integers; None where a value is not computed."""
 
@@ -97,3 +103,33 @@ def key(value: Value) -> str:
     found = ball(value)
     parts = [found.real, found.imag]
     return ",".join("0" if part.contains(arb(0)) else part.mid().str(KEY_DIGITS, radius=False) for part in parts)
+
+
+def in_domain(op: str, argument: Value) -> bool:
+    """Whether a function has a real value there."""
+    if op == "arcosh":
+        return positive(binary(argument, fmpq(1), "-")) or argument == fmpq(1)
+    return op not in ("arcsin", "arccos", "artanh") or within_one(ball(argument))
+
+
+def is_integer(value: Value) -> bool:
+    return isinstance(value, fmpq) and value.q == 1
+
+
+def holds(left: Value, relation: str, right: Value) -> bool:
+    """Whether a relation holds between two real numbers. Raises Undefined where that is not known."""
+    difference = binary(left, right, "-")
+    sign = 1 if positive(difference) else -1 if negative(difference) else 0
+    if relation not in _SIGNS or (sign == 0 and not is_zero(difference)):
+        raise Undefined
+    return sign in _SIGNS[relation]
+
+
+_SIGNS = {"<": (-1,), ">": (1,), "\\le": (-1, 0), "\\ge": (0, 1), "=": (0,), "\\ne": (-1, 1)}
+"""The signs of a difference with which a relation holds."""
+
+
+def random_value(*names: str) -> fmpq:
+    """A number between 1 and 2 that follows from the names alone."""
+    digest = hashlib.blake2b("\0".join(names).encode(), digest_size=6).digest()
+    return fmpq(2**48 + int.from_bytes(digest, "big"), 2**48)

@@ -27,6 +27,7 @@ _NAMED = {*FUNCTIONS, *_ALIASES, "min", "max", "gcd", "lcm"}
 _BINDERS = {"\\sum": "sum", "\\prod": "prod", "\\int": "int", "\\lim": "lim", "\\iint": "int", "\\oint": "int"}
 _TEXTS = {"\\text", "\\mbox", "\\mathrm", "\\textrm", "\\operatorname", "\\textbf", "\\mathbf", "\\textit"}
 QUOTIENTS = {"/", "\\div"}
+_MARKS = {",", ".", ";"}
 _DERIVATIVE = re.compile(r"(?:d|\\partial)\s*(?:\^\s*\{?\d\}?)?\s*\\?[a-zA-Z]*(?:\s*\^\s*\{?\d\}?)?")
 
 
@@ -147,14 +148,32 @@ class Commands(Atoms):
             if token in ("&", "\\\\"):
                 self.take()
                 rows += [[]] if token == "\\\\" else []
+            elif name == "cases" and token in _MARKS and self.peek(1) in ("&", "\\\\", "\\end"):
+                self.take()
+            elif name == "cases" and len(rows[-1]) == 1:
+                rows[-1].append(self.condition())
             else:
                 rows[-1].append(self.expression())
         self.take()
         if self.raw() != name:
             raise Unreadable
         rows = [row for row in rows if row]
+        if name == "cases" and all(len(row) == 2 for row in rows):
+            return Node("cases", tuple(entry for row in rows for entry in row))
         kind = name if name in ("vmatrix", "cases") else "matrix"
         return Node("apply", tuple(entry for row in rows for entry in row), f"{kind} {len(rows)}")
+
+    def condition(self) -> Node:
+        """The condition of a case, after "if" or without it."""
+        start = self.place
+        if self.peek() in _TEXTS:
+            self.take()
+            word = self.raw()
+            if word in ("otherwise", "else"):
+                return Node("otherwise")
+            if word not in ("if", "for", "when", "where"):
+                self.place = start
+        return self.expression()
 
     def derivative(self) -> Node | None:
         """`\\frac{dy}{dx}` as a symbol; None if the fraction is no derivative."""

@@ -5,7 +5,6 @@ however large it is, and a tree may take `MAX_STEPS` operations. A value beyond 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping
 
@@ -14,6 +13,7 @@ from flint import acb, fmpq
 
 from rewards.math_grader.expressions.balls import (
     EXACT_BITS,
+    FUNCTIONS,
     MAX_TERMS,
     OF_INTEGERS,
     Undefined,
@@ -22,23 +22,21 @@ from rewards.math_grader.expressions.balls import (
     binary,
     contains_zero,
     extreme,
+    holds,
+    in_domain,
     integer_power,
+    is_integer,
     is_zero,
     key,
     negative,
     positive,
-    within_one,
+    random_value,
 )
-from rewards.math_grader.expressions.nodes import Node, factors_of, symbols
+from rewards.math_grader.expressions.nodes import Node, factors_of, is_tower, symbols
 
 MAX_STEPS = 20_000
 """Number of operations for one value, sums with all their terms included."""
 
-_FUNCTIONS: dict[str, Callable[[acb], acb]] = {
-    "sin": acb.sin, "cos": acb.cos, "tan": acb.tan, "cot": acb.cot, "sec": acb.sec, "csc": acb.csc,
-    "arcsin": acb.asin, "arccos": acb.acos, "arctan": acb.atan, "sinh": acb.sinh, "cosh": acb.cosh,
-    "tanh": acb.tanh, "coth": acb.coth, "arsinh": acb.asinh, "arcosh": acb.acosh, "artanh": acb.atanh, "exp": acb.exp,
-}  # fmt: skip
 _UNORDERED = {"\\{\\}", "\\cup", "\\cap", "gcd", "lcm"}
 
 
@@ -96,11 +94,11 @@ class Evaluation:
         method = getattr(self, f"_{op}", None)
         if method is not None:
             return method(node)
-        if op in _FUNCTIONS:
+        if op in FUNCTIONS:
             argument = self.value(args[0])
-            if self.real and not _in_domain(op, argument):
+            if self.real and not in_domain(op, argument):
                 raise Undefined
-            return _FUNCTIONS[op](ball(argument))
+            return FUNCTIONS[op](ball(argument))
         return self._apply(node)
 
     # --- arithmetic ---------------------------------------------------------------------------------------------------
@@ -119,7 +117,7 @@ class Evaluation:
             return acb(1).exp()
         if name == "i":
             return acb(0, 1)
-        return _random_value(name)
+        return random_value(name)
 
     def _degree(self, node: Node) -> Value:
         return acb.pi() / 180
@@ -146,7 +144,10 @@ class Evaluation:
         return binary(above, below, "/")
 
     def _pow(self, node: Node) -> Value:
-        base, exponent = self.value(node.args[0]), self.value(node.args[1])
+        base = self.value(node.args[0])
+        if base in (fmpq(0), fmpq(1)) and is_tower(node.args[1]):
+            return base
+        exponent = self.value(node.args[1])
         if isinstance(exponent, fmpq) and exponent.q == 1:
             return integer_power(base, exponent.p)
         if contains_zero(base):
@@ -154,6 +155,9 @@ class Evaluation:
                 return fmpq(0)
             raise Undefined
         if self.real:
+            if isinstance(exponent, fmpq) and exponent.q % 2 == 1 and negative(base) and not symbols(node.args[1]):
+                root = (ball(exponent) * (-ball(base)).log()).exp()
+                return -root if exponent.p % 2 == 1 else root
             self._check_sign(node.args[0], base)
         if isinstance(exponent, fmpq) and exponent.q == 2 and exponent.p == 1:
             return ball(base).sqrt()
@@ -191,7 +195,7 @@ class Evaluation:
             inner = inner.args[0]
         value = self.value(inner)
         if inner.op == "apply":  # the values of unknown functions are positive only here
-            return _random_value("abs", key(binary(value, value, "*")))
+            return random_value("abs", key(binary(value, value, "*")))
         if isinstance(value, fmpq):
             return abs(value)
         return acb(abs(value))
@@ -258,6 +262,20 @@ class Evaluation:
     def _max(self, node: Node) -> Value:
         return extreme([ball(self.value(arg)) for arg in node.args], acb.real_max)
 
+    def _cases(self, node: Node) -> Value:
+        """The value of the first case whose condition holds."""
+        for value, condition in zip(node.args[::2], node.args[1::2], strict=True):
+            if condition.op == "otherwise" or self._holds(condition):
+                return self.value(value)
+        raise Undefined
+
+    def _holds(self, condition: Node) -> bool:
+        relations = condition.name.split()
+        if condition.op != "apply" or len(condition.args) != len(relations) + 1:
+            raise Undefined
+        values = [self.value(arg) for arg in condition.args]
+        return all(map(holds, values, relations, values[1:]))
+
     # --- what is compared, not computed -------------------------------------------------------------------------------
 
     def _sum(self, node: Node) -> Value:
@@ -271,7 +289,7 @@ class Evaluation:
         lower, upper, body = node.args
         ends = [self.value(lower), self.value(upper)]
         outer = self.point.get(node.name)
-        terms = int(ends[1].p - ends[0].p) + 1 if all(map(_is_integer, ends)) else None
+        terms = int(ends[1].p - ends[0].p) + 1 if all(map(is_integer, ends)) else None
         if terms is None and any(symbols(end) & (self.point.keys() - self.unfolded) for end in (lower, upper)):
             raise Undefined  # a number of terms that is no integer
         try:
@@ -280,9 +298,9 @@ class Evaluation:
                     self.point[node.name] = ends[0] + step
                     total = binary(total, self.value(body), operator)
                 return total
-            self.point[node.name] = _random_value("bound")
+            self.point[node.name] = random_value("bound")
             self.unfolded.add(node.name)
-            return _random_value(node.op, *map(key, (*ends, self.value(body))))
+            return random_value(node.op, *map(key, (*ends, self.value(body))))
         finally:
             self.unfolded.discard(node.name)
             if outer is None:
@@ -293,26 +311,9 @@ class Evaluation:
     def _apply(self, node: Node) -> Value:
         """An unknown function: a number that follows from its name and the values of its arguments."""
         values = [self.value(arg) for arg in node.args]
-        if node.name in OF_INTEGERS and all(map(_is_integer, values)):
+        if node.name in OF_INTEGERS and all(map(is_integer, values)):
             found = OF_INTEGERS[node.name](*(int(value.p) for value in values))
             if found is not None:
                 return fmpq(found)
         keys = [key(value) for value in values]
-        return _random_value(node.name or node.op, *(sorted(keys) if node.name in _UNORDERED else keys))
-
-
-def _in_domain(op: str, argument: Value) -> bool:
-    """Whether a function has a real value there."""
-    if op == "arcosh":
-        return positive(binary(argument, fmpq(1), "-")) or argument == fmpq(1)
-    return op not in ("arcsin", "arccos", "artanh") or within_one(ball(argument))
-
-
-def _is_integer(value: Value) -> bool:
-    return isinstance(value, fmpq) and value.q == 1
-
-
-def _random_value(*names: str) -> fmpq:
-    """A number between 1 and 2 that follows from the names alone."""
-    digest = hashlib.blake2b("\0".join(names).encode(), digest_size=6).digest()
-    return fmpq(2**48 + int.from_bytes(digest, "big"), 2**48)
+        return random_value(node.name or node.op, *(sorted(keys) if node.name in _UNORDERED else keys))

@@ -59,3 +59,19 @@ def factors_of(node: Node) -> list[Node]:
     if node.op in ("mul", "div"):
         return [factor for arg in node.args for factor in factors_of(arg)]
     return [node]
+
+
+def is_tower(node: Node) -> bool:
+    """Whether a tree is a positive number, or powers of positive numbers, however large."""
+    if node.op == "number":
+        return node.name.strip("0.") != ""
+    return node.op == "pow" and all(map(is_tower, node.args))
+
+
+def boundaries(node: Node) -> list[tuple[str, Node]]:
+    """The symbols and bounds in the conditions of a function in cases."""
+    found = [pair for arg in node.args for pair in boundaries(arg)]
+    for condition in node.args[1::2] if node.op == "cases" else ():
+        names = [arg.name for arg in condition.args if arg.op == "symbol" and arg.name not in CONSTANTS]
+        found += [(name, arg) for name in names for arg in condition.args if not symbols(arg)]
+    return found

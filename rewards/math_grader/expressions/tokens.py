@@ -62,10 +62,11 @@ class Tokens:
         return token not in _NO_FACTORS
 
     def raw(self) -> str:
-        """The text of a braced argument."""
+        """The text of a braced argument, without its case if it may be a word: CO is not Co."""
         self.take("{")
         depth, start = 1, self.place
         while depth:
             token = self.take()
             depth += (token == "{") - (token == "}")
-        return "".join(self.tokens[start : self.place - 1]).lower()
+        text = "".join(self.tokens[start : self.place - 1])
+        return text if len(text) == 2 and text[0].isupper() else text.lower()
