@@ -28,6 +28,8 @@ _BETWEEN_BOXES = re.compile(
 )
 _NEAR = 80
 """Characters between two boxes within which a hedge joins them."""
+_UNBRACED = re.compile(r"\\boxed\s*(-?\s*\d+(?:\.\d+)?|(?<=\s)[A-Za-z])(?=\s*[.,]?\s*(?:\$|\\[)\]]))")
+"""Matches a box around a number or a letter without braces, up to the end of its formula."""
 _FORMULA = re.compile(r"\$\$([^$]{1,1000})\$\$|\$([^$]{1,1000})\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)", re.DOTALL)
 _TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)
 _END_OF_TURN = ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "<|end|>")
@@ -109,8 +111,10 @@ def final_answer(
     completion: str, *, accept: Accept = "phrase", thinking: bool = False, several_boxes: SeveralBoxes = "list"
 ) -> str | None:
     """The final answer of a completion, or None if it gives none. See `Accept` and `visible_text`."""
-    text = visible_text(completion, thinking=thinking)
+    text = _UNBRACED.sub(r"\\boxed{\1}", visible_text(completion, thinking=thinking))
     found = boxes(text)
+    while len(found) > 1 and not found[-1][2].strip():  # "I used \\boxed{}"
+        found.pop()
     refused: dict[str, str] = {}  # values that the text around them denies, with what follows them
     while found:
         start, end, content = found[-1]

@@ -12,9 +12,12 @@ from rewards.vocabulary.units import changes_value
 
 _HASHES = re.compile(r"(?<!#)####(?!#)[ \t]*([^\n]+)")
 _ASIDE = r"(?:\s+(?:to|for|of)\s+[^.\n:=]{1,80}?)?"
-_VERB = r"(?:is|are|should\s+be|must\s+be|would\s+be|will\s+be|equals|becomes)\b"
+_VERB = (
+    r"(?:is|are|should\s+be|must\s+be|would\s+be|will\s+be|equals|becomes|evaluates\s+to|"
+    r"(?:comes|works|turns)\s+out\s+(?:to\s+be|to|as|at))\b"
+)
 _PHRASE = re.compile(
-    rf"\b(?:answers?|result\s+is\s+therefore){_ASIDE}[\s*_}}]*(?:{_VERB}|[=:\uff1a])[\s*_}}:]*"
+    rf"(?:\b(?:answers?|result\s+is\s+therefore){_ASIDE}[\s*_}}]*(?:{_VERB}|[=:\uff1a])|答案\s*(?:是|为|[:\uff1a]))[\s*_}}:]*"
     r"(?:(?:therefore|thus|then|hence|simply|just|indeed|clearly|obviously|certainly|definitely|surely|exactly|precisely|now|also|given\s+by|equal\s+to)\b[\s,:*_]*)*",
     re.IGNORECASE,
 )
@@ -32,12 +35,18 @@ _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _SENTENCE_END = re.compile(r"(?<!\d)[.!?](?=\s|$)|(?<=\d)[.!?](?=\s|$)")
 _ABBREVIATIONS = re.compile(r"\b(?:a\.m|p\.m|Rs|sq|cu|approx|e\.g|i\.e|vs|no|ft|in)$", re.IGNORECASE)
 _CLAUSE = re.compile(
-    r"(?:\s*[,;:]\s*|\s+[-\u2013\u2014]+\s+|\s+)(?:which|because|since|as\s+(?:required|desired|requested|shown|expected|we|it|the|this|there)|"
-    r"so\s+(?:we|the|this|it|that)|where\s|therefore|hence|thus|given\s+that|obtained|i\.e|that\s+is|"
+    r"(?:\s*[,;:]\s*|\s+[-\u2013\u2014]+\s+|\s+)(?:which|because|since|as\s+(?:required|desired|requested|shown|expected|we|it|the|this|there)|as\s+(?=[\d$\\(])|"
+    r"so\s+(?:we|the|this|it|that)|where\s|therefore|hence|thus|given\s+that|(?:obtained|found|computed|calculated|derived)\s+(?:by|from|as|using)|obtained|i\.e|that\s+is|"
     r"and\s+(?:it|this|that|we|they|so)\b|when\s+rounded|rounded|to\s+the\s+nearest)\b.*$"
-    r"|\s*,\s*not\s+.*$|\s*\(\s*(?:in|approximately|approx|since|because|nearest|rounded|to\s+the|as)\b[^()]*\)\s*$",
+    r"|\s*[,(]\s*not\s+.*$|\s*\(\s*(?:in|approximately|approx|since|because|nearest|rounded|to\s+the|as)\b[^()]*\)\s*$",
     re.IGNORECASE | re.DOTALL,
 )
+_SOURCE = re.compile(
+    r"[\s,;]*(?:obtained|found|computed|calculated|derived)\s+(?:by|from|as|using)\s+"
+    r"(?:[^A-Za-z\\]|\\[A-Za-z]+|\b(?:and|times|plus|minus|multiplying|adding)\b)++",
+    re.IGNORECASE,
+)
+"""Matches from which numbers an answer comes: they are no other answers."""
 _LONGEST = 1000
 """Characters of a line that are read."""
 _CORRECTED = re.compile(
@@ -163,7 +172,7 @@ def _read(text: str, start: int, end: int, *, corrects: bool) -> tuple[str | Non
     prices, cut_off = _prices_as_text(sentence), ""
     cut = _CLAUSE.search(prices)
     if cut and cut.start() and not is_hedged(cut.group().split(",")[0]):
-        prices, cut_off = prices[: cut.start()], cut.group()
+        prices, cut_off = prices[: cut.start()], "" if _SOURCE.fullmatch(cut.group()) else cut.group()
     described = _DESCRIBED.match(prices)
     if described and not changes_value(set(_WORD.findall(described.group("what").lower())) - _QUANTITIES):
         prices = prices[described.end() :]

@@ -65,6 +65,9 @@ def offers_another(between: str) -> bool:
     words = _words(between)
     if "unless" in words or any(one in HYPOTHETICAL and "be" in rest[:2] for one, *rest in _triples(words)):
         return True
+    denied = any_of(words, NEGATORS, REFUSALS)
+    if denied and any(one == "if" and rest[0] in ("that", "this", "it") for one, *rest in _triples(words)):
+        return True  # "if that is not accepted"
     numbered = any(one in _CASES and "".join(rest).lstrip("#")[:1].isdigit() for one, *rest in _triples(words))
     offered = numbered or any_of(words, OFFERS)
     return offered and not any_of(words, NEGATORS, DOUBTS, REFUSALS, CONTRASTS, CONCLUSIONS, CORRECTIONS, _REPLACES)

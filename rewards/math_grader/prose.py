@@ -39,7 +39,7 @@ _BEHIND = tuple(
     )
 )  # fmt: skip
 _SUMMED = r"(?:in\s+total|altogether|in\s+all|overall|total)"
-_IN_TOTAL = re.compile(rf"{_OPERAND}(?:{TEXT}\s*\{{\s*{_SUMMED}\s*\}}|\b{_SUMMED}(?=\s*\}}?$))", re.IGNORECASE)
+_IN_TOTAL = re.compile(rf"{_OPERAND},?\s*(?:{TEXT}\s*\{{\s*{_SUMMED}\s*\}}|\b{_SUMMED}(?=\s*\}}?$))", re.IGNORECASE)
 _ROOT_OF, _RADICAND = r"(?:the\s+)?square\s+root\s+of", r"(\d+|[a-z])(?![\d.a-z^])"
 _ROOT = re.compile(
     rf"{TEXT}\s*\{{\s*{_ROOT_OF}\s*(?:\}}\s*{_RADICAND}|{_RADICAND}\s*\}})|^{_ROOT_OF}\s+{_RADICAND}$", re.IGNORECASE
