@@ -181,6 +181,21 @@ class TrainConfig(Section):
         return self
 
     @model_validator(mode="after")
+    def _has_effect(self) -> TrainConfig:
+        """Settings off their default that would silently do nothing."""
+        gate, group = self.gate, self.trainer.group_size
+        if gate.keep_best is not None and gate.keep_best >= group:
+            text = f"gate.keep_best ({gate.keep_best}) leaves none of a group of {group} out; set it lower, or to null"
+            raise Conflict(text, "gate.keep_best", "trainer.group_size")
+        if gate.variety_bonus and gate.mode != "policy":
+            text = f"gate.variety_bonus has no effect with gate.mode `{gate.mode}`; set it to `policy`, or drop it"
+            raise Conflict(text, "gate.variety_bonus", "gate.mode")
+        if gate.eta and "rao_blackwell" not in (gate.credit, self.trainer.credit):
+            text = "gate.eta mixes `rao_blackwell` credit, which neither gate.credit nor trainer.credit is; set it to 0"
+            raise Conflict(text, "gate.eta", "gate.credit", "trainer.credit")
+        return self
+
+    @model_validator(mode="after")
     def _fits(self) -> TrainConfig:
         if self.gate.mode == "policy" and self.rollout.exit_rule.kind != "sample":
             raise Conflict(

@@ -44,6 +44,21 @@ def test_conflicting_values_name_every_file_that_set_one(
     assert str(caught.value).startswith(" + ".join(str(files[name]) for name in named) + ": ")
 
 
+@pytest.mark.parametrize(
+    "without_effect, with_effect, said",
+    [
+        (["gate.keep_best=4"], ["gate.keep_best=3"], "leaves none of a group of 4 out"),
+        (["gate.variety_bonus=0.1", "gate.mode=off"], ["gate.variety_bonus=0.1"], "no effect with gate.mode `off`"),
+        (["gate.eta=0.5"], ["gate.eta=0.5", "gate.credit=rao_blackwell", "gate.probe_share=1"], "set it to 0"),
+        (["gate.eta=1"], ["gate.eta=1", "trainer.credit=rao_blackwell", "gate.probe_share=1"], "set it to 0"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(without_effect, with_effect, said, minimal: Path) -> None:
+    policy = ["trainer.group_size=4", "gate.mode=policy", "rollout.exit_rule={kind: sample}"]
+    assert said in refusal(minimal, *policy, *without_effect)
+    load_config(TrainConfig, [minimal], [*policy, *with_effect])
+
+
 def test_a_conflict_of_file_and_override_names_both(minimal: Path) -> None:
     minimal.write_text(MINIMAL.replace("steps: 5", "steps: 5, group_size: 8"))
     assert refusal(minimal, "trainer.micro_batch=5").startswith(

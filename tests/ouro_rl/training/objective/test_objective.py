@@ -74,8 +74,8 @@ def test_fixed_depths_teach_the_gate_nothing():
 def test_fixed_depths_have_no_gradient_at_the_gate_and_pay_nothing(baseline, mode):
     """Nor do they change what the others pay: their loops are in no mean and in no solve rate."""
     rule = objective(
-        gate__price=0.1, gate__kappa=0.5, gate__variety_bonus=0.1, gate__price_on="all", gate__baseline=baseline,
-        gate__mode=mode, trainer__group_size=4, trainer__micro_batch=4,
+        gate__price=0.1, gate__kappa=0.5, gate__variety_bonus=0.1 if mode == "policy" else 0.0, gate__price_on="all",
+        gate__baseline=baseline, gate__mode=mode, trainer__group_size=4, trainer__micro_batch=4,
     )  # fmt: skip
     rewards, depths = [1.0, 0.0, 1.0, 0.0], [[1, 3, 2], [2, 0, 0], [3, 3, 0], [1, 2, 3]]
     by_gate = torch.tensor([True, True, True, False])
