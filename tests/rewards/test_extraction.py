@@ -9,6 +9,7 @@ import pytest
 from rewards import extraction
 from rewards.extraction import boxes, final_answer, last_boxed
 from rewards.math_grader.grading import grade_strings
+from tests.references.math_grading import grade_answer
 
 SIZE = 13_000_000
 PIECES = [
@@ -143,3 +144,35 @@ def test_a_box_that_the_text_refuses_is_not_paid(text: str) -> None:
 )
 def test_a_box_that_the_text_confirms_is_paid(text: str) -> None:
     assert final_answer(text) == "17"
+
+
+@pytest.mark.parametrize(
+    "text, answer",
+    [
+        ("The answer is 15 (the candidate 3 makes the denominator vanish).", "15"),
+        ("The answer is 15 (this counts both endpoints).", "15"),
+        ("The answer is $15$ (not counting the two ends).", "15"),
+        ("**Final answer:** $2\\sqrt{13}$ (about 7.21)", "$2\\sqrt{13}$"),
+        ("The answer is 15000 (rounded to the nearest thousand).", "15000"),
+        ("The answer is 15 (in minutes).", "15"),
+        ("The answer is 15 (the actual value is 17).", None),
+        ("The answer is 15 (this is wrong, it should be 17).", "17"),
+        ("The answer is 15 (only when repetition is allowed, which it is not).", None),
+    ],
+)
+def test_parentheses_after_a_stated_value_are_a_sentence_of_their_own(text: str, answer: str | None) -> None:
+    assert final_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    "aside",
+    ["or maybe 17", "it could also be 17", "two dozen", "in units of one thousand", "multiplied by two", "times the days",
+     "plus any multiple of 7", "this is merely a guess", "in thousands", "up to sign, minus fifteen"],
+)  # fmt: skip
+def test_parentheses_that_may_change_a_stated_value_leave_it_unpaid(aside: str) -> None:
+    assert grade_answer(f"The answer is 15 ({aside}).", "15").value == 0.0
+
+
+@pytest.mark.parametrize("kind", ["align*", "equation", "gather*"])
+def test_a_displayed_environment_under_a_statement_is_its_answer(kind: str) -> None:
+    assert final_answer(f"The final answer is\n\n\\begin{{{kind}}}\n17\n\\end{{{kind}}}") == "17"
