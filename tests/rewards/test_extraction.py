@@ -147,27 +147,20 @@ def test_a_box_that_the_text_confirms_is_paid(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text, answer",
-    [
-        ("The answer is 15 (the candidate 3 makes the denominator vanish).", "15"),
-        ("The answer is 15 (this counts both endpoints).", "15"),
-        ("The answer is $15$ (not counting the two ends).", "15"),
-        ("**Final answer:** $2\\sqrt{13}$ (about 7.21)", "$2\\sqrt{13}$"),
-        ("The answer is 15000 (rounded to the nearest thousand).", "15000"),
-        ("The answer is 15 (in minutes).", "15"),
-        ("The answer is 15 (the actual value is 17).", None),
-        ("The answer is 15 (this is wrong, it should be 17).", "17"),
-        ("The answer is 15 (only when repetition is allowed, which it is not).", None),
-    ],
-)
-def test_parentheses_after_a_stated_value_are_a_sentence_of_their_own(text: str, answer: str | None) -> None:
-    assert final_answer(text) == answer
+    "aside",
+    ["the candidate 3 makes the denominator vanish", "this counts both endpoints", "not counting the two ends",
+     "about 15.00", "rounded to the nearest thousand", "in minutes"],
+)  # fmt: skip
+def test_parentheses_after_a_stated_value_are_a_sentence_of_their_own(aside: str) -> None:
+    assert grade_answer(f"The answer is $15$ ({aside}).", "15").value == 1.0
 
 
 @pytest.mark.parametrize(
     "aside",
-    ["or maybe 17", "it could also be 17", "two dozen", "in units of one thousand", "multiplied by two", "times the days",
-     "plus any multiple of 7", "this is merely a guess", "in thousands", "up to sign, minus fifteen"],
+    ["or maybe 17", "it could also be 17", "two dozen", "in units of one thousand", "multiplied by two",
+     "times the days", "plus any multiple of 7", "this is merely a guess", "in thousands", "up to sign, minus fifteen",
+     "the actual value is 17", "this is wrong, it should be 17",
+     "only when repetition is allowed, which it is not"],
 )  # fmt: skip
 def test_parentheses_that_may_change_a_stated_value_leave_it_unpaid(aside: str) -> None:
     assert grade_answer(f"The answer is 15 ({aside}).", "15").value == 0.0
