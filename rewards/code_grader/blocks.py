@@ -101,7 +101,7 @@ def loose_pieces(text: str) -> list[str]:
 
 def dedented(block: str) -> str:
     """The block without the indentation that all its lines share."""
-    return textwrap.dedent(block.expandtabs(8) if "\t" in block and not block.startswith("\t") else block)
+    return textwrap.dedent(block.expandtabs(8) if "\t" in block and block.startswith(" ") else block)
 
 
 def _fences(text: str) -> list[_Fence]:

@@ -19,6 +19,11 @@ from rewards.code_grader.program import Wanted, find_program, program_of
         ("   \n", None),
         ("~~~\nx = '```'\n~~~", "x = '```'\n"),
         ("````\n```\nx\n```\n````", "x\n"),
+        (
+            "```\nif x:\n\ty = 1\n        z = 2\n```",
+            "if x:\n\ty = 1\n        z = 2\n",
+        ),  # an error of Python's stays one
+        ("1.\n    ```\n    if x:\n    \ty = 1\n    ```", "if x:\n\ty = 1\n"),
     ],
 )
 def test_extraction(text, code):
