@@ -95,9 +95,10 @@ def run_training(config: TrainConfig, resume: bool) -> int:
             model, _ = load_policy(str(checkpoint), torch.float32)
         else:
             with StopOnSignal() as stop:
+                others = callbacks_of_main(config, run_dir, processes, cleanup)
                 trainer = OuroGRPOTrainer(
                     model, tokenizer, config, prompts, publish=pool.publish if pool else None, run_dir=run_dir,
-                    rollout_source=sampler, callbacks=[stop, Beats(), *callbacks_of_main(config, run_dir, processes)],
+                    rollout_source=sampler, callbacks=[stop, Beats(), *others],
                 )  # fmt: skip
                 cleanup.callback(end_sampling, trainer, sampler)
                 during = PeriodicEvaluation(trainer, examine, pool.publish if pool else None)
@@ -159,12 +160,16 @@ def end_sampling(trainer: OuroGRPOTrainer, sampler: GroupSampler | None) -> None
     trainer.close()
 
 
-def callbacks_of_main(config: TrainConfig, run_dir: RunDir, processes: PartialState) -> list[TrainerCallback]:
+def callbacks_of_main(
+    config: TrainConfig, run_dir: RunDir, processes: PartialState, cleanup: ExitStack
+) -> list[TrainerCallback]:
     """What the main process shows and logs of the updates; nothing on the others."""
     if not processes.is_main_process:
         return []
     loggers = Loggers(config.log, run_dir, config.model_dump(mode="json"))
-    return [Progress(), *([LogToTrackers(loggers)] if config.log else [])]
+    progress = Progress()
+    cleanup.callback(progress.close)
+    return [progress, *([LogToTrackers(loggers)] if config.log else [])]
 
 
 def print_stopped(number: int, run_dir: RunDir) -> None:

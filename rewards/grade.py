@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
-from ouro_rl.core.row_files import read_row_file
+from ouro_rl.core.paths import check_writable
+from ouro_rl.core.row_files import is_row_file, read_row_file
 from rewards.scorer import ItemScore, Scorer
 from rewards.spec import RewardSpec
 
@@ -58,6 +59,8 @@ def grade_file(
     missing field."""
     spec = RewardSpec(reward) if isinstance(reward, str) else reward
     path = Path(path)
+    if out is not None:
+        _check_out(Path(out))
     rows = read_rows(path, required_fields(spec))
     with Scorer([spec], workers=workers, timeout_s=timeout_s) as scorer:
         scores: list[ItemScore] = []
@@ -111,8 +114,8 @@ def read_rows(path: Path, required: Sequence[tuple[str, ...]] = (("completion",)
                 f"{path}, row {number}: `prompt` is neither a string nor a list of messages: write one of these"
             )
         if not isinstance(row["completion"], str | list):
-            kind = type(row["completion"]).__name__
-            raise UserError(f"{path}, row {number}: `completion` is a {kind}: use a string or a list of messages")
+            value = json.dumps(row["completion"], default=str)[:40]
+            raise UserError(f"{path}, row {number}: `completion` is {value}: use a string or a list of messages")
         if isinstance(row["completion"], list) and not _is_chat(row["completion"]):
             raise UserError(
                 f"{path}, row {number}: `completion` is a list of other items: "
@@ -135,6 +138,16 @@ def _result(score: ItemScore, label: str) -> dict[str, Any]:
         "detail": verdict.detail,
         "ms": round(verdict.ms, 3),
     }
+
+
+def _check_out(out: Path) -> None:
+    """Raise UserError, before anything is scored, where the rows cannot be written, or would not be what the file's
+    name says: the input may be a CSV file that is named by mistake."""
+    if is_row_file(out.name) and out.suffix.lower() != ".jsonl":
+        raise UserError(f"--out {out}: is written as JSON lines; give a .jsonl file")
+    if out.is_dir():
+        raise UserError(f"--out {out}: is a folder; give a .jsonl file")
+    check_writable(out.parent, "--out")
 
 
 def _write(lines: list[str], out: str | Path | None) -> None:

@@ -55,7 +55,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         results = json.loads(path.read_text())
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
+        raise UserError(f"{path}: cannot be read ({error.strerror}); correct the path") from None
     except ValueError:
         raise UserError(f"{path}: is not JSON; give a file of `ouro-rl bench NAME --json FILE`") from None
     if not isinstance(results, dict) or "benchmark" not in results or "machine" not in results:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ouro_rl.cli.preflight.files import BENCHMARKS
 from ouro_rl.cli.subcommand import add_command
-from ouro_rl.config.packaged_configs import copy_config, packaged_configs, packaged_studies, summary_of
+from ouro_rl.config.packaged_configs import copy_config, first_statement, packaged_configs, packaged_studies, summary_of
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.core.paths import path_option
@@ -34,7 +34,7 @@ KV_RULES: Mapping[str, str] = {
 def rewards() -> Mapping[str, str]:
     from rewards.registry import BUILT_IN
 
-    return {name: (reward.__doc__ or "").splitlines()[0].rstrip(".") for name, reward in BUILT_IN.items()}
+    return {name: first_statement((reward.__doc__ or "").splitlines()) for name, reward in BUILT_IN.items()}
 
 
 KINDS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {

@@ -12,7 +12,7 @@ from typing import Any
 from ouro_rl.cli.argument_types import count, list_of, number, share, whole
 from ouro_rl.cli.commands import split_configs
 from ouro_rl.cli.eval_options import add_format_options, add_sampling_options, asked_config, check_samples, with_options
-from ouro_rl.cli.export import checkpoint_in
+from ouro_rl.cli.export import last_checkpoint
 from ouro_rl.cli.preflight.files import BENCHMARKS, check_workers
 from ouro_rl.config.loader import load_config
 from ouro_rl.config.train import TrainConfig
@@ -169,8 +169,7 @@ def _model(given: str | None, files: list[str], overrides: list[str]) -> str:
         given = load_config(TrainConfig, files, overrides).model.path
     if given is None:
         raise UserError("--model is missing: give a checkpoint, a run's folder, a hub id, or a config with model.path")
-    folder = Path(given)
-    return str(checkpoint_in(folder)) if (folder / "checkpoints").is_dir() else given
+    return last_checkpoint(given)
 
 
 def _ask(arguments: argparse.Namespace, name: str | None, overrides: list[str]) -> Ask:

@@ -78,6 +78,12 @@ def checkpoint_in(source: Path) -> Path:
     return last
 
 
+def last_checkpoint(given: str) -> str:
+    """The last checkpoint of a run's folder; anything else (a checkpoint, a hub id) as it is given."""
+    folder = Path(given)
+    return str(checkpoint_in(folder)) if (folder / "checkpoints").is_dir() else given
+
+
 def _card(checkpoint: Path, config: TrainConfig | None, run: Path | None, *, has_code: bool, dtype: str) -> str:
     """The README: from the `config` of a run, found in the folder `run`; without one, and where nothing says which
     update made the checkpoint, only what the checkpoint itself says."""

@@ -8,12 +8,14 @@ from typing import Any
 
 from ouro_rl.cli.argument_types import count, list_of, number, share
 from ouro_rl.cli.eval_options import add_format_options, asked_config, with_format
+from ouro_rl.cli.export import last_checkpoint
 from ouro_rl.cli.subcommand import add_command
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable, expand, is_local, path_option
 from ouro_rl.core.progress import say
 from ouro_rl.model.checkpoint_files import check_model
 
+CHECKPOINT = "a checkpoint, or a run's folder (its last checkpoint)"
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -25,14 +27,14 @@ def add_gate_commands(commands: Any) -> None:
     command = add_command(
         inner, "extract", run_extract, "write a checkpoint's gate, with a hash of its body, to a small file"
     )
-    command.add_argument("checkpoint", type=path_option, metavar="CHECKPOINT", help="folder of a checkpoint")
+    command.add_argument("checkpoint", type=path_option, metavar="CHECKPOINT", help=CHECKPOINT)
     command.add_argument("--out", type=path_option, required=True, metavar="FILE.safetensors")
 
     command = add_command(
         inner, "apply", run_apply, "copy a checkpoint, with the gate of such a file; refused if the body is another"
     )
     command.add_argument("patch", type=path_option, metavar="FILE.safetensors")
-    command.add_argument("--model", type=path_option, required=True, metavar="BASE", help="folder of the checkpoint")
+    command.add_argument("--model", type=path_option, required=True, metavar="BASE", help=CHECKPOINT)
     command.add_argument("--out", type=path_option, required=True, metavar="DIR", help="folder for the copy")
 
     command = add_command(
@@ -41,7 +43,9 @@ def add_gate_commands(commands: Any) -> None:
         run_calibrate,
         "the lowest Q-exit threshold with a bound on the accuracy lost against full depth",
     )
-    command.add_argument("--model", type=expand, required=True, metavar="PATH_OR_HUB_ID")
+    command.add_argument(
+        "--model", type=expand, required=True, metavar="PATH_OR_HUB_ID", help=f"{CHECKPOINT}, or a hub id"
+    )
     command.add_argument("--benchmark", type=expand, metavar="NAME_OR_FILE", help="as in `ouro-rl eval`")
     command.add_argument(
         "--max-loss",
@@ -63,11 +67,12 @@ def add_gate_commands(commands: Any) -> None:
 
 
 def run_extract(arguments: argparse.Namespace) -> int:
-    check_model(str(arguments.checkpoint), key="CHECKPOINT")
+    checkpoint = last_checkpoint(str(arguments.checkpoint))
+    check_model(checkpoint, key="CHECKPOINT")
     check_writable(arguments.out.parent, "--out")
     from ouro_rl.model.gate_patch import extract_gate, write_patch
 
-    patch = extract_gate(arguments.checkpoint)
+    patch = extract_gate(Path(checkpoint))
     write_patch(patch, arguments.out)
     numbers = patch.weight.numel() + patch.bias.numel()
     print(f"gate patch: {arguments.out} ({numbers:,} numbers, for the body {patch.base[:12]}...)")
@@ -75,16 +80,18 @@ def run_extract(arguments: argparse.Namespace) -> int:
 
 
 def run_apply(arguments: argparse.Namespace) -> int:
-    check_model(str(arguments.model), key="--model")
+    base = last_checkpoint(str(arguments.model))
+    check_model(base, key="--model")
     check_writable(arguments.out, "--out")
     from ouro_rl.model.gate_patch import apply_patch, read_patch
 
-    apply_patch(read_patch(arguments.patch), arguments.model, arguments.out)
+    apply_patch(read_patch(arguments.patch), Path(base), arguments.out)
     print(f"checkpoint: {arguments.out}")
     return 0
 
 
 def run_calibrate(arguments: argparse.Namespace) -> int:
+    arguments.model = last_checkpoint(arguments.model)
     check_model(arguments.model, key="--model")
     config, run = asked_config(arguments, with_format, benchmark=arguments.benchmark)
     if arguments.write and not is_local(arguments.model):

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
@@ -29,10 +30,13 @@ def packaged_studies() -> dict[str, Path]:
 
 
 def find_study(text: str) -> Path:
-    """As `find_config`, for a study: `hops`, `hops.yaml`, `study/hops.yaml` or `configs/study/hops.yaml`."""
-    path = Path(expand(text))
+    """As `find_config`, for a study: `hops`, `hops.yaml`, `study/hops.yaml` or `configs/study/hops.yaml`. Raises
+    UserError for a bare name that no study has."""
+    path, packaged = Path(expand(text)), packaged_studies()
     if not path.is_file() and path.parent in (Path(), Path("study"), Path("configs/study")):
-        return packaged_studies().get(path.name.removesuffix(".yaml"), path)
+        path = packaged.get(path.name.removesuffix(".yaml"), path)
+    if not path.suffix and not path.exists():
+        raise UserError(f"{path}: no such study; there are {', '.join(packaged)}, or give a YAML file")
     return path
 
 
@@ -47,9 +51,22 @@ def find_config(text: str | Path) -> Path:
 
 
 def summary_of(file: Path) -> str:
-    """What a config is for: the first line of its opening comment."""
+    """What a config is for: the first statement of its opening comment."""
     with file.open(encoding="utf-8") as lines:
-        return next(lines).strip("#.: \n")
+        return first_statement(line.strip("# \n") for line in lines)
+
+
+def first_statement(lines: Iterable[str]) -> str:
+    """The lines of a text up to the first that ends a sentence, or up to a blank one, as one line without its last
+    mark."""
+    said: list[str] = []
+    for line in map(str.strip, lines):
+        if not line:
+            break
+        said.append(line)
+        if line[-1] in ".:?":
+            break
+    return " ".join(said).rstrip(".:")
 
 
 def copy_config(name: str, folder: Path) -> list[Path]:

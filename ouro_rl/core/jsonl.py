@@ -33,7 +33,7 @@ def read_jsonl(path: Path, name: str | None = None, *, growing: bool = False) ->
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({error.strerror}); correct the path") from None
     except UnicodeDecodeError:
-        raise UserError(f"{name}: is not UTF-8 text; give a file with one JSON object per line") from None
+        raise UserError(f"{name}: is not UTF-8 text; save it as UTF-8, with one JSON object per line") from None
     if empty:
         raise UserError(f"{name}: is empty; give a file with one JSON object per line")
 

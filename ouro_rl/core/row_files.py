@@ -7,7 +7,8 @@ from __future__ import annotations
 import csv
 import json
 import sys
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from ouro_rl.core.jsonl import Row, read_jsonl
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".csv", ".parquet")
 KINDS = "a .jsonl (.gz), .json, .csv or .parquet file"
+OTHER_SEPARATORS = ";\t|"
+"""What spreadsheets and databases also write between cells."""
 
 
 def is_row_file(name: str) -> bool:
@@ -41,7 +44,7 @@ def read_row_file(path: Path, name: str | None = None) -> Iterator[Row]:
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({error.strerror or error}); correct the path") from None
     except UnicodeDecodeError:
-        raise UserError(f"{name}: is not UTF-8 text; give {KINDS}") from None
+        raise UserError(f"{name}: is not UTF-8 text; save it as UTF-8") from None
     if empty:
         raise UserError(f"{name}: is empty; give data with at least one row")
 
@@ -74,6 +77,7 @@ def _read_csv(path: Path, name: str) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         try:
+            _check_header(reader.fieldnames or (), name)
             for number, row in enumerate(reader, start=1):
                 if None in row or None in row.values():
                     raise UserError(
@@ -83,6 +87,16 @@ def _read_csv(path: Path, name: str) -> Iterator[Row]:
                 yield {column: cell or None for column, cell in row.items()}
         except csv.Error as error:
             raise UserError(f"{name}, line {reader.line_num}: not CSV ({error}); correct it") from None
+
+
+def _check_header(columns: Sequence[str], name: str) -> None:
+    """Raise UserError where cells seem to be separated by something else than commas, and where a column's name occurs
+    twice: only the last one would be read. Columns without a name may be many: spreadsheets leave them behind."""
+    if len(columns) == 1 and any(mark in columns[0] for mark in OTHER_SEPARATORS):
+        raise UserError(f"{name}: the header is one cell, {columns[0]!r}; separate cells with commas")
+    twice = [column for column, times in Counter(columns).items() if column and times > 1]
+    if twice:
+        raise UserError(f"{name}: the header has the column {twice[0]!r} twice; rename one of them")
 
 
 def _read_parquet(path: Path, name: str) -> Iterator[Row]:

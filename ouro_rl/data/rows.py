@@ -63,7 +63,9 @@ def _loaded(source: str, name: str | None, split: str, revision: str | None) -> 
     try:
         return datasets.load_dataset(source, name, split=split, revision=revision)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(
-            f"data set {source}: cannot be loaded ({first_line(error)});\n"
-            "  check its id, data.name, data.split and data.revision"
-        ) from error
+        if Path(source).is_dir():
+            reason = first_line(error.__cause__ or error)  # that of a file; around it is no more than that one failed
+            fix = "give one file of it, or make all of them rows of the same columns"
+        else:
+            reason, fix = first_line(error), "check its id, data.name, data.split and data.revision"
+        raise UserError(f"data set {source}: cannot be loaded ({reason});\n  {fix}") from error

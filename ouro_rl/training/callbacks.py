@@ -69,6 +69,13 @@ class Beats(TrainerCallback):
 class Progress(TrainerCallback):
     """A progress bar over updates, with the reward, depth, cut-off share and tokens/s of the last one."""
 
+    def __init__(self) -> None:
+        self.bar = tqdm(disable=True)  # shows nothing, until training begins
+
+    def close(self) -> None:
+        """Leave the bar as it is, and its line: what is said next, such as why the run stopped, gets its own."""
+        self.bar.close()
+
     def on_train_begin(self, args, state, control, **_):
         self.bar = tqdm(total=state.max_steps, initial=state.global_step, desc="train", unit="step", dynamic_ncols=True)
 
@@ -82,4 +89,4 @@ class Progress(TrainerCallback):
         self.bar.update(state.global_step - self.bar.n)
 
     def on_train_end(self, args, state, control, **_):
-        self.bar.close()
+        self.close()

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 
@@ -272,3 +273,31 @@ math.close()
 
 def test_check_golds():
     assert list(check_golds(["42", "\\frac{1}{2}", "", "{", "x \\boxed{3} y", "x+1"])) == [2, 3]
+
+
+@pytest.mark.parametrize("value", [None, 7, {"content": "1"}])
+def test_a_completion_of_another_kind_is_shown(tmp_path, value):
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"completion": value, "answer": "1"}))
+    with pytest.raises(UserError, match=f"row 1: `completion` is {re.escape(json.dumps(value))}: use a string or"):
+        grade_file(tmp_path / "rows.jsonl")
+
+
+@pytest.mark.parametrize(
+    "name", ["rows.csv", "new.csv", "new.parquet", "new.json", "new.jsonl.gz", "folder", "rows.csv/x"]
+)
+def test_rows_are_written_to_no_file_of_another_kind(tmp_path, reward_file, name):
+    """Found before anything is scored, and the input stays what it was."""
+    rows = tmp_path / "rows.csv"
+    rows.write_text("completion,answer\n1,1\n")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match=f"--out .*{name.split('/')[0]}"):
+        grade_file(rows, f"{reward_file}:raises", tmp_path / name)
+    assert rows.read_text() == "completion,answer\n1,1\n"
+    assert sorted(file.name for file in tmp_path.iterdir() if file.suffix != ".py") == ["folder", "rows.csv"]
+
+
+@pytest.mark.parametrize("name", ["new.jsonl", "NEW.JSONL", "new", "new.out", "deep/new.jsonl"])
+def test_rows_are_written_to_any_other_name(tmp_path, name):
+    (tmp_path / "rows.csv").write_text("completion,answer\n\\boxed{1},1\n")
+    grade_file(tmp_path / "rows.csv", "math", tmp_path / name)
+    assert json.loads((tmp_path / name).read_text())["status"] == "correct"

@@ -129,6 +129,8 @@ def check_stored(path: Path, name: str, columns: Mapping[str, str | None]) -> No
     """Check that a data file or folder has rows, and that the first row of a file has the columns, given by config key
     (None: not needed, or found by its usual name)."""
     if not is_row_file(str(path)):
+        if path.is_file():
+            raise UserError(f"{name}: its name does not say what it holds; give {KINDS}, or rename it")
         if not path.is_dir():
             raise UserError(f"{name}: there is no such folder; correct the path, or give {KINDS}")
         if not any(path.iterdir()):

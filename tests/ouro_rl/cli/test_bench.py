@@ -21,7 +21,7 @@ from tests.references.tiny_bench import TINY
         (["rolout"], "did you mean rollout?"),
         (["zzz"], "there are rollout, replay, cache, group, all"),
         (["page"], "give the JSON files"),
-        (["page", "nowhere.json"], "nowhere.json: No such file"),
+        (["page", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory); correct the path"),
         (["cache", "--json", "nowhere/x.json"], "create it first"),
         (["cache", "--json", "."], "is a folder"),
         (["cache", "group"], "give one name"),

@@ -13,7 +13,7 @@ from ouro_rl.cli import catalog
 from ouro_rl.cli import main as cli
 from ouro_rl.cli.preflight.files import BENCHMARKS, check_train_files
 from ouro_rl.config.loader import load_config
-from ouro_rl.config.packaged_configs import packaged_configs
+from ouro_rl.config.packaged_configs import first_statement, packaged_configs
 from ouro_rl.config.rollout import ExitRuleConfig
 from ouro_rl.config.train import EvalConfig, TrainConfig
 from ouro_rl.core.kv_rule import KVRule
@@ -38,6 +38,41 @@ def test_the_list_has_one_line_for_every_name(capsys):
     rules = get_args(ExitRuleConfig.model_fields["kind"].annotation)
     assert shown == {*BUILT_IN, *BENCHMARKS, *packaged_configs(), *rules, *KVRule}
     assert sum(line.startswith("  ") for line in lines) == sum(len(names()) for _, names in catalog.KINDS.values())
+
+
+def test_no_line_ends_within_a_sentence(capsys):
+    """The files break their lines at 120 columns."""
+    assert cli.main(["list"]) == 0
+    shown = capsys.readouterr().out
+    for end in (
+        "from `longest - buffer` to\n",
+        "falling linearly to -1 at\n",
+        "named `answer`,\n",
+        "of a step, as many\n",
+    ):
+        assert end not in shown
+    for whole in (
+        "falling linearly to -1 at `longest`\n",
+        "as many loops as hops for its letter\n",
+        "4 sample. Give it",
+    ):
+        assert whole in shown
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["One."], "One"),
+        (["One. Two", "three.", "Four."], "One. Two three"),
+        (["A question?", "More."], "A question?"),
+        (["The command:", "  x"], "The command"),
+        (["No mark", "", "Another."], "No mark"),
+        ([""], ""),
+        ([], ""),
+    ],
+)
+def test_the_first_statement_of_a_text(lines, said):
+    assert first_statement(lines) == said
 
 
 def test_the_tables_have_the_rules_that_the_config_accepts():

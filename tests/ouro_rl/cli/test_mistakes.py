@@ -131,6 +131,11 @@ MISTAKES = {
         ["reward", "test", "math", "rows.jsonl", "--timeout", "nan"],
         ["'nan' is not a number greater than 0"],
     ),
+    "grade into another kind of file": (
+        ["grade", "rows.jsonl", "--reward", "math", "--out", "o/rows.csv"],
+        ["--out o/rows.csv", "give a .jsonl file"],
+    ),
+    "study of no name": (["study", "hopps", "--list"], ["hopps: no such study", "arithmetic, hops, walks"]),
     "rows too deep": (["grade", "deep.jsonl", "--reward", "math"], ["deep.jsonl, line 1", "recursion"]),
     "rows with a huge number": (["grade", "digits.jsonl", "--reward", "math"], ["digits.jsonl, line 1", "4300 digits"]),
     "rows with no messages": (["grade", "texts.jsonl", "--reward", "math"], ["texts.jsonl, row 1", "other items"]),

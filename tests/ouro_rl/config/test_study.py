@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from ouro_rl.config.loader import load_config
@@ -70,5 +72,8 @@ def test_a_name_finds_the_packaged_study_from_any_folder(text, tmp_path, monkeyp
     monkeypatch.chdir(tmp_path)
     assert find_study(text) == config_folder() / "study" / "hops.yaml"
     assert find_study("elsewhere/hops.yaml").parent.name == "elsewhere"
+    assert find_study("hopps.yaml") == Path("hopps.yaml"), "reading it names the files that are like it"
+    with pytest.raises(UserError, match="hopps: no such study; there are arithmetic, hops, walks"):
+        find_study("hopps")
     (tmp_path / "hops.yaml").write_text(SMALL)
     assert find_study("hops.yaml").read_text() == SMALL, "a file of one's own comes first"

@@ -71,6 +71,12 @@ def test_a_json_file_may_hold_one_object_per_line(tmp_path: Path) -> None:
         ("a.csv", b"a,b\n1,2\n1,2,3\n", "row 2: has another number of cells"),
         ("a.csv", b"a,b\n1\n", "row 1: has another number of cells"),
         ("a.csv", b'a,b\n1,"2\n', "not CSV"),
+        ("a.csv", b"a\xff,b\n1,2\n", "is not UTF-8 text; save it as UTF-8"),
+        ("a.csv", b"a,b,a\n1,2,3\n", "the header has the column 'a' twice"),
+        ("a.csv", b"a;b\n1;2\n", "one cell, 'a;b'; separate cells with commas"),
+        ("a.csv", b"a\tb\n1\t2\n", "separate cells with commas"),
+        ("a.csv", b"a|b\n1|2\n", "separate cells with commas"),
+        ("a.jsonl", b"\xff\xfe{", "is not UTF-8 text; save it as UTF-8"),
         ("a.parquet", b"nothing", "not Parquet"),
         ("a.parquet", None, "cannot be read"),
         ("a.csv", None, "cannot be read"),
@@ -82,3 +88,17 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, content: bytes 
     with pytest.raises(UserError, match=part) as caught:
         list(read_row_file(tmp_path / name))
     assert name in str(caught.value) and len(str(caught.value).splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("content", "row"),
+    [
+        ("problem\n1;2\n", {"problem": "1;2"}),  # one column is no mistake
+        ("a;b,c\n1,2\n", {"a;b": "1", "c": "2"}),
+        ("a,b,,\n1,2,,\n", {"a": "1", "b": "2", "": None}),  # as spreadsheets leave them
+        ("a,A,a \n1,2,3\n", {"a": "1", "A": "2", "a ": "3"}),
+    ],
+)
+def test_odd_headers_that_are_no_mistakes(tmp_path: Path, content: str, row: dict[str, str | None]) -> None:
+    (tmp_path / "a.csv").write_text(content)
+    assert list(read_row_file(tmp_path / "a.csv")) == [row]

@@ -63,13 +63,28 @@ def test_benchmarks_are_read_the_same_way(data: Path) -> None:
 
 def test_what_is_not_there(data: Path) -> None:
     (data / "empty").mkdir()
-    for source, part in (("gone/", "no such folder"), ("empty", "the folder is empty"), ("gone.csv", "cannot be read")):
+    (data / "rows.txt").write_text("{}")
+    for source, part in (
+        ("gone/", "no such folder"),
+        ("gone.txt", "no such folder"),
+        ("rows.txt", "rows.txt: its name does not say what it holds; give a .jsonl"),
+        ("empty", "the folder is empty"),
+        ("gone.csv", "cannot be read"),
+    ):
         with pytest.raises(UserError, match=part):
             check_data(DataConfig(source=str(data / source)))
     with pytest.raises(UserError, match="no split 'dev'; set data.split to one of train, test"):
         read_rows(DataConfig(source=str(data / "splits"), split="dev"), seed=0)
     with pytest.raises(UserError, match="data.revision v1: .* is not on the hub"):
         check_data(DataConfig(source=str(data / "saved"), revision="v1"))
+
+
+def test_a_folder_of_files_that_do_not_go_together(data: Path) -> None:
+    (data / "mixed").mkdir()
+    (data / "mixed" / "a.jsonl").write_text('{"problem": "1", "answer": "1"}\n')
+    (data / "mixed" / "b.jsonl").write_text('{"problem": "1", "answer"\n')
+    with pytest.raises(UserError, match=r"mixed: cannot be loaded \(.*JSON.*\);\n  give one file of it"):
+        list(read_rows(DataConfig(source=str(data / "mixed")), seed=0))
 
 
 @pytest.mark.parametrize("content", [b"{", b""])

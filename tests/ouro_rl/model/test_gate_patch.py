@@ -55,6 +55,26 @@ def test_a_gate_there_and_back(random_checkpoint: Path, trained: Path, tmp_path:
     assert "is not empty; give a new folder" in capsys.readouterr().err
 
 
+def test_the_folder_of_a_run_means_its_last_checkpoint(random_checkpoint: Path, trained: Path, tmp_path: Path, capsys):
+    run, patch = tmp_path / "run", tmp_path / "gate.safetensors"
+    shutil.copytree(random_checkpoint, run / "checkpoints" / "step-9")
+    shutil.copytree(trained, run / "checkpoints" / "step-10")
+    assert cli.main(["gate", "extract", str(run), "--out", str(patch)]) == 0
+    assert torch.equal(read_patch(patch).weight, extract_gate(trained).weight)
+    shutil.rmtree(run / "checkpoints" / "step-10")
+    assert cli.main(["gate", "apply", str(patch), "--model", str(run), "--out", str(tmp_path / "out")]) == 0
+    assert torch.equal(extract_gate(tmp_path / "out").weight, extract_gate(trained).weight)
+    shutil.rmtree(run / "checkpoints" / "step-9")
+    for command in (
+        ["extract", str(run), "--out", str(patch)],
+        ["apply", str(patch), "--model", str(run), "--out", str(tmp_path / "new")],
+        ["calibrate", "--model", str(run), "--benchmark", "arithmetic"],
+    ):
+        capsys.readouterr()
+        assert cli.main(["gate", *command]) == 2
+        assert f"{run}: holds no checkpoint" in capsys.readouterr().err
+
+
 def test_another_body_is_refused(random_checkpoint: Path, trained: Path, tmp_path: Path):
     patch = extract_gate(trained)
     other = copy_of(random_checkpoint, tmp_path / "other", lambda tensors: tensors["model.norm.weight"].add_(1e-6))
