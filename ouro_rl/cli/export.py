@@ -9,6 +9,7 @@ from typing import Any
 
 from ouro_rl.config.evaluation import RUN_CONFIG, config_of_run
 from ouro_rl.config.loader import load_config
+from ouro_rl.config.packaged_configs import find_checkpoint
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.yaml12 import to_yaml
 from ouro_rl.core.errors import UserError
@@ -79,9 +80,9 @@ def checkpoint_in(source: Path) -> Path:
 
 
 def last_checkpoint(given: str) -> str:
-    """The last checkpoint of a run's folder; anything else (a checkpoint, a hub id) as it is given."""
+    """The last checkpoint of a run's folder; anything else (a checkpoint, a hub id) as `find_checkpoint` finds it."""
     folder = Path(given)
-    return str(checkpoint_in(folder)) if (folder / "checkpoints").is_dir() else given
+    return str(checkpoint_in(folder)) if (folder / "checkpoints").is_dir() else find_checkpoint(given)
 
 
 def _card(checkpoint: Path, config: TrainConfig | None, run: Path | None, *, has_code: bool, dtype: str) -> str:

@@ -40,6 +40,17 @@ def find_study(text: str) -> Path:
     return path
 
 
+def find_checkpoint(text: str) -> str:
+    """The checkpoint folder that an argument names: one that exists, else one that comes with the configs, written as
+    `tiny_ouro` or `configs/tiny_ouro`. Any other argument is returned as it is."""
+    path = Path(text)
+    if not path.exists() and path.parent in (Path(), Path("configs")):
+        packaged = config_folder() / path.name
+        if (packaged / "config.json").is_file():
+            return str(packaged)
+    return text
+
+
 def find_config(text: str | Path) -> Path:
     """The config file that an argument names: a file that exists, else a packaged config, written as `quickstart`,
     `quickstart.yaml` or `configs/quickstart.yaml`. Any other argument is returned as it is, and reading it fails."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ouro_rl.config.loader import load_config
-from ouro_rl.config.packaged_configs import config_folder, find_config, packaged_configs
+from ouro_rl.config.packaged_configs import config_folder, find_checkpoint, find_config, packaged_configs
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.errors import UserError
 
@@ -38,6 +38,18 @@ def test_a_user_file_takes_precedence_and_a_folder_is_not_a_config(here):
 @pytest.mark.parametrize("name", ["elsewhere/quickstart.yaml", "/quickstart.yaml", "tiny_ouro", "configs/tiny_ouro"])
 def test_other_paths_are_not_packaged_configs(here, name):
     assert find_config(name) == Path(name)
+
+
+@pytest.mark.parametrize("name", ["tiny_ouro", "configs/tiny_ouro"])
+def test_a_name_finds_the_packaged_checkpoint_unless_a_folder_has_it(here, name):
+    assert find_checkpoint(name) == str(config_folder() / "tiny_ouro")
+    (here / name).mkdir(parents=True)
+    assert find_checkpoint(name) == name
+
+
+@pytest.mark.parametrize("name", ["elsewhere/tiny_ouro", "study", "configs/nowhere", "quickstart.yaml", "me/tiny_ouro"])
+def test_other_names_are_not_packaged_checkpoints(here, name):
+    assert find_checkpoint(name) == name
 
 
 def test_the_error_for_a_missing_config_names_the_closest_one_or_where_to_look(here):
