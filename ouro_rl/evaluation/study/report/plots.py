@@ -43,7 +43,9 @@ def frontier_plot(lines: Sequence[Line], *, x_label: str, y_label: str, title: s
             if line.served is not None:
                 x, y = line.served
                 errors = None if line.interval is None else [[y - line.interval.low], [line.interval.high - y]]
-                axis.errorbar([x], [y], yerr=errors, color=color, marker=marker, markersize=6, capsize=2,
+                # Hollow, and the first on top: arms may meet in a point.
+                axis.errorbar([x], [y], yerr=errors, color=color, marker=marker, markersize=7, capsize=2,
+                              markerfacecolor="none", markeredgewidth=1.6, zorder=3 + len(lines) - index,
                               linestyle="none", label=line.name)  # fmt: skip
 
     _save(draw, [line.name for line in lines], x_label, y_label, title, files)
