@@ -28,7 +28,7 @@ _BETWEEN_BOXES = re.compile(
 )
 _NEAR = 80
 """Characters between two boxes within which a hedge joins them."""
-_UNBRACED = re.compile(r"\\boxed\s*(-?\s*\d+(?:\.\d+)?|(?<=\s)[A-Za-z])(?=\s*[.,]?\s*(?:\$|\\[)\]]))")
+_UNBRACED = re.compile(r"\\boxed\s*+(-?\s*+\d++(?:\.\d++)?|(?<=\s)[A-Za-z])(?=\s*+[.,]?\s*(?:\$|\\[)\]]))")
 """Matches a box around a number or a letter without braces, up to the end of its formula."""
 _FORMULA = re.compile(r"\$\$([^$]{1,1000})\$\$|\$([^$]{1,1000})\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)", re.DOTALL)
 _TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)

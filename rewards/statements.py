@@ -22,7 +22,8 @@ _PHRASE = re.compile(
     re.IGNORECASE,
 )
 _HEADING = re.compile(
-    r"^[#*_> \t-]*(?:the\s+|my\s+)?(?:final\s+)?answer[\s*_:#.]*\n+[\s*_]*(?=\S)", re.IGNORECASE | re.MULTILINE
+    r"^[#*_> \t-]*(?:the\s+|my\s+)?(?:final\s+)?answer(?:[*_:#. \t\r]*+\n)++[\s*_]*+(?=\S)",
+    re.IGNORECASE | re.MULTILINE,
 )
 _NUMBERED = re.compile(r"\d+[.)]\s+\S*[A-Za-z]")
 _WORDS_ONLY = re.compile(r"[A-Za-z][A-Za-z ,:'*-]*")
@@ -39,7 +40,7 @@ _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
 _SENTENCE_END = re.compile(r"(?<!\d)[.!?](?=\s|$)|(?<=\d)[.!?](?=\s|$)")
 _ABBREVIATIONS = re.compile(r"\b(?:a\.m|p\.m|Rs|sq|cu|approx|e\.g|i\.e|vs|no|ft|in)$", re.IGNORECASE)
 _CLAUSE = re.compile(
-    r"(?:\s*[,;:]\s*|\s+[-\u2013\u2014]+\s+|\s+)(?:which|because|since|as\s+(?:required|desired|requested|shown|expected|we|it|the|this|there)|as\s+(?=[\d$\\(])|"
+    r"(?:\s*[,;:]\s*|\s+[-\u2013\u2014]+\s+|\s+)(?:which|instead|because|since|as\s+(?:required|desired|requested|shown|expected|we|it|the|this|there)|as\s+(?=[\d$\\(])|"
     r"so\s+(?:we|the|this|it|that)|where\s|therefore|hence|thus|given\s+that|(?:obtained|found|computed|calculated|derived)\s+(?:by|from|as|using)|obtained|i\.e|that\s+is|"
     r"and\s+(?:it|this|that|we|they|so)\b|when\s+rounded|rounded|to\s+the\s+nearest)\b.*$"
     r"|\s*[,(]\s*not\s+.*$|\s*\(\s*(?:in|about|roughly|approximately|approx|since|because|nearest|rounded|to\s+the|as)\b[^()]*\)\s*$",

@@ -57,7 +57,7 @@ def sentences_of(text: str, answer: str) -> Iterator[Sentence]:
     found.append(Token("stop", ".", len(text)))
     for token, following in itertools.zip_longest(found, found[1:]):
         ends = token.kind == "stop"
-        opens = token.text in _LINKS or token.text in _SEPARATORS or _opens_clause(token, following, words)
+        opens = token.text in _SEPARATORS or _opens_clause(token, following, words)
         if not (ends or opens):
             start = start if words else token.start
             words.append(_word(token))
@@ -74,7 +74,10 @@ def sentences_of(text: str, answer: str) -> Iterator[Sentence]:
 
 
 def _opens_clause(token: Token, following: Token | None, words: Sequence[str]) -> bool:
-    """Whether a token is "that" before a clause ("it follows that the answer"), and no pronoun ("scratch that 18")."""
+    """Whether a token is a connective before a clause: "that" is none where it is a pronoun ("scratch that 18"), and
+    "instead" none at the end ("take 18 instead")."""
+    if token.text in _LINKS:
+        return token.text != "instead" or following is None or following.kind != "stop"
     if token.text != "that" or not words or following is None:
         return False
     return following.kind in ("word", "value") and words[-1] not in WITHDRAWALS | CORRECTIONS | {"take"}

@@ -29,11 +29,11 @@ Repaired = Literal["other", "own"]
 """What a repair states: another value, or the answer once more."""
 
 _ANNOUNCES = ANSWERS | WITHDRAWALS | CORRECTIONS | REVISIONS
-_EMPTY = (AUXILIARIES | COPULAS | INTERJECTIONS | NAMES | TRUE) - HYPOTHETICAL | frozenset(
-    "it that this in i we me myself let s d ll or to on with go take write second final now thus therefore instead "
-    "rather x n = -".split()
-)
 _NAMED = frozenset("x n = -".split())
+_EMPTY = (AUXILIARIES | COPULAS | INTERJECTIONS | NAMES | TRUE | _NAMED) - HYPOTHETICAL | frozenset(
+    "it that this in i we me myself let s d ll or to on with go take write said written second final now thus "
+    "therefore instead rather".split()
+)
 _BRACKETS = frozenset("()[]<>\"'`\u2018\u2019\u201c\u201d|")
 _SOUND = re.compile("e+r+m*|u+[hm]+")
 
@@ -58,7 +58,7 @@ class Repair:
         object_of = next((word for word in reversed(before) if word not in _NAMED), "")
         if words[:1] == ["to"] or object_of in WITHDRAWALS or not all(map(_is_empty, before)):
             return Repair(goes_on=False)
-        announced = self.goes_on and self.announced or any(map(_announces, before))
+        announced = self.goes_on and self.announced or any(map(_announces, before)) or "instead" in after
         if not value:
             return Repair(announced=announced)
         noun = [word for word in itertools.dropwhile("#".__eq__, after) if word not in _ANNOUNCES]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-MODULE = r"(?<![\\a-zA-Z])(?:(?:Math|math|np|sympy|sp|S)\.)"
+from rewards.math_grader.spellings import MODULE
 
 
 def _between(opening: str, closing: str) -> Callable[[Sequence[str]], str]:

@@ -25,8 +25,8 @@ _COUNTERS = "个人名只本件条张次种块棵辆位支把头岁颗组道页�
 _CJK = "\u4e00-\u9fff"
 _UNIT = "|".join(sorted(_UNITS, key=len, reverse=True))
 _AFTER_NUMBER = re.compile(
-    rf"(?<=[\d)}}])\s*(?:{TEXT}\s*\{{)?\s*(?P<open>\()?\s*"
-    rf"(?:(?P<unit>{_UNIT})(?:\s*[/每]\s*(?P<per>{_UNIT}))?|[{_COUNTERS}])(?![{_CJK}])\s*(?(open)\))\s*\}}?"
+    rf"(?<=[\d)}}])\s*+(?:{TEXT}\s*+\{{)?\s*+(?P<open>\()?\s*+"
+    rf"(?:(?P<unit>{_UNIT})(?:\s*+[/每]\s*+(?P<per>{_UNIT}))?|[{_COUNTERS}])(?![{_CJK}])\s*+(?(open)\))\s*+\}}?"
 )
 _POWERS = {"万": 4, "亿": 8}
 _MULTIPLIER = re.compile(rf"(?<=\d)\s*([万亿])(?=\s*(?:\}}|$|(?:{_UNIT})|[{_COUNTERS}]))")

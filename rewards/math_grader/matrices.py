@@ -10,9 +10,9 @@ from rewards.math_grader.normalize import rational
 _TRANSPOSED = r"\^\s*\{?\s*(?:\\top|T|\\intercal|\\mathsf\s*\{?T\}?|\\mathrm\s*\{?T\}?|\\text\{T\})\s*\}?"
 _KIND = r"\{(?:[pbB]?(?:small)?matrix\*?|array)\}"
 _MATRIX = re.compile(
-    rf"(?P<scalar>[^&=]*?)\s*(?:\\cdot)?\s*[(\[]?\s*\\begin{_KIND}\s*"
-    rf"(?:\{{[lcr| ]*\}}|\[[lcr]\])?(?P<body>.*)\\end{_KIND}\s*[)\]]?"
-    rf"\s*(?P<transposed>{_TRANSPOSED})?",
+    rf"(?P<scalar>[^&=]*?)\s*+(?:\\cdot)?\s*+[(\[]?\s*+\\begin{_KIND}\s*"
+    rf"(?:\{{[lcr| ]*\}}|\[[lcr]\])?(?P<body>.*)\\end{_KIND}\s*+[)\]]?"
+    rf"\s*+(?P<transposed>{_TRANSPOSED})?",
     re.DOTALL,
 )
 _TRANSPOSED_ROW = re.compile(rf"[(\[](?P<entries>[^&]*)[)\]]\s*{_TRANSPOSED}", re.DOTALL)

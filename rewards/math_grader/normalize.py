@@ -86,7 +86,7 @@ def _raised_or_lowered(table: dict[int, int], sign: str, run: re.Match[str]) -> 
 def normalize(answer: str, *, plain_text: bool = True) -> str:
     """Normalize an answer: remove wrappers and commands for spacing and sizing, and convert Unicode and (if
     `plain_text`) plain text to LaTeX. An answer that is too long to be parsed is only stripped."""
-    text = re.sub(r"\s+", " ", answer.strip())
+    text = _single_spaces(answer.strip())
     if len(text) > MAX_CHARS:
         return text
     text = _money(text.replace("\\\\%", "%")).replace("\\$", "")
@@ -101,12 +101,16 @@ def normalize(answer: str, *, plain_text: bool = True) -> str:
     text = text.replace("\\%", "%").replace("$", "")
     for letters, table, sign in RUNS:
         text = letters.sub(partial(_raised_or_lowered, table, sign), text)
-    text = with_one_date(translated(text.translate(UNICODE)))
+    text = with_one_date(translated(_single_spaces(text.translate(UNICODE))))
     text = COMMAND.sub(_command, _rewritten(with_hats(text), LATEX))
-    text = _BASE_IN_WORDS.sub(_base, _rewritten(text, (*NOTATION, *BASES)))
-    text = re.sub(r"\s+", " ", text)
+    text = _single_spaces(_BASE_IN_WORDS.sub(_base, _rewritten(_single_spaces(text), (*NOTATION, *BASES))))
     text = without_words(unwrap_texts(in_formulas(equations_as_list(text))))
     return (_rewritten(without_calls(text), PLAIN) if plain_text else text).strip()
+
+
+def _single_spaces(text: str) -> str:
+    """A text with runs of spaces as one, on which rules with several optional spaces would take long."""
+    return re.sub(r"\s+", " ", text)
 
 
 def _rewritten(text: str, rules: Rules) -> str:
@@ -143,7 +147,7 @@ def _money(text: str) -> str:
 
 def canonical(answer: str) -> str:
     """A key for string equality of normalized answers: two answers with the same key are the same answer."""
-    text = re.sub(r"\s+", " ", _SPACE.sub("", answer))
+    text = _single_spaces(_SPACE.sub("", answer))
     text = re.sub(r"\^\{([0-9a-zA-Z])\}", r"^\1", text)
     if "_" in text and _FORMULA.fullmatch(text):
         return re.sub(rf"{TEXT}\{{|[{{}}]", "", text)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 
-from rewards.math_grader.spellings import TEXT
+from rewards.math_grader.spellings import TEXT, TEXT_COMMAND
 from rewards.vocabulary.number_words import cardinal, fraction
 
-_TEXT_COMMAND = re.compile(rf"{TEXT}\s*\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}")
 NO_SOLUTION = re.compile(
     r"(?:there\s+(?:are|is)\s+|has\s+|it\s+has\s+)?no\s+(?:real\s+|such\s+)?(?:solutions?|roots?|zeros?)(?:\s+exists?)?|(?:the\s+)?empty\s+set|null\s+set",
     re.IGNORECASE,
@@ -89,7 +88,7 @@ def in_formulas(text: str) -> str:
     """An answer whose words are a number or a set as a formula, with operators in words as signs."""
     if not _WORD.search(text):
         return text
-    whole = re.sub(r"\s+", " ", _TEXT_COMMAND.sub(lambda found: f" {found.group(1)} ", text)).strip().rstrip(".")
+    whole = re.sub(r"\s+", " ", TEXT_COMMAND.sub(lambda found: f" {found.group(1)} ", text)).strip().rstrip(".")
     if NO_SOLUTION.fullmatch(whole):
         return "\\emptyset"
     found = number_in_words(whole) or _set_in_words(whole)

@@ -54,6 +54,10 @@ TEXT = (
     r"mathbf|mathit|mathsf|mathtt|operatorname)"
 )
 """Commands whose argument is text."""
+TEXT_COMMAND = re.compile(rf"{TEXT}\s*\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}")
+"""Matches such a command with its argument, which may have braces."""
+MODULE = r"(?<![\\a-zA-Z])(?:(?:Math|math|np|sympy|sp|S)\.)"
+"""Matches what names of Python may begin with."""
 _FUNCTIONS = (
     "arcsin arccos arctan sin cos tan cot sec csc sinh cosh tanh ln log gcd lcm alpha beta gamma theta lambda pi"
 )
@@ -93,13 +97,15 @@ _INDEX, _END = r"(?:\{([^{}]*)\}|(\w))", r"([^\[\],;]+?)"
 _PERCENT = r"(?:per[\s-]*cent|pct)"
 _BOX = rf"\\(?:boxed|fbox|framebox(?:\[[^\[\]]*\]){{0,2}})\s*{_ARGUMENT}"
 _CHANGES = "increase|decrease|rise|drop|gain|loss|profit|reduction|discount"
+_ARROWS = "vec|hat|widehat|overrightarrow|mathbf|boldsymbol|bm|pmb|bold"
 _VECTOR = (
-    r"\\(?:vec|hat|widehat|overrightarrow|mathbf|boldsymbol|bm|pmb|bold)\s*"
+    rf"\\(?:{_ARROWS})\s*"
     r"(?:\{[^{}]*[A-Za-z][^{}]*\}|[A-Za-z](?![A-Za-z]))(?:\s*_\s*(?:\{[^{}]*\}|\w))?"
 )
 UNIT_VECTORS = "ijk"
-_ARROWS = r"\\(?:vec|hat|widehat|overrightarrow|mathbf|boldsymbol|bm|pmb|bold|underline)"
-_BOLD_UNIT = re.compile(rf"{_ARROWS}\s*(?:\{{\s*\\?([ijk])(?:math)?\s*\}}|\\?([ijk])(?:math)?(?![a-zA-Z]))")
+_BOLD_UNIT = re.compile(
+    rf"\\(?:{_ARROWS}|underline)\s*(?:\{{\s*\\?([ijk])(?:math)?\s*\}}|\\?([ijk])(?:math)?(?![a-zA-Z]))"
+)
 
 
 def with_hats(text: str) -> str:
@@ -182,20 +188,19 @@ NOTATION = _compiled(
 )
 """Rewrite rules for LaTeX, after `COMMANDS` are read."""
 
-_MODULE = r"(?<![\\a-zA-Z])(?:(?:Math|math|np)\.)"
 PLAIN = _compiled(
     (r"(?<![\d.})\]a-zA-Z^])(\d+)/(\d+)(?=\s+[\\a-zA-Z(])", r"\\frac{\1}{\2}"),
     (r"\u221a\s*(\d+|[a-z])", r"\\sqrt{\1}"),
     (r"\u221b\s*(\d+|[a-z])", r"\\sqrt[3]{\1}"),
     (r"\u221a\s*(?=\{)", r"\\sqrt"),
     (r"\u221b\s*(?=\{)", r"\\sqrt[3]"),
-    (rf"{_MODULE}?log(2|10)\s*\(", r"\\log_{\1}("),
+    (rf"{MODULE}?log(2|10)\s*\(", r"\\log_{\1}("),
     (r"(?<=\d)\s*[xX]\s*10\s*(?=\^)", r"\\times 10"),
     (r"(?<=[)\]])\s*U\s*(?=[(\[{])", r"\\cup "),
     (r"(?<![\\a-zA-Z])(?:infty|infinity|inf|oo)(?![a-zA-Z])", r"\\infty "),
-    (rf"{_MODULE}[eE](?![a-zA-Z])", "e"),
-    (rf"{_MODULE}?PI(?![a-zA-Z])", r"\\pi "),
-    (rf"{_MODULE}?({'|'.join(_FUNCTIONS.split())})(?![a-zA-Z])", r"\\\1 "),
+    (rf"{MODULE}[eE](?![a-zA-Z])", "e"),
+    (rf"{MODULE}?PI(?![a-zA-Z])", r"\\pi "),
+    (rf"{MODULE}?({'|'.join(_FUNCTIONS.split())})(?![a-zA-Z])", r"\\\1 "),
     (r"^(-?\d+(?:\.\d+)?)[eE]([+-]?\d{1,3})$", r"\1\\times 10^{\2}"),
     (r"\\?\*\\?\*", "^"),
     (r"\\?\*", r" \\cdot "),

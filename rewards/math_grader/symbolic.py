@@ -140,11 +140,12 @@ class _Comparison:
 
     def breaks(self, gold: Node, answer: Node, point: Mapping[str, fmpq]) -> bool:
         """Whether the answer differs from the gold at a point where the gold has a real value. One without a real value
-        differs if it has no case, or another complex value: 2 ln x for ln(x^2) where x is negative."""
+        differs if one of the two is in cases, or if it has another complex value: 2 ln x for ln(x^2) where x is
+        negative."""
         same = self.agree(gold, answer, point, real=True)
         if same is not None or not self.defined(gold, point) or self.defined(answer, point):
             return same is False
-        return bool(boundaries(answer)) or self.agree(gold, answer, point, real=False) is False
+        return bool(boundaries(gold) or boundaries(answer)) or self.agree(gold, answer, point, real=False) is False
 
     def defined(self, node: Node, point: Mapping[str, fmpq]) -> bool:
         try:

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 
 from rewards.math_grader.prose import NO_SOLUTION
-from rewards.math_grader.spellings import TEXT
+from rewards.math_grader.spellings import TEXT, TEXT_COMMAND
 from rewards.vocabulary.number_words import cardinal
 from rewards.vocabulary.units import changes_value, unit_named
 
-_TEXT_COMMAND = re.compile(rf"{TEXT}\s*\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}")
 _ENVIRONMENT = re.compile(
     r"\\begin\{(cases|aligned|align\*?|gathered|array|split)\}(?:\{[lcr ]*\})?((?:(?!\\begin|\\end).)*)\\end\{\1\}",
     re.DOTALL,
@@ -51,7 +50,7 @@ _REMARKS = (
     + _QUALIFIERS
 )
 _QUALIFIED = re.compile(
-    rf"[\s,;]*(?:{TEXT}\s*\{{[\s,;]*(?:(?:{_QUALIFIERS})[^{{}}]*|\(\s*(?:{_REMARKS})[^{{}}]*)\}}|[\s,;(]*\\forall(?![a-zA-Z]))"
+    rf"[\s,;]*+(?:{TEXT}\s*\{{[\s,;]*+(?:(?:{_QUALIFIERS})[^{{}}]*|\(\s*(?:{_REMARKS})[^{{}}]*)\}}|[\s,;(]*+\\forall(?![a-zA-Z]))"
     rf"(?P<more>.*)$|(?<=[\s,])(?:for\s+(?:all|any|every|each)|where)\s+(?P<plain>.*)$",
     re.IGNORECASE | re.DOTALL,
 )
@@ -86,7 +85,7 @@ def _listed(found: re.Match[str]) -> str:
 
 def unwrap_texts(text: str) -> str:
     """Take mathematics out of text commands: numbers, single letters, lists of them, and the number before words."""
-    return _TEXT_COMMAND.sub(_unwrapped, text)
+    return TEXT_COMMAND.sub(_unwrapped, text)
 
 
 def _unwrapped(found: re.Match[str]) -> str:
@@ -94,7 +93,7 @@ def _unwrapped(found: re.Match[str]) -> str:
     inner = content.strip()
     if "\\" in inner and _MATH_FONT.match(found.group()) and not re.search(r"\\(?:text|mbox|%|mu|Omega)", inner):
         return f"{{{inner}}}"
-    nested = _TEXT_COMMAND.fullmatch(inner)
+    nested = TEXT_COMMAND.fullmatch(inner)
     if nested:
         return _unwrapped(nested)
     if NO_SOLUTION.fullmatch(inner.rstrip(".")):
@@ -171,7 +170,7 @@ def without_prefix(text: str) -> str:
 
 def names_of(text: str) -> tuple[str, ...] | None:
     """The parts of a list in words alone, "Bob and Anna" or "Anna, Bob", each as `words_key`; None for others."""
-    plain = _TEXT_COMMAND.sub(lambda found: f" {found.group(1)} ", text).strip().rstrip(".")
+    plain = TEXT_COMMAND.sub(lambda found: f" {found.group(1)} ", text).strip().rstrip(".")
     parts = re.split(r"\s*,\s*(?:and\b\s*)?|\s+and\s+|\s*&\s*", plain)
     if len(parts) < 2 or not all(re.fullmatch(r"[A-Za-z][A-Za-z' -]+", part.strip()) for part in parts):
         return None

@@ -92,6 +92,10 @@ def repeated(piece: str) -> str:
         (lambda: repeated("<|") + "\\boxed{42}", "42"),
         (lambda: "\\boxed{" * (SIZE // 8) + "}" * (SIZE // 8), "too long"),
         (lambda: "(" * SIZE + "\\boxed{42}" + ")" * SIZE, "42"),
+        (lambda: "\\boxed" + " " * 20_000 + "\\boxed{42}", "42"),
+        (lambda: "\\boxed 41" + " " * 20_000 + "\\boxed{42}", "42"),
+        (lambda: "\\boxed -" + " " * 20_000 + "\\boxed 42$", "42"),
+        (lambda: "The answer is 42.\nAnswer" + "\n" * 4000, None),
         (lambda: "".join(f"not \\boxed{{{count}}}. " for count in range(20_000)), None),
     ],
 )
@@ -164,6 +168,22 @@ def test_parentheses_after_a_stated_value_are_a_sentence_of_their_own(aside: str
 )  # fmt: skip
 def test_parentheses_that_may_change_a_stated_value_leave_it_unpaid(aside: str) -> None:
     assert grade_answer(f"The answer is 15 ({aside}).", "15").value == 0.0
+
+
+@pytest.mark.parametrize("end", [" instead.", " instead of 17.", ", instead of $17$.", " apples instead."])
+def test_instead_after_a_stated_value_is_no_part_of_it(end: str) -> None:
+    assert grade_answer(f"The answer is 15{end}", "15").value == 1.0
+    assert grade_answer(f"The answer is 17. No, it is 15{end}", "15").value == 1.0
+    assert grade_answer(f"The answer is 15{end}", "17").value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("heading", "answer"),
+    [("Answer\n42", "42"), ("**Answer:**\n\n42", "42"), ("## Final answer \n \n**42**", "42"),
+     ("Answer.\r\n$42$", "42"), ("Answer\n", None), ("The answer\n\n***\n", None)],
+)  # fmt: skip
+def test_an_answer_stands_under_its_heading(heading: str, answer: str | None) -> None:
+    assert final_answer(heading) == answer
 
 
 @pytest.mark.parametrize("kind", ["align*", "equation", "gather*"])
