@@ -43,11 +43,17 @@ _CLAUSE = re.compile(
     r"(?:\s*[,;:]\s*|\s+[-\u2013\u2014]+\s+|\s+)(?:which|instead|because|since|as\s+(?:required|desired|requested|shown|expected|we|it|the|this|there)|as\s+(?=[\d$\\(])|"
     r"so\s+(?:we|the|this|it|that)|where\s|therefore|hence|thus|given\s+that|(?:obtained|found|computed|calculated|derived)\s+(?:by|from|as|using)|obtained|i\.e|that\s+is|"
     r"and\s+(?:it|this|that|we|they|so)\b|when\s+rounded|rounded|to\s+the\s+nearest)\b.*$"
-    r"|\s*[,(]\s*not\s+.*$|\s*\(\s*(?:in|about|roughly|approximately|approx|since|because|nearest|rounded|to\s+the|as)\b[^()]*\)\s*$",
+    r"|\s*[,(]\s*not\s+.*$",
     re.IGNORECASE | re.DOTALL,
 )
-_APART = re.compile(r"\s*\((?P<said>(?=[^()]*\b[A-Za-z]{3,}\b[^()]*\b[A-Za-z]{3,}\b)[^()]*)\)\s*$")
+_APART = re.compile(
+    r"\s*\(\s*(?P<said>(?=(?:in|about|roughly|approximately|approx|since|because|nearest|rounded|to\s+the|as)\b"
+    r"|[^()]*\b[A-Za-z]{3,}\b[^()]*\b[A-Za-z]{3,}\b)[^()]*)\)\s*$",
+    re.IGNORECASE,
+)
 """Matches `(the other root is rejected)`, what is said in parentheses after a value: a sentence of its own."""
+_ROUNDED = re.compile(r"\bnearest\s+[a-z]+|\b(?:about|roughly|approximately|approx)(?=[.\s$\\]*\d)")
+"""Matches what only says how an answer is rounded."""
 _SOURCE = re.compile(
     r"[\s,;]*(?:obtained|found|computed|calculated|derived)\s+(?:by|from|as|using)\s+"
     r"(?:[^A-Za-z\\]|\\[A-Za-z]+|\b(?:and|times|plus|minus|multiplying|adding)\b)++",
@@ -178,9 +184,9 @@ def _read(text: str, start: int, end: int, *, corrects: bool) -> tuple[str | Non
         return None, ""
     prices, cut_off = _prices_as_text(sentence), ""
     cut, apart = _CLAUSE.search(prices), _APART.search(prices)
-    if apart and apart.start() and not changes_value(_WORD.findall(apart["said"].lower())):
+    if apart and apart.start() and not changes_value(_WORD.findall(_ROUNDED.sub("", apart["said"].lower()))):
         prices, cut_off = prices[: apart.start()], f". {apart['said']}"
-    elif cut and cut.start() and not _is_unit_of_many(cut.group()) and not is_hedged(cut.group().split(",")[0]):
+    elif cut and cut.start() and not is_hedged(cut.group().split(",")[0]):
         prices, cut_off = prices[: cut.start()], "" if _SOURCE.fullmatch(cut.group()) else cut.group()
     described = _DESCRIBED.match(prices)
     if described and not changes_value(set(_WORD.findall(described.group("what").lower())) - _QUANTITIES):
@@ -190,11 +196,6 @@ def _read(text: str, start: int, end: int, *, corrects: bool) -> tuple[str | Non
         prices, cut_off = counted["count"], f"{counted['verb'] or ''}{cut_off}"
     answer = _as_formula(prices).rstrip(_MARKUP + ".,;").lstrip(_MARKUP)
     return answer or None, f"{cut_off}{mark or '.'} {following}"
-
-
-def _is_unit_of_many(clause: str) -> bool:
-    """Whether a clause is such as `(in thousands)`."""
-    return clause.lstrip().startswith("(in ") and changes_value(_WORD.findall(clause.lower()))
 
 
 def _sentence(line: str) -> tuple[str, str, str]:

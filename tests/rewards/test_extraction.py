@@ -153,7 +153,7 @@ def test_a_box_that_the_text_confirms_is_paid(text: str) -> None:
 @pytest.mark.parametrize(
     "aside",
     ["the candidate 3 makes the denominator vanish", "this counts both endpoints", "not counting the two ends",
-     "about 15.00", "rounded to the nearest thousand", "in minutes"],
+     "about 15.00", "rounded to the nearest thousand", "nearest tenth", "in minutes", "as required"],
 )  # fmt: skip
 def test_parentheses_after_a_stated_value_are_a_sentence_of_their_own(aside: str) -> None:
     assert grade_answer(f"The answer is $15$ ({aside}).", "15").value == 1.0
@@ -164,7 +164,8 @@ def test_parentheses_after_a_stated_value_are_a_sentence_of_their_own(aside: str
     ["or maybe 17", "it could also be 17", "two dozen", "in units of one thousand", "multiplied by two",
      "times the days", "plus any multiple of 7", "this is merely a guess", "in thousands", "up to sign, minus fifteen",
      "the actual value is 17", "this is wrong, it should be 17",
-     "only when repetition is allowed, which it is not"],
+     "only when repetition is allowed, which it is not", "about twelve million people", "in dozens",
+     "roughly two thirds of it"],
 )  # fmt: skip
 def test_parentheses_that_may_change_a_stated_value_leave_it_unpaid(aside: str) -> None:
     assert grade_answer(f"The answer is 15 ({aside}).", "15").value == 0.0
