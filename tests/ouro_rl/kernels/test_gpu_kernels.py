@@ -24,8 +24,8 @@ needs_triton = pytest.mark.skipif(
 )
 
 ROW_BY_ROW = "Nehalem"
-"""Triton's interpreter multiplies with NumPy's OpenBLAS, whose kernels for Haswell and Zen give a row of a product other
-last bits at another position, as no GPU does. These do not, and run on every x86-64 processor."""
+"""Triton's interpreter multiplies with NumPy's OpenBLAS, whose kernels for Haswell and Zen give a row of a product
+other last bits at another position, as no GPU does. These do not, and run on every x86-64 processor."""
 
 
 def run_cases(names, **environment):
