@@ -7,7 +7,7 @@ import contextlib
 import re
 import sys
 
-from ouro_rl.cli.preflight.files import check_reward, check_train_files
+from ouro_rl.cli.preflight.files import check_reward, check_rewards, check_train_files
 from ouro_rl.cli.reward import reward_spec
 from ouro_rl.config.aliases import argument_hint
 from ouro_rl.config.loader import dump_config, known_keys, load_config
@@ -30,6 +30,7 @@ def train(arguments: argparse.Namespace) -> int:
         check_launcher()
     config = load_config(TrainConfig, *split_configs(arguments.configs, TrainConfig), must_exist=not arguments.dry_run)
     if arguments.dry_run:
+        check_rewards(config, own=False)
         return _dry_run(config)
     check_writable(config.run.dir, "run.dir")
     check_train_files(config)

@@ -36,6 +36,8 @@ def test_a_dry_run_prints_a_config_that_loads(folder: Path) -> None:
     expected = load_config(TrainConfig, [folder / "good.yaml"], ["trainer.lr=6e-5"])
     assert load_config(TrainConfig, [folder / "printed.yaml"]) == expected
     assert ouro_rl("warmstart", "warm.yaml", "seed=3", "--dry-run", cwd=folder).returncode == 0
+    later = "rewards.functions=[{name: not_there_yet.py:score}]"
+    assert ouro_rl("train", "good.yaml", later, "--dry-run", cwd=folder).returncode == 0
 
 
 def test_the_end_does_not_look_through_all_objects(folder: Path) -> None:

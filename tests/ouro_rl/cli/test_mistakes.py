@@ -44,6 +44,14 @@ MISTAKES = {
         ["train", "good.yaml", "trainer.micro_batch=60"],
         ["micro batches of 60", "micro_batch to 32"],
     ),
+    "dry run of an unknown reward": (
+        ["train", "good.yaml", "rewards.functions=[{name: maths}]", "--dry-run"],
+        ["did you mean math?"],
+    ),
+    "dry run of an unknown option": (
+        ["train", "good.yaml", "rewards.functions=[{name: math, kwargs: {unit: x}}]", "--dry-run"],
+        ["no option 'unit'"],
+    ),
     "dry run checks too": (["train", "good.yaml", "trainer.group_size=1", "--dry-run"], ["trainer.group_size"]),
     "model missing": (["train", "good.yaml", "model.path=folder/gone"], ["model.path folder/gone", "no such folder"]),
     "model without weights": (["train", "good.yaml", "model.path=no_weights"], ["no_weights", "no weights"]),
