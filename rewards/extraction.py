@@ -179,9 +179,7 @@ def _joined(between: str) -> bool:
     retraction."""
     if _BETWEEN_BOXES.fullmatch(between):
         return True
-    if len(between) > _NEAR:
-        return False
-    return offers_another(between)
+    return len(between) <= _NEAR and offers_another(between)
 
 
 def _group(match: re.Match[str]) -> str:

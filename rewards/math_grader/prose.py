@@ -11,16 +11,14 @@ NO_SOLUTION = re.compile(
     r"(?:there\s+(?:are|is)\s+|has\s+|it\s+has\s+)?no\s+(?:real\s+|such\s+)?(?:solutions?|roots?|zeros?)(?:\s+exists?)?|(?:the\s+)?empty\s+set|null\s+set",
     re.IGNORECASE,
 )  # fmt: skip
+_ONLY, _ALTOGETHER = r"exactly|precisely|just|only|(?:a\s+)?total\s+of", r"in\s+total|altogether|in\s+all|overall"
 _LEAD = re.compile(
-    rf"(?P<open>{TEXT}\s*\{{)?\s*(?:(?P<minus>minus|negative)|exactly|precisely|just|only|(?:a\s+)?total\s+of|"
-    r"in\s+total|altogether|in\s+all|overall)\b[\s,:]*(?P<close>\})?\s*"
+    rf"(?P<open>{TEXT}\s*\{{)?\s*(?:(?P<minus>minus|negative)|{_ONLY}|{_ALTOGETHER})\b[\s,:]*(?P<close>\}})?\s*"
     r"(?=[-\d\\(.]|minus\b|negative\b|(?(close)[a-zA-Z](?![a-zA-Z])|(?!)))",
     re.IGNORECASE,
 )
 """Words before a number: those for its sign, and those that do not change it."""
-_LEADING_WORDS = re.compile(
-    r"(?:(minus|negative)|exactly|precisely|just|only|(?:a\s+)?total\s+of)\s+(.+)", re.IGNORECASE
-)
+_LEADING_WORDS = re.compile(rf"(?:(minus|negative)|{_ONLY})\s+(.+)", re.IGNORECASE)
 _OPERATORS = {
     "plus": "+", "minus": "-", "times": "\\cdot ", "multiplied by": "\\cdot ", "over": "/", "divided by": "/",
 }  # fmt: skip
@@ -37,7 +35,7 @@ _BEHIND = tuple(
         (_OPERAND, "factorial", "factorial", "!"), (_LETTER, "squared", "(?!)", "^2"), (_LETTER, "cubed", "(?!)", "^3")
     )
 )  # fmt: skip
-_SUMMED = r"(?:in\s+total|altogether|in\s+all|overall|total)"
+_SUMMED = rf"(?:{_ALTOGETHER}|total)"
 _IN_TOTAL = re.compile(rf"{_OPERAND},?\s*(?:{TEXT}\s*\{{\s*{_SUMMED}\s*\}}|\b{_SUMMED}(?=\s*\}}?$))", re.IGNORECASE)
 _ROOT_OF, _RADICAND = r"(?:the\s+)?square\s+root\s+of", r"(\d+|[a-z])(?![\d.a-z^])"
 _ROOT = re.compile(
