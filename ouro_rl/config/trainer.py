@@ -106,7 +106,8 @@ class TrainerConfig(Section):
             )
         if (self.steps is None) == (self.epochs is None):
             raise Conflict(
-                "trainer.steps is missing; set it, or trainer.epochs"
+                "trainer.steps is missing; set it, or trainer.epochs (a config that only changes keys of another one "
+                "goes after it on the command line)"
                 if self.steps is None
                 else "trainer.steps and trainer.epochs are both set; set one of them to null",
                 "steps",

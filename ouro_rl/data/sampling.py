@@ -37,11 +37,18 @@ def thinking_budget(rollout: RolloutConfig, tokenizer: Any) -> ThinkingBudget | 
     if rollout.thinking_budget is None:
         return None
     ids = tuple(tokenizer(rollout.thinking_closing, add_special_tokens=False)["input_ids"])
-    if rollout.thinking_budget + len(ids) >= rollout.max_new_tokens:
-        raise UserError(
-            f"rollout.thinking_budget: {rollout.thinking_budget} tokens of thought and {len(ids)} that close it leave "
-            f"no room for an answer within rollout.max_new_tokens ({rollout.max_new_tokens}); lower it"
-        )
     closing = stop_strings_of(tokenizer, (rollout.thinking_closing,), "rollout.thinking_closing")
     assert closing is not None, "made for one string"
-    return ThinkingBudget(tokens=rollout.thinking_budget, closing_ids=ids, end=replace(closing, strings=(THOUGHT_END,)))
+    end = replace(closing, strings=(THOUGHT_END,))
+    budget = ThinkingBudget(tokens=rollout.thinking_budget, closing_ids=ids, end=end)
+    require_room_for_answer(budget, rollout.max_new_tokens, "rollout.max_new_tokens")
+    return budget
+
+
+def require_room_for_answer(budget: ThinkingBudget | None, max_new_tokens: int, key: str) -> None:
+    """Raises UserError if an answer does not fit after a closed thought. key: what the user calls `max_new_tokens`."""
+    if budget is not None and budget.tokens + len(budget.closing_ids) >= max_new_tokens:
+        raise UserError(
+            f"rollout.thinking_budget: {budget.tokens} tokens of thought and {len(budget.closing_ids)} that close it "
+            f"leave no room for an answer within {key} ({max_new_tokens}); lower the one or raise the other"
+        )

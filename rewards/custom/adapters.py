@@ -49,6 +49,7 @@ def call_batch(function: Callable[..., Any], kwargs: Mapping[str, Any], payload:
     extras = {"trainer_state": None, "log_extra": _ignore, "log_metric": _ignore}
     arguments = {**extras, **payload["columns"], **kwargs}
     arguments.update(prompts=payload["prompts"], completions=payload["completions"])
+    _require_columns(function, arguments, payload["columns"])
     result = awaited(function(**accepted(function, arguments, required=set(kwargs))))
     count = len(payload["completions"])
     if isinstance(result, str | bytes | dict) or not hasattr(result, "__iter__"):
@@ -83,6 +84,7 @@ def call_item(
     first = [text, _gold(columns)] if len(positional) > 1 else [text]
     rest = {"prompt": item["prompt"], **columns, **kwargs}
     taken = set(positional[: len(first)])
+    _require_columns(function, {**rest, **dict.fromkeys(taken)}, columns)
     named = {key: value for key, value in accepted(function, rest, set(kwargs)).items() if key not in taken}
     return number_of(awaited(function(*first, **named)))
 
@@ -133,6 +135,23 @@ def _gold(columns: Mapping[str, Any]) -> Any:
     raise KeyError(
         f"the row has no gold answer: add one of the columns {', '.join(_GOLDS)} (found {', '.join(columns) or 'none'})"
     )
+
+
+def _require_columns(function: Callable[..., Any], arguments: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
+    """Raises KeyError, naming the columns that there are, if a parameter without default is not among `arguments`."""
+    missing = [
+        name
+        for name, parameter in inspect.signature(function).parameters.items()
+        if parameter.default is parameter.empty
+        and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+        and name not in arguments
+    ]
+    if missing:
+        raise KeyError(
+            f"the data has no column {' and no column '.join(missing)}, which the function asks for (its columns: "
+            f"{', '.join(columns) or 'none'}): add it to the data, give a value under `kwargs`, or give the parameter "
+            "a default"
+        )
 
 
 def _ignore(*_: Any, **__: Any) -> None:

@@ -37,17 +37,21 @@ def test_a_run_replays_forced_tokens_without_a_gap(checkpoint, tmp_path, changes
             assert "\n</think>\n\n" in record["completion"]
 
 
-def test_an_evaluation_has_the_same_budget():
-    tokenizer = make_tokenizer()
-    config = TrainConfig.model_validate(
+def evaluated(**evaluation):
+    return TrainConfig.model_validate(
         {
             "model": {"path": "x"},
             "rollout": {"thinking_budget": 5, "thinking_closing": "</think>"},
             "rewards": {"functions": [{"name": "math"}]},
             "trainer": {"steps": 1},
+            "eval": evaluation,
         },
         strict=False,
     )
+
+
+def test_an_evaluation_has_the_same_budget():
+    tokenizer, config = make_tokenizer(), evaluated()
     budget = greedy_params(config, tokenizer).thinking_budget
     assert budget == sampling_params(config.rollout, tokenizer).thinking_budget
     assert budget.tokens == 5 and tokenizer.decode(budget.closing_ids) == "</think>"
@@ -59,6 +63,8 @@ def test_what_cannot_be_closed():
         UserError, match=r"rollout.thinking_budget: 60 tokens of thought and \d+ that close it leave no"
     ):
         sampling_params(RolloutConfig(thinking_budget=60, max_new_tokens=64), make_tokenizer())
+    with pytest.raises(UserError, match=r"5 tokens of thought .* no room for an answer within eval.max_new_tokens.*6"):
+        greedy_params(evaluated(max_new_tokens=6), make_tokenizer())
     with pytest.raises(ValueError, match="thinking_closing does not end a thought; put </think> into it"):
         RolloutConfig(thinking_closing="Enough.")
     assert RolloutConfig(thinking_closing=r"\n</think>\n").thinking_closing == "\n</think>\n"

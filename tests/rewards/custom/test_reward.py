@@ -75,6 +75,12 @@ def unwritable(completions, **kwargs):
 
 def secret(completions, **kwargs):
     return [float(os.environ.get("OURO_TEST_SECRET") == "s3cret")] * len(completions)
+
+def by_level(completion, answer, level):
+    return level * float(answer in completion)
+
+def of_level(completions, level, **kwargs):
+    return level
 """
 
 
@@ -118,6 +124,14 @@ def test_a_plain_function_loses_only_the_item_that_hangs_or_dies(plugin):
     assert [item.reward for item in found] == [0.5, None, None, 1.5]
     assert [item.statuses["plain"] for item in found] == ["correct", "timeout", "crash", "correct"]
     assert scores(RewardSpec(f"{plugin}:text_only"), ["four"])[0].reward == 4.0
+
+
+@pytest.mark.parametrize("function", ["by_level", "of_level"])
+def test_a_column_that_the_data_lacks_is_named_with_those_that_it_has(plugin, function):
+    spec = RewardSpec(f"{plugin}:{function}")
+    problem = scores(spec, ["4"], answer=["4"], grade=[3])[0].details[function]
+    assert "the data has no column level," in problem and "(its columns: answer, grade)" in problem
+    assert scores(spec, ["4"], answer=["4"], level=[3])[0].reward == 3.0
 
 
 def test_the_adapter_can_be_set(plugin):

@@ -36,16 +36,21 @@ def target_outcome(result: StudyResult) -> TargetOutcome | None:
         return None
     curves = result.training.get("curves", {})
     for key, metric in CURVES.items():
-        curve = [value for value in curves.get(metric, []) if value is not None]
-        if (target := gate.get(key)) is not None and curve:
+        curve = curves.get(metric, [])
+        if (target := gate.get(key)) is not None and (whole := measured(curve)):
             opened = first_price(curves.get("gate/price", []))
             return TargetOutcome(
                 target=target,
-                reached=statistics.fmean(curve[-SETTLED_UPDATES:]),
+                reached=statistics.fmean(whole[-SETTLED_UPDATES:]),
                 opened=opened,
-                overshoot=overshoot(curve[opened:] or curve[-1:], target),
+                overshoot=overshoot(measured(curve[opened:]) or whole[-1:], target),
             )
     return None
+
+
+def measured(curve: Sequence[float | None]) -> list[float]:
+    """Without the updates that have no figure."""
+    return [value for value in curve if value is not None]
 
 
 def first_price(prices: Sequence[float | None]) -> int:

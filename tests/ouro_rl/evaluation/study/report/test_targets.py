@@ -49,6 +49,14 @@ def test_what_happens_before_the_price_opens_is_no_overshoot(prices, free, beyon
     assert (found.opened, found.overshoot) == (free, pytest.approx(beyond))
 
 
+def test_updates_without_a_figure_count_in_the_curve_as_in_the_prices():
+    depths = [*([None] * WINDOW), 3.0, *([1.5] * WINDOW), *([2.0] * SETTLED_UPDATES)]
+    prices = [0.0] * WINDOW + [0.1] * (len(depths) - WINDOW)
+    found = target_outcome(trained({"mode": "policy", "target_depth": 2.0}, depths, prices))
+    assert found is not None
+    assert (found.opened, found.reached, found.overshoot) == (WINDOW, 2.0, 0.25)
+
+
 @pytest.mark.parametrize("gate", [{}, {"mode": "off", "target_depth": 2.0}, {"mode": "policy", "target_depth": None}])
 def test_a_run_without_a_target_is_not(gate):
     assert target_outcome(trained(gate)) is None
