@@ -22,19 +22,9 @@ def group_advantages(rewards: Tensor, group_size: int, scale: str) -> Tensor:
     advantage 0. Equal rewards give exactly 0. Computed in fp64, relative to the largest reward, so that rewards of any
     size have finite squares; raises RunError for an advantage that fp32 cannot hold. `scale`: `group`, `batch` or
     `none`. arXiv 2402.03300 (GRPO); `none` is arXiv 2503.20783 (Dr. GRPO)."""
-    rows = rewards.double().view(-1, group_size)
-    unit = _powers_of_two(rows if scale == "group" else rows.view(1, -1))
-    grouped = rows / unit  # exact
-    shifted = grouped - _smallest(grouped)  # the mean of equal numbers may be rounded; that of zeros is not
-    centred = shifted - shifted.nanmean(dim=1, keepdim=True)
-    if scale == "group":
-        centred = centred / (_deviation(centred, dim=1) + EPSILON / unit)
-    elif scale == "batch":
-        everything = grouped.view(1, -1)
-        deviation = _deviation(everything - everything.nanmean(), dim=1)
-        centred = centred / (deviation + EPSILON / unit)
-    else:
-        centred = centred * unit
+    grouped, unit = _in_powers_of_two(rewards, group_size, scale)
+    centred = _centred(grouped)
+    centred = centred * unit if scale == "none" else centred / (_deviations(grouped, scale) + EPSILON / unit)
     advantages = centred.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf).flatten().float()
     if not advantages.isfinite().all():
         largest = rewards.nan_to_num(nan=0.0).abs().max().item()
@@ -43,6 +33,39 @@ def group_advantages(rewards: Tensor, group_size: int, scale: str) -> Tensor:
             "lower the rewards' weights, or set trainer.scale_rewards to group"
         )
     return advantages
+
+
+def reward_scales(rewards: Tensor, group_size: int, scale: str) -> Tensor:
+    """What `group_advantages` divides each reward by, fp32 [n]: charges in units of reward are divided by it, too.
+
+    Nothing divides the rewards of a group without variance, since all its advantages are 0; its charges are divided by
+    the mean of the others' deviations, or by 1 where no group has any."""
+    if scale == "none":
+        return torch.ones(len(rewards), device=rewards.device)
+    grouped, unit = _in_powers_of_two(rewards, group_size, scale)
+    deviations = _deviations(grouped, scale) * unit
+    varied = deviations > 0
+    others = deviations[varied].mean() if varied.any() else deviations.new_ones(())
+    scales = torch.where(varied, deviations, others) + EPSILON * varied.any()
+    return scales.expand(grouped.shape).flatten().float()
+
+
+def _in_powers_of_two(rewards: Tensor, group_size: int, scale: str) -> tuple[Tensor, Tensor]:
+    """Rewards by group [g, n] in fp64, divided by a power of two of the group, or of all, which is the second."""
+    rows = rewards.double().view(-1, group_size)
+    unit = _powers_of_two(rows if scale == "group" else rows.view(1, -1))
+    return rows / unit, unit  # exact
+
+
+def _centred(rows: Tensor) -> Tensor:
+    """Minus the mean of each row; the mean of equal numbers may be rounded, that of zeros is not."""
+    shifted = rows - _smallest(rows)
+    return shifted - shifted.nanmean(dim=1, keepdim=True)
+
+
+def _deviations(grouped: Tensor, scale: str) -> Tensor:
+    """Of every group [g, 1], or of all rewards [1, 1]."""
+    return _deviation(_centred(grouped if scale == "group" else grouped.view(1, -1)), dim=1)
 
 
 def _powers_of_two(rows: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ SETTLED_WINDOW = 10
 SETTLED_GAIN = 0.02
 """A reward that rises by no more than this from one window to the next has settled."""
 STEP_TOLERANCE = 0.05
-"""The setpoint takes its next step when the measured mean is within this share of it."""
+"""The setpoint takes its next step when the measured mean is within this share of it, or beyond it already."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +94,8 @@ class PriceRule:
 
     def _next_setpoint(self, setpoint: float, error: float) -> float:
         assert self.target is not None
-        return self._step_towards(setpoint, self.target) if abs(error) <= STEP_TOLERANCE else setpoint
+        to_go = error if setpoint > self.target else -error
+        return self._step_towards(setpoint, self.target) if to_go <= STEP_TOLERANCE else setpoint
 
     def _step_towards(self, level: float, target: float) -> float:
         """`target`, or one step from `level` towards it."""

@@ -16,7 +16,7 @@ from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.sampling_params import NO_DEPTH
 from ouro_rl.model.policy.exit_gate import decision_entropy, decision_logprobs, decision_mask, log_stay
 from ouro_rl.training.objective import loop_costs
-from ouro_rl.training.objective.advantages import group_advantages, only_best
+from ouro_rl.training.objective.advantages import group_advantages, only_best, reward_scales
 from ouro_rl.training.objective.controller import ControllerState, PriceRule
 from ouro_rl.training.objective.gate_calibration import calibration
 from ouro_rl.training.objective.loss_metrics import clip_fractions, kl_to_sampler
@@ -79,8 +79,9 @@ class Objective:
         }
         if self.controller.setpoint is not None:
             metrics["gate/setpoint"] = self.controller.setpoint
+        scales = reward_scales(rewards, size, self.trainer.scale_rewards).unsqueeze(1)
         return Credits(
-            advantages=of_tokens.unsqueeze(1) - to_come,
+            advantages=of_tokens.unsqueeze(1) - to_come / scales,
             gate_returns=returns.permute(1, 2, 0),
             gate_advantages=gate_advantages,
             loop_prices=paid.unsqueeze(1) * drawn.expand(sampled.depths.shape),

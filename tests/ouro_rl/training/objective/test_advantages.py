@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ouro_rl.core.errors import RunError
-from ouro_rl.training.objective.advantages import group_advantages, only_best
+from ouro_rl.training.objective.advantages import group_advantages, only_best, reward_scales
 
 
 def test_group_advantages_by_hand():
@@ -38,6 +38,23 @@ def test_rewards_of_any_size_have_advantages(size, scale):
     assert advantages[:3].tolist() == pytest.approx([float(value) / deviation for value in centred], rel=1e-6)
     assert advantages[3:].tolist() == [0.0] * 5, "equal rewards give exactly 0, though 0.3 + 0.3 + 0.3 is rounded"
     assert advantages.dtype == torch.float32
+
+
+@pytest.mark.parametrize("size", [1.0, 1e3])
+def test_scales_are_what_rewards_are_divided_by(size):
+    rewards = torch.tensor([1.0, 0.0, 0.25, math.nan, 0.3, 0.3, 0.3, 0.3, 2.0, 0.0, 0.0, 0.0]) * size
+    centred = group_advantages(rewards, 4, "none")
+    for scale in ("group", "batch", "none"):
+        scales, advantages = reward_scales(rewards, 4, scale), group_advantages(rewards, 4, scale)
+        torch.testing.assert_close(advantages * scales, centred)
+    scales = reward_scales(rewards, 4, "group")
+    assert scales[4:8].tolist() == pytest.approx([(scales[0] + scales[8]).item() / 2] * 4), "without variance: the mean"
+
+
+@pytest.mark.parametrize("rewards", [[0.3] * 3 + [1.0] * 3, [math.nan] * 6])
+def test_without_variance_anywhere_nothing_is_scaled(rewards):
+    assert reward_scales(torch.tensor(rewards), 3, "group").tolist() == [1.0] * 6
+    assert reward_scales(torch.tensor([0.3] * 6), 3, "batch").tolist() == [1.0] * 6
 
 
 def test_extreme_rewards():

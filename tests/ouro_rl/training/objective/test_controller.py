@@ -73,6 +73,19 @@ def test_the_setpoint_falls_in_steps_each_when_the_last_is_met():
     assert seen == pytest.approx([54.0, 54.0, 48.6, 48.6, 48.6, 48.6, 43.74])
 
 
+@pytest.mark.parametrize(
+    "start, beyond, target, steps",
+    [(60.0, 44.0, 40.0, [48.6, 43.74, 40.0, 40.0]), (20.0, 31.0, 33.0, [24.2, 26.62, 29.282, 32.2102])],
+)
+def test_loops_that_are_past_the_setpoint_are_not_called_back(start, beyond, target, steps):
+    """On the way down no loop is paid for, on the way up none is charged, until the target is passed."""
+    rule = replace(RULE, target=target, window=1)
+    _, state = rule.next(rule.first_state(), start, 0.5, 0)
+    for step, wanted in enumerate(steps):
+        _, state = rule.next(state, beyond, 0.5, step + 1)
+        assert state.setpoint == pytest.approx(wanted)
+
+
 def test_the_price_waits_until_the_reward_has_settled():
     rising = [0.3 + 0.01 * step for step in range(40)] + [0.7] * 30
     assert not settled(rising[: 2 * SETTLED_WINDOW - 1]) and not settled(rising[:40]) and settled(rising)

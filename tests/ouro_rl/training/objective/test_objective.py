@@ -46,6 +46,25 @@ def test_the_price_is_in_units_of_reward_whatever_the_group():
     assert credits.gate_returns[:2, 0, 0].tolist() == pytest.approx([0.5 - 0.05, 0.5 + 0.05])
 
 
+@pytest.mark.parametrize("scale", ["group", "batch", "none"])
+def test_tokens_pay_in_units_of_reward_whatever_the_group(scale):
+    """What their advantages say of a loop to come, against what they say of a reward, at 2, 4 and 8 of 8 right."""
+    solved = [2, 4, 8]
+    rule = objective(
+        gate__price=0.1, gate__kappa=1.0, trainer__group_size=8, trainer__prompts_per_step=3, trainer__micro_batch=8,
+        trainer__scale_rewards=scale,
+    )  # fmt: skip
+    rewards = [float(place < right) for right in solved for place in range(8)]
+    free = rule.credit(taken(rewards, [[1, 1]] * 24), 0).advantages
+    depths = [[1, 3] if place == 0 else [1, 1] for _ in solved for place in range(8)]
+    charged = (free - rule.credit(taken(rewards, depths), 0).advantages)[:, 0].view(3, 8)
+    of_reward = [(free[8 * group, 0] - free[8 * group + 7, 0]).item() for group in (0, 1)]  # right against wrong
+    for group, right in enumerate(solved[:2]):
+        assert charged[group, 0].item() / of_reward[group] == pytest.approx(0.1 * right / 8 * 2, rel=1e-5)
+    mean_scale = sum(1 / each for each in of_reward) / 2
+    assert charged[2, 0].item() * mean_scale == pytest.approx(0.2, rel=1e-3), "all right: as in the mean of the others"
+
+
 def test_where_nothing_was_right_loops_are_free():
     for kind in ("solved", "all"):
         rule = objective(gate__price=0.1, gate__kappa=1.0, gate__price_on=kind)
