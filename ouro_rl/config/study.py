@@ -49,8 +49,8 @@ class ArmConfig(Section):
     rules: tuple[ExitRuleConfig, ...] = ()
     """Exit rules to measure besides those of `evaluation`."""
     keep: bool = False
-    """true: results that are there are kept whatever has changed since: what they measured, today's code no longer
-    does."""
+    """true: results that are there are kept whatever has changed since, and none is made: what they measured, today's
+    code no longer does."""
     seeds: tuple[Seed, ...] | None = None
     """The arm runs at those of the study's seeds that are among these. null: at all of them."""
 

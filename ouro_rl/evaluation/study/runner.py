@@ -35,7 +35,7 @@ from ouro_rl.evaluation.study.files import (
     TRAINED_FILE,
 )
 from ouro_rl.evaluation.study.plan import Job, Run, Study, trained_checkpoint, weights_hash
-from ouro_rl.evaluation.study.state import State, state_of, states_of
+from ouro_rl.evaluation.study.state import KEPT_GONE, State, state_of, states_of
 from ouro_rl.run_dir.open_or_resume import own_commit
 from ouro_rl.run_dir.run_dir import RunDir, last_step_and_gap
 from ouro_rl.run_dir.study_result import RuleFigures, StudyResult, write_result
@@ -153,10 +153,12 @@ def _ready(run: Run, results: dict[str, StudyResult], failed: set[str]) -> bool:
 
 
 def perform(run: Run, needed: dict[str, StudyResult], processes: Processes) -> StudyResult:
-    """Train, if it is not done, measure, and write the result. Raises RunError if a process fails or if another
-    process is at this run."""
+    """Train, if it is not done, measure, and write the result. Raises RunError if a process fails, if another process
+    is at this run, or if its result was to be kept."""
     state = state_of(run, needed)
     assert state.job is not None, "what it needs is done"
+    if state.reason == KEPT_GONE:
+        raise RunError(KEPT_GONE)
     with alone(run) as lock:
         minutes = train(state.job, processes, lock) if run.arm_config.train else 0.0
         started = time.monotonic()

@@ -32,6 +32,8 @@ class State:
 
 CHECKPOINT_GONE = "its checkpoint is gone"
 """The reason why a run is done again whose result is there and valid: another one starts from its checkpoint."""
+KEPT_GONE = "its result was to be kept and is gone; today's code would measure something else: restore it, or drop it"
+"""The reason why a run cannot be done."""
 
 
 def states_of(study: Study, only: Sequence[str] = ()) -> list[State]:
@@ -60,6 +62,7 @@ def state_of(run: Run, results: Mapping[str, StudyResult]) -> State:
     job, found = make_job(run, results), read_result(run.result_path)
     if found is None:
         reason = "its result has another format" if run.result_path.exists() else ""
+        reason = KEPT_GONE if run.arm_config.keep else reason
         return State(run=run, result=None, job=job, reason=reason)
     if not run.arm_config.keep and (change := job.changed(found.settings)):
         return State(run=run, result=None, job=job, reason=f"its config has changed: {change}")

@@ -92,7 +92,7 @@ def _page(measured: Measured, draws: int) -> Iterator[str]:
         yield "## Targets\n"
         yield (
             "Loops of sampled completions, against the target that the controller of the price was given; by seed. No "
-            "price is charged in the free updates, which wait for the reward to settle. The overshoot is that of a "
+            "price is charged in the free updates, with which a run begins. The overshoot is that of a "
             f"moving mean over {WINDOW} of the updates after them.\n"
         )
         yield "\n".join(targets) + "\n"

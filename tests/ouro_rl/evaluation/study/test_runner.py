@@ -190,12 +190,16 @@ def test_how_a_gate_would_be_trained_is_no_setting_of_one_that_is_frozen(here):
     assert "train.gate.clip_low: null -> 0.7" in plan_table(frozen, states_of(frozen), 1)
 
 
-def test_results_of_an_arm_can_be_kept(here):
+def test_results_of_an_arm_can_be_kept_and_are_then_not_made_anew(here, capsys):
     runner.run_study(study(), jobs=1)
     kept = study("arms.ours.overrides={gate.price: 0.2}", "arms.ours.keep=true")
     assert all(state.done for state in states_of(kept))
     Path("out/s/ours-0.json").unlink()
     assert [state.run.name for state in states_of(kept) if not state.done] == ["ours-0", "later-0"]
+    assert not runner.run_study(kept, jobs=1)
+    error = capsys.readouterr().err
+    assert "ours-0: FAILED: its result was to be kept and is gone" in error and "later-0: FAILED: needs ours-0" in error
+    assert not Path("out/s/ours-0.json").exists()
 
 
 def test_a_failed_run_is_reported_and_stops_only_what_needs_it(here, capsys):
