@@ -1,8 +1,6 @@
 """Every outcome of a tiny policy, weighted by its probability: the mean gradient is that of the stated objective.
 
-Two loops, two tokens of two kinds: 16 completions, 256 groups of two. The policy is a table: a gate for each prefix, a
-head for each prefix and depth. The objective's own `credit` and `losses` see all groups as one update, each weighted by
-its probability, so that the gradient of their loss is the estimator's mean."""
+The policy is the one that sampled; `test_enumeration_off_policy.py` is about batches of another one."""
 
 import itertools
 import math
@@ -10,162 +8,105 @@ import math
 import pytest
 import torch
 
-from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf
+from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf, log_exit, log_stay
 from ouro_rl.training.objective.losses import gate_loss
-from ouro_rl.training.objective.records import Replayed, Sampled
 from ouro_rl.training.objective.variety import to_follow, visited_information
-from tests.ouro_rl.training.objective.test_objective import objective
-
-LENGTH, GROUP, PRICE = 2, 2, 0.3
-ACTIONS = [(depth, token) for depth in (1, 2) for token in (0, 1)]
-OUTCOMES = list(itertools.product(ACTIONS, repeat=LENGTH))
-PREFIXES = {prefix: index for index, prefix in enumerate([(), *((action,) for action in ACTIONS)])}
-REWARDS = torch.tensor([((5 * number + 3) % 7) / 7 for number in range(len(OUTCOMES))])
-PAIRS = list(itertools.product(range(len(OUTCOMES)), repeat=GROUP))
-LOOPS = torch.tensor([float(sum(depth for depth, _ in outcome)) for outcome in OUTCOMES])
-
-
-class Policy:
-    """Log-probs of every outcome's tokens and depths, with gradient: [outcomes, LENGTH]."""
-
-    def __init__(self, seed: int):
-        random = torch.Generator().manual_seed(seed)
-        self.gates = torch.randn(len(PREFIXES), generator=random).requires_grad_()
-        self.heads = torch.randn(len(PREFIXES), 2, 2, generator=random).requires_grad_()
-        self.parameters = (self.gates, self.heads)
-        self.gate_logits = torch.stack([self._each(lambda prefix, action: self.gates[prefix]), torch.zeros(16, 2)])
-        self.depths = self._each(lambda prefix, action: torch.tensor(action[0]))
-        self.tokens = self._each(lambda prefix, action: self.heads[prefix, action[0] - 1].log_softmax(0)[action[1]])
-        pdf = exit_log_pdf(self.gate_logits)
-        self.of_depths = pdf.gather(0, self.depths.unsqueeze(0) - 1)[0]
-
-    def _each(self, value):
-        return torch.stack(
-            [
-                torch.stack([value(PREFIXES[outcome[:place]], outcome[place]) for place in range(LENGTH)])
-                for outcome in OUTCOMES
-            ]
-        )
-
-    def logprobs(self):
-        """Of each outcome, [16]."""
-        return (self.tokens + self.of_depths).sum(1)
-
-
-def mean_gradients(policy: Policy, sampler: Policy, rewards=REWARDS, **settings):
-    """Gradients of the expected loss when `sampler` samples and `policy` is in training."""
-    settings = {"gate__price": PRICE, "gate__price_max": 1.0, "trainer__scale_rewards": "none"} | settings
-    for name in ("trainer", "gate"):
-        settings |= {f"{name}__clip_low": 1 - 1e-6, f"{name}__clip_high": 1e6}
-    flat = torch.tensor(PAIRS).flatten()
-    rule = objective(max_loops=2, trainer__importance_cap=1e6, **settings)
-    sampled = Sampled(
-        rewards=rewards[flat],
-        depths=sampler.depths[flat],
-        finished=torch.ones(len(flat), dtype=torch.bool),
-        by_gate=torch.ones(len(flat), dtype=torch.bool),
-    )
-    credits = rule.credit(sampled, 0)
-    chances = sampler.logprobs().detach().exp()[torch.tensor(PAIRS)].prod(1) / GROUP
-    replayed = Replayed(
-        token_logprobs=policy.tokens[flat].flatten(),
-        gate_logits=policy.gate_logits[:, flat].flatten(1),
-        depths=sampled.depths.flatten(),
-        sampler_logprobs=sampler.tokens.detach()[flat].flatten(),
-        depth_logprobs=sampler.of_depths.detach()[flat].flatten(),
-        advantages=credits.advantages.flatten(),
-        gate_returns=credits.gate_returns.flatten(0, 1),
-        gate_advantages=credits.gate_advantages.flatten(),
-        loop_prices=credits.loop_prices.flatten(),
-        stay_costs=credits.stay_costs.repeat_interleave(LENGTH, 0),
-        hazards=credits.hazards.repeat_interleave(LENGTH, 0),
-        by_gate=credits.by_gate.repeat_interleave(LENGTH),
-        lengths=torch.full((len(flat),), LENGTH),
-        weights=chances.repeat_interleave(GROUP * LENGTH),
-    )
-    return gradients(rule.losses(replayed).total, policy)
-
-
-def gradients(value, policy: Policy):
-    return torch.autograd.grad(value, policy.parameters, retain_graph=True)
-
-
-def agree(got, wanted):
-    for mine, right in zip(got, wanted, strict=True):
-        torch.testing.assert_close(mine, right, atol=1e-6, rtol=0)
-
-
-EVERYONE_PAYS = {"gate__solved_reward": -1.0, "gate__price_on": "all"}
+from tests.references.tabular_policy import (
+    EVERYONE_PAYS,
+    GROUP,
+    PRICE,
+    TabularPolicy,
+    assert_equal_gradients,
+    mean_gradients,
+)
 
 
 def test_price_on_following_tokens_too_is_the_gradient_of_reward_minus_price_of_all_loops():
     """kappa 1: J = (1 - 1/G) E[r] - c E[loops of the answer], for both heads."""
-    policy = Policy(0)
-    worth = (1 - 1 / GROUP) * REWARDS - PRICE * LOOPS
-    wanted = gradients(-(policy.logprobs().exp() * worth).sum(), policy)
-    agree(mean_gradients(policy, policy, gate__kappa=1.0, **EVERYONE_PAYS), wanted)
+    policy = TabularPolicy(0)
+    worth = (1 - 1 / GROUP) * policy.rewards - PRICE * policy.answer_loops
+    wanted = policy.gradients(-(policy.logprobs().exp() * worth).sum())
+    assert_equal_gradients(mean_gradients(policy, policy, gate__kappa=1.0, **EVERYONE_PAYS), wanted)
 
 
-def own_costs(policy: Policy):
-    """Expected loops of each token, given what came before it."""
-    prefix = torch.cat([torch.zeros(16, 1), (policy.tokens + policy.of_depths)[:, :1]], 1).detach()
-    own = policy.of_depths + policy.tokens.detach()
-    later = torch.cat([(policy.tokens + policy.of_depths)[:, 1:], torch.zeros(16, 1)], 1).detach()
-    return ((prefix + own + later).exp() * policy.depths).sum()
+def own_costs(policy, floor=1):
+    """Expected loops of each token beyond the floor, given what came before it."""
+    each = policy.tokens + policy.of_depths
+    others = policy.logprobs().unsqueeze(1) - each
+    chances = (others.detach() + policy.of_depths + policy.tokens.detach()).exp()
+    return (chances * policy.depths.clamp(min=floor)).sum()
 
 
+@pytest.mark.parametrize("loops, floor", [(2, 1), (3, 1), (3, 2)])
 @pytest.mark.parametrize("baseline", ["state", "batch"])
-def test_price_on_own_loops_moves_the_gate_alone(baseline):
+def test_price_on_own_loops_moves_the_gate_alone(baseline, loops, floor):
     """kappa 0: the gate pays for the loops of its own token; the head learns from the reward alone."""
-    policy = Policy(1)
-    reward = (policy.logprobs().exp() * REWARDS).sum() * (1 - 1 / GROUP)
-    wanted = gradients(PRICE * own_costs(policy) - reward, policy)
-    agree(mean_gradients(policy, policy, gate__baseline=baseline, **EVERYONE_PAYS), wanted)
+    policy = TabularPolicy(1, loops=loops)
+    reward = (policy.logprobs().exp() * policy.rewards).sum() * (1 - 1 / GROUP)
+    wanted = policy.gradients(PRICE * own_costs(policy, floor) - reward)
+    got = mean_gradients(policy, policy, gate__baseline=baseline, gate__depth_floor=floor, **EVERYONE_PAYS)
+    assert_equal_gradients(got, wanted)
 
 
 def test_price_inside_the_reward_is_the_gradient_of_its_mean():
-    policy = Policy(2)
-    worth = (1 - 1 / GROUP) * (REWARDS - PRICE * LOOPS)
-    wanted = gradients(-(policy.logprobs().exp() * worth).sum(), policy)
-    agree(mean_gradients(policy, policy, gate__price_in="reward"), wanted)
+    policy = TabularPolicy(2)
+    worth = (1 - 1 / GROUP) * (policy.rewards - PRICE * policy.answer_loops)
+    wanted = policy.gradients(-(policy.logprobs().exp() * worth).sum())
+    assert_equal_gradients(mean_gradients(policy, policy, gate__price_in="reward"), wanted)
 
 
-def test_the_price_of_solved_answers_is_what_the_formula_says():
-    """Weights from the solve rate, with rewards 0 and 1: by plain sums over all pairs, decision by decision."""
-    policy, rewards = Policy(3), (REWARDS > 0.5).float()
-    got = mean_gradients(policy, policy, rewards, gate__kappa=0.5)
-    chances, stay = policy.logprobs().exp().detach(), torch.sigmoid(-policy.gate_logits[0]).detach()
-    losses = torch.zeros(())
-    for pair in PAIRS:
-        solved = [rewards[outcome].item() for outcome in pair]
-        rate = sum(solved) / GROUP
+def payments(rewards):
+    """Pairs of outcomes in both orders, and what the first of them pays: the pair's solve rate, if it is solved."""
+    for pair in itertools.product(range(len(rewards)), repeat=GROUP):
+        rate = sum(rewards[outcome].item() for outcome in pair) / GROUP
         for mine, other in (pair, pair[::-1]):
-            pays = rate * rewards[mine].item()
-            compared = pays > 0 and rewards[other].item() == 1
-            for place in range(LENGTH):
-                excess = policy.depths[mine, place + 1 :].sum() - policy.depths[other, place + 1 :].sum()
-                later = 0.5 * PRICE * pays * excess.item() if compared else 0.0
-                extra = (policy.depths[mine, place] - 1).item() - stay[mine, place].item()
-                gain = rewards[mine].item() - rate - later
-                chance = chances[pair[0]] * chances[pair[1]] / GROUP
-                losses = losses - chance * (gain - PRICE * pays * extra) * policy.of_depths[mine, place]
-                losses = losses - chance * gain * policy.tokens[mine, place]
-    agree(got, gradients(losses, policy))
+            yield mine, other, rate, rate * rewards[mine].item()
+
+
+def mean_of_those_that_stayed(policy, rewards, floor):
+    """m_t: loops that followed the decisions to stay, those up to the floor free, weighted by what is paid."""
+    means = []
+    for loop in range(1, policy.loops):
+        total = paid = 0.0
+        for mine, _, _, pays in payments(rewards):
+            for depth in policy.depths[mine].tolist():
+                if depth > loop:
+                    total, paid = total + pays * (max(depth, floor) - max(loop, floor)), paid + pays
+        means.append(total / paid)
+    return means
+
+
+@pytest.mark.parametrize("loops, floor", [(2, 1), (3, 1), (3, 2)])
+def test_the_price_of_solved_answers_is_what_the_formula_says(loops, floor):
+    """Weights from the solve rate, with rewards 0 and 1: by plain sums over all pairs, decision by decision."""
+    policy = TabularPolicy(3, loops=loops)
+    rewards = policy.solved
+    got = mean_gradients(policy, policy, rewards, gate__kappa=0.5, gate__depth_floor=floor)
+    chances, means = policy.logprobs().exp().tolist(), mean_of_those_that_stayed(policy, rewards, floor)
+    assert loops == 2 or floor == 2 or means[0] > 1.5, "deeper answers pay more often; of all that stayed it is 1.5"
+    stay, leave = log_stay(policy.gate_logits[:-1]), log_exit(policy.gate_logits[:-1])
+    depths, staying = policy.depths.tolist(), stay.exp().tolist()
+    of_tokens = torch.zeros(policy.depths.shape)
+    of_decisions = torch.zeros(2, *stay.shape)  # leaving, staying
+    for mine, other, rate, pays in payments(rewards):
+        chance = chances[mine] * chances[other] / GROUP
+        compared = pays > 0 and rewards[other].item() == 1
+        for place, depth in enumerate(depths[mine]):
+            excess = sum(depths[mine][place + 1 :]) - sum(depths[other][place + 1 :])
+            gain = rewards[mine].item() - rate - (0.5 * PRICE * pays * excess if compared else 0.0)
+            of_tokens[mine, place] += chance * gain
+            for loop in range(1, min(depth, loops - 1) + 1):
+                baseline = staying[loop - 1][mine][place] * means[loop - 1]
+                extra = max(depth, floor) - max(loop, floor) - baseline
+                of_decisions[int(depth > loop), loop - 1, mine, place] += chance * (gain - PRICE * pays * extra)
+    gains = (of_tokens * policy.tokens).sum() + (of_decisions * torch.stack([leave, stay])).sum()
+    assert_equal_gradients(got, policy.gradients(-gains))
 
 
 def test_the_head_pays_nothing_where_nothing_was_right():
-    policy = Policy(4)
-    for gradient in mean_gradients(policy, policy, torch.zeros(16), gate__kappa=1.0):
+    policy = TabularPolicy(4)
+    for gradient in mean_gradients(policy, policy, torch.zeros(len(policy.outcomes)), gate__kappa=1.0):
         assert gradient.abs().max() == 0
-
-
-def test_another_policys_whole_completions_weighted_by_the_joint_ratio_give_the_same_gradient():
-    policy, sampler = Policy(5), Policy(6)
-    worth = (1 - 1 / GROUP) * REWARDS
-    wanted = gradients(-(policy.logprobs().exp() * worth).sum(), policy)
-    agree(mean_gradients(policy, sampler, gate__price=0.0, trainer__importance="sequence"), wanted)
-    by_token = mean_gradients(policy, sampler, gate__price=0.0)
-    assert max((mine - right).abs().max() for mine, right in zip(by_token, wanted, strict=True)) > 1e-3
 
 
 def test_the_exact_gradient_of_the_mutual_information_comes_from_visited_loops():
