@@ -12,8 +12,15 @@ from ouro_rl.training.objective.objective import Objective
 from ouro_rl.training.objective.records import Probes, Replayed
 from ouro_rl.training.warmstart.losses import stage_two_losses
 from tests.references.enumeration import LOOPS, VOCAB, advantages, enumeration_model, gradient, replay_outcomes
+from tests.references.tabular_policy import (
+    EVERYONE_PAYS,
+    PRICE,
+    TabularPolicy,
+    assert_equal_gradients,
+    difference,
+    mean_gradients,
+)
 
-PRICE = 0.3
 EXACT = 1e-6
 
 
@@ -87,6 +94,61 @@ def test_the_mean_is_the_gradient_of_reward_minus_expected_cost(head, credit, co
     wanted = gradient(model, -value.sum(), retain_graph=True)
     assert (gradient(model, losses.total, retain_graph=True) - wanted).abs().max() <= EXACT
     assert len(losses.metrics["gate/gain"]) == len(tokens)
+
+
+def costs_alone(policy, **settings):
+    """Mean gradients of the price's part of the loss."""
+    rewards, settings = policy.solved, {"gate__probe_share": 1.0} | settings
+    charged, free = (mean_gradients(policy, policy, rewards, gate__price=price, **settings) for price in (PRICE, 0.0))
+    return tuple(with_price - without for with_price, without in zip(charged, free, strict=True))
+
+
+def mean_payments(policy, price_on):
+    """What each outcome of a group of two pays on average, times its chance, [O]."""
+    chances, solved = policy.logprobs().exp().detach(), policy.solved
+    rates = (solved.unsqueeze(1) + solved) / 2  # of each outcome, and of the other one
+    pays = rates * solved.unsqueeze(1) if price_on == "solved" else rates
+    return chances * (pays @ chances)
+
+
+@pytest.mark.parametrize("loops, length", [(2, 1), (3, 1), (2, 2)])
+@pytest.mark.parametrize("price_on", ["solved", "all"])
+def test_the_expected_cost_is_the_mean_payment_times_the_gradient_of_the_expected_depth(price_on, loops, length):
+    """Of each token, given what came before it: for one-token answers E[w] times the gradient of E[d]."""
+    policy = TabularPolicy(3, loops=loops, length=length)
+    expected, sampled = (
+        costs_alone(policy, gate__cost=cost, gate__price_on=price_on) for cost in ("expected", "sampled")
+    )
+    paid = mean_payments(policy, price_on)
+    depth = (policy.log_pdf.exp() * torch.arange(1, loops + 1).view(-1, 1, 1)).sum(0)  # [O, n]: the same for a prefix
+    wanted = policy.gradients(PRICE * (paid.unsqueeze(1) * depth).sum())
+    assert_equal_gradients(expected, wanted)
+    if length == 1:
+        assert_equal_gradients(wanted, policy.gradients(PRICE * paid.sum() * depth[0, 0]))
+    assert difference(expected, sampled) > 1e-3, "payments depend on the depth"
+
+
+@pytest.mark.parametrize("price_on", ["solved", "all"])
+def test_the_sampled_cost_has_the_covariance_of_payment_and_depth_too(price_on):
+    policy = TabularPolicy(3, length=1)
+    expected, sampled = (
+        costs_alone(policy, gate__cost=cost, gate__price_on=price_on) for cost in ("expected", "sampled")
+    )
+    paid, chances = mean_payments(policy, price_on), policy.logprobs().exp().detach()
+    stays = (policy.depths[:, 0] == 2).float() - torch.sigmoid(
+        -policy.gates[0]
+    ).detach()  # against the state's baseline
+    covariance = ((paid - paid.sum() * chances) * stays * policy.of_depths[:, 0]).sum()
+    of_both = [sum(pair) for pair in zip(expected, policy.gradients(PRICE * covariance), strict=True)]
+    assert_equal_gradients(sampled, of_both)
+
+
+@pytest.mark.parametrize("loops", [2, 3])
+def test_where_payments_do_not_depend_on_the_depth_both_costs_have_one_mean(loops):
+    policy = TabularPolicy(3, loops=loops)
+    expected, sampled = (costs_alone(policy, gate__cost=cost, **EVERYONE_PAYS) for cost in ("expected", "sampled"))
+    assert_equal_gradients(expected, sampled)
+    assert max(gradient.abs().max() for gradient in expected) > 0.01
 
 
 @pytest.mark.parametrize("rule", list(KVRule))
