@@ -191,7 +191,8 @@ class Objective:
                     ratios.joint.exp().clamp(max=1 + gate.clip_high), gate, self.min_depth,
                 )  # fmt: skip
                 losses = losses.index_put((probes.tokens,), probed)
-            return (weights * (losses - gate.variety_bonus * rest * information)).sum()
+            direct = ratios.depth.exp().clamp(max=1 + gate.clip_high) * information  # `losses` have the ratio already
+            return (weights * (losses - gate.variety_bonus * rest * direct)).sum()
         if gate.mode == "stage2" and probes is not None:
             return stage_two_gate_loss(replayed, probes, gate.probe_share, self.min_depth)
         return torch.zeros_like(weights.sum())

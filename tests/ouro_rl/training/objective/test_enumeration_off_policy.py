@@ -2,7 +2,9 @@
 is that of the policy in training."""
 
 import pytest
+import torch
 
+from ouro_rl.training.objective.loop_costs import exit_hazards
 from tests.references.tabular_policy import (
     EVERYONE_PAYS,
     GROUP,
@@ -34,3 +36,20 @@ def test_of_a_token_that_is_the_answer_the_joint_ratio_is_exact(importance, loop
     assert_equal_gradients(mean_gradients(policy, sampler, trainer__importance=importance, **settings), wanted)
     truncated = mean_gradients(policy, sampler, trainer__importance_cap=1.0, **settings)
     assert difference(truncated, wanted) > 1e-3
+
+
+@pytest.mark.parametrize("importance", ["token", "sequence"])
+def test_the_bonus_of_variety_is_that_of_the_gate_in_training(importance):
+    """KL(p || q) against the mean q of the update, which is a constant: of one-token answers, without a reward. Three
+    loops: with two, every depth has the one decision."""
+    policy, sampler = (TabularPolicy(seed, loops=3, length=1) for seed in (5, 6))
+    depths = sampler.depths[torch.tensor(policy.pairs).flatten()]
+    hazards = exit_hazards(depths, torch.ones(len(depths), dtype=torch.bool), 3)
+    stays = torch.cat([torch.ones(1), (1 - hazards).cumprod(0)])
+    mean = stays * torch.cat([hazards, torch.ones(1)])
+    log_pdf = policy.log_pdf[:, 0, 0]
+    wanted = policy.gradients(-0.5 * (log_pdf.exp() * (log_pdf - mean.log())).sum())
+    settings = {"gate__price": 0.0, "gate__variety_bonus": 0.5, "trainer__importance": importance}
+    got = mean_gradients(policy, sampler, torch.zeros(len(policy.outcomes)), **settings)
+    assert_equal_gradients(got, wanted)
+    assert wanted[0].abs().max() > 0.01
