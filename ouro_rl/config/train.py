@@ -193,6 +193,14 @@ class TrainConfig(Section):
         if gate.eta and "rao_blackwell" not in (gate.credit, self.trainer.credit):
             text = "gate.eta mixes `rao_blackwell` credit, which neither gate.credit nor trainer.credit is; set it to 0"
             raise Conflict(text, "gate.eta", "gate.credit", "trainer.credit")
+        if self.trainer.importance == "sequence":
+            for key, credit in (("trainer.credit", self.trainer.credit), ("gate.credit", gate.credit)):
+                if credit not in ("sampled", "score"):
+                    text = (
+                        f"trainer.importance `sequence` has no effect on losses that {key} `{credit}` spreads over all "
+                        "loops: they have the ratio of each token; set it to `token`"
+                    )
+                    raise Conflict(text, "trainer.importance", key)
         return self
 
     @model_validator(mode="after")

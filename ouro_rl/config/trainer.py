@@ -66,7 +66,7 @@ class TrainerConfig(Section):
     """Importance ratios of tokens are clipped at 1 + `clip_high`."""
     importance: Literal["token", "sequence"] = "token"
     """The joint importance ratio of depth and token, by which both heads' losses are weighted where a batch is not
-    fresh: of each token, or of its whole completion."""
+    fresh: of each token, or of its whole completion (not with credit that is spread over all loops)."""
     importance_cap: float = Field(default=2.0, ge=1)
     """What that joint ratio adds to a head's own is truncated here."""
     logp_gap_limit: float | None = Field(default=None, gt=0)

@@ -51,6 +51,11 @@ def test_conflicting_values_name_every_file_that_set_one(
         (["gate.variety_bonus=0.1", "gate.mode=off"], ["gate.variety_bonus=0.1"], "no effect with gate.mode `off`"),
         (["gate.eta=0.5"], ["gate.eta=0.5", "gate.credit=rao_blackwell", "gate.probe_share=1"], "set it to 0"),
         (["gate.eta=1"], ["gate.eta=1", "trainer.credit=rao_blackwell", "gate.probe_share=1"], "set it to 0"),
+        (
+            ["trainer.importance=sequence", "trainer.credit=rltt_uniform", "gate.probe_share=1"],
+            ["trainer.importance=token", "trainer.credit=rltt_uniform", "gate.probe_share=1"],
+            "trainer.importance `sequence` has no effect on losses that trainer.credit `rltt_uniform` spreads over",
+        ),
     ],
 )
 def test_a_setting_without_effect_is_refused(without_effect, with_effect, said, minimal: Path) -> None:

@@ -208,6 +208,14 @@ def test_stage_two_moves_the_gate_alone_by_the_probed_tokens():
         ({"gate__cost": "expected", "gate__mode": "off"}, "gate.cost `expected` has no effect with gate.mode `off`"),
         ({"gate__mode": "stage2", "rollout__top_p": 0.9}, "gate.mode `stage2` needs each token's probability"),
         ({"trainer__credit": "rltt_uniform", "rollout__top_k": 5}, "trainer.credit `rltt_uniform` needs each token's"),
+        (
+            {"gate__credit": "rao_blackwell", "trainer__importance": "sequence"},
+            "no effect on losses that gate.credit `rao_blackwell` spreads over all loops.* set it to `token`",
+        ),
+        (
+            {"trainer__credit": "rltt_exit", "trainer__importance": "sequence"},
+            "no effect on losses that trainer.credit `rltt_exit` spreads",
+        ),
     ],
 )
 def test_settings_that_do_not_go_together_are_refused(sections, told):
