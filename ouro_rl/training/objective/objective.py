@@ -49,6 +49,7 @@ class Objective:
     def __init__(self, config: TrainConfig, max_loops: int):
         self.gate, self.trainer = config.gate, config.trainer
         self.max_loops, self.min_depth = max_loops, config.rollout.min_depth
+        self.draws_depths = config.rollout.exit_rule.kind == "sample"
         self.price_rule = price_rule(config.gate)
         self.controller = self.price_rule.first_state()
 
@@ -147,10 +148,11 @@ class Objective:
         return Losses(token=token, gate=gate, total=total, metrics=metrics)
 
     def _log_ratios(self, replayed: Replayed, decisions: Tensor) -> LogRatios:
-        """The depth is part of the action where the gate drew it and is trained for that."""
+        """The depth is part of the action wherever it was drawn from the gate, also from one that is frozen or learns
+        Stage II's labels: with the states that it reads its probability moves, too."""
         token = (replayed.token_logprobs - replayed.sampler_logprobs).detach()
         depth = (decisions.sum(1) - replayed.depth_logprobs).detach()
-        drawn = replayed.by_gate if self.gate.mode == "policy" else torch.zeros_like(replayed.by_gate)
+        drawn = replayed.by_gate if self.draws_depths else torch.zeros_like(replayed.by_gate)
         return LogRatios(token=token, depth=torch.where(drawn, depth, torch.zeros_like(depth)))
 
     def _rest(self, replayed: Replayed, own: Tensor, other: Tensor) -> Tensor:

@@ -38,6 +38,32 @@ def test_of_a_token_that_is_the_answer_the_joint_ratio_is_exact(importance, loop
     assert difference(truncated, wanted) > 1e-3
 
 
+NOT_BY_REWARD = {
+    "off": {"gate__mode": "off"},
+    "stage2": {"gate__mode": "stage2", "gate__probe_share": 1.0, "gate__loss_weight": 0.0},
+}
+
+
+@pytest.mark.parametrize("importance, length", [("token", 1), ("sequence", 1), ("sequence", 2)])
+@pytest.mark.parametrize("mode", NOT_BY_REWARD)
+def test_drawn_depths_are_part_of_the_ratio_also_where_the_gate_does_not_learn_from_rewards(mode, importance, length):
+    policy, sampler = (TabularPolicy(seed, length=length) for seed in (5, 6))
+    logprobs = (policy.tokens + policy.of_depths.detach()).sum(1)
+    wanted = policy.gradients(-(1 - 1 / GROUP) * (logprobs.exp() * policy.rewards).sum())
+    got = mean_gradients(policy, sampler, trainer__importance=importance, **NOT_BY_REWARD[mode])
+    assert_equal_gradients(got, wanted)
+    assert wanted[1].abs().max() > 0.01
+
+
+@pytest.mark.parametrize("rule", [{"kind": "iid", "probabilities": (0.5, 0.5)}, {"kind": "threshold", "value": 0.5}])
+def test_depths_that_were_not_drawn_from_the_gate_are_in_no_ratio(rule):
+    """They come as often under every policy: in the table, with the chances of the sampler's gate."""
+    policy, sampler = (TabularPolicy(seed, length=1) for seed in (5, 6))
+    logprobs = (policy.tokens + sampler.of_depths.detach()).sum(1)
+    wanted = policy.gradients(-(1 - 1 / GROUP) * (logprobs.exp() * policy.rewards).sum())
+    assert_equal_gradients(mean_gradients(policy, sampler, gate__mode="off", rollout__exit_rule=rule), wanted)
+
+
 @pytest.mark.parametrize("importance", ["token", "sequence"])
 def test_the_bonus_of_variety_is_that_of_the_gate_in_training(importance):
     """KL(p || q) against the mean q of the update, which is a constant: of one-token answers, without a reward. Three
