@@ -1,12 +1,14 @@
 """What holds for every option of gate, trainer and rollouts, with the real engine and trainer: the log-prob gap is 0, a
 learning rate of 0 changes no bit, and the gradient depends on the rollouts alone, not on how they are laid out."""
 
+import itertools
 import json
 import os
 import pickle
 import random
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,10 +16,11 @@ import torch
 from ouro_rl.config.gate import GateConfig
 from ouro_rl.config.rollout import RolloutConfig
 from ouro_rl.config.trainer import TrainerConfig
+from ouro_rl.model import replay as replay_module
 from ouro_rl.training import trainer as trainer_module
 from tests.references.patience import HANG_S
 from tests.references.tiny_models import batch_tolerance
-from tests.references.tiny_trainer import PROMPTS, pool_of, sampler_of, tiny_config, tiny_model, train
+from tests.references.tiny_trainer import LOOPS, PROMPTS, pool_of, sampler_of, tiny_config, tiny_model, train
 
 TOLERANCE = 1e-6
 GROUP = 4
@@ -48,7 +51,7 @@ OPTIONS = {
     "rltt": {**PROBED, **NO_GATE, "trainer__credit": "rltt_exit", "rollout__exit_rule": {"kind": "fixed", "value": 3}},
     "iid": {**NO_GATE, "rollout__exit_rule": {"kind": "iid", "probabilities": [0.5, 0.2, 0.3]}},
     "confidence": {**NO_GATE, "rollout__exit_rule": {"kind": "confidence", "value": 0.1}},
-    "Q-exit": {**NO_GATE, "rollout__exit_rule": {"kind": "threshold", "value": 0.5}, "trainer__loss_type": "bnpo"},
+    "Q-exit": {**NO_GATE, "rollout__exit_rule": {"kind": "threshold", "value": 0.5}},
     "clipped": {
         **REUSED, "gate__clip_low": 0.01, "gate__clip_high": 0.01, "trainer__clip_low": 0.01,
         "trainer__clip_high": 0.01, "trainer__importance": "sequence", "trainer__max_grad_norm": 0.1,
@@ -56,7 +59,7 @@ OPTIONS = {
     "batch scale": {"trainer__scale_rewards": "batch", "trainer__mask_truncated": True, "trainer__weight_decay": 0.1},
     "schedule": {
         "trainer__lr_scheduler": "constant_with_warmup", "trainer__lr_warmup": 2, "trainer__adam_beta2": 0.9,
-        "trainer__refill": 2,
+        "trainer__refill": 2, "trainer__loss_type": "bnpo",
     },
     "anytime": {"rollout__anytime": [1, 3], "gate__kappa": 0.5, "gate__variety_bonus": 0.1},
     "anytime, probed": {
@@ -158,6 +161,10 @@ ONE_UPDATE = {
 }  # fmt: skip
 
 
+OFTEN_SOLVED = (1.0, 0.0, 2 / 3, 1 / 3, None, 1.0, 0.0, 2 / 3, 1.0, 1.0, 1.0, 1.0, 0.0, 1 / 3, 0.0, 0.0)
+"""Rewards of four groups: some are solved and pay, one was not scored; the third is all right, the last all wrong."""
+
+
 def off_policy_rollouts(config):
     """Rollouts of a policy near the one in training, so that importance ratios count."""
     other = tiny_model()
@@ -167,7 +174,9 @@ def off_policy_rollouts(config):
             parameter.add_(0.02 * torch.randn(parameter.shape, generator=noise))
     scored, _ = sampler_of(config, pool_of(other, config))(PROMPTS[:4], 1)
     assert len({len(item.rollout.completion_ids) for item in scored}) > 2
-    return scored
+    return [
+        replace(item, reward=reward, rewards={"r": reward}) for item, reward in zip(scored, OFTEN_SOLVED, strict=True)
+    ]
 
 
 def gradient_of(config, scored):
@@ -197,7 +206,7 @@ def shuffled(scored, seed):
 
 OBJECTIVES = (
     "defaults", "price on all", "kappa", "gate only", "controller", "depth target", "naive", "rao-blackwell", "stage 2",
-    "rltt", "iid", "confidence",
+    "rltt", "iid", "confidence", "Q-exit", "clipped", "batch scale", "anytime", "annealed",
 )  # fmt: skip
 
 
@@ -216,19 +225,35 @@ def padded(batch):
 
 @pytest.mark.parametrize("option", OBJECTIVES)
 def test_the_gradient_depends_on_the_rollouts_alone(option, monkeypatch):
-    """Not on their order, the micro batch, or padding. (Not GFPO: its best are the first of equals.)"""
+    """Not on their order, the micro batch, or padding. (Not GFPO: its best are the first of equals; not the loss type
+    `bnpo`, which is a mean over each micro batch.)"""
     changes = OPTIONS[option] | ONE_UPDATE
     config = tiny_config(**changes)
     scored = off_policy_rollouts(config)
     expected = gradient_of(config, scored)
     assert max(gradient.abs().max().item() for gradient in expected[0].values()) > 1e-3, "there is a gradient"
-    sizes = {"trainer__micro_batch": 16}, {"trainer__micro_batch": 2}
-    if config.trainer.loss_type == "bnpo":  # the mean over each micro batch is its definition
-        sizes = {}, {}
-    assert_same(gradient_of(tiny_config(**changes | sizes[0]), scored), expected)
+    assert_same(gradient_of(tiny_config(**changes | {"trainer__micro_batch": 16}), scored), expected)
     original = trainer_module.collate
     monkeypatch.setattr(trainer_module, "collate", lambda *given: padded(original(*given)))
-    assert_same(gradient_of(tiny_config(**changes | sizes[1]), shuffled(scored, 1)), expected)
+    assert_same(gradient_of(tiny_config(**changes | {"trainer__micro_batch": 2}), shuffled(scored, 1)), expected)
+
+
+@pytest.mark.parametrize("option, through", [("gate only", False), ("defaults", True)])
+def test_where_the_gate_is_trained_alone_no_backward_pass_runs_through_the_layers(option, through, monkeypatch):
+    """States, keys and values of every loop have no gradient to keep; the gate's logits do."""
+    config = tiny_config(**OPTIONS[option] | ONE_UPDATE)
+    scored, seen, original = off_policy_rollouts(config), [], replay_module.run_loop
+
+    def run_loop(*given):
+        states, gates, memory = original(*given)
+        stack = {tensor.grad_fn is not None for tensor in (states, *itertools.chain(*memory))}
+        seen.append((stack, gates.grad_fn is not None))
+        return states, gates, memory
+
+    monkeypatch.setattr(replay_module, "run_loop", run_loop)
+    gradients, _ = gradient_of(config, scored)
+    assert len(seen) >= LOOPS and all(each == ({through}, True) for each in seen)
+    assert (gradients.keys() == {f"model.early_exit_gate.{name}" for name in ("weight", "bias")}) != through
 
 
 @pytest.mark.slow
