@@ -176,18 +176,26 @@ def test_two_processes_evaluate_and_stop_together(finished, checkpoint, tmp_path
     assert summary["accuracy_after"] == before and not (folder / "best").exists()
 
 
-def test_any_number_of_workers_samples_the_same(finished, checkpoint, tmp_path):
-    """Ray actors instead of the in-process worker: the same tokens and depths at every step."""
-    folder = tmp_path / "ray"
-    run_training(config_of(checkpoint, folder, rollout__workers=2, eval__source=None), resume=False)
+def test_any_number_of_workers_samples_the_same(checkpoint, tmp_path):
+    """Ray actors instead of the in-process worker: the same tokens and depths at every step, and the same refills."""
+    for workers in (0, 2):
+        config = config_of(
+            checkpoint, tmp_path / str(workers), rollout__workers=workers, eval__source=None, reward="first_digit",
+            trainer__refill=2,
+        )  # fmt: skip
+        assert run_training(config, resume=False) == 0
+    alone, together = tmp_path / "0", tmp_path / "2"
     for step in (1, 2, 3):
         name = f"rollouts/step-{step:06d}.jsonl"
         ours, whole = (
-            [json.loads(line) for line in (place / name).read_text().splitlines()] for place in (folder, finished)
+            [json.loads(line) for line in (place / name).read_text().splitlines()] for place in (together, alone)
         )
         for two, one in zip(ours, whole, strict=True):
             assert two["completion_ids"] == one["completion_ids"] and two["depths"] == one["depths"]
             assert two["policy_version"] == one["policy_version"] == step - 1
+    rows = [deterministic(row) for row in metrics_of(alone)]
+    assert [deterministic(row) for row in metrics_of(together)] == rows
+    assert sum(row["groups/replaced"] for row in rows) > 0, "the case is there"
 
 
 @pytest.mark.parametrize("masked", [False, True])
