@@ -103,6 +103,23 @@ def test_the_price_of_solved_answers_is_what_the_formula_says(loops, floor):
     assert_equal_gradients(got, policy.gradients(-gains))
 
 
+@pytest.mark.parametrize("baseline, share_left", [("batch", 0.0), ("state", 1.0)])
+def test_how_much_of_the_incentive_to_fail_a_baseline_leaves(baseline, share_left):
+    """One token, right if and only if the gate stays: to leave saves what the solved answers pay. `share_left`: in
+    units of the chance to leave."""
+    policy = TabularPolicy(6, length=1)
+    rewards = (policy.depths[:, 0] == 2).float()
+    leave = torch.sigmoid(policy.gates[0, 0]).item()
+    priced, free = (
+        mean_gradients(policy, policy, rewards, gate__baseline=baseline, gate__price=price)[0].item()
+        for price in (PRICE, 0.0)
+    )
+    solve_rate = (1 + (1 - leave)) / 2  # of the group of one that is solved
+    without_baseline = -PRICE * solve_rate * leave * (1 - leave)
+    assert priced - free == pytest.approx(share_left * leave * without_baseline, abs=1e-6)
+    assert without_baseline < -0.01
+
+
 def test_the_head_pays_nothing_where_nothing_was_right():
     policy = TabularPolicy(4)
     for gradient in mean_gradients(policy, policy, torch.zeros(len(policy.outcomes)), gate__kappa=1.0):
