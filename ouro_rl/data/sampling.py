@@ -15,11 +15,19 @@ StopKeys = tuple[str, str]
 OF_ROLLOUTS: StopKeys = ("rollout.stop_token_ids", "rollout.stop_strings")
 
 
-def sampling_params(rollout: RolloutConfig, tokenizer: Any, keys: StopKeys = OF_ROLLOUTS) -> SamplingParams:
+def sampling_params(
+    rollout: RolloutConfig, tokenizer: Any, keys: StopKeys = OF_ROLLOUTS, eval_length: int | None = None
+) -> SamplingParams:
     """The sampling parameters of rollouts. Raises UserError for stop strings that the tokenizer cannot produce and for
-    unknown token ids, which errors call by `keys`."""
+    unknown token ids, which errors call by `keys`, and for a thought that leaves no room for an answer. `eval_length`:
+    the limit that an evaluation has in place of that of rollouts."""
+    budget = thinking_budget(rollout, tokenizer)
+    if eval_length is None:
+        _require_room_for_answer(budget, rollout.max_new_tokens, "rollout.max_new_tokens")
+    else:
+        _require_room_for_answer(budget, eval_length, "eval.max_new_tokens, or --max-new-tokens,")
     return SamplingParams(
-        max_new_tokens=rollout.max_new_tokens,
+        max_new_tokens=rollout.max_new_tokens if eval_length is None else eval_length,
         temperature=rollout.temperature,
         filters=rollout.filters(),
         exit_rule=rollout.exit_rule.rule(),
@@ -27,26 +35,21 @@ def sampling_params(rollout: RolloutConfig, tokenizer: Any, keys: StopKeys = OF_
         stop_strings=stop_strings_of(tokenizer, rollout.stop_strings, keys[1]),
         depth_policy=rollout.depth_policy(),
         early_stop=None if rollout.early_stop is None else rollout.early_stop.rule(),
-        thinking_budget=thinking_budget(rollout, tokenizer),
+        thinking_budget=budget,
     )
 
 
 def thinking_budget(rollout: RolloutConfig, tokenizer: Any) -> ThinkingBudget | None:
-    """Raises UserError for a closing text that the tokenizer cannot produce or that does not leave room for an
-    answer."""
+    """Raises UserError for a closing text that the tokenizer cannot produce."""
     if rollout.thinking_budget is None:
         return None
     ids = tuple(tokenizer(rollout.thinking_closing, add_special_tokens=False)["input_ids"])
     closing = stop_strings_of(tokenizer, (rollout.thinking_closing,), "rollout.thinking_closing")
     assert closing is not None, "made for one string"
-    end = replace(closing, strings=(THOUGHT_END,))
-    budget = ThinkingBudget(tokens=rollout.thinking_budget, closing_ids=ids, end=end)
-    require_room_for_answer(budget, rollout.max_new_tokens, "rollout.max_new_tokens")
-    return budget
+    return ThinkingBudget(tokens=rollout.thinking_budget, closing_ids=ids, end=replace(closing, strings=(THOUGHT_END,)))
 
 
-def require_room_for_answer(budget: ThinkingBudget | None, max_new_tokens: int, key: str) -> None:
-    """Raises UserError if an answer does not fit after a closed thought. key: what the user calls `max_new_tokens`."""
+def _require_room_for_answer(budget: ThinkingBudget | None, max_new_tokens: int, key: str) -> None:
     if budget is not None and budget.tokens + len(budget.closing_ids) >= max_new_tokens:
         raise UserError(
             f"rollout.thinking_budget: {budget.tokens} tokens of thought and {len(budget.closing_ids)} that close it "

@@ -16,7 +16,7 @@ from ouro_rl.core.sampling_params import DepthPolicy, ExitRule, SamplingParams
 from ouro_rl.data.fitting import keep_fitting
 from ouro_rl.data.gold_answers import keep_gradable
 from ouro_rl.data.prompts import ChatFormat, StoredAs, load_benchmark
-from ouro_rl.data.sampling import OF_ROLLOUTS, StopKeys, require_room_for_answer, sampling_params
+from ouro_rl.data.sampling import OF_ROLLOUTS, StopKeys, sampling_params
 from ouro_rl.model.configuration_ouro import OuroConfig
 from rollout_workers.engine.limits import prompt_limit
 
@@ -48,15 +48,11 @@ def reward_options(config: TrainConfig) -> dict[str, Mapping[str, Any]]:
 
 def greedy_params(config: TrainConfig, tokenizer: Any, keys: StopKeys = OF_ROLLOUTS) -> SamplingParams:
     """Greedy decoding with the exit rule of `eval`; what `eval` leaves open is as in rollouts. Raises UserError as
-    `thinking_budget` does."""
-    asked, rollout = config.eval, sampling_params(config.rollout, tokenizer, keys)
-    if asked.max_new_tokens is not None:
-        require_room_for_answer(
-            rollout.thinking_budget, asked.max_new_tokens, "eval.max_new_tokens, or --max-new-tokens,"
-        )
+    `sampling_params` does."""
+    asked = config.eval
+    rollout = sampling_params(config.rollout, tokenizer, keys, asked.max_new_tokens)
     return replace(
         rollout,
-        max_new_tokens=asked.max_new_tokens or rollout.max_new_tokens,
         temperature=0.0,
         # These filters always keep the most likely token, so greedy decoding does not need them.
         filters=replace(rollout.filters, top_k=0, top_p=1.0, min_p=0.0),

@@ -68,12 +68,14 @@ def call_item(
     text, columns = text_of(item["completion"]), item["columns"]
     if kind == "verl":
         arguments = {
+            **columns,
             "data_source": columns.get("data_source") or "",
             "solution_str": text,
             "ground_truth": _gold(columns),
             "extra_info": columns.get("extra_info") or {},
             **kwargs,
         }
+        _require_columns(function, arguments, columns)
         result = awaited(function(**accepted(function, arguments, required=set(kwargs))))
         return number_of(_score(result) if isinstance(result, Mapping) else result)
     positional = [
@@ -138,10 +140,12 @@ def _gold(columns: Mapping[str, Any]) -> Any:
 
 
 def _require_columns(function: Callable[..., Any], arguments: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
-    """Raises KeyError, naming the columns that there are, if a parameter without default is not among `arguments`."""
+    """Raises KeyError, naming the columns that there are, if a parameter without default is not among `arguments`.
+
+    Of a decorated function, the decorator's own parameters count: it may give the others itself."""
     missing = [
         name
-        for name, parameter in inspect.signature(function).parameters.items()
+        for name, parameter in inspect.signature(function, follow_wrapped=False).parameters.items()
         if parameter.default is parameter.empty
         and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         and name not in arguments

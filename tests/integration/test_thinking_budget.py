@@ -65,6 +65,11 @@ def test_what_cannot_be_closed():
         sampling_params(RolloutConfig(thinking_budget=60, max_new_tokens=64), make_tokenizer())
     with pytest.raises(UserError, match=r"5 tokens of thought .* no room for an answer within eval.max_new_tokens.*6"):
         greedy_params(evaluated(max_new_tokens=6), make_tokenizer())
+    longer = evaluated(max_new_tokens=900)
+    longer = longer.model_copy(update={"rollout": longer.rollout.model_copy(update={"thinking_budget": 800})})
+    assert greedy_params(longer, make_tokenizer()).max_new_tokens == 900, "the rollouts' limit is not its own"
+    with pytest.raises(UserError, match="within rollout.max_new_tokens"):
+        sampling_params(longer.rollout, make_tokenizer())
     with pytest.raises(ValueError, match="thinking_closing does not end a thought; put </think> into it"):
         RolloutConfig(thinking_closing="Enough.")
     assert RolloutConfig(thinking_closing=r"\n</think>\n").thinking_closing == "\n</think>\n"

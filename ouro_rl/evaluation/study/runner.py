@@ -35,7 +35,7 @@ from ouro_rl.evaluation.study.files import (
     TRAINED_FILE,
 )
 from ouro_rl.evaluation.study.plan import Job, Run, Study, trained_checkpoint, weights_hash
-from ouro_rl.evaluation.study.state import KEPT_GONE, State, state_of, states_of
+from ouro_rl.evaluation.study.state import State, state_of, states_of
 from ouro_rl.run_dir.open_or_resume import own_commit
 from ouro_rl.run_dir.run_dir import RunDir, last_step_and_gap
 from ouro_rl.run_dir.study_result import RuleFigures, StudyResult, write_result
@@ -111,8 +111,9 @@ def run_study(study: Study, *, jobs: int, only: Sequence[str] = ()) -> bool:
                     if len(live) == jobs:
                         break
                     pending.remove(state)
-                    if lost := [need.name for need in state.run.needs if need.name in failed]:
-                        report.failed(state.run, f"needs {lost[0]}, which failed")
+                    lost = [f"needs {need.name}, which failed" for need in state.run.needs if need.name in failed]
+                    if why_not := [state.reason] if state.refused else lost:
+                        report.failed(state.run, why_not[0])
                         failed.add(state.run.name)
                         continue
                     report.started(state)
@@ -153,12 +154,10 @@ def _ready(run: Run, results: dict[str, StudyResult], failed: set[str]) -> bool:
 
 
 def perform(run: Run, needed: dict[str, StudyResult], processes: Processes) -> StudyResult:
-    """Train, if it is not done, measure, and write the result. Raises RunError if a process fails, if another process
-    is at this run, or if its result was to be kept."""
+    """Train, if it is not done, measure, and write the result. Raises RunError if a process fails or if another
+    process is at this run."""
     state = state_of(run, needed)
     assert state.job is not None, "what it needs is done"
-    if state.reason == KEPT_GONE:
-        raise RunError(KEPT_GONE)
     with alone(run) as lock:
         minutes = train(state.job, processes, lock) if run.arm_config.train else 0.0
         started = time.monotonic()

@@ -29,11 +29,16 @@ class State:
     def done(self) -> bool:
         return self.result is not None
 
+    @property
+    def refused(self) -> bool:
+        """Whether it can't be done: today's code would not do what its result is to be kept for."""
+        return self.reason in (KEPT_MISSING, KEPT_WITHOUT_CHECKPOINT)
+
 
 CHECKPOINT_GONE = "its checkpoint is gone"
 """The reason why a run is done again whose result is there and valid: another one starts from its checkpoint."""
-KEPT_GONE = "its result was to be kept and is gone; today's code would measure something else: restore it, or drop it"
-"""The reason why a run cannot be done."""
+KEPT_MISSING = "a result to be kept is missing, and today's code would make another one: restore it, or drop the arm"
+KEPT_WITHOUT_CHECKPOINT = "its result is to be kept, its checkpoint is gone, and today's code would train another one"
 
 
 def states_of(study: Study, only: Sequence[str] = ()) -> list[State]:
@@ -50,7 +55,8 @@ def states_of(study: Study, only: Sequence[str] = ()) -> list[State]:
             continue
         before = states[start.name]
         if before.result is not None and not has_checkpoint(before.run, before.result):
-            states[start.name] = State(run=start, result=None, job=before.job, reason=CHECKPOINT_GONE)
+            reason = KEPT_WITHOUT_CHECKPOINT if start.arm_config.keep else CHECKPOINT_GONE
+            states[start.name] = State(run=start, result=None, job=before.job, reason=reason)
     return list(states.values())
 
 
@@ -62,7 +68,7 @@ def state_of(run: Run, results: Mapping[str, StudyResult]) -> State:
     job, found = make_job(run, results), read_result(run.result_path)
     if found is None:
         reason = "its result has another format" if run.result_path.exists() else ""
-        reason = KEPT_GONE if run.arm_config.keep else reason
+        reason = KEPT_MISSING if run.arm_config.keep else reason
         return State(run=run, result=None, job=job, reason=reason)
     if not run.arm_config.keep and (change := job.changed(found.settings)):
         return State(run=run, result=None, job=job, reason=f"its config has changed: {change}")

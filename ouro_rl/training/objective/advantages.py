@@ -11,6 +11,8 @@ from ouro_rl.core.errors import RunError
 
 EPSILON = 1e-4
 """Keeps the division by a group's standard deviation finite (TRL's value)."""
+SMALLEST_SCALE = 0.1
+"""Of a group, as a share of the mean of all: charges are divided by no less."""
 LARGEST_EXPONENT = 1023
 """Of the powers of two that fp64 holds."""
 
@@ -39,14 +41,17 @@ def reward_scales(rewards: Tensor, group_size: int, scale: str) -> Tensor:
     """What `group_advantages` divides each reward by, fp32 [n]: charges in units of reward are divided by it, too.
 
     Nothing divides the rewards of a group without variance, since all its advantages are 0; its charges are divided by
-    the mean of the others' deviations, or by 1 where no group has any."""
+    the mean of the others, or by 1 where no group has any. A deviation of up to `EPSILON` is none: it may be rounding.
+    Where it is small beside the mean, charges are not blown up as differences of rewards are (`SMALLEST_SCALE`)."""
     if scale == "none":
         return torch.ones(len(rewards), device=rewards.device)
     grouped, unit = _in_powers_of_two(rewards, group_size, scale)
     deviations = _deviations(grouped, scale) * unit
-    varied = deviations > 0
-    others = deviations[varied].mean() if varied.any() else deviations.new_ones(())
-    scales = torch.where(varied, deviations, others) + EPSILON * varied.any()
+    varied = deviations > EPSILON
+    if not varied.any():
+        return torch.ones(len(rewards), device=rewards.device)
+    mean = deviations[varied].mean() + EPSILON
+    scales = torch.where(varied, (deviations + EPSILON).clamp(min=SMALLEST_SCALE * mean), mean)
     return scales.expand(grouped.shape).flatten().float()
 
 

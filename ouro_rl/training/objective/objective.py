@@ -148,8 +148,9 @@ class Objective:
         return Losses(token=token, gate=gate, total=total, metrics=metrics)
 
     def _log_ratios(self, replayed: Replayed, decisions: Tensor) -> LogRatios:
-        """The depth is part of the action wherever it was drawn from the gate, also from one that is frozen or learns
-        Stage II's labels: with the states that it reads its probability moves, too."""
+        """The depth is part of the action wherever the gate drew it for the sampled token, also a gate that is frozen
+        or learns Stage II's labels: with the states that it reads its probability moves, too. (The exit rule
+        `simulated` draws depths for the loss alone.)"""
         token = (replayed.token_logprobs - replayed.sampler_logprobs).detach()
         depth = (decisions.sum(1) - replayed.depth_logprobs).detach()
         drawn = replayed.by_gate if self.draws_depths else torch.zeros_like(replayed.by_gate)

@@ -24,7 +24,7 @@ from tests.references.patience import HANG_S
 from tests.references.places import REPOSITORY
 
 REWARDS = """
-import asyncio, os, time
+import asyncio, functools, os, time
 
 def compute_score(data_source, solution_str, ground_truth, extra_info=None):
     assert isinstance(solution_str, str)
@@ -81,6 +81,19 @@ def by_level(completion, answer, level):
 
 def of_level(completions, level, **kwargs):
     return level
+
+def verl_level(solution_str, ground_truth, level):
+    return level * float(ground_truth in solution_str)
+
+def with_judge(function):
+    @functools.wraps(function)
+    def given(*args, **kwargs):
+        return function(*args, judge=3.0, **kwargs)
+    return given
+
+@with_judge
+def judged(completions, judge, **kwargs):
+    return [judge] * len(completions)
 """
 
 
@@ -126,12 +139,13 @@ def test_a_plain_function_loses_only_the_item_that_hangs_or_dies(plugin):
     assert scores(RewardSpec(f"{plugin}:text_only"), ["four"])[0].reward == 4.0
 
 
-@pytest.mark.parametrize("function", ["by_level", "of_level"])
+@pytest.mark.parametrize("function", ["by_level", "of_level", "verl_level"])
 def test_a_column_that_the_data_lacks_is_named_with_those_that_it_has(plugin, function):
     spec = RewardSpec(f"{plugin}:{function}")
     problem = scores(spec, ["4"], answer=["4"], grade=[3])[0].details[function]
     assert "the data has no column level," in problem and "(its columns: answer, grade)" in problem
     assert scores(spec, ["4"], answer=["4"], level=[3])[0].reward == 3.0
+    assert scores(RewardSpec(f"{plugin}:judged"), ["4"], answer=["4"])[0].reward == 3.0, "its decorator gives the judge"
 
 
 def test_the_adapter_can_be_set(plugin):

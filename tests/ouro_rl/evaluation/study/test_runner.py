@@ -198,8 +198,18 @@ def test_results_of_an_arm_can_be_kept_and_are_then_not_made_anew(here, capsys):
     assert [state.run.name for state in states_of(kept) if not state.done] == ["ours-0", "later-0"]
     assert not runner.run_study(kept, jobs=1)
     error = capsys.readouterr().err
-    assert "ours-0: FAILED: its result was to be kept and is gone" in error and "later-0: FAILED: needs ours-0" in error
+    assert "ours-0: FAILED: a result to be kept is missing" in error and "later-0: FAILED: needs ours-0" in error
     assert not Path("out/s/ours-0.json").exists()
+
+
+def test_a_kept_result_is_not_replaced_where_another_arm_needs_its_checkpoint(here, capsys):
+    runner.run_study(study(), jobs=1)
+    (here / "runs").rename(here / "gone")
+    Path("out/s/later-0.json").unlink()
+    before = Path("out/s/ours-0.json").read_text()
+    assert not runner.run_study(study("arms.ours.keep=true"), jobs=1)
+    assert "ours-0: FAILED: its result is to be kept, its checkpoint is gone" in capsys.readouterr().err
+    assert Path("out/s/ours-0.json").read_text() == before
 
 
 def test_a_failed_run_is_reported_and_stops_only_what_needs_it(here, capsys):

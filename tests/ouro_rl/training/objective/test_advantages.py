@@ -1,6 +1,7 @@
 """Advantages, compared with values computed by hand and with exact fractions."""
 
 import math
+import statistics
 from fractions import Fraction
 
 import pytest
@@ -49,6 +50,16 @@ def test_scales_are_what_rewards_are_divided_by(size):
         torch.testing.assert_close(advantages * scales, centred)
     scales = reward_scales(rewards, 4, "group")
     assert scales[4:8].tolist() == pytest.approx([(scales[0] + scales[8]).item() / 2] * 4), "without variance: the mean"
+
+
+@pytest.mark.parametrize("odd, share", [(1 - 1e-16, 1.0), (1 - 5e-5, 1.0), (0.999, 0.1), (0.5, 1.0)])
+def test_charges_are_not_blown_up_by_rewards_that_are_nearly_equal(odd, share):
+    """Of groups with deviations of 0.5 and 0.5, and one whose own is nothing, next to nothing, or 0.25."""
+    rewards = torch.tensor([1.0, 0.0, 0.0, 0.0] * 2 + [1.0, 1.0, 1.0, odd], dtype=torch.float64)
+    scales = reward_scales(rewards, 4, "group").tolist()
+    assert scales[:8] == pytest.approx([0.5] * 8, rel=1e-3)
+    own = 0.25 if odd == 0.5 else share * statistics.fmean([0.5, 0.5, *([0.0005] if odd == 0.999 else [])])
+    assert scales[8:] == pytest.approx([own] * 4, rel=1e-3)
 
 
 @pytest.mark.parametrize("rewards", [[0.3] * 3 + [1.0] * 3, [math.nan] * 6])

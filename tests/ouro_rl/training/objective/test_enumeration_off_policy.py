@@ -55,13 +55,21 @@ def test_drawn_depths_are_part_of_the_ratio_also_where_the_gate_does_not_learn_f
     assert wanted[1].abs().max() > 0.01
 
 
-@pytest.mark.parametrize("rule", [{"kind": "iid", "probabilities": (0.5, 0.5)}, {"kind": "threshold", "value": 0.5}])
-def test_depths_that_were_not_drawn_from_the_gate_are_in_no_ratio(rule):
+@pytest.mark.parametrize(
+    "rule, keys",
+    [
+        ({"kind": "iid", "probabilities": (0.5, 0.5)}, "last_exited"),
+        ({"kind": "threshold", "value": 0.5}, "last_exited"),
+        ({"kind": "simulated"}, "full"),
+    ],
+)
+def test_depths_that_were_not_drawn_from_the_gate_are_in_no_ratio(rule, keys):
     """They come as often under every policy: in the table, with the chances of the sampler's gate."""
     policy, sampler = (TabularPolicy(seed, length=1) for seed in (5, 6))
     logprobs = (policy.tokens + sampler.of_depths.detach()).sum(1)
     wanted = policy.gradients(-(1 - 1 / GROUP) * (logprobs.exp() * policy.rewards).sum())
-    assert_equal_gradients(mean_gradients(policy, sampler, gate__mode="off", rollout__exit_rule=rule), wanted)
+    settings = {"gate__mode": "off", "rollout__exit_rule": rule, "rollout__kv_rule": keys}
+    assert_equal_gradients(mean_gradients(policy, sampler, **settings), wanted)
 
 
 @pytest.mark.parametrize("importance", ["token", "sequence"])
@@ -79,3 +87,18 @@ def test_the_bonus_of_variety_is_that_of_the_gate_in_training(importance):
     got = mean_gradients(policy, sampler, torch.zeros(len(policy.outcomes)), **settings)
     assert_equal_gradients(got, wanted)
     assert wanted[0].abs().max() > 0.01
+
+
+def test_the_ratio_of_the_bonus_is_truncated():
+    """Two loops: all of the bonus is the direct term, KL(p || q) of the one decision, weighted by the depth's ratio."""
+    policy, sampler = (TabularPolicy(seed, length=1) for seed in (5, 6))
+    depths = sampler.depths[torch.tensor(policy.pairs).flatten()]
+    hazard = exit_hazards(depths, torch.ones(len(depths), dtype=torch.bool), 2)
+    log_pdf, sampled = policy.log_pdf[:, 0, 0], sampler.log_pdf[:, 0, 0].exp().detach()
+    information = (log_pdf.exp() * (log_pdf - torch.cat([hazard, 1 - hazard]).log())).sum()
+    ratios = log_pdf.exp().detach() / sampled
+    assert ratios.max() > 1.1
+    weight = (sampled * ratios.clamp(max=1.1)).sum()
+    settings = {"gate__price": 0.0, "gate__variety_bonus": 0.5, "gate__clip_high": 0.1}
+    got = mean_gradients(policy, sampler, torch.zeros(len(policy.outcomes)), **settings)
+    assert_equal_gradients(got, policy.gradients(-0.5 * weight * information))

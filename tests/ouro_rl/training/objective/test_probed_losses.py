@@ -135,9 +135,8 @@ def test_the_sampled_cost_has_the_covariance_of_payment_and_depth_too(price_on):
         costs_alone(policy, gate__cost=cost, gate__price_on=price_on) for cost in ("expected", "sampled")
     )
     paid, chances = mean_payments(policy, price_on), policy.logprobs().exp().detach()
-    stays = (policy.depths[:, 0] == 2).float() - torch.sigmoid(
-        -policy.gates[0]
-    ).detach()  # against the state's baseline
+    baseline = torch.sigmoid(-policy.gates[0]).detach()
+    stays = (policy.depths[:, 0] == 2).float() - baseline
     covariance = ((paid - paid.sum() * chances) * stays * policy.of_depths[:, 0]).sum()
     of_both = [sum(pair) for pair in zip(expected, policy.gradients(PRICE * covariance), strict=True)]
     assert_equal_gradients(sampled, of_both)
