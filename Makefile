@@ -1,4 +1,4 @@
-# make quickstart   set up .venv and run the main job (6 minutes on 2 cores)
+# make quickstart   set up .venv and run the main job (3 to 8 minutes on 2 cores)
 # make test         run the tests
 # make test-levels  run the batch-invariance tests at every CPU level that this machine supports
 # make sandbox      install bubblewrap, in which the `code` reward runs programs (Debian-like; as root or with sudo)
