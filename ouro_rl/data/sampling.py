@@ -22,12 +22,12 @@ def sampling_params(
     unknown token ids, which errors call by `keys`, and for a thought that leaves no room for an answer. `eval_length`:
     the limit that an evaluation has in place of that of rollouts."""
     budget = thinking_budget(rollout, tokenizer)
-    if eval_length is None:
-        _require_room_for_answer(budget, rollout.max_new_tokens, "rollout.max_new_tokens")
-    else:
-        _require_room_for_answer(budget, eval_length, "eval.max_new_tokens, or --max-new-tokens,")
+    length, key = rollout.max_new_tokens, "rollout.max_new_tokens"
+    if eval_length is not None:
+        length, key = eval_length, "eval.max_new_tokens, or --max-new-tokens,"
+    _require_room_for_answer(budget, length, key)
     return SamplingParams(
-        max_new_tokens=rollout.max_new_tokens if eval_length is None else eval_length,
+        max_new_tokens=length,
         temperature=rollout.temperature,
         filters=rollout.filters(),
         exit_rule=rollout.exit_rule.rule(),

@@ -34,8 +34,12 @@ def kind_of(function: Callable[..., Any], adapter: Adapter, name: str) -> Litera
     )
 
 
-def accepted(function: Callable[..., Any], arguments: Mapping[str, Any], required: set[str]) -> dict[str, Any]:
-    """Drop arguments that a function without `**kwargs` does not name, except the `required` ones."""
+def accepted(
+    function: Callable[..., Any], arguments: Mapping[str, Any], columns: Mapping[str, Any], required: set[str]
+) -> dict[str, Any]:
+    """Drop arguments that a function without `**kwargs` does not name, except the `required` ones. Raises KeyError,
+    naming the `columns` that there are, if a parameter without default is not among the arguments."""
+    _require_columns(function, arguments, columns)
     parameters = inspect.signature(function).parameters
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return dict(arguments)
@@ -49,8 +53,7 @@ def call_batch(function: Callable[..., Any], kwargs: Mapping[str, Any], payload:
     extras = {"trainer_state": None, "log_extra": _ignore, "log_metric": _ignore}
     arguments = {**extras, **payload["columns"], **kwargs}
     arguments.update(prompts=payload["prompts"], completions=payload["completions"])
-    _require_columns(function, arguments, payload["columns"])
-    result = awaited(function(**accepted(function, arguments, required=set(kwargs))))
+    result = awaited(function(**accepted(function, arguments, payload["columns"], required=set(kwargs))))
     count = len(payload["completions"])
     if isinstance(result, str | bytes | dict) or not hasattr(result, "__iter__"):
         raise TypeError(f"returned {type(result).__name__}, not a list of {count} numbers")
@@ -75,8 +78,7 @@ def call_item(
             "extra_info": columns.get("extra_info") or {},
             **kwargs,
         }
-        _require_columns(function, arguments, columns)
-        result = awaited(function(**accepted(function, arguments, required=set(kwargs))))
+        result = awaited(function(**accepted(function, arguments, columns, required=set(kwargs))))
         return number_of(_score(result) if isinstance(result, Mapping) else result)
     positional = [
         name
@@ -84,10 +86,10 @@ def call_item(
         if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD) and name not in kwargs
     ]
     first = [text, _gold(columns)] if len(positional) > 1 else [text]
-    rest = {"prompt": item["prompt"], **columns, **kwargs}
-    taken = set(positional[: len(first)])
-    _require_columns(function, {**rest, **dict.fromkeys(taken)}, columns)
-    named = {key: value for key, value in accepted(function, rest, set(kwargs)).items() if key not in taken}
+    taken = dict(zip(positional, first, strict=False))
+    rest = {"prompt": item["prompt"], **columns, **kwargs, **taken}
+    named = accepted(function, rest, columns, required=set(kwargs))
+    named = {key: value for key, value in named.items() if key not in taken}
     return number_of(awaited(function(*first, **named)))
 
 
@@ -140,9 +142,8 @@ def _gold(columns: Mapping[str, Any]) -> Any:
 
 
 def _require_columns(function: Callable[..., Any], arguments: Mapping[str, Any], columns: Mapping[str, Any]) -> None:
-    """Raises KeyError, naming the columns that there are, if a parameter without default is not among `arguments`.
-
-    Of a decorated function, the decorator's own parameters count: it may give the others itself."""
+    """As `accepted` says. Of a decorated function, the decorator's own parameters count: it may give the others
+    itself."""
     missing = [
         name
         for name, parameter in inspect.signature(function, follow_wrapped=False).parameters.items()

@@ -11,12 +11,17 @@ import itertools
 import torch
 from torch import Tensor
 
-from ouro_rl.config.train import TrainConfig
 from ouro_rl.model.policy.exit_gate import exit_log_pdf
-from ouro_rl.training.objective.objective import Objective
 from ouro_rl.training.objective.records import Probes, Replayed, Sampled
+from tests.references.objectives import make_objective
 
 KINDS, GROUP, PRICE = 2, 2, 0.3
+UNBOUNDED = {
+    "trainer__scale_rewards": "none", "trainer__importance_cap": 1e6,
+    "trainer__clip_low": 1 - 1e-6, "trainer__clip_high": 1e6, "gate__clip_low": 1 - 1e-6, "gate__clip_high": 1e6,
+    "gate__price": PRICE, "gate__price_max": 1.0,
+}  # fmt: skip
+"""Nothing is clipped, truncated or scaled."""
 EVERYONE_PAYS = {"gate__solved_reward": -1.0, "gate__price_on": "all"}
 
 
@@ -68,28 +73,11 @@ class TabularPolicy:
         return gates, heads
 
 
-def tabular_objective(max_loops: int, **settings) -> Objective:
-    """`settings`: by `section__key`. Nothing is clipped, truncated or scaled unless they say so."""
-    values = {
-        "model": {"path": "m"},
-        "trainer": {
-            "steps": 1, "group_size": GROUP, "prompts_per_step": 1, "micro_batch": GROUP, "scale_rewards": "none",
-            "importance_cap": 1e6, "clip_low": 1 - 1e-6, "clip_high": 1e6,
-        },
-        "gate": {"price": PRICE, "price_max": 1.0, "clip_low": 1 - 1e-6, "clip_high": 1e6},
-        "rollout": {},
-    }  # fmt: skip
-    for key, value in settings.items():
-        section, name = key.split("__")
-        values[section][name] = value
-    return Objective(TrainConfig.model_validate(values), max_loops)
-
-
 def mean_gradients(policy: TabularPolicy, sampler: TabularPolicy, rewards: Tensor | None = None, **settings):
-    """Gradients of the expected loss when `sampler` samples and `policy` is in training; `gate__probe_share` 1 probes
-    all tokens."""
+    """Gradients of the expected loss when `sampler` samples and `policy` is in training, `UNBOUNDED` unless `settings`
+    say so; `gate__probe_share` 1 probes all tokens."""
     flat, length = torch.tensor(policy.pairs).flatten(), policy.length
-    rule = tabular_objective(policy.loops, **settings)
+    rule = make_objective(policy.loops, **UNBOUNDED | settings)
     everyone = torch.ones(len(flat), dtype=torch.bool)
     rewards = policy.rewards if rewards is None else rewards
     sampled = Sampled(rewards=rewards[flat], depths=sampler.depths[flat], finished=everyone, by_gate=everyone)

@@ -24,9 +24,8 @@ def group_advantages(rewards: Tensor, group_size: int, scale: str) -> Tensor:
     advantage 0. Equal rewards give exactly 0. Computed in fp64, relative to the largest reward, so that rewards of any
     size have finite squares; raises RunError for an advantage that fp32 cannot hold. `scale`: `group`, `batch` or
     `none`. arXiv 2402.03300 (GRPO); `none` is arXiv 2503.20783 (Dr. GRPO)."""
-    grouped, unit = _in_powers_of_two(rewards, group_size, scale)
-    centred = _centred(grouped)
-    centred = centred * unit if scale == "none" else centred / (_deviations(grouped, scale) + EPSILON / unit)
+    centred, deviations, unit = _centred_by_group(rewards, group_size, scale)
+    centred = centred * unit if scale == "none" else centred / (deviations + EPSILON / unit)
     advantages = centred.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf).flatten().float()
     if not advantages.isfinite().all():
         largest = rewards.nan_to_num(nan=0.0).abs().max().item()
@@ -45,32 +44,30 @@ def reward_scales(rewards: Tensor, group_size: int, scale: str) -> Tensor:
     Where it is small beside the mean, charges are not blown up as differences of rewards are (`SMALLEST_SCALE`)."""
     if scale == "none":
         return torch.ones(len(rewards), device=rewards.device)
-    grouped, unit = _in_powers_of_two(rewards, group_size, scale)
-    deviations = _deviations(grouped, scale) * unit
+    centred, deviations, unit = _centred_by_group(rewards, group_size, scale)
+    deviations = deviations * unit
     varied = deviations > EPSILON
     if not varied.any():
         return torch.ones(len(rewards), device=rewards.device)
     mean = deviations[varied].mean() + EPSILON
     scales = torch.where(varied, (deviations + EPSILON).clamp(min=SMALLEST_SCALE * mean), mean)
-    return scales.expand(grouped.shape).flatten().float()
+    return scales.expand(centred.shape).flatten().float()
 
 
-def _in_powers_of_two(rewards: Tensor, group_size: int, scale: str) -> tuple[Tensor, Tensor]:
-    """Rewards by group [g, n] in fp64, divided by a power of two of the group, or of all, which is the second."""
+def _centred_by_group(rewards: Tensor, group_size: int, scale: str) -> tuple[Tensor, Tensor, Tensor]:
+    """Rewards minus their group's mean [g, n] and standard deviations, both in fp64 and in units of a power of two, and
+    that unit. Deviations and unit are of every group [g, 1], or of all rewards [1, 1]."""
     rows = rewards.double().view(-1, group_size)
     unit = _powers_of_two(rows if scale == "group" else rows.view(1, -1))
-    return rows / unit, unit  # exact
+    grouped = rows / unit  # exact
+    centred = _centred(grouped)
+    return centred, _deviation(centred if scale == "group" else _centred(grouped.view(1, -1))), unit
 
 
 def _centred(rows: Tensor) -> Tensor:
     """Minus the mean of each row; the mean of equal numbers may be rounded, that of zeros is not."""
     shifted = rows - _smallest(rows)
     return shifted - shifted.nanmean(dim=1, keepdim=True)
-
-
-def _deviations(grouped: Tensor, scale: str) -> Tensor:
-    """Of every group [g, 1], or of all rewards [1, 1]."""
-    return _deviation(_centred(grouped if scale == "group" else grouped.view(1, -1)), dim=1)
 
 
 def _powers_of_two(rows: Tensor) -> Tensor:
@@ -86,10 +83,10 @@ def _smallest(grouped: Tensor) -> Tensor:
     return smallest.where(smallest.isfinite(), 0.0)
 
 
-def _deviation(centred: Tensor, dim: int) -> Tensor:
-    """Unbiased standard deviation, ignoring NaN and keeping the dimension; 0 if fewer than two values are scored."""
-    count = (~centred.isnan()).sum(dim, keepdim=True)
-    return (centred.square().nansum(dim, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
+def _deviation(centred: Tensor) -> Tensor:
+    """Unbiased standard deviation of every row, keeping the dimension, without NaN; 0 if fewer than two are scored."""
+    count = (~centred.isnan()).sum(1, keepdim=True)
+    return (centred.square().nansum(1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
 
 
 def only_best(rewards: Tensor, loops: Tensor, group_size: int, keep: int) -> Tensor:

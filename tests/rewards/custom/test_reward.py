@@ -145,7 +145,10 @@ def test_a_column_that_the_data_lacks_is_named_with_those_that_it_has(plugin, fu
     problem = scores(spec, ["4"], answer=["4"], grade=[3])[0].details[function]
     assert "the data has no column level," in problem and "(its columns: answer, grade)" in problem
     assert scores(spec, ["4"], answer=["4"], level=[3])[0].reward == 3.0
-    assert scores(RewardSpec(f"{plugin}:judged"), ["4"], answer=["4"])[0].reward == 3.0, "its decorator gives the judge"
+
+
+def test_what_a_decorator_gives_need_not_be_a_column(plugin):
+    assert scores(RewardSpec(f"{plugin}:judged"), ["4"], answer=["4"])[0].reward == 3.0
 
 
 def test_the_adapter_can_be_set(plugin):

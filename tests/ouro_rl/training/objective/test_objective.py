@@ -5,18 +5,9 @@ import json
 import pytest
 import torch
 
-from ouro_rl.config.train import TrainConfig
 from ouro_rl.model.policy.exit_gate import decision_logprobs
-from ouro_rl.training.objective.objective import Objective
 from ouro_rl.training.objective.records import Credits, Replayed, Sampled
-
-
-def objective(max_loops=3, **sections) -> Objective:
-    values = {"model": {"path": "m"}, "trainer": {"steps": 1, "group_size": 2, "prompts_per_step": 1, "micro_batch": 2}}
-    for key, value in sections.items():
-        section, name = key.split("__")
-        values.setdefault(section, {})[name] = value
-    return Objective(TrainConfig.model_validate(values), max_loops)
+from tests.references.objectives import make_objective
 
 
 def taken(rewards, depths, **changes) -> Sampled:
@@ -27,7 +18,7 @@ def taken(rewards, depths, **changes) -> Sampled:
 
 def test_credit_has_a_value_for_every_token_and_decision():
     sampled = taken([1.0, 0.0], [[1, 3], [2, 0]])
-    credits = objective(gate__price=0.0, trainer__scale_rewards="none").credit(sampled, 0)
+    credits = make_objective(3, gate__price=0.0, trainer__scale_rewards="none").credit(sampled, 0)
     assert credits.of_rollouts.tolist() == [0.5, -0.5]
     assert credits.advantages[0].tolist() == [0.5, 0.5] and credits.advantages[1, 0] == -0.5
     assert credits.gate_returns.tolist() == [[[0.5, 0.0], [0.5, 0.5]], [[-0.5, -0.5], [0.0, 0.0]]]
@@ -36,11 +27,11 @@ def test_credit_has_a_value_for_every_token_and_decision():
 
 def test_the_price_is_in_units_of_reward_whatever_the_group():
     """However hard a prompt is: a group's deviation scales the token head's advantages alone."""
-    rule = objective(gate__price=0.1, gate__baseline="batch", trainer__group_size=4, trainer__micro_batch=4)
+    rule = make_objective(3, gate__price=0.1, gate__baseline="batch", trainer__group_size=4, trainer__micro_batch=4)
     credits = rule.credit(taken([1.0, 0.0, 0.0, 0.0], [[3], [1], [1], [1]]), 0)
     assert credits.gate_returns[:, 0, 0].tolist() == pytest.approx([0.75, -0.25, -0.25, -0.25])
     assert credits.advantages[0, 0].item() == pytest.approx(1.5, rel=1e-3)
-    rule = objective(gate__price=0.1, gate__baseline="batch", trainer__group_size=4, trainer__micro_batch=4)
+    rule = make_objective(3, gate__price=0.1, gate__baseline="batch", trainer__group_size=4, trainer__micro_batch=4)
     credits = rule.credit(taken([1.0, 1.0, 0.0, 0.0], [[3], [1], [1], [1]]), 0)
     # solve rate 1/2; extra loops 2 and 0, mean 1
     assert credits.gate_returns[:2, 0, 0].tolist() == pytest.approx([0.5 - 0.05, 0.5 + 0.05])
@@ -50,7 +41,8 @@ def test_the_price_is_in_units_of_reward_whatever_the_group():
 def test_tokens_pay_in_units_of_reward_whatever_the_group(scale):
     """What their advantages say of a loop to come, against what they say of a reward, at 2, 4 and 8 of 8 right."""
     solved = [2, 4, 8]
-    rule = objective(
+    rule = make_objective(
+        3,
         gate__price=0.1, gate__kappa=1.0, trainer__group_size=8, trainer__prompts_per_step=3, trainer__micro_batch=8,
         trainer__scale_rewards=scale,
     )  # fmt: skip
@@ -67,14 +59,14 @@ def test_tokens_pay_in_units_of_reward_whatever_the_group(scale):
 
 def test_where_nothing_was_right_loops_are_free():
     for kind in ("solved", "all"):
-        rule = objective(gate__price=0.1, gate__kappa=1.0, gate__price_on=kind)
+        rule = make_objective(3, gate__price=0.1, gate__kappa=1.0, gate__price_on=kind)
         credits = rule.credit(taken([0.0, 0.0], [[3, 3], [1, 1]]), 0)
         assert credits.gate_returns.abs().max() == credits.stay_costs.abs().max() == 0
         assert credits.advantages.abs().max() == 0 and credits.metrics["gate/paying"] == 0
 
 
 def test_decisions_and_tokens_pay_for_the_tokens_that_follow():
-    rule = objective(gate__price=0.1, gate__kappa=0.5, gate__baseline="batch")
+    rule = make_objective(3, gate__price=0.1, gate__kappa=0.5, gate__baseline="batch")
     credits = rule.credit(taken([1.0, 1.0], [[1, 2, 3], [1, 0, 0]]), 0)
     assert credits.advantages[0].tolist() == pytest.approx([-0.25, -0.15, 0.0])
     assert credits.advantages[1, 0].item() == pytest.approx(0.25)
@@ -83,7 +75,7 @@ def test_decisions_and_tokens_pay_for_the_tokens_that_follow():
 
 def test_fixed_depths_teach_the_gate_nothing():
     by_gate = torch.tensor([True, False])
-    credits = objective(gate__price=0.1).credit(taken([1.0, 0.0], [[1], [3]], by_gate=by_gate), 0)
+    credits = make_objective(3, gate__price=0.1).credit(taken([1.0, 0.0], [[1], [3]], by_gate=by_gate), 0)
     assert credits.gate_returns[1].abs().max() == 0 and credits.gate_returns[0, 0, 0] != 0
     assert credits.advantages[1, 0] < 0, "the token head learns from them"
 
@@ -92,7 +84,8 @@ def test_fixed_depths_teach_the_gate_nothing():
 @pytest.mark.parametrize("mode", ["policy", "off"])
 def test_fixed_depths_have_no_gradient_at_the_gate_and_pay_nothing(baseline, mode):
     """Nor do they change what the others pay: their loops are in no mean and in no solve rate."""
-    rule = objective(
+    rule = make_objective(
+        3,
         gate__price=0.1, gate__kappa=0.5, gate__variety_bonus=0.1 if mode == "policy" else 0.0, gate__price_on="all",
         gate__baseline=baseline, gate__mode=mode, trainer__group_size=4, trainer__micro_batch=4,
     )  # fmt: skip
@@ -115,21 +108,25 @@ def test_fixed_depths_have_no_gradient_at_the_gate_and_pay_nothing(baseline, mod
 
 
 def test_the_best_of_a_group_alone_are_learned_from():
-    rule = objective(gate__keep_best=2, trainer__group_size=4, trainer__micro_batch=4, trainer__scale_rewards="none")
+    rule = make_objective(
+        3, gate__keep_best=2, trainer__group_size=4, trainer__micro_batch=4, trainer__scale_rewards="none"
+    )
     credits = rule.credit(taken([1.0, 1.0, 1.0, 0.0], [[3], [2], [1], [1]]), 0)
     assert credits.of_rollouts.tolist() == [0, 0, 0, 0]  # the two that are kept are equal
-    rule = objective(gate__keep_best=3, trainer__group_size=4, trainer__micro_batch=4, trainer__scale_rewards="none")
+    rule = make_objective(
+        3, gate__keep_best=3, trainer__group_size=4, trainer__micro_batch=4, trainer__scale_rewards="none"
+    )
     credits = rule.credit(taken([1.0, 0.0, 0.0, 1.0], [[3], [2], [1], [1]]), 0)
     assert credits.of_rollouts.tolist() == pytest.approx([1 / 3, -2 / 3, 0, 1 / 3])
 
 
 def test_its_state_survives_a_checkpoint():
-    first, second = (objective(gate__target_loops=3.0, gate__price_after="settled") for _ in range(2))
+    first, second = (make_objective(3, gate__target_loops=3.0, gate__price_after="settled") for _ in range(2))
     sampled = taken([1.0, 0.0], [[1, 3], [2, 0]])
     for step in range(30):
         first.credit(sampled, step)
     second.restore(json.loads(json.dumps(first.state())))
-    assert second.controller == first.controller != objective().controller
+    assert second.controller == first.controller != make_objective(3).controller
     assert second.credit(sampled, 30).metrics == first.credit(sampled, 30).metrics
 
 
@@ -158,7 +155,8 @@ def micro_batch(rollouts: slice, credits: Credits, order=None) -> Replayed:
 
 @pytest.mark.parametrize("importance", ["token", "sequence"])
 def test_the_loss_does_not_depend_on_order_or_micro_batches(importance):
-    rule = objective(
+    rule = make_objective(
+        3,
         gate__price=0.1, gate__kappa=0.5, gate__variety_bonus=0.1, trainer__importance=importance,
         trainer__prompts_per_step=2, trainer__micro_batch=4,
     )  # fmt: skip
@@ -173,7 +171,7 @@ def test_the_loss_does_not_depend_on_order_or_micro_batches(importance):
 
 
 def test_rows_are_those_of_some_rollouts():
-    credits = objective().credit(taken([1.0, 0.0], [[1, 3], [2, 0]]), 0)
+    credits = make_objective(3).credit(taken([1.0, 0.0], [[1, 3], [2, 0]]), 0)
     second = credits.rows(slice(1, 2))
     assert torch.equal(second.gate_returns, credits.gate_returns[1:]) and second.metrics == credits.metrics
     assert len(second.advantages) == len(second.stay_costs) == len(second.hazards) == len(second.by_gate) == 1
@@ -185,6 +183,6 @@ def test_the_price_does_not_move_for_what_is_lost(target):
     nan = float("nan")
     prices = []
     for rewards, depths in (([1.0, 0.0], [[1, 3], [2, 2]]), ([1.0, nan, 0.0, nan], [[1, 3], [0, 0], [2, 2], [0, 0]])):
-        rule = objective(**target, gate__target_step=1.0, gate__price=0.01, gate__price_max=9.0)
+        rule = make_objective(3, **target, gate__target_step=1.0, gate__price=0.01, gate__price_max=9.0)
         prices.append([rule.credit(taken(rewards, depths), step).metrics["gate/price"] for step in range(3)])
     assert prices[0] == prices[1] and (len(set(prices[0])) > 1) == bool(target)

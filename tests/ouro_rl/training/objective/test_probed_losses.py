@@ -5,13 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from ouro_rl.config.train import TrainConfig
 from ouro_rl.core.kv_rule import KVRule
 from ouro_rl.model.policy.exit_gate import decision_logprobs, exit_log_pdf
 from ouro_rl.training.objective.objective import Objective
 from ouro_rl.training.objective.records import Probes, Replayed
 from ouro_rl.training.warmstart.losses import stage_two_losses
 from tests.references.enumeration import LOOPS, VOCAB, advantages, enumeration_model, gradient, replay_outcomes
+from tests.references.objectives import make_objective
 from tests.references.tabular_policy import (
     EVERYONE_PAYS,
     PRICE,
@@ -24,17 +24,8 @@ from tests.references.tabular_policy import (
 EXACT = 1e-6
 
 
-def objective(loops=LOOPS, **sections) -> Objective:
-    values = {
-        "model": {"path": "m"},
-        "trainer": {"steps": 1, "group_size": 2, "prompts_per_step": 1, "micro_batch": 2},
-        "gate": {"probe_share": 1.0},
-        "rollout": {},
-    }
-    for key, value in sections.items():
-        section, name = key.split("__")
-        values[section][name] = value
-    return Objective(TrainConfig.model_validate(values), loops)
+def objective(loops=LOOPS, **settings) -> Objective:
+    return make_objective(loops, **{"gate__probe_share": 1.0} | settings)
 
 
 def replayed(outcomes, tokens=None, *, price=PRICE, stale=0.0) -> Replayed:
