@@ -46,7 +46,13 @@ from ouro_rl.run_dir.report.page import write_report
 from ouro_rl.run_dir.run_dir import BEST_FOLDER, RunDir, last_step_and_gap, step_of
 from ouro_rl.run_dir.run_folder import run_folder
 from ouro_rl.training.callbacks import Beats, LogToTrackers, Progress, StopOnSignal
-from ouro_rl.training.periodic_evaluation import History, PeriodicEvaluation, best_of, history_of, is_stalled
+from ouro_rl.training.periodic_evaluation import (
+    PeriodicEvaluation,
+    best_figures,
+    drop_foreign_best,
+    history_of,
+    is_stalled,
+)
 from ouro_rl.training.processes import training_processes
 from ouro_rl.training.rollout_source import GroupSampler
 from ouro_rl.training.trainer import OuroGRPOTrainer
@@ -90,6 +96,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         if pool is not None:
             warn_if_disk_is_short(run_dir, config, model.num_parameters(), after_update=done)
             summary = summary_before(run_dir, pool, model, examine)
+            drop_foreign_best(run_dir)
         if done >= config.trainer.updates or is_stalled(history_of(run_dir), config.eval.patience):
             # Only the evaluation is left; transformers would take one more step.
             model, _ = load_policy(str(checkpoint), torch.float32)
@@ -113,7 +120,7 @@ def run_training(config: TrainConfig, resume: bool) -> int:
         if pool is not None and examine is not None:
             row = during.row_after(done) if during else None
             summary |= figures("after", row or published(pool, model, done, examine))
-            summary |= best_figures(history_of(run_dir))
+            summary |= best_figures(run_dir)
         processes.wait_for_everyone()
     if processes.is_main_process:
         summary |= closing_figures(run_dir, (time.monotonic() - started) / 60)
@@ -223,12 +230,6 @@ def figures(when: str, row: EvalRow) -> dict:
     }
 
 
-def best_figures(history: History) -> dict:
-    """The best evaluation during training; nothing if none was better than the one before it."""
-    step, accuracy = best_of(history) if history else (0, None)
-    return {"best_step": step, "best_accuracy": accuracy} if step else {}
-
-
 def closing_figures(run_dir: RunDir, minutes: float) -> dict:
     rows = run_dir.read_metrics()
     steps, gap = last_step_and_gap(rows)
@@ -247,7 +248,7 @@ def print_closing(summary: dict, report) -> None:
         )
     if "cut_off_before" in summary:  # a run of an older version has none
         print(f"  cut off             {summary['cut_off_before']:6.1%} -> {summary['cut_off_after']:6.1%}")
-    if "best_step" in summary:
+    if summary.get("best_step") is not None:
         where = f"after update {summary['best_step']}, kept in {report.parent / BEST_FOLDER}"
         print(f"  best                {summary['best_accuracy']:6.1%} {where}")
     gap, compared = summary["logp_gap_max"], summary["logp_gap_updates"]

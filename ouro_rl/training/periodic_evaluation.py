@@ -48,6 +48,31 @@ def best_of(history: History) -> tuple[int, float]:
     return max(history, key=lambda entry: (entry[1], -entry[0]))
 
 
+def best_kept(run_dir: RunDir) -> tuple[int, float] | None:
+    """(update, accuracy) of the weights in the folder of the best ones; None if it is empty."""
+    path = run_dir.best_path / BEST_FILE
+    if not path.exists():
+        return None
+    figures = json.loads(path.read_text())
+    return figures["step"], figures["accuracy"]
+
+
+def best_figures(run_dir: RunDir) -> dict:
+    """The evaluation of the best weights that are kept, under the keys of `summary.json`: None where no weights were
+    better than those before training."""
+    step, accuracy = best_kept(run_dir) or (None, None)
+    return {"best_step": step, "best_accuracy": accuracy}
+
+
+def drop_foreign_best(run_dir: RunDir) -> None:
+    """Delete the best weights if their evaluation is not in the run's history: a resumed run went back to before it,
+    or evaluates in another way now."""
+    kept = best_kept(run_dir)
+    if kept is not None and kept not in history_of(run_dir):
+        print(f"{run_dir.best_path}: dropped; the run as resumed has no such evaluation after update {kept[0]}")
+        shutil.rmtree(run_dir.best_path)
+
+
 def is_stalled(history: History, patience: int | None) -> bool:
     """Whether the last `patience` evaluations, or more, were no better than one before them."""
     return patience is not None and bool(history) and sum(step > best_of(history)[0] for step, _ in history) >= patience
@@ -98,12 +123,16 @@ class PeriodicEvaluation(TrainerCallback):
         self.publish(self.trainer.accelerator.unwrap_model(self.trainer.model).state_dict(), step)
         row = self.examine(f"update {step}")
         self.last = step, row
-        is_best = not self.history or row.accuracy > best_of(self.history)[1]
         self.history.append((step, row.accuracy))
-        if is_best:
+        if self._is_best(row.accuracy):
             self._keep(step, row)
         figures = {name: getattr(row, field) for name, field in METRICS.items()}
         self.trainer.step_metrics.update(figures | {"time/eval_s": time.monotonic() - started})
+
+    def _is_best(self, accuracy: float) -> bool:
+        """Whether it is higher than that of the weights that are kept, or else than that before training."""
+        to_beat = best_kept(self.run_dir) or next((entry for entry in self.history if entry[0] == 0), None)
+        return to_beat is None or accuracy > to_beat[1]
 
     def _keep(self, step: int, row: EvalRow) -> None:
         """Write the weights beside the best ones so far and take their place."""

@@ -92,6 +92,27 @@ def test_a_resumed_run_remembers_the_evaluations_before(checkpoint, tmp_path, ac
     assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
 
 
+def test_the_best_weights_are_of_the_line_that_was_resumed(checkpoint, tmp_path, accuracies, capsys):  # noqa: F811
+    """After a kill, the run goes back to a checkpoint from before its best evaluation, and never gets there again."""
+
+    def config(steps):
+        return config_of(
+            checkpoint, tmp_path / "run", trainer__steps=steps, eval__every=1,
+            trainer__checkpoint_every=1, trainer__keep_checkpoints=9,
+        )  # fmt: skip
+
+    accuracies += [0.2, 0.5, 0.9]
+    assert run_training(config(2), resume=False) == 0
+    shutil.rmtree(tmp_path / "run" / "checkpoints" / "step-2")
+    accuracies += [0.3, 0.4]
+    assert run_training(config(3), resume=True) == 0 and not accuracies
+    assert "best: dropped; the run as resumed has no such evaluation after update 2" in capsys.readouterr().out
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert (summary["best_step"], summary["best_accuracy"]) == (3, 0.4), "those of update 1 are gone"
+    best, third = (load_file(tmp_path / "run" / at / "model.safetensors") for at in ("best", "checkpoints/step-3"))
+    assert all(torch.equal(best[name], third[name]) for name in third)
+
+
 def test_evaluations_of_another_kind_are_not_compared_with(checkpoint, tmp_path, accuracies):  # noqa: F811
     """The first three were on easier problems: they neither stop the run, nor are the best of it."""
 
