@@ -24,9 +24,9 @@ def group_advantages(rewards: Tensor, group_size: int, scale: str) -> Tensor:
     advantage 0. Equal rewards give exactly 0. Computed in fp64, relative to the largest reward, so that rewards of any
     size have finite squares; raises RunError for an advantage that fp32 cannot hold. `scale`: `group`, `batch` or
     `none`. arXiv 2402.03300 (GRPO); `none` is arXiv 2503.20783 (Dr. GRPO)."""
-    centred, deviations, unit = _centred_by_group(rewards, group_size, scale)
-    centred = centred * unit if scale == "none" else centred / (deviations + EPSILON / unit)
-    advantages = centred.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf).flatten().float()
+    centered, deviations, unit = _centered_by_group(rewards, group_size, scale)
+    centered = centered * unit if scale == "none" else centered / (deviations + EPSILON / unit)
+    advantages = centered.nan_to_num(nan=0.0, posinf=torch.inf, neginf=-torch.inf).flatten().float()
     if not advantages.isfinite().all():
         largest = rewards.nan_to_num(nan=0.0).abs().max().item()
         raise RunError(
@@ -44,27 +44,27 @@ def reward_scales(rewards: Tensor, group_size: int, scale: str) -> Tensor:
     Where it is small beside the mean, charges are not blown up as differences of rewards are (`SMALLEST_SCALE`)."""
     if scale == "none":
         return torch.ones(len(rewards), device=rewards.device)
-    centred, deviations, unit = _centred_by_group(rewards, group_size, scale)
+    centered, deviations, unit = _centered_by_group(rewards, group_size, scale)
     deviations = deviations * unit
     varied = deviations > EPSILON
     if not varied.any():
         return torch.ones(len(rewards), device=rewards.device)
     mean = deviations[varied].mean() + EPSILON
     scales = torch.where(varied, (deviations + EPSILON).clamp(min=SMALLEST_SCALE * mean), mean)
-    return scales.expand(centred.shape).flatten().float()
+    return scales.expand(centered.shape).flatten().float()
 
 
-def _centred_by_group(rewards: Tensor, group_size: int, scale: str) -> tuple[Tensor, Tensor, Tensor]:
+def _centered_by_group(rewards: Tensor, group_size: int, scale: str) -> tuple[Tensor, Tensor, Tensor]:
     """Rewards minus their group's mean [g, n] and standard deviations, both in fp64 and in units of a power of two, and
     that unit. Deviations and unit are of every group [g, 1], or of all rewards [1, 1]."""
     rows = rewards.double().view(-1, group_size)
     unit = _powers_of_two(rows if scale == "group" else rows.view(1, -1))
     grouped = rows / unit  # exact
-    centred = _centred(grouped)
-    return centred, _deviation(centred if scale == "group" else _centred(grouped.view(1, -1))), unit
+    centered = _centered(grouped)
+    return centered, _deviation(centered if scale == "group" else _centered(grouped.view(1, -1))), unit
 
 
-def _centred(rows: Tensor) -> Tensor:
+def _centered(rows: Tensor) -> Tensor:
     """Minus the mean of each row; the mean of equal numbers may be rounded, that of zeros is not."""
     shifted = rows - _smallest(rows)
     return shifted - shifted.nanmean(dim=1, keepdim=True)
@@ -83,10 +83,10 @@ def _smallest(grouped: Tensor) -> Tensor:
     return smallest.where(smallest.isfinite(), 0.0)
 
 
-def _deviation(centred: Tensor) -> Tensor:
+def _deviation(centered: Tensor) -> Tensor:
     """Unbiased standard deviation of every row, keeping the dimension, without NaN; 0 if fewer than two are scored."""
-    count = (~centred.isnan()).sum(1, keepdim=True)
-    return (centred.square().nansum(1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
+    count = (~centered.isnan()).sum(1, keepdim=True)
+    return (centered.square().nansum(1, keepdim=True) / (count - 1).clamp(min=1)).sqrt()
 
 
 def only_best(rewards: Tensor, loops: Tensor, group_size: int, keep: int) -> Tensor:

@@ -31,12 +31,12 @@ def test_rewards_of_any_size_have_advantages(size, scale):
     rewards = torch.tensor([1.0, 0.0, 0.25, math.nan, 0.3, 0.3, 0.3, 0.3], dtype=torch.float64) * size
     advantages = group_advantages(rewards, 4, scale)
     exact = [Fraction(value) for value in rewards[:3].tolist()]
-    centred = [value - sum(exact) / 3 for value in exact]
+    centered = [value - sum(exact) / 3 for value in exact]
     everything = [Fraction(value) for value in rewards.tolist() if not math.isnan(value)]
     of = exact if scale == "group" else everything
     variance = sum((value - sum(of) / len(of)) ** 2 for value in of) / (len(of) - 1)
     deviation = 1.0 if scale == "none" else size * math.sqrt(variance / Fraction(size) ** 2) + 1e-4
-    assert advantages[:3].tolist() == pytest.approx([float(value) / deviation for value in centred], rel=1e-6)
+    assert advantages[:3].tolist() == pytest.approx([float(value) / deviation for value in centered], rel=1e-6)
     assert advantages[3:].tolist() == [0.0] * 5, "equal rewards give exactly 0, though 0.3 + 0.3 + 0.3 is rounded"
     assert advantages.dtype == torch.float32
 
@@ -44,10 +44,10 @@ def test_rewards_of_any_size_have_advantages(size, scale):
 @pytest.mark.parametrize("size", [1.0, 1e3])
 def test_scales_are_what_rewards_are_divided_by(size):
     rewards = torch.tensor([1.0, 0.0, 0.25, math.nan, 0.3, 0.3, 0.3, 0.3, 2.0, 0.0, 0.0, 0.0]) * size
-    centred = group_advantages(rewards, 4, "none")
+    centered = group_advantages(rewards, 4, "none")
     for scale in ("group", "batch", "none"):
         scales, advantages = reward_scales(rewards, 4, scale), group_advantages(rewards, 4, scale)
-        torch.testing.assert_close(advantages * scales, centred)
+        torch.testing.assert_close(advantages * scales, centered)
     scales = reward_scales(rewards, 4, "group")
     assert scales[4:8].tolist() == pytest.approx([(scales[0] + scales[8]).item() / 2] * 4), "without variance: the mean"
 
