@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
-from rewards.box_context.sentence import is_denied, offers_another, other_value
+from rewards.box_context.sentence import is_denied, offers_another, other_value, replaces
 from rewards.box_context.unit import SIGN_AFTER, half_after, percent_after, unit_after
 from rewards.statements import last_hashes, stated_answer, tagged_answer, unless_taken_back
 
@@ -22,14 +22,20 @@ SeveralBoxes = Literal["list", "last", "refuse"]
 
 BOXES = ("\\boxed", "\\fbox", "\\framebox")
 _BOX_TOKEN = re.compile(rf"(?:{'|'.join(map(re.escape, BOXES))})\s*\{{|\\[\\{{}}]|\{{|\}}")
+_NUMBERING = r"(?:\d{1,2}|[a-zA-Z]|[ivx]{1,4})"
+_ITEM = rf"(?:\({_NUMBERING}\)|(?<=\s)(?:[-+\u2022]|-{{3,}}|_{{3,}}|{_NUMBERING}[.)])(?=\s))"
+"""Matches what an item of a list begins with, and a rule between paragraphs."""
 _BETWEEN_BOXES = re.compile(
-    r"(?:\s++|[$.,;:&]|\\[()\[\],;:! ]|\\q?quad|\\\\|\band\b|\bor\b|\\(?:text|mbox)\s*\{\s*(?:and|or|,)\s*\}"
+    rf"(?:\s*+{_ITEM}|\s++|[$.,;:&/|*\u2014\u2026\[\]]|\\[()\[\],;:! ]|\\q?quad|\\\\"
+    r"|\\(?:vee|lor|cup|l?dots)(?![a-zA-Z])|\b(?:and|or|also|as\s+well\s+as|vs|versus)\b|\\(?:text|mbox)\s*\{\s*(?:and|or|vs\.?|,)\s*\}"
     r"|(?:[a-zA-Z]\w{0,3}|[A-Za-z]{1,20}(?= *:))\s*[=:]\s*)*+"
 )
 _NEAR = 80
 """Characters between two boxes within which a hedge joins them."""
-_UNBRACED = re.compile(r"\\boxed\s*+(-?\s*+\d++(?:\.\d++)?|(?<=\s)[A-Za-z])(?=\s*+[.,]?\s*(?:\$|\\[)\]]))")
-"""Matches a box around a number or a letter without braces, up to the end of its formula."""
+_UNBRACED = re.compile(
+    r"\\boxed\s*+(-?\s*+\d++(?:\.\d++)?|(?<=\s)[A-Za-z])(?=\s*+[.,]?\s*(?:\$|\\[)\]])|[ \t]*+\.?[ \t]*+(?:\n|$))"
+)
+"""Matches a box around a number or a letter without braces, up to the end of its formula or line."""
 _FORMULA = re.compile(r"\$\$([^$]{1,1000})\$\$|\$([^$]{1,1000})\$|\\\[(.{1,1000}?)\\\]|\\\((.{1,1000}?)\\\)", re.DOTALL)
 _TAGGED = re.compile(r"<answer>(.*?)(?:</answer>|$)", re.DOTALL)
 _END_OF_TURN = ("<|im_end|>", "<|im_start|>", "<|endoftext|>", "<|eot_id|>", "<|end|>")
@@ -178,7 +184,7 @@ def _joined(between: str) -> bool:
     """Whether two boxes are one answer: with only separators and labels between them, or a hedge without a
     retraction."""
     if _BETWEEN_BOXES.fullmatch(between):
-        return True
+        return not replaces(between)
     return len(between) <= _NEAR and offers_another(between)
 
 

@@ -37,7 +37,7 @@ _DOLLAR = re.compile(r"(?<!\\)\$")
 _NUMBER = re.compile(r"-?\d")
 _TEXT = re.compile(r"\\(?:text|mbox|mathrm|textrm|textbf)\s*\{[^{}]*\}")
 _PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{3,}")
-_SENTENCE_END = re.compile(r"(?<!\d)[.!?](?=\s|$)|(?<=\d)[.!?](?=\s|$)")
+_SENTENCE_END = re.compile(r"(?<![\d\\])[.!?](?=\s|$)|(?<=\d)[.!?](?=\s|$)")
 _ABBREVIATIONS = re.compile(r"\b(?:a\.m|p\.m|Rs|sq|cu|approx|e\.g|i\.e|vs|no|ft|in)$", re.IGNORECASE)
 _CLAUSE = re.compile(
     r"(?:\s*[,;:]\s*|\s+[-\u2013\u2014]+\s+|\s+)(?:which|instead|because|since|as\s+(?:required|desired|requested|shown|expected|we|it|the|this|there)|as\s+(?=[\d$\\(])|"

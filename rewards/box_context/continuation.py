@@ -256,6 +256,14 @@ class Continuation:
         return words[0] in HEDGES and "#" in words[1:4]
 
 
+def is_refusal(predicate: str) -> bool:
+    """Whether a text is a predicate that calls its subject wrong, as in "is wrong", and no answer in words, such as
+    "cannot be determined"."""
+    words = Continuation(predicate, several=False).words(0)
+    told = any_of(words[:1], VERBS) and any_of(words, TRUTHS, REFUSALS)
+    return told and Continuation(predicate, several=False).denies()
+
+
 def _opens(word: str) -> bool:
     """Whether a word or mark before a predicate changes nothing."""
     return bool(_OPENED.fullmatch(word)) or word == "and" or is_filler(word)

@@ -17,18 +17,18 @@ _BOUND_BEFORE = re.compile(
 _SIGN_BEFORE = re.compile(r"(?:^|\s)-$|=\s*-\s*$")
 _TERM_BEFORE = re.compile(r"[\d}]\s*[-+]\s*$")
 _OPERATION_BEFORE = re.compile(
-    r"(?:\\(?:cdot|times|div|pm|mp|pi|log|ln|sin|cos|tan)\s*|[\d})]\s*/\s*|[\d})](?:\*|\s+\*\s+)|(?<=\d)"
+    r"(?:\\(?:cdot|times|div|pm|mp|pi|log|ln|sin|cos|tan)\s*|[\d})]\s*[/\u00d7\u00f7\u00b7]\s*|[\d})](?:\*|\s+\*\s+)|(?<=\d)"
     r"|\\(?:[dt]?frac|[dt]?binom)\s*\{(?:[^{}]*\}\s*\{)?\s*|\\sqrt\s*(?:\[[^\]]*\]\s*)?\{\s*|[\^_]\s*\{\s*)$"
 )
 _FACTOR_BEFORE = re.compile(r"(?:\d\s+|(?<![A-Za-z\\])[a-zA-Z]\s*|\|\s*)$")
 _OPERATION_AFTER = re.compile(
-    r"\s*(?:\+\s*[\d\\a-z(]|[-\u2013]\s*(?!\\text)[\d\\]|[/*]\s*\d|[<>]=?\s*[\d\\]|\^(?!\s*\{?\s*(?:\\|st|nd|rd|th|o\b|\*))"
+    r"\s*(?:\+\s*[\d\\a-z(]|[-\u2013]\s*(?!\\text)[\d\\]|[/*\u00d7\u00f7\u00b7]\s*(?:\d|\\(?:boxed|fbox|[dt]?frac|sqrt)(?![a-zA-Z]))|[<>]=?\s*[\d\\]|\^(?!\s*\{?\s*(?:\\|st|nd|rd|th|o\b|\*))"
     r"|\\(?:cdot|times|div|pm|mp|pi|sqrt|[dt]?frac|over|choose|ne|neq|le|leq|ge|geq)(?![a-zA-Z]))|\.?\d"
 )
 _FACTOR_AFTER = re.compile(r"\s*(?P<letter>[a-zA-Z])(?![a-zA-Z])|_|\s*!\s*$")
 _LETTER = re.compile(r"(?<![A-Za-z\\])[a-zA-Z](?![A-Za-z])")
-_PROSE = re.compile(r"[A-Za-z]{2}")
-_NAME = re.compile(r"(?:^|\s)[A-Za-z](?:_\w+)?\s*=[^=]*$")
+_PROSE = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2}")
+_NAME = re.compile(r"(?:^|\s)[A-Za-z]+(?:_\w+)?\s*=[^=]*$")
 
 
 def is_operand(before: str, after: str) -> bool:
@@ -46,8 +46,9 @@ def is_operand(before: str, after: str) -> bool:
         return False
     if _OPERATION_BEFORE.search(opening) or (delimited and _FACTOR_BEFORE.search(opening)):
         return True
-    unknown = _LETTER.search(_NAME.sub("", opening))  # as in `x^2 + 6x + \\boxed{9}`
-    if _TERM_BEFORE.search(opening) and not unknown and (delimited or not _PROSE.search(opening)):
+    unnamed = _NAME.sub("", opening)
+    unknown = _LETTER.search(unnamed)  # as in `x^2 + 6x + \\boxed{9}`
+    if _TERM_BEFORE.search(opening) and not unknown and (delimited or not _PROSE.search(unnamed)):
         return True
     if opening.strip() and not named:
         return False

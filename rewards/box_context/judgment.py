@@ -22,6 +22,7 @@ from rewards.box_context.words import (
     NEGATORS,
     NEUTRAL,
     REFUSALS,
+    TRUE,
     TRUTHS,
     UNCERTAIN,
     VERBS,
@@ -47,6 +48,10 @@ def refuses(words: Sequence[str], point: Point, stand: Stand, earlier: Earlier) 
         return True
     if stand.strongly and any_of(clause.links, CONSEQUENCES) and any_of(words[:1], NAMES) and OWN not in words:
         return any_of(words[1:2], COPULAS) and list(words[2:3]) == ["#"]  # "so the total is 43"
+    if list(words[1:2]) == ["#"] and any_of(words[:1], NAMES if stand.strongly else ANSWERS):
+        group, rest = verb_group(words[2:])  # "the answer 43 is right"
+        plain = [word for word in rest if not is_filler(word)]
+        return any_of(group, COPULAS) and not any_of(group, NEGATORS) and any_of(plain[:1], TRUE, ("answer",))
     subject, predicate = subject_of(words)
     if "which" in clause.links and (place == 0 or (earlier.pronoun and stand.doubted)):  # "negative, which is wrong"
         subject, predicate = "pronoun", words

@@ -32,8 +32,8 @@ from rewards.box_context.words import (
 
 _WORDS = re.compile(r"[^\d\\]*|\s*\\(?:text\w*|mbox|mathrm|mathbf)\s*\{[^{}\d]*\}\s*")
 
-_CASES = frozenset("option case possibility answer solution".split())
-_REPLACES = frozenset("no instead rather corrected should forgot".split())
+_CASES = frozenset("option case possibility answer solution guess candidate choice".split())
+_REPLACES = frozenset("no instead rather corrected revised updated edit should forgot".split())
 """Words between two boxes of which the second one replaces the first."""
 _NEAR = 40
 """Characters of a text that are read for its first word."""
@@ -71,6 +71,11 @@ def offers_another(between: str) -> bool:
     numbered = any(one in _CASES and "".join(rest).lstrip("#")[:1].isdigit() for one, *rest in _triples(words))
     offered = numbered or any_of(words, OFFERS)
     return offered and not any_of(words, NEGATORS, DOUBTS, REFUSALS, CONTRASTS, CONCLUSIONS, CORRECTIONS, _REPLACES)
+
+
+def replaces(between: str) -> bool:
+    """Whether the text between two boxes says that the second one replaces the first: "Correction:"."""
+    return any_of(_words(between), DOUBTS, CORRECTIONS, _REPLACES)
 
 
 def _triples(words: list[str]) -> Iterator[tuple[str, str, str]]:

@@ -46,6 +46,8 @@ def subject_of(words: Sequence[str]) -> tuple[Subject | None, Sequence[str]]:
     while any_of(words[place : place + 1], PREVIOUS, TRUE, ("this", "that", "my", "our")):
         place += 1
     before, head, rest = words[:place], "".join(words[place : place + 1]), words[place + 1 :]
+    if any_of((head,), NAMES) and any_of(rest[:1], "#"):  # "the value 40"
+        return None, words
     if head in ANSWERS - {"answers"} or head == "value" or (head in NAMES and any_of(before, TRUE)):
         return "answer", rest[1:] if any_of(rest[:1], (OWN, "above")) else rest
     if any_of(before, ("my", "our", "above")) or any_of(rest[:1], ("above",)):
@@ -79,7 +81,8 @@ def without_opinion(words: Sequence[str]) -> tuple[bool, Sequence[str]]:
 
 
 def names_another(words: Sequence[str]) -> bool:
-    """Whether a clause names another candidate: "40 would be", "x = 40", "for 40", "we get 40", "the other root"."""
+    """Whether a clause names another candidate: "40 would be", "the number 40 is", "x = 40", "for 40", "we get 40"."""
+    words = words[1:] if any_of(words[:1], NAMES) else words
     if tuple(words[:1]) == ("#",) and not any_of(words[1:2], ("/", "=", "+", "-", "<", ">", "#")):
         return True
     triples = zip(("", *words), words, (*words[1:], ""), strict=False)

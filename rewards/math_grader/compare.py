@@ -24,11 +24,9 @@ _POINT = re.compile(r"[A-Z]\s*(\([^()]*,[^()]*\))")
 _SETS = re.compile(
     r"\\(?:cup|cap|setminus|mathbb|mathbf|emptyset|infty|ne|le|ge|in|land|lor)(?![a-zA-Z])|[<>\[\]]|\\\{"
 )
-_COMPARED = r"(?:[<>]|\\[lg]e(?![a-zA-Z]))"
-_CONDITIONS = re.compile(
-    rf"\|[^|]*[a-z][^|]*\|\s*{_COMPARED}|{_COMPARED}.*(?:\\land|(?<![a-zA-Z])and)(?![a-zA-Z]).*{_COMPARED}"
-)
-"""Matches `|x| < 1`, and two inequalities that both hold."""
+_COMPARED = re.compile(r"[<>]|\\(?:[lg]e|ne)(?![a-zA-Z])")
+_DISTANCE = re.compile(rf"\|[^|]*[a-z][^|]*\|\s*(?:{_COMPARED.pattern})")
+_TOGETHER = re.compile(r"\\land(?![a-zA-Z])|(?<![a-zA-Z])and(?![a-zA-Z])|,")
 _VARIABLE = re.compile(r"(?<![\\a-zA-Z{])[a-z](?![a-zA-Z])")
 _APPROX = {"\\approx", "\\simeq", "\\doteq"}
 MOST_PAIRS = 40
@@ -91,6 +89,8 @@ class Comparison(Equations):
         lists = shape_of(gold, thousands=False), shape_of(answer, thousands=False)
         if same is False and lists[0].kind == lists[1].kind == "list" and shape_of(gold) != lists[0]:
             return self.lists(*lists)  # `100,200` may mean two numbers
+        if same is False and (_has_conditions(gold) or _has_conditions(answer)):
+            return self.ask(gold, answer)  # an endpoint such as the root of 2 is for `evaluate`
         return same
 
     def choice(self, gold: str, answer: str) -> bool | None:
@@ -133,7 +133,7 @@ class Comparison(Equations):
             return (False,)
         names = {unwrap(piece.name) for piece in (*left, *right) if piece.name}
         if all(named) and len(names) > 1:
-            return (False,)
+            return (self.ask(gold, answer),)  # `a > b` is `b < a`
         same = self.match(left, right, self.same_piece)
         if same is False and len(left) != len(right):  # the union of (0,1] and [1,2) is (0,2)
             return self.computed_sets(gold, answer) or (False,)
@@ -143,7 +143,7 @@ class Comparison(Equations):
         """Compare sets that have to be computed: intersections, differences. None if they are no sets, or if an
         endpoint is no number."""
         both = gold, answer
-        if not all(map(_SETS.search, both)) and not any(map(_CONDITIONS.search, both)):
+        if not all(map(_SETS.search, both)) and not any(map(_has_conditions, both)):
             return None
         names = [set() if text.startswith("\\{") else set(_VARIABLE.findall(text)) for text in both]
         if all(names) and not names[0] & names[1]:
@@ -273,6 +273,13 @@ def _are_solutions(text: str, shape: Shape) -> bool:
     sides = [split_top(item, {"="}) for item in shape.items]
     names = [canonical(side[0]) for side in sides if len(side) == 2]
     return bool(OR.search(text)) or len(set(names)) < len(names)
+
+
+def _has_conditions(text: str) -> bool:
+    """Whether an answer is a condition on a distance, `|x| < 1`, or has two inequalities that may both hold."""
+    found = [match.span() for match in _COMPARED.finditer(text)]
+    together = len(found) > 1 and _TOGETHER.search(text, found[0][1], found[-1][0])
+    return bool(together or _DISTANCE.search(text))
 
 
 def _is_set(text: str) -> bool:

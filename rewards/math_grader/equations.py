@@ -17,14 +17,15 @@ _GREEK = (
 ).split()
 _QUANTITY = re.compile(
     r"(?:(?P<small>[a-z])|(?P<large>[A-Z])|(?P<points>[A-Z]{2,4})|\\(?P<greek>" + "|".join(_GREEK) + r"))"
-    r"(?:_\{?(?P<index>\w+)\}?)?(?P<primes>'*)\s*(?:\(\s*(?P<place>[^()]*?)\s*\))?"
+    r"(?:_\{?(?P<index>\w+)\}?)?(?P<inverse>\^\{-1\}(?=\s*\())?(?P<primes>'*)\s*(?:\(\s*(?P<place>[^()]*?)\s*\))?"
 )
-"""A letter (or the points of a segment or figure), its index, its primes, and the argument of a function."""
+"""A letter (or the points of a segment or figure), its index, its primes, and the argument of a function or inverse."""
 _RESIDUE = re.compile(
     r"(?:(?P<name>\\?[a-zA-Z]+(?:_\w)?)\s*\\equiv(?![a-zA-Z]))?(?P<value>(?:(?!\\equiv)[^=,;])+?)"
     r"\\(?:pmod|bmod|mod|text\s*\{\s*mod\s*\})(?![a-zA-Z])\s*(?P<modulus>[^=,;]+)"
 )
 """A residue with its modulus, `3 \\pmod 7`, also as that of an unknown, `x \\equiv 3 \\pmod 7`."""
+_RELATIONS = {"<", ">", "\\le", "\\ge", "\\ne"}
 _MOST_DIGITS = 1000
 _KINDS = ("small", "large", "points", "greek")
 
@@ -73,6 +74,8 @@ class Equations(Values):
         """Compare a chain such as `x = 6*7 = 42`: its last part is the answer unless another part contradicts it."""
         if self.policy.chains == "refuse" and not (len(parts) == 2 and is_name(parts[0])):
             return False
+        if any(len(split_top(part, _RELATIONS)) > 1 for part in parts):
+            return False  # `x \\ne 6 = 5`
         value = canonical(parts[-1]) in ("e", "i")
         if len(parts) == 2 and is_simple_name(parts[1]) and not is_simple_name(parts[0]) and not value:
             parts = parts[::-1]  # `42 = x`
@@ -144,10 +147,12 @@ def _other_quantity(gold: str, answer: str) -> bool:
         if rates[0] is None or rates[1] is None or rates[0][:2] != rates[1][:2]:
             return True
         return len({rates[0][2], rates[1][2]} - {""}) > 1
+    if _is_made_of(gold, answer) or _is_made_of(answer, gold):
+        return True
     left, right = (_QUANTITY.fullmatch(text.strip()) for text in (gold, answer))
     if not left or not right:
         return False
-    if left["primes"] != right["primes"]:
+    if (left["primes"], left["inverse"]) != (right["primes"], right["inverse"]):
         return True
     if (left["place"] is None) != (right["place"] is None):
         function, other = (left, right) if right["place"] is None else (right, left)
@@ -160,5 +165,16 @@ def _other_quantity(gold: str, answer: str) -> bool:
     return any(left[kind] and right[kind] and sorted(left[kind]) != sorted(right[kind]) for kind in _KINDS)
 
 
+def _is_made_of(name: str, other: str) -> bool:
+    """Whether a name is something that is computed from the other one: `\\ln x` or `\\Delta x` from x. Marks on a
+    letter, as in `\\vec x` and `\\angle A`, may be left out."""
+    found = _COMMAND_BEFORE.fullmatch(name.strip())
+    return found is not None and found["command"] not in _MARKS and found["rest"] == other.strip()
+
+
+_COMMAND_BEFORE = re.compile(
+    r"\\(?P<command>[a-zA-Z]+)(?:_(?:\w|\{\w+\}))?(?:\s*\((?=.*\)$)|\s*\{(?=.*\}$)|\s+)(?P<rest>.+?)[)}]?"
+)
+_MARKS = frozenset("vec hat bar tilde overline underline overrightarrow angle triangle text mathrm mathbf".split())
 _EVENT = re.compile(r"[A-Z]")
 """In P(A) and P(B); in f(x) and f(t) the names of the variables do not matter."""

@@ -22,7 +22,7 @@ _MARKED = re.compile(
 )
 _PLAIN = re.compile(rf"(?<=[\d)}}%])(\s*)((?:[A-Za-z$\u03bc\u03a9]++{_POWER}[\s/.]*+)++)$")
 _PLAIN_VALUE = re.compile(r"-?\s*[\d.,/ ]+%?|-?\\frac\{\d+\}\{\d+\}|.*[\d)}]", re.DOTALL)
-_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|sqrt|frac)(?![a-zA-Z])")
+_FUNCTION = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc|cis|sqrt|frac)(?![a-zA-Z])")
 _LETTERS = re.compile(r"[A-Za-z]+")
 _COMPOUND = re.compile(
     rf"(-?\d+(?:\.\d+)?)\s*((?:{_TEXT_PART}|[A-Za-z]{{1,8}}(?![A-Za-z]))++)"

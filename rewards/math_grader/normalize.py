@@ -6,6 +6,8 @@ import re
 from fractions import Fraction
 from functools import partial
 
+from rewards.box_context.continuation import is_refusal
+from rewards.math_grader.brackets import is_whole
 from rewards.math_grader.calls import without_calls
 from rewards.math_grader.chinese import translated
 from rewards.math_grader.dates import with_one_date
@@ -31,7 +33,7 @@ _WRAPPERS = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _SPACE = re.compile(r"(?<![0-9A-Za-z])\s+|\s+(?![0-9A-Za-z])")
 _TEXT_ONLY = re.compile(rf"{TEXT}\s*\{{([^{{}}]*)\}}")
 _CHOICE = re.compile(r"\(?([A-J])\)?\.?")
-_CHOICE_WITH_TEXT = re.compile(r"\(?([A-J])\s*[).:]\)?(?:\s+|(?![-+*/^=_<>]))(.*)", re.DOTALL)
+_CHOICE_WITH_TEXT = re.compile(r"\(?([A-J])\s*[).:]\)?(?:\s+(?![,;!?])|(?![-+*/^=_<>,;!?]))(.*)", re.DOTALL)
 _OTHER_CHOICE = re.compile(r"\([A-J]\)|(?<![A-Za-z])(?:or|and)(?![A-Za-z])|(?<![A-Za-z\\])[A-J](?![A-Za-z\d])")
 _CURRENCIES = {
     "\\$": "dollars", "\\pounds": "quid", "\u00a3": "quid", "\\euro": "euros", "\u20ac": "euros", "\u00a5": "yen",
@@ -55,7 +57,7 @@ _LABEL = re.compile(
     rf"(?:[A-J]\s*[.:)](?=\s)|{TEXT}\s*\{{\s*\(?[A-J](?:\)|[.:])?\s*[.:]?\s*\}}|\(\s*[A-J]\s*\)(?=[\s:.]))\s*(?:[.:](?!\d))?\s*(?![\s^_+*/=<>,])(.+)",
     re.DOTALL,
 )
-_LETTER_LIST = re.compile(r"\(?[A-J]\)?(?:\s*(?:,|;|&|and)+\s*\(?[A-J]\)?)+")
+_LETTER_LIST = re.compile(r"\(?[A-J]\)?(?:(?:\s*(?:,|;|&|and))+\s*\(?[A-J]\)?)+")
 _LETTER_RUN = re.compile(r"[A-J]{2,6}")
 _VERDICT = re.compile(r"(yes|no|true|false)\s*(?:[,.;:!]|$)", re.IGNORECASE)
 _CLOCK = re.compile(r"(\d{1,2})(?::(\d{2}))?\s*(a\.?\s?m\.?|p\.?\s?m\.?|noon|midnight|o'?clock)?", re.IGNORECASE)
@@ -95,6 +97,8 @@ def normalize(answer: str, *, plain_text: bool = True) -> str:
             inner = text[len(opening) : -len(closing)]
             if inner and text.startswith(opening) and text.endswith(closing) and "$" not in inner:
                 text = inner.strip()
+        if text.startswith("{") and is_whole(text):
+            text = text[1:-1].strip()
         text = text.rstrip(".,; \\\u3002") if not text.endswith("\\\\}") else text
     if _LIST_OF_STRINGS.fullmatch(text):
         text = re.sub(r"""["'\[\]]""", "", text)
@@ -233,9 +237,8 @@ def choice_of(answer: str, *, bare: bool) -> str | None:
     if only or bare:
         return only.group(1) if only else None
     found = _CHOICE_WITH_TEXT.fullmatch(text)
-    if found and found.group(2) and not _OTHER_CHOICE.search(found.group(2)):
-        return found.group(1)
-    return None
+    text = found.group(2) if found else ""
+    return found.group(1) if found and text and not _OTHER_CHOICE.search(text) and not is_refusal(text) else None
 
 
 def answer_word(answer: str) -> str | None:

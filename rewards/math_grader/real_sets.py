@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import reduce
 
 from rewards.math_grader.brackets import split_top, unwrap
 from rewards.math_grader.structure import is_name, pieces, shape_of
@@ -26,6 +27,9 @@ _CONDITION = re.compile(
     re.DOTALL,
 )
 _DISTANCE = re.compile(r"\|\s*([a-zA-Z])\s*([+-]\s*[^|]+)?\|")
+_LETTER = re.compile(r"(?<![\\a-zA-Z])[a-zA-Z](?![a-zA-Z])")
+_MOST_CONDITIONS = 10
+_INEQUALITIES = {"<", ">", "\\le", "\\ge", "\\ne"}
 CLOSE = Fraction(1, 10**9)
 """Difference up to which two endpoints are the same."""
 
@@ -60,6 +64,9 @@ def real_set(text: str, evaluate: Evaluate) -> Intervals | None:
             for found in sets[1:]:
                 result = combine(result, found or ())
             return result
+    together = _together(text, evaluate)
+    if together is not None:
+        return together
     if text in _REALS:
         return EVERYTHING
     half = _HALF.fullmatch(text)
@@ -70,6 +77,29 @@ def real_set(text: str, evaluate: Evaluate) -> Intervals | None:
     if text == "\\emptyset":
         return ()
     return _simple(text, evaluate)
+
+
+def _together(text: str, evaluate: Evaluate) -> Intervals | None:
+    """Conditions on one letter with commas between, `1 < x < 3, x \\ne 2`: what meets all of them, or if nothing does,
+    what meets any. None for anything else, also where a condition adds nothing: that is a list of two answers."""
+    parts = split_top(text, {","})
+    letters = {frozenset(_LETTER.findall(part)) for part in parts}
+    if (
+        not 2 <= len(parts) <= _MOST_CONDITIONS
+        or len(letters) > 1
+        or any(len(split_top(part, _INEQUALITIES)) < 2 for part in parts)
+    ):
+        return None
+    found = [real_set(part, evaluate) for part in parts]
+    sets = [part for part in found if part is not None]
+    if len(sets) < len(parts):
+        return None
+    for combine in (_intersection, _union):
+        whole = reduce(combine, sets)
+        if whole:
+            rest = [reduce(combine, sets[:place] + sets[place + 1 :]) for place in range(len(sets))]
+            return None if whole in rest else whole
+    return None
 
 
 def same_set(gold: Intervals, answer: Intervals) -> bool:

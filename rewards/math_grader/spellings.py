@@ -41,7 +41,7 @@ UNICODE: dict[int, int | str] = {
         "\u2223": "\\mid ", "\u2282": "\\subset ", "\u2286": "\\subseteq ", "\u2261": "\\equiv ",
         "\u230a": "\\lfloor ", "\u230b": "\\rfloor ", "\u2308": "\\lceil ", "\u2309": "\\rceil ",
         "\u2032": "'", "~": " ", "\u2227": "\\land ", "\u00ac": "\\neg ", "\u2126": "\\Omega ", "\u00b5": "\\mu ",
-        "\u2211": "\\sum ", "\u220f": "\\prod ", "\u222b": "\\int ", "\u2220": "\\angle ",
+        "\u00a2": "\\text{ cents}", "\u2211": "\\sum ", "\u220f": "\\prod ", "\u222b": "\\int ", "\u2220": "\\angle ",
         **dict.fromkeys("\ufeff\u200b\u200c\u200d\u200e\u200f\u2060\u00ad\u2061\u2062", ""),
     }.items()},
 }  # fmt: skip
@@ -59,7 +59,7 @@ TEXT_COMMAND = re.compile(rf"{TEXT}\s*\{{((?:[^{{}}]|\{{[^{{}}]*\}})*)\}}")
 MODULE = r"(?<![\\a-zA-Z])(?:(?:Math|math|np|sympy|sp|S)\.)"
 """Matches what names of Python may begin with."""
 _FUNCTIONS = (
-    "arcsin arccos arctan sin cos tan cot sec csc sinh cosh tanh ln log gcd lcm alpha beta gamma theta lambda pi"
+    "arcsin arccos arctan cis sin cos tan cot sec csc sinh cosh tanh ln log gcd lcm alpha beta gamma theta lambda pi"
 )
 _SIZES = "tiny scriptsize footnotesize small normalsize large Large LARGE huge Huge"
 _FONTS = "bf it sf tt bfseries itshape boldmath displaystyle textstyle scriptstyle"
@@ -174,7 +174,7 @@ NOTATION = _compiled(
     (rf"({TEXT}\s*\{{)\s*[\"'`\u201c\u2018]{{1,2}}([^{{}}\"'`]*)[\"'`\u201d\u2019]{{1,2}}\s*\}}", r"\1\2}"),
     (r"^[Tt]he\s+(?=-?\d)", ""),
     (rf"^(?:{TEXT}\s*\{{\s*)?[Aa]n?\s+({_CHANGES})\s+of\s*\}}?\s*(.+)$", r"\2\\text{ \1}"),
-    (rf"{TEXT}\s*\{{\s*(sin|cos|tan|ln|log|gcd|lcm)\s*\}}", r"\\\1 "),
+    (rf"{TEXT}\s*\{{\s*(sin|cos|tan|cis|ln|log|gcd|lcm)\s*\}}", r"\\\1 "),
     (rf"{TEXT}\s*\{{\s*(e|i)\s*\}}", r"\1 "),
     (rf"{TEXT}\s*\{{[\s.]*\}}", " "),
     (

@@ -29,7 +29,7 @@ OR = re.compile(r"\\(?:text|mbox|mathrm|textrm)\s*\{\s*,?\s*or\s*\}|(?<![\\a-zA-
 _RELATION = {"<", ">", "\\le", "\\ge", "\\leq", "\\geq", "\\ne", "\\neq", "\\in"}
 _FLIPPED = {"<": ">", ">": "<", "\\le": "\\ge", "\\ge": "\\le"}
 _NAME = re.compile(
-    r"(?:\\[a-zA-Z]+\s*)?[a-zA-Z]?(?:_\{?[\w\\ ]*\}?)?'*(?:\s*\([a-zA-Z0-9, ]+\))?"
+    r"(?:\\[a-zA-Z]+\s*)?[a-zA-Z]?(?:\^\{-1\}(?=\s*\())?(?:_\{?[\w\\ ]*\}?)?'*(?:\s*\([a-zA-Z0-9, ]+\))?"
     r"|\\(?:text|mathrm)\{[^{}]*\}(?:\([a-zA-Z]\))?"
     r"|\|[A-Z]{2}\||m?\s*\\angle\s*[A-Z]{1,3}|\\overline\{[A-Z]{2}\}|[PE]\([^()]*\)|[SVA]_\{?[A-Z]+\}?\s*:\s*[SVA](?:_\{?[A-Z]+\}?)?"
     r"|[A-Za-z]{2,}|\(\s*[a-zA-Z\\]+\s*(?:,\s*[a-zA-Z\\]+\s*)+\)"
@@ -39,7 +39,7 @@ _DERIVATIVE = re.compile(
     r"\s*\{\s*(?:d|\\partial)\s*(?P<variable>[a-zA-Z])\s*(?:\^\s*\{?\s*\d\s*\}?)?\s*\}"
     r"\s*(?P<behind>[a-zA-Z])?\s*(?:\([a-zA-Z]\))?"
 )
-_NOT_NAMES = re.compile(r"\\(?:pi|infty|frac|sqrt)(?![a-zA-Z])")
+_NOT_NAMES = re.compile(r"\\(?:pi|infty|frac|sqrt|pm|mp|neg|not|ne|le|ge|in|cdot|times|div)(?![a-zA-Z])")
 _LETTERS = re.compile(r"[a-zA-Z]{2,3}")
 _THOUSANDS = re.compile(
     r"[-+]?\d{1,3}(?:,\d{3})+(?:\.\d+)?\s*%?(?:\\(?:text|mbox|mathrm)\s*\{[^{}]*\}|\^\s*(?:\{[^{}]*\}|\d)|[A-Za-z]{2,}+|\s++)*+"
@@ -110,6 +110,12 @@ def signs(text: str) -> list[str]:
     count = len(_SIGN.findall(text))
     if not count:
         return [text]
+    sides = split_top(text, {"="})
+    name = _SIGN.sub("", sides[0]).strip()
+    if (
+        len(sides) == 2 and _SIGN.match(sides[0]) and is_name(name) and not _SIGN.search(sides[1])
+    ):  # `\\pm x = 5` is `x = \\pm 5`
+        text = f"{name} = \\pm ({sides[1]})"
     if text[:1] == "(" and text[-1:] == ")" and is_whole(text) and len(split_top(text[1:-1], {","})) > 1:
         entries = split_top(text[1:-1], {","})
         if count > MAX_SIGNS:

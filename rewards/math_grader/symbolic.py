@@ -13,7 +13,7 @@ from flint import acb, fmpq
 
 from rewards.math_grader.expressions.balls import Undefined
 from rewards.math_grader.expressions.evaluation import Evaluation
-from rewards.math_grader.expressions.nodes import Node, Statement, boundaries, symbols
+from rewards.math_grader.expressions.nodes import Node, Statement, boundaries, has_kinks, symbols
 from rewards.math_grader.expressions.parser import parse
 from rewards.math_grader.normalize import number
 from rewards.math_grader.policy import MathPolicy
@@ -245,6 +245,8 @@ class _Comparison:
         """Whether `y = h(x)` solves the other equation, which is linear in y, so that there is no other solution."""
         name, value = explicit.parts
         if name.op != "symbol" or name.name in symbols(value) or name.name not in names:
+            return False
+        if has_kinks(difference, name.name):  # |y| is linear in y only piece by piece
             return False
         agreed = 0
         for point in _points(names):

@@ -24,7 +24,7 @@ _NUMERIC_COMMANDS = re.compile(
 )
 _ARITHMETIC = re.compile(
     r"(?<=[\d)}!%])\s*[+*]|(?<=[\d)}!%])\s*-|\\cdot(?![a-zA-Z])|\\times(?![a-zA-Z])|\\div(?![a-zA-Z])|!|\||"
-    r"\\(?:[dt]?binom|log|ln|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|max|min|lfloor|lceil|gcd|lcm|bmod|mod)(?![a-zA-Z])|"
+    r"\\(?:[dt]?binom|log|ln|cis|sin|cos|tan|cot|sec|csc|arcsin|arccos|arctan|max|min|lfloor|lceil|gcd|lcm|bmod|mod)(?![a-zA-Z])|"
     r"(?<=\))\s*\(|(?<=\d)\s*\(|(?<=[\d)}])\s*/\s*\("
 )
 _IRRATIONAL = re.compile(r"\\(?:sqrt|pi)(?![a-zA-Z])|(?<![a-zA-Z\\])e(?![a-zA-Z])")

@@ -18,7 +18,7 @@ _DIGIT_AFTER = re.compile(r"\s*[_0-9A-Z]")
 """Matches what follows a letter that is a digit, as in `2\\text{C}_{16}`."""
 _AFTER_VALUE = re.compile(r"(?:[\d})\]%!]|\\pi)\s*$")
 _STARTS_WITH_NUMBER = re.compile(r"(-?\d[\d.,:/]*(?<![.,:/]))(?![\d])\s*(.*[A-Za-z].*)", re.DOTALL)
-_SHORT_LIST = re.compile(r"(?:[A-Z]|-?\d[\d.]*)(?:\s*(?:,|;|and|or|&)+\s*(?:[A-Z]|-?\d[\d.]*))+")
+_SHORT_LIST = re.compile(r"(?:[A-Z]|-?\d[\d.]*)(?:(?:\s*(?:,|;|and|or|&))+\s*(?:[A-Z]|-?\d[\d.]*))+")
 _COUNTED = re.compile(r"(\d+)\s+([A-Za-z]+(?:\s(?!and\b)[A-Za-z]+)?)(\s*,?\s+and\s+(?=\d)|\s*,\s*(?=\d)|$)")
 """Matches one of the counts in "2 boys and 7 girls"."""
 _MATH_FONT = re.compile(r"\\math(?:bf|it|sf|tt)(?![a-zA-Z])")
@@ -30,7 +30,7 @@ _MATHEMATICS = re.compile(r"[^A-Za-z\\]*(?:\\?pi|\u03c0)?[^A-Za-z\\]*")
 _LABELED = re.compile(r"[A-Za-z][A-Za-z '-]*[:=]\s*(-?[\d.,/]*\d\s*%?)")
 _PREFIX = re.compile(
     rf"(.*?){TEXT}\s*\{{([^{{}}]*)\}}\s*(:?)\s*"
-    r"(?![\s^_+*/=<>,)\]}-]|\\(?:cdot|times|le|ge|ne|in|cup|cap))(.+)",
+    r"(?![\s^_+*/=<>,)\]}]|\\(?:cdot|times|le|ge|ne|in|cup|cap))(.+)",
     re.DOTALL,
 )
 _STATES = re.compile(

@@ -190,3 +190,23 @@ def test_an_answer_stands_under_its_heading(heading: str, answer: str | None) ->
 @pytest.mark.parametrize("kind", ["align*", "equation", "gather*"])
 def test_a_displayed_environment_under_a_statement_is_its_answer(kind: str) -> None:
     assert final_answer(f"The final answer is\n\n\\begin{{{kind}}}\n17\n\\end{{{kind}}}") == "17"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("So the answer is \\boxed 5.", "5"),
+        ("It is \\boxed 5\nThank you.", "5"),
+        ("\\boxed x", "x"),
+        ("\\boxed 5 or 6", None),
+        ("\\boxed 5^2", None),
+        ("\\boxed 5 thousand.", None),
+    ],
+)
+def test_a_box_without_braces_ends_with_its_line(text, answer):
+    assert final_answer(text, accept="box") == answer
+
+
+def test_a_negative_space_ends_no_sentence():
+    assert final_answer("#### 11,\\! 111,\\! 100") == "11,\\! 111,\\! 100"
+    assert final_answer("The answer is 5! It is.") == "5"

@@ -9,6 +9,8 @@ from typing import Any
 
 from flint import acb, arb, fmpq, fmpz
 
+from rewards.math_grader.expressions.nodes import INFINITY
+
 EXACT_BITS = 20_000
 """Size of numerator and denominator up to which rational numbers are computed exactly."""
 MAX_TERMS = 1_000
@@ -32,6 +34,7 @@ FUNCTIONS: dict[str, Callable[[acb], acb]] = {
     "sin": acb.sin, "cos": acb.cos, "tan": acb.tan, "cot": acb.cot, "sec": acb.sec, "csc": acb.csc,
     "arcsin": acb.asin, "arccos": acb.acos, "arctan": acb.atan, "sinh": acb.sinh, "cosh": acb.cosh,
     "tanh": acb.tanh, "coth": acb.coth, "arsinh": acb.asinh, "arcosh": acb.acosh, "artanh": acb.atanh, "exp": acb.exp,
+    "cis": lambda angle: (angle * acb(0, 1)).exp(),
 }  # fmt: skip
 OF_INTEGERS: dict[str, Callable[..., int | None]] = {"gcd": math.gcd, "lcm": math.lcm, "!!": _double_factorial}
 """Functions of integers; None where a value is not computed."""
@@ -130,6 +133,9 @@ _SIGNS = {"<": (-1,), ">": (1,), "\\le": (-1, 0), "\\ge": (0, 1), "=": (0,), "\\
 
 
 def random_value(*names: str) -> fmpq:
-    """A number between 1 and 2 that follows from the names alone."""
+    """A number between 1 and 2 that follows from the names alone. Raises Undefined for infinity, which is no number:
+    infinity minus infinity is not 0."""
+    if names == (INFINITY,):
+        raise Undefined
     digest = hashlib.blake2b("\0".join(names).encode(), digest_size=6).digest()
     return fmpq(2**48 + int.from_bytes(digest, "big"), 2**48)

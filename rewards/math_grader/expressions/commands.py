@@ -11,14 +11,14 @@ from rewards.math_grader.expressions.tokens import ENDS, NUMBER, Unreadable
 
 FUNCTIONS = {
     "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "coth",
-    "arsinh", "arcosh", "artanh", "ln", "lg", "log", "exp",
+    "arsinh", "arcosh", "artanh", "ln", "lg", "log", "exp", "cis",
 }  # fmt: skip
 _ALIASES = {
     "tg": "tan", "ctg": "cot", "cosec": "csc", "arctg": "arctan", "asin": "arcsin", "acos": "arccos", "atan": "arctan",
     "asinh": "arsinh", "acosh": "arcosh", "atanh": "artanh", "arcsinh": "arsinh", "arccosh": "arcosh",
     "arctanh": "artanh", "sh": "sinh", "ch": "cosh", "th": "tanh",
 }  # fmt: skip
-_ANGLES = {"sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh"}
+_ANGLES = {"sin", "cos", "tan", "cot", "sec", "csc", "sinh", "cosh", "tanh", "cis"}
 _INVERSES = {
     "sin": "arcsin", "cos": "arccos", "tan": "arctan", "sinh": "arsinh", "cosh": "arcosh", "tanh": "artanh",
 }  # fmt: skip

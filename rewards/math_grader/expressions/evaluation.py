@@ -32,7 +32,7 @@ from rewards.math_grader.expressions.balls import (
     positive,
     random_value,
 )
-from rewards.math_grader.expressions.nodes import Node, factors_of, is_tower, symbols
+from rewards.math_grader.expressions.nodes import Node, compared, factors_of, is_tower, symbols
 
 MAX_STEPS = 20_000
 """Number of operations for one value, sums with all their terms included."""
@@ -287,7 +287,7 @@ class Evaluation:
     def _folded(self, node: Node, operator: str, total: Value) -> Value:
         """Adds up a sum with few terms."""
         lower, upper, body = node.args
-        ends = [self.value(lower), self.value(upper)]
+        ends = [self.value(compared(lower)), self.value(compared(upper))]
         outer = self.point.get(node.name)
         terms = int(ends[1].p - ends[0].p) + 1 if all(map(is_integer, ends)) else None
         if terms is None and any(symbols(end) & (self.point.keys() - self.unfolded) for end in (lower, upper)):
@@ -310,7 +310,7 @@ class Evaluation:
 
     def _apply(self, node: Node) -> Value:
         """An unknown function: a number that follows from its name and the values of its arguments."""
-        values = [self.value(arg) for arg in node.args]
+        values = [self.value(compared(arg)) for arg in node.args]
         if node.name in OF_INTEGERS and all(map(is_integer, values)):
             found = OF_INTEGERS[node.name](*(int(value.p) for value in values))
             if found is not None:

@@ -16,7 +16,9 @@ _FLIPPED = {
     "\\subset": "\\supset", "\\supset": "\\subset", "\\subseteq": "\\supseteq", "\\supseteq": "\\subseteq",
     "\\parallel": "\\parallel", "\\perp": "\\perp", "\\cong": "\\cong", "\\iff": "\\iff",
 }  # fmt: skip
-CONSTANTS = {"\\pi", "e", "i", "\\infty"}
+INFINITY = "\\infty"
+_IN_PIECES = {"abs", "floor", "ceil", "min", "max", "cases"}
+CONSTANTS = {"\\pi", "e", "i", INFINITY}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,20 @@ def is_tower(node: Node) -> bool:
     if node.op == "number":
         return node.name.strip("0.") != ""
     return node.op == "pow" and all(map(is_tower, node.args))
+
+
+def compared(node: Node) -> Node:
+    """An argument of what is compared and not computed, such as a limit of an integral: there, infinity is a name."""
+    if node.op == "neg":
+        return Node("neg", (compared(node.args[0]),))
+    return Node("symbol", name="infinite") if node == Node("symbol", name=INFINITY) else node
+
+
+def has_kinks(node: Node, name: str) -> bool:
+    """Whether a symbol stands in a function that is made of pieces, such as an absolute value."""
+    if node.op in _IN_PIECES and name in symbols(node):
+        return True
+    return any(has_kinks(arg, name) for arg in node.args)
 
 
 def boundaries(node: Node) -> list[tuple[str, Node]]:
