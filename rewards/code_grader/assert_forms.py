@@ -14,6 +14,7 @@ from typing import Any
 from rewards.code_grader.instrument import record_asserts, watch_asserts, with_arguments_before, with_kinds
 from rewards.code_grader.kinds import AssertTests
 from rewards.code_grader.name_resolution import TestsUnusable, called_names, class_names
+from rewards.code_grader.out_of_reach import out_of_reach
 from rewards.code_grader.program import defined_names, parse
 
 _TOOLS = frozenset({"pytest", "unittest"})
@@ -24,7 +25,7 @@ _PROGRAM = re.compile(r"(?:\w*solution|\w*module|main|program|candidate|submissi
 
 def read_lines(lines: list[str], row: Mapping[str, Any], packages: frozenset[str]) -> AssertTests:
     """Each line is one test. packages: those that the judge has. Raises TestsUnusable."""
-    trees = [_prepared(line, packages) for line in lines]
+    trees = [_prepared(line, row, packages) for line in lines]
     for line, tree in zip(lines, trees, strict=True):
         if not _checks_something(tree):
             raise TestsUnusable(f"a test has no assert: {line[:100]}")
@@ -43,7 +44,7 @@ def read_lines(lines: list[str], row: Mapping[str, Any], packages: frozenset[str
 
 def read_module(source: str, row: Mapping[str, Any], packages: frozenset[str]) -> AssertTests:
     """A module with `check(candidate)`, with test functions, or with asserts at module level. Raises TestsUnusable."""
-    tree, entry_point, setup = _prepared(source, packages), row.get("entry_point"), _setup(row)
+    tree, entry_point, setup = _prepared(source, row, packages), row.get("entry_point"), _setup(row)
     names = called_names([tree], setup, row)
     classes = class_names([tree], names)
     has_check = "check" in defined_names(tree)
@@ -96,8 +97,9 @@ def _tree(source: str) -> ast.Module:
     return tree
 
 
-def _prepared(source: str, packages: frozenset[str]) -> ast.Module:
-    """The tree of a test without what concerns its file: the import of the program, and the main guard."""
+def _prepared(source: str, row: Mapping[str, Any], packages: frozenset[str]) -> ast.Module:
+    """The tree of a test without what concerns its file: the import of the program, and the main guard. Raises
+    TestsUnusable if it needs what the judge does not have."""
     tree = _tree(source.replace("\r\n", "\n"))
     tree.body = [kept for node in tree.body for kept in _unwrapped(node)]
     guarded = {id(part) for node in ast.walk(tree) if isinstance(node, ast.Try) for part in ast.walk(node)}
@@ -109,6 +111,8 @@ def _prepared(source: str, packages: frozenset[str]) -> ast.Module:
         for module in modules:
             if module.partition(".")[0] not in sys.stdlib_module_names | _TOOLS | packages:
                 raise TestsUnusable(f"the tests import {module}, which the sandbox does not have")
+    if found := out_of_reach(tree, row.get("entry_point")):
+        raise TestsUnusable(f"the tests use {found}, which does not reach the program in a sandbox of its own")
     return tree
 
 

@@ -100,13 +100,26 @@ def with_arguments_before(tree: ast.Module, names: Iterable[str]) -> ast.Module:
 
 
 def with_kinds(tree: ast.Module) -> ast.Module:
-    """Let `type(x)` be the program's class where x is the program's object. Changes the tree."""
+    """Let `type(x)` be the program's class where x is the program's object, and `x is y` be true where both stand for
+    the same one. Changes the tree."""
+    _Identity().visit(tree)
     bound = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and len(node.args) == 1 and not node.keywords and "type" not in bound:
             if isinstance(node.func, ast.Name) and node.func.id == "type":
                 node.func.id = "__type__"
-    return tree
+    return ast.fix_missing_locations(tree)
+
+
+class _Identity(ast.NodeTransformer):
+    def visit_Compare(self, node: ast.Compare) -> ast.expr:
+        self.generic_visit(node)
+        [operator, *further] = node.ops
+        sides = [node.left, *node.comparators]
+        if further or not isinstance(operator, ast.Is | ast.IsNot) or any(isinstance(p, ast.Constant) for p in sides):
+            return node
+        same = ast.Call(func=ast.Name(id="__is__", ctx=ast.Load()), args=sides, keywords=[])
+        return same if isinstance(operator, ast.Is) else ast.UnaryOp(op=ast.Not(), operand=same)
 
 
 def _from_program(tree: ast.Module, names: set[str]) -> set[str]:

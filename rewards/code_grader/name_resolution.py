@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import builtins
 import importlib
+import re
 import sys
+import typing
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
@@ -34,6 +36,8 @@ def called_names(trees: list[ast.Module], setup: list[str], row: Mapping[str, An
             (used if isinstance(node.ctx, ast.Load) else known).add(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             modules.add(node.value.id)
+        elif isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
+            known |= _exported(node.module or "")
         elif isinstance(node, ast.arg):
             known.add(node.arg)
         elif isinstance(node, ast.alias):
@@ -69,8 +73,8 @@ def called_names(trees: list[ast.Module], setup: list[str], row: Mapping[str, An
 
 
 def class_names(trees: list[ast.Module], names: Mapping[str, str]) -> frozenset[str]:
-    """The program's names that the tests use as classes: named like one, and its objects have attributes, are asked
-    for their class, or are compared with each other."""
+    """The program's names that the tests use as classes: named like one, and its objects have attributes, are given
+    items, are asked for their class, or are compared with each other."""
     capital = {name for name in names if name[:1].isupper()}
     used: set[str] = set()
     for tree in trees:
@@ -79,7 +83,7 @@ def class_names(trees: list[ast.Module], names: Mapping[str, str]) -> frozenset[
             if isinstance(node, ast.Assign) and (name := _made(node.value, capital, {})):
                 made |= {target.id: name for target in node.targets if isinstance(target, ast.Name)}
         for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute):
+            if isinstance(node, ast.Attribute) or (isinstance(node, ast.Subscript) and not _is_read(node)):
                 used.add(_made(node.value, capital, made))
             elif _asks_for_class(node):
                 used |= (
@@ -92,13 +96,20 @@ def class_names(trees: list[ast.Module], names: Mapping[str, str]) -> frozenset[
     return frozenset(used & capital)
 
 
+def _is_read(node: ast.Subscript) -> bool:
+    return isinstance(node.ctx, ast.Load)
+
+
 def _asks_for_class(node: ast.AST) -> TypeGuard[ast.Call]:
     """Whether the last argument is a class, or a tuple of classes."""
     return isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("isinstance", "issubclass")
 
 
 def _made(node: ast.AST, classes: set[str], made: Mapping[str, str]) -> str:
-    """The class of an object that an expression makes, or that a variable holds; empty if unknown."""
+    """The class of an object that an expression makes, perhaps by an operator, or that a variable holds; empty if
+    unknown."""
+    if isinstance(node, ast.BinOp):
+        return _made(node.left, classes, made) or _made(node.right, classes, made)
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in classes:
         return node.func.id
     return made.get(node.id, "") if isinstance(node, ast.Name) else ""
@@ -107,7 +118,16 @@ def _made(node: ast.AST, classes: set[str], made: Mapping[str, str]) -> str:
 def _names_of_setup(source: str) -> set[str]:
     tree = parse(source)
     assert tree is not None, "sources that are no Python were refused when they were read"
-    return defined_names(tree)
+    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"]
+    return defined_names(tree).union(*(_exported(node.module or "") for node in imports))
+
+
+def _exported(module: str) -> set[str]:
+    """What `from module import *` defines, of a module of the library."""
+    if module.partition(".")[0] not in sys.stdlib_module_names - {"antigravity", "this"}:  # these two act on import
+        return set()
+    found = vars(importlib.import_module(module))
+    return set(found.get("__all__") or (name for name in found if not name.startswith("_")))
 
 
 def _tree_or_none(prompt: Any) -> ast.Module | None:
@@ -175,7 +195,11 @@ def _compared_with_data(tree: ast.Module, nodes: list[ast.AST], origins: Any) ->
 
 
 def _library_module(name: str) -> str | None:
-    return next((module for module in _LIBRARY if hasattr(importlib.import_module(module), name)), None)
+    for module in _LIBRARY:
+        found = getattr(importlib.import_module(module), name, None)
+        if found is not None and not isinstance(found, re.RegexFlag | typing.TypeVar):  # `T` is a class of the program
+            return module
+    return None
 
 
 def _is_library_class(name: str) -> bool:

@@ -11,7 +11,7 @@ import time
 from rewards.code_grader.kinds import ScriptTest
 from rewards.code_grader.session import checked
 from rewards.code_grader.time_budget import Budget
-from rewards.sandbox.host import Child, ChildGone, Sandbox
+from rewards.sandbox.host import ENDED_WELL, Child, ChildGone, Sandbox
 from rewards.sandbox.inside import wire
 
 _OUTPUT = 1 << 24
@@ -37,7 +37,12 @@ def run_script(
             child.send({"nonce": nonce, "program": program, "script": True}, budget.deadline)
             limit = len(test.stdout.encode()) + _OUTPUT
             output = _collect(child, stdout_read, limit, budget)
-            answer = budget.wait(child, child.receive)
+            try:
+                answer = budget.wait(child, child.receive)
+            except ChildGone:  # by `os._exit`, or it died
+                if child.close() != ENDED_WELL:
+                    raise
+                answer = {"nonce": nonce, "ok": None}
             if answer.get("nonce") != nonce:
                 raise ChildGone("the program sent an answer that was not requested")
             answer = checked(answer)

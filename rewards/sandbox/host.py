@@ -27,6 +27,10 @@ _KILL_S = 5.0
 """Seconds for the wrapper process to exit after its fork server was killed."""
 
 
+ENDED_WELL = "exited with status 0"
+"""How `Child.close` says that a process ended without an error."""
+
+
 class SandboxError(Exception):
     """The sandbox failed, rather than the program in it."""
 
@@ -51,7 +55,7 @@ class Child:
 
     def __init__(self, sandbox: Sandbox, number: int, channel: socket.socket) -> None:
         self._sandbox, self._number, self._channel = sandbox, number, channel
-        self._confined = False
+        self._confined = self._gone = False
         self._received = bytearray()
         self.started = time.monotonic()
         channel.setblocking(False)
@@ -66,6 +70,7 @@ class Child:
             except BlockingIOError:
                 _wait(self.fd, select.POLLOUT, deadline)
             except OSError:
+                self._gone = True
                 raise ChildGone("the process ended") from None
 
     def receive(self, deadline: float) -> dict[str, Any]:
@@ -113,17 +118,22 @@ class Child:
             except OSError:
                 part = b""
             if not part:
+                self._gone = True
                 raise ChildGone("the process ended")
             self._received += part
 
     def close(self) -> str:
         """Kill the process and everything it started, and wait until they have ended. Returns how the process ended if
-        it had already done so by itself, else an empty string. Raises SandboxError."""
+        it had already done so by itself, else an empty string. Raises SandboxError; also if somebody else has killed
+        the process, such as a machine that runs out of memory: that is no fault of the program in it."""
         if self._number < 0:
             return ""
         number, self._number = self._number, -1
         self._channel.close()
-        return _ending(int(self._sandbox.exchange({"end": number})["status"]))
+        end = self._sandbox.exchange({"end": number, "gone": self._gone})
+        if end["killed"] and self._sandbox.confined:
+            raise SandboxError("a child was killed from outside")
+        return _ending(int(end["status"]))
 
     def __enter__(self) -> Self:
         return self
@@ -132,7 +142,7 @@ class Child:
         try:
             self.close()
         except SandboxError:
-            if kind is None:
+            if kind is None or issubclass(kind, ChildGone):  # what looked like the program's end was not its own
                 raise
 
 
@@ -143,6 +153,8 @@ class Sandbox:
         """limits: limits of each child; `tasks` is added to the threads that the user already has."""
         self._command = command
         self._limits = {**asdict(limits), "tasks": limits.tasks + command.user_tasks}
+        self.confined = command.rung != "none"
+        """Whether a program in it cannot kill itself by SIGKILL: then whoever is killed so was killed from outside."""
         self._numbers = itertools.count()
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None

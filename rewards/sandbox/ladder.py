@@ -187,8 +187,8 @@ def _profile(as_root: bool) -> list[str]:
 
 
 def _read_folders(library: str) -> list[str]:
-    """Folders that a Python interpreter reads: its standard library and the system's shared libraries."""
-    folders = ["/usr/lib", "/usr/lib64", library]
+    """Folders that a Python interpreter reads: its standard library, the system's shared libraries and time zones."""
+    folders = ["/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", library]
     prefix = os.path.realpath(sys.base_prefix)
     if prefix != "/usr":
         folders.append(os.path.join(prefix, "lib"))

@@ -257,7 +257,8 @@ def triple(x):
 
 SCRIPT_CHEATS = {  # try to be rewarded for printing three times the number on stdin
     "exit": "import os; os._exit(0)",
-    "right but killed": "import os; print(3 * int(input()), flush=True); os._exit(0)",
+    "right but killed": "import os; print(3 * int(input()), flush=True); os.abort()",
+    "right but ended with a failure": "import os; print(3 * int(input()), flush=True); os._exit(1)",
     "right but failed": "import sys; print(3 * int(input())); sys.exit(1)",
     "pass marker": "print('PASSED')",
     "forged end": "import os, struct\nb = b'{\"ok\": null}'\nos.write(3, struct.pack('>I', len(b)) + b)\nos._exit(0)",

@@ -18,6 +18,7 @@ NOBODY = 65534
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID = 0x00020000, 0x08000000, 0x20000000
 _MS_NOSUID_NODEV = 6
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_CAP_AMBIENT, _PR_SET_NO_NEW_PRIVS = 1, 24, 47, 38
+_M_ARENA_MAX = -8
 _CAPABILITY_VERSION = 0x20080522
 _SETNS = {"x86_64": 308, "aarch64": 268}
 _CAPSET = {"x86_64": 126, "aarch64": 91}
@@ -148,8 +149,11 @@ def landlock(ruleset: int) -> None:
 
 
 def warm_up() -> None:
-    """Compute once what every child would otherwise compute again."""
-    _libc()
+    """Compute once what every child would otherwise compute again. Threads share one arena: each of the usual ones
+    takes address space, which is limited, for memory that it may never need."""
+    mallopt = getattr(_libc(), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_ARENA_MAX, 1)
     syscalls.assemble(True, 1)  # in a PID namespace of its own, a child is process 1
 
 

@@ -7,6 +7,8 @@ import array
 import collections
 import datetime
 import math
+import pathlib
+import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -152,6 +154,7 @@ _LISTS: dict[str, Any] = {
     "dv": lambda values: dict(enumerate(values)).values(),
     "c": lambda parts: complex(*map(_number, parts)),
     "r": lambda parts: range(*parts),
+    "sl": lambda parts: slice(*parts),
     "F": lambda parts: Fraction(*parts),
     "span": lambda parts: datetime.timedelta(*parts),
 }
@@ -163,4 +166,9 @@ _TEXTS: dict[str, Any] = {
     "D": Decimal,
     "when": datetime.datetime.fromisoformat,
     "day": datetime.date.fromisoformat,
+    "clock": datetime.time.fromisoformat,
+    "uuid": uuid.UUID,
+    "path": pathlib.PosixPath,
+    "pure": pathlib.PurePosixPath,
+    "only": lambda text: {"Ellipsis": ..., "NotImplemented": NotImplemented}[text],
 }

@@ -10,6 +10,9 @@ import unittest
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from .program_errors import as_expected
+from .standins import Unusable
+
 
 def install(held: list[bool]) -> None:
     """Let tests import `pytest`, and count what unittest's methods find. held: gets an element per expectation that
@@ -18,6 +21,8 @@ def install(held: list[bool]) -> None:
     module.approx = Approx
     module.raises = lambda kind, *call, match=None, **keywords: _raises(held, kind, match, call, keywords)
     module.mark = _Mark()
+    module.fail = _fail
+    module.__getattr__ = _lacks  # found by the import system, too
     sys.modules["pytest"] = module
     for name in dir(unittest.TestCase):
         if name.startswith("assert") and name not in ("assertRaises", "assertRaisesRegex", "assertWarns"):
@@ -25,8 +30,9 @@ def install(held: list[bool]) -> None:
     context: Any = unittest.case._AssertRaisesContext  # private: `assertRaises` has no other place to learn the outcome
     plain_exit = context.__exit__
 
-    def noted_exit(self: Any, *error: Any) -> Any:
-        done = plain_exit(self, *error)
+    def noted_exit(self: Any, kind: Any, error: BaseException | None, trace: Any) -> Any:
+        error = as_expected(error, self.expected)
+        done = plain_exit(self, type(error) if error else None, error, trace)
         held.append(bool(done))
         return done
 
@@ -108,6 +114,7 @@ class _Expectation:
         return self._found
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> bool:
+        error = as_expected(error, self._kind)
         if error is None:
             raise AssertionError(f"did not raise {self._kind}")
         if not isinstance(error, self._kind):
@@ -126,6 +133,16 @@ def _raises(held: list[bool], kind: Any, match: str | None, call: tuple[Any, ...
     with expectation as found:
         call[0](*call[1:], **keywords)
     return found
+
+
+def _fail(reason: str = "", **_: Any) -> None:
+    raise AssertionError(reason)
+
+
+def _lacks(name: str) -> Any:
+    if name.startswith("__"):
+        raise AttributeError(name)
+    raise Unusable(f"the tests use pytest.{name}, which the judge does not have")
 
 
 def _noted(method: Any, held: list[bool]) -> Any:

@@ -7,17 +7,17 @@ import builtins
 import collections.abc
 import functools
 import os
+import random
 import sys
+import threading
 import types
-import unittest
 from collections.abc import Callable
 from typing import Any
 
 from . import standins, values, wire
+from .lent import Lent, copied
+from .program_errors import Errors, ProgramError
 
-_NEVER = (AssertionError, StopIteration, StopAsyncIteration, GeneratorExit, unittest.SkipTest)
-"""Errors of the program that must not look like the test's own. StopIteration, for example, would end a loop of the
-test early, and the test would pass."""
 _BASES = {"list": list, "dict": dict, "set": set, "bytearray": bytearray}
 _CALLABLE = (
     types.FunctionType,
@@ -29,21 +29,19 @@ _CALLABLE = (
 )
 
 
-class ProgramError(Exception):
-    """The program raised something other than an ordinary error, or did not answer."""
-
-
 class Link:
     """Asks the program, and answers the functions of the tests that it calls."""
 
     def __init__(self, channel: int) -> None:
         self._channel = channel
+        self._turn = threading.RLock()
+        self._lent = Lent(self.ask)
         self._heard = False
         """Whether the program has returned anything to the current test."""
         self._stand_ins: dict[int, Any] = {}
         self._named: dict[int | None, Any] = {}
         """The program's classes that the tests name, by number."""
-        self._errors: dict[int | str, type] = {}
+        self._errors = Errors(self.ask, self._live)
         self._callbacks: list[Any] = []
         self._coroutines: dict[int, tuple[Any, int]] = {}
         """The program's coroutines that the tests hold, by id: (coroutine, number)."""
@@ -55,6 +53,7 @@ class Link:
         """Forget what belongs to the last test only."""
         self._heard = self.refuted = False
         self._before.clear()
+        self._lent.clear()
 
     def bind(self, bindings: dict[str, Any], classes: list[str]) -> dict[str, Any]:
         """What the tests find under the program's names: {name in the tests: [name in the program, value]}. Functions
@@ -62,7 +61,7 @@ class Link:
         bound: dict[str, Any] = {}
         for name, (own_name, found) in bindings.items():
             if not found or _is_function(found[0]):
-                bound[name] = self._function(own_name)
+                bound[name] = standins.NamedFunction(self.ask, own_name)
                 continue
             bound[name] = value = self._decode(found[0], values.Decoder(self._live))
             if _is_class(value):
@@ -71,40 +70,48 @@ class Link:
                 standins.trust_operators(value)
         return bound
 
-    def _function(self, name: str) -> Any:
-        def call(*arguments: Any, **keywords: Any) -> Any:
-            return self._ask("name", name, arguments, keywords)
+    def share_seeds(self) -> None:
+        """Let tests that seed `random` seed the program's generator, too."""
+        plain = random.seed
 
-        call.__name__ = name
-        return call
+        def seed(*arguments: Any, **keywords: Any) -> None:
+            plain(*arguments, **keywords)
+            self.ask("seed", *arguments, **keywords)
+
+        random.seed = seed
 
     def ask(self, operation: str, *arguments: Any, **keywords: Any) -> Any:
-        """Let the program do something with its objects."""
-        return self._ask(operation, None, arguments, keywords)
+        """Let the program do something with its objects, or call one of its functions. Threads of the tests wait for
+        each other."""
+        with self._turn:
+            self._lent.give_back()
+            value = self._ask(operation, arguments, keywords)
+            if operation in ("getattr", "getitem"):
+                self._lent.note((operation, *arguments), value)
+            return value
 
-    def _ask(self, operation: str, name: str | None, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    def _ask(self, operation: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         encoder = values.Encoder(self._reference)
         try:
             sent = encoder.encode(list(arguments))
             named = {key: encoder.encode(value) for key, value in keywords.items()}
-            wire.send(
-                self._channel,
-                {"do": operation, "name": name, "args": sent, "kwargs": named, "live": True},
-            )
+            wire.send(self._channel, {"do": operation, "args": sent, "kwargs": named, "live": True})
         except wire.NotPlain as problem:
+            about = arguments[0] if arguments else None
+            name = about._standin_name if type(about) is standins.NamedFunction else operation
             if isinstance(problem, wire.NotData) or not self._heard:  # the test's own, which no program could get
-                self.give_up(f"an argument of {name or operation}: {problem}")
+                self.give_up(f"an argument of {name}: {problem}")
             # The argument may contain the program's own value, so the program must not go unscored.
-            raise ProgramError(f"an argument of {name or operation}: {problem}") from None
+            raise ProgramError(f"an argument of {name}: {problem}") from None
         answer = self._wait()
         if "error" in answer:
-            raise self._error(answer)
+            raise self._errors.error(answer)
         self._heard = True
         decoder = values.Decoder(self._live, encoder.containers)
         try:
             changes = answer["changed"]
             if answer["ok"] is not None:  # see `before`
-                self._before += [(encoder.containers[n], _copied(encoder.containers[n])) for n, _ in changes if n > 0]
+                self._before += [(encoder.containers[n], copied(encoder.containers[n])) for n, _ in changes if n > 0]
             for number, contents in changes:
                 decoder.refill(number, contents)
             return decoder.decode(answer["ok"])
@@ -117,6 +124,12 @@ class Link:
             return type(value)
         kind = self.ask("type", value)
         return self._named.get(standins.number_of(kind), kind) if _is_class(kind) else type(value)
+
+    @staticmethod
+    def is_same(one: Any, other: Any) -> bool:
+        """`one is other`; what stands for the same object of the program is the same."""
+        number = standins.number_of(one)
+        return one is other or (number is not None and number == standins.number_of(other))
 
     def give_up(self, why: str) -> None:
         """End the judge: the tests themselves cannot be used."""
@@ -158,7 +171,7 @@ class Link:
             return {"returned": encoder.encode(function(*arguments, **keywords))}
         except wire.NotData as problem:
             self.give_up(f"a function of the tests returns what cannot be passed: {problem}")
-        except Exception as error:  # noqa: BLE001 - goes to the program, which called the function
+        except (Exception, SystemExit, KeyboardInterrupt) as error:  # noqa: BLE001 - goes to the program, which called the function
             self.refuted = self.refuted or isinstance(error, AssertionError)
             return {"error": [type(error).__name__, str(error)[:200]]}
         raise AssertionError("not reached")
@@ -178,6 +191,8 @@ class Link:
             return {"h": number}
         if type(value).__module__ == "numpy" and hasattr(value, "tolist"):
             return {"np": [str(value.dtype), part(value.tolist())]} if value.shape else part(value.item())
+        if type(value) is standins.NamedFunction:
+            return {"name": value._standin_name}
         if isinstance(value, standins.Stranger):
             return {"stranger": None}
         if _is_built_in(value):
@@ -194,7 +209,8 @@ class Link:
                 return {"lib": f"{value.__objclass__.__module__}:{value.__qualname__}"}
             if value not in self._callbacks:
                 self._callbacks.append(value)
-            return {"cb": self._callbacks.index(value)}
+            described = [getattr(value, "__name__", None), getattr(value, "__doc__", None)]
+            return {"cb": [self._callbacks.index(value), *(text if type(text) is str else "" for text in described)]}
         if isinstance(value, collections.abc.Iterator):
             return {"it": [part(element) for element in value]}
         if isinstance(value, (int, float, complex, str, bytes, tuple, frozenset, list, dict, set)):
@@ -222,7 +238,7 @@ class Link:
         if type(number) is not int or type(name) is not str or type(what) is not str:
             raise ValueError("not a reference")
         if what == "error":
-            return self._error_class(more)
+            return self._errors.error_class(more)
         if what == "awaitable":
             coroutine = _awaitable(self.ask, number)
             self._coroutines[id(coroutine)] = coroutine, number
@@ -233,54 +249,6 @@ class Link:
             known = standins.kind_named(kind, name)(self.ask, number, name, _BASES.get(what))
             self._stand_ins[number] = known
         return known
-
-    # --- errors -------------------------------------------------------------------------------------------------------
-
-    def _error(self, answer: dict[str, Any]) -> Exception:
-        """The program's error as an object that the tests' `except` recognizes."""
-        kind, text = answer["error"]
-        try:
-            number, described, arguments = answer["raised"]
-            error_class = self._error_class(described)
-            decoded = values.Decoder(self._live).decode(arguments)
-            error = error_class.__new__(error_class, *decoded)
-            error.args = tuple(decoded)
-            if hasattr(error_class, "_number_of_error"):
-                error._number_of_error, error._text = int(number), text
-            return error if isinstance(error, Exception) else ProgramError(f"{kind}: {text}")
-        except (KeyError, ValueError, TypeError):  # not from the program's own code (it has ended, say), or malformed
-            error_class = getattr(builtins, kind, ProgramError)
-            if not _is_ordinary(error_class):
-                error_class = ProgramError
-            try:
-                return error_class(text if error_class is not ProgramError else f"{kind}: {text}")
-            except TypeError:  # some errors, such as UnicodeDecodeError, take more than a message
-                return ProgramError(f"{kind}: {text}")
-
-    def _error_class(self, described: Any) -> type:
-        """An exception class of Python; or, for one of the library or of the program, a subclass of the same name with
-        the same bases, whose objects have the attributes of the program's."""
-        if type(described) is str:
-            module, _, name = described.partition(":")
-            found: Any = getattr(sys.modules.get(module), name, None)
-            if found is object or not _is_ordinary(found):
-                return object if found is object else ProgramError
-            return found if module == "builtins" else self._with_attributes(described, name, (found,))
-        number, name, bases = described
-        if type(number) is not int or type(name) is not str:
-            raise ValueError("not an error class")
-        built = [base for base in map(self._error_class, bases) if base is not object]
-        return self._with_attributes(number, name, tuple(dict.fromkeys(built)) or (ProgramError,))
-
-    def _with_attributes(self, key: int | str, name: str, bases: tuple[type, ...]) -> type:
-        if key not in self._errors:
-
-            def attribute(error: Any, name: str) -> Any:
-                return self.ask("getattr", error, name)
-
-            names = {"_number_of_error": -1, "_text": "", "__str__": lambda error: error._text}
-            self._errors[key] = type(name, bases, {**names, "__getattr__": attribute})
-        return self._errors[key]
 
 
 def _is_built_in(value: Any) -> bool:
@@ -297,10 +265,6 @@ def _is_class(value: Any) -> bool:
     return standins.isinstance_of(value, standins.ClassStandIn)
 
 
-def _is_ordinary(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, _NEVER)
-
-
 def _awaitable(ask: Callable[..., Any], number: int) -> Any:
     stand_in = standins.StandIn(ask, number, "coroutine", None)
 
@@ -308,12 +272,3 @@ def _awaitable(ask: Callable[..., Any], number: int) -> Any:
         return ask("await", stand_in)
 
     return wait()
-
-
-def _copied(value: Any) -> Any:
-    """A copy of plain containers; other objects stay themselves."""
-    if type(value) in (list, tuple):
-        return type(value)(map(_copied, value))
-    if type(value) is dict:
-        return {key: _copied(item) for key, item in value.items()}
-    return value.copy() if type(value) in (set, bytearray) else value

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import operator
 import os
+import random
 import re
 import types
 from collections.abc import Callable
@@ -41,11 +42,31 @@ def _await(awaitable: Any) -> Any:
     return _loop.run_until_complete(awaitable)
 
 
+def _anext(iterator: Any) -> tuple[Any, bool]:
+    """The next element, and whether there was none."""
+    try:
+        return _await(iterator.__anext__()), False
+    except StopAsyncIteration:
+        return None, True
+
+
 _loop: Any = None
 _BUILT_IN = """getattr setattr delattr len iter bool int float complex str repr hash abs round format isinstance
     issubclass dir reversed"""
 _OPERATORS = """getitem setitem delitem contains index neg pos invert eq ne lt le gt ge add sub mul matmul truediv
     floordiv mod pow and_ or_ xor lshift rshift iadd isub imul itruediv ior iand ixor"""
+
+
+def _refill(new: Any, operation: str, owner: Any, key: Any) -> None:
+    """Give a container of one of the program's objects, found by an operation, new contents."""
+    container = OPERATIONS[operation](owner, key)
+    if isinstance(container, list | bytearray):
+        container[:] = new
+    else:
+        container.clear()
+        container.update(new)
+
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     **{name: getattr(builtins, name) for name in _BUILT_IN.split()},
     **{name: getattr(operator, name) for name in _OPERATORS.split()},
@@ -53,7 +74,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
     "call": lambda function, *arguments, **keywords: function(*arguments, **keywords),
     "next": _next,
     "await": _await,
-    "anext": lambda iterator: _await(iterator.__anext__()),
+    "anext": _anext,
+    "seed": random.seed,
+    "refill": _refill,
     "enter": lambda manager: type(manager).__enter__(manager),
     "exit": lambda manager, *error: type(manager).__exit__(manager, *error),
     "aiter": lambda value: value.__aiter__(),
@@ -145,7 +168,7 @@ class Objects:
             return {"np": [str(value.dtype), part(value.tolist())]} if value.shape else part(value.item())
         what = "object"
         if issubclass(kind, _FIXED):
-            if kind.__module__ != self._own:
+            if kind.__module__ != self._own and not hasattr(kind, "_fields"):  # a namedtuple of the library has names
                 return contents(value)
             return {"x": [contents(value), [self._number(value), kind.__name__[:_MESSAGE]]]}
         if inspect.iscoroutine(value):
@@ -202,10 +225,14 @@ class Objects:
             return importlib.import_module("numpy").array(part(content[1]), dtype=content[0])
         if tag == "stranger":
             return object()
+        if tag == "name":
+            return self._find(content)
         if tag == "cb":
-            if content not in self._callbacks:
-                self._callbacks[content] = self._callback(content)
-            return self._callbacks[content]
+            number, *described = content
+            if number not in self._callbacks:
+                self._callbacks[number] = function = self._callback(number)
+                function.__name__, function.__doc__ = described
+            return self._callbacks[number]
         raise ValueError(f"unknown tag {tag!r:.20}")
 
     def _callback(self, number: int) -> Callable[..., Any]:

@@ -99,10 +99,33 @@ class StandIn:
         return self._standin_ask("aiter", self)
 
     async def __anext__(self) -> Any:
-        return self._standin_ask("anext", self)
+        element, over = self._standin_ask("anext", self)
+        if over:
+            raise StopAsyncIteration
+        return element
 
     def __deepcopy__(self, memo: Any) -> Any:
         return self._standin_ask("deepcopy", self)
+
+
+class NamedFunction:
+    """A function of the program, found anew by its name whenever it is used."""
+
+    __slots__ = ("__weakref__", "_standin_ask", "_standin_name")
+
+    def __init__(self, ask: Callable[..., Any], name: str) -> None:
+        """ask: (operation, *arguments) -> value."""
+        _set(self, "_standin_ask", ask)
+        _set(self, "_standin_name", name)
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        return self._standin_ask("call", self, *arguments, **keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        return self._standin_ask("getattr", self, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        self._standin_ask("setattr", self, name, value)
 
 
 class Unusable(BaseException):
@@ -158,7 +181,7 @@ class IteratorStandIn(StandIn):
 @functools.lru_cache(maxsize=256)
 def kind_named(kind: type, name: str) -> type:
     """A subclass for the objects of one class of the program, so that its name is seen."""
-    return type(name, (kind,), {"__slots__": ()}) if name.isidentifier() else kind
+    return type(name, (kind,), {"__slots__": (), "__doc__": _DOC}) if name.isidentifier() else kind
 
 
 def isinstance_of(value: Any, kind: type) -> bool:
@@ -214,6 +237,10 @@ def _equals_anything(stand_in: StandIn) -> bool:
         return stand_in._standin_ask("eq", stand_in, Stranger()) is True
     except Exception:  # noqa: BLE001 - its `==` expects its own class, so it does compare
         return False
+
+
+_DOC = property(lambda self: self._standin_ask("getattr", self, "__doc__"))
+NamedFunction.__doc__ = _DOC  # type: ignore[assignment] # a class has a text of its own, which would be found first
 
 
 class Stranger:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import _sitebuiltins
+import _thread
 import atexit
 import builtins
 import contextlib
 import io
 import linecache
 import os
+import resource
 import sys
 import threading
 import types
@@ -34,11 +36,21 @@ def make_module(name: str, source: str) -> types.ModuleType:
     sys.argv = [_FILE]
     if hasattr(sys, "set_int_max_str_digits"):
         sys.set_int_max_str_digits(0)  # a limit against hostile input; here time and memory are limited
+    _bound_stacks()
     for word in ("exit", "quit"):  # like `help`, from `site`, which the sandbox does not run
         setattr(builtins, word, _sitebuiltins.Quitter(word, "Ctrl-D (i.e. EOF)"))
     builtins.help = _sitebuiltins._Helper()
     linecache.cache[path] = (len(source), None, source.splitlines(keepends=True), path)  # for inspect and tracebacks
     return module
+
+
+def _bound_stacks() -> None:
+    """Let threads ask for stacks of any size, as programs with deep recursion do to be safe: they get what fits into
+    the memory, since here a stack counts before it is used."""
+    plain = threading.stack_size
+    most = resource.getrlimit(resource.RLIMIT_AS)[0] // 2
+    if most > 0:
+        _thread.stack_size = threading.stack_size = lambda size=0: plain(min(size, most))
 
 
 def open_standard_streams() -> None:
@@ -78,6 +90,14 @@ def finish() -> None:
     threading._shutdown()  # type: ignore[attr-defined] # private, so not in the stubs
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.__stdout__):
-        if stream is not None and not getattr(stream, "closed", False):
+        if stream is not None and not _is_closed(stream):
             with contextlib.suppress(AttributeError):  # a program's own stream may have no `flush`
                 stream.flush()
+
+
+def _is_closed(stream: Any) -> bool:
+    """Whether there is nothing to flush; also of a stream whose buffer was given to another (`detach`)."""
+    try:
+        return bool(getattr(stream, "closed", False))
+    except ValueError:
+        return True

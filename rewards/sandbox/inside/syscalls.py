@@ -11,6 +11,8 @@ import errno
 import functools
 import os
 import platform
+import resource
+import signal
 import struct
 
 # name, number on x86_64, number on aarch64
@@ -98,9 +100,10 @@ def assemble(writable: bool, own_pid: int) -> bytes:
     # A filter cannot see the flags of clone3. glibc tries it first, and falls back to clone on ENOSYS.
     program += [_step(_JUMP_EQUAL, limited["clone3"], 0, 1), _step(_RETURN, _ERRNO | errno.ENOSYS)]
     program += _when(limited["clone"], 0, [_step(_JUMP_BITS, _CLONE_THREAD, 0, 1), _step(_RETURN, _ALLOW)])
-    program += _when(limited["kill"], 0, _equal(own_pid))
-    program += _when(limited["tgkill"], 0, _equal(own_pid))
-    program += _when(limited["prlimit64"], 0, _equal(0))
+    # Nobody may kill themselves by SIGKILL, which would look as if the machine had done it.
+    program += _when(limited["kill"], 1, [_step(_JUMP_EQUAL, signal.SIGKILL, 3, 0), *_argument(0), *_equal(own_pid)])
+    program += _when(limited["tgkill"], 2, [_step(_JUMP_EQUAL, signal.SIGKILL, 3, 0), *_argument(0), *_equal(own_pid)])
+    program += _when(limited["prlimit64"], 0, _own_limits())
     program += _when(limited["fcntl"], 1, _equal(*_FCNTL))
     program += _when(limited["ioctl"], 1, _equal(*_IOCTL))
     program += _when(limited["socketpair"], 1, _equal(*_PAIRS))
@@ -118,8 +121,27 @@ def _step(code: int, k: int, if_true: int = 0, if_false: int = 0) -> bytes:
 
 def _when(number: int, argument: int, checks: list[bytes]) -> list[bytes]:
     """Steps for one system call, decided by the low 32 bits of an argument: the kernel reads all of these as ints."""
-    body = [_step(_LOAD, _ARGUMENTS + 8 * argument), *checks, _step(_RETURN, _ERRNO | errno.EPERM)]
+    body = [*_argument(argument), *checks, _step(_RETURN, _ERRNO | errno.EPERM)]
     return [_step(_JUMP_EQUAL, number, 0, len(body)), *body]
+
+
+def _argument(number: int, half: int = 0) -> list[bytes]:
+    return [_step(_LOAD, _ARGUMENTS + 8 * number + 4 * half)]
+
+
+def _own_limits() -> list[bytes]:
+    """Of the own process, any limit may be read, and all but that of CPU time be set: whoever lowered it could be
+    killed for it at any time, as if from outside. The limit to set is a pointer, of which both halves count."""
+    return [
+        _step(_JUMP_EQUAL, 0, 0, 7),
+        *_argument(1),
+        _step(_JUMP_EQUAL, resource.RLIMIT_CPU, 0, 4),
+        *_argument(2),
+        _step(_JUMP_EQUAL, 0, 0, 3),
+        *_argument(2, half=1),
+        _step(_JUMP_EQUAL, 0, 0, 1),
+        _step(_RETURN, _ALLOW),
+    ]
 
 
 def _equal(*values: int) -> list[bytes]:

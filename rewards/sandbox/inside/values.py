@@ -13,6 +13,8 @@ import collections
 import collections.abc
 import datetime
 import math
+import pathlib
+import uuid
 from collections.abc import Callable
 from decimal import Decimal
 from fractions import Fraction
@@ -164,7 +166,13 @@ _SCALARS: tuple[tuple[type, Any], ...] = (
     (Fraction, lambda value: {"F": [_int(value.numerator), _int(value.denominator)]}),
     (datetime.datetime, lambda value: {"when": value.isoformat()}),
     (datetime.date, lambda value: {"day": value.isoformat()}),
+    (datetime.time, lambda value: {"clock": value.isoformat()}),
     (datetime.timedelta, lambda value: {"span": [value.days, value.seconds, value.microseconds]}),
+    (uuid.UUID, lambda value: {"uuid": str(value)}),
+    (pathlib.PosixPath, lambda value: {"path": str(value)}),
+    (pathlib.PurePosixPath, lambda value: {"pure": str(value)}),
+    (type(...), lambda value: {"only": "Ellipsis"}),
+    (type(NotImplemented), lambda value: {"only": "NotImplemented"}),
 )
 _SEQUENCES: tuple[tuple[type, str | None, Any], ...] = (
     (list, None, lambda value: value if type(value) is list else list.__iter__(value)),
@@ -172,6 +180,7 @@ _SEQUENCES: tuple[tuple[type, str | None, Any], ...] = (
     (set, "s", set.__iter__),
     (frozenset, "fs", frozenset.__iter__),
     (collections.deque, "dq", collections.deque.__iter__),
+    (slice, "sl", lambda value: (value.start, value.stop, value.step)),
     (type({}.keys()), "dk", iter),
     (type({}.values()), "dv", iter),
 )

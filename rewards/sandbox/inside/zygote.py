@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from typing import Any
 
 from . import candidate, confine, judge, wire
 
@@ -25,6 +26,10 @@ _PRELOADED = """abc array base64 bisect collections.abc contextlib copy cmath da
     re statistics string struct sys textwrap threading time types typing unicodedata zlib"""
 """Modules imported once here, so that children need not import them again."""
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+_GONE_S = 0.1
+"""Seconds for a child to end once its channel is closed."""
+_CPU_SLACK_S = 0.5
+"""Seconds of CPU time before its limit at which a killed child counts as killed for it."""
 _RULES = 220
 """File descriptor of the Landlock ruleset; above those that `_place_descriptors` uses."""
 
@@ -80,7 +85,8 @@ class _Server:
         self._control = socket.socket(fileno=control_fd)
         self._rung = rung
         self._pidfd = os.pidfd_open(os.getpid()) if rung == "bubblewrap" else -1
-        self._children: dict[int, int] = {}
+        self._children: dict[int, tuple[int, float]] = {}
+        """Number -> process id, and its limit of CPU time in seconds."""
 
     def serve(self) -> None:
         self._reply({"ready": True})
@@ -88,7 +94,7 @@ class _Server:
             data, fds, _, _ = socket.recv_fds(self._control, 1 << 16, 4)
             if not data:  # the host has closed the socket
                 for number in list(self._children):
-                    self._end(number)
+                    self._end(number, gone=False)
                 os._exit(0)
             request = json.loads(data)
             if "start" in request:
@@ -96,7 +102,7 @@ class _Server:
             elif "cpu" in request:
                 self._reply({"cpu": self._processor_time(request["cpu"])})
             else:
-                self._reply({"status": self._end(request["end"])})
+                self._reply(self._end(request["end"], gone=request["gone"]))
 
     def _reply(self, answer: dict[str, object]) -> None:
         self._control.send(json.dumps(answer).encode())
@@ -111,24 +117,40 @@ class _Server:
             confine.rejoin_own_pid_namespace(self._pidfd)
         for fd in fds:
             os.close(fd)
-        self._children[request["start"]] = pid  # type: ignore[index]
+        limits: Any = request["limits"]
+        self._children[request["start"]] = pid, limits["seconds"]  # type: ignore[index]
 
     def _processor_time(self, number: int) -> float:
         """CPU time of a child and all its threads in seconds. Computes the clock id as clock_getcpuclockid(3) does."""
         try:
-            return time.clock_gettime((~self._children[number] << 3) | 2)
+            return time.clock_gettime((~self._children[number][0] << 3) | 2)
         except OSError:  # it has ended
             return 0.0
 
-    def _end(self, number: int) -> int:
-        """Kill a child and everything it started. Returns its exit status as `os.waitpid` does."""
-        pid = self._children.pop(number)  # not reaped yet, so the id has not been reused
+    def _end(self, number: int, *, gone: bool) -> dict[str, object]:
+        """Kill a child and everything it started. gone: its channel is closed, so it is about to end by itself. Returns
+        its exit status as `os.waitpid` does, and whether it had been killed before, other than for its CPU time."""
+        pid, seconds = self._children.pop(number)  # not reaped yet, so the id has not been reused
+        ended = _has_ended(pid, _GONE_S if gone else 0.0)
         if self._rung == "none":
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(pid, signal.SIGKILL)
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-        return os.waitpid(pid, 0)[1]
+        _, status, usage = os.wait4(pid, 0)
+        spent = usage.ru_utime + usage.ru_stime >= seconds - _CPU_SLACK_S
+        killed = ended and os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL and not spent
+        return {"status": status, "killed": killed}
+
+
+def _has_ended(pid: int, patience_s: float) -> bool:
+    """Whether a child has ended, perhaps within a short time. Does not reap it."""
+    deadline = time.monotonic() + patience_s
+    while os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.001)
+    return True
 
 
 def _child(rung: str, request: dict[str, object], fds: list[int]) -> None:

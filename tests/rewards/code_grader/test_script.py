@@ -13,6 +13,12 @@ SCRIPTS = {
     "fileinput": "import fileinput\nfor line in fileinput.input(): last = line\nprint(sum(map(int, last.split())))",
     "exit": "input()\nprint(sum(map(int, input().split())))\nexit()\nprint('not reached')",
     "exit 0": "import builtins\ninput()\nprint(sum(map(int, input().split())))\nbuiltins.quit(0)",
+    "a quick exit": "import os\nprint(100, flush=True)\nos._exit(0)",
+    "stdout given to another": "import io, sys\nsys.stdout = io.TextIOWrapper(sys.stdout.detach())\nprint(100)",
+    "a stack as large as the memory": "import threading\nthreading.stack_size(512 << 20)\n"
+    "thread = threading.Thread(target=print, args=(100,))\nthread.start()\nthread.join()",
+    "time zones": "from datetime import *\nfrom zoneinfo import ZoneInfo\n"
+    "print(100 + (datetime(2026, 7, 1, tzinfo=ZoneInfo('Europe/Paris')).utcoffset() != timedelta(hours=2)))",
     "arguments": "import sys\ninput()\nprint(sum(map(int, input().split())) if sys.argv[1:] == [] else sys.argv)",
     "its file": "import os\nassert os.path.basename(__file__) == 'solution.py'\nprint(100)",
     "its source": "import inspect\ndef f(): return 100\nassert 'return 100' in inspect.getsource(f)\nprint(f())",
