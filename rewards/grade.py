@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
-from ouro_rl.core.paths import check_writable
+from ouro_rl.core.jsonl import dotted_value
+from ouro_rl.core.paths import check_writable_file
 from ouro_rl.core.row_files import is_row_file, read_row_file
 from rewards.scorer import ItemScore, Scorer
 from rewards.spec import RewardSpec
@@ -100,10 +101,11 @@ def score_rows(scorer: Scorer, rows: Sequence[Mapping[str, Any]], first: int = 1
 
 
 def read_rows(path: Path, required: Sequence[tuple[str, ...]] = (("completion",),)) -> list[dict[str, Any]]:
-    """The rows of a file. Raises UserError if a required field is missing, or `completion` or `prompt` has a wrong
-    type."""
+    """The rows of a file, with null for NaN, as numbers that are missing are stored in columns of floats. Raises
+    UserError if a required field is missing, or `completion` or `prompt` has a wrong type."""
     rows = []
     for number, row in enumerate(read_row_file(path), start=1):
+        row = {name: dotted_value(row, name) for name in row}
         for names in required:
             if not any(name in row for name in names):
                 have, wanted = ", ".join(sorted(row)) or "none", " or ".join(map(repr, names))
@@ -145,9 +147,7 @@ def _check_out(out: Path) -> None:
     name says: the input may be a CSV file that is named by mistake."""
     if is_row_file(out.name) and out.suffix.lower() != ".jsonl":
         raise UserError(f"--out {out}: is written as JSON lines; give a .jsonl file")
-    if out.is_dir():
-        raise UserError(f"--out {out}: is a folder; give a .jsonl file")
-    check_writable(out.parent, "--out")
+    check_writable_file(out, "--out")
 
 
 def _write(lines: list[str], out: str | Path | None) -> None:

@@ -17,7 +17,7 @@ from ouro_rl.config.sizes import check_launcher, derived_sizes, foreign_claims, 
 from ouro_rl.config.train import TrainConfig
 from ouro_rl.config.warmstart import WarmstartConfig
 from ouro_rl.core.errors import UserError
-from ouro_rl.core.paths import check_writable
+from ouro_rl.core.paths import check_writable, check_writable_file
 from ouro_rl.core.progress import say
 from ouro_rl.run_dir.open_or_resume import check_resume
 from ouro_rl.run_dir.revisions import pinned
@@ -82,6 +82,7 @@ def report(arguments: argparse.Namespace) -> int:
         raise UserError("--watch follows one run; leave it out, or give one folder")
     if arguments.out is not None and len(runs) == 1:
         raise UserError("--out is the file of a comparison; the page of one run is report.html in its folder")
+    check_writable_file(arguments.out, "--out")
     from ouro_rl.run_dir.report.compare import write_comparison
     from ouro_rl.run_dir.report.page import write_report
     from ouro_rl.run_dir.report.watch import watch

@@ -21,7 +21,7 @@ from ouro_rl.core.benchmarks import HUB_BENCHMARKS
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.hub import commit_of
 from ouro_rl.core.kv_rule import KVRule
-from ouro_rl.core.paths import HUB_ID, check_writable, expand, is_local, is_row_path, path_option
+from ouro_rl.core.paths import HUB_ID, check_writable, check_writable_file, expand, is_local, is_row_path, path_option
 from ouro_rl.core.progress import say
 from ouro_rl.core.row_files import KINDS
 from ouro_rl.core.sampling_params import MOST_LOOPS
@@ -219,8 +219,7 @@ def compare(arguments: argparse.Namespace) -> int:
     for text in arguments.rows:
         first, equals, second = text.partition("=")
         pairs.append((first.strip(), second.strip() if equals else first.strip()))
-    if arguments.out is not None:
-        check_writable(arguments.out.parent, "--out")
+    check_writable_file(arguments.out, "--out")
     differences = compared(EvalFolder(arguments.a), EvalFolder(arguments.b), pairs)
     print(comparison_table(differences))
     if arguments.out is not None:

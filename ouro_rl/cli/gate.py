@@ -11,7 +11,7 @@ from ouro_rl.cli.eval_options import add_format_options, asked_config, with_form
 from ouro_rl.cli.export import last_checkpoint
 from ouro_rl.cli.subcommand import add_command
 from ouro_rl.core.errors import UserError
-from ouro_rl.core.paths import check_writable, expand, is_local, path_option
+from ouro_rl.core.paths import check_writable, check_writable_file, expand, is_local, path_option
 from ouro_rl.core.progress import say
 from ouro_rl.model.checkpoint_files import check_model
 
@@ -69,7 +69,7 @@ def add_gate_commands(commands: Any) -> None:
 def run_extract(arguments: argparse.Namespace) -> int:
     checkpoint = last_checkpoint(str(arguments.checkpoint))
     check_model(checkpoint, key="CHECKPOINT")
-    check_writable(arguments.out.parent, "--out")
+    check_writable_file(arguments.out, "--out")
     from ouro_rl.model.gate_patch import extract_gate, write_patch
 
     patch = extract_gate(Path(checkpoint))
@@ -96,8 +96,7 @@ def run_calibrate(arguments: argparse.Namespace) -> int:
     config, run = asked_config(arguments, with_format, benchmark=arguments.benchmark)
     if arguments.write and not is_local(arguments.model):
         raise UserError(f"--write: {arguments.model} is not a local folder; download it, or leave out --write")
-    if arguments.out is not None:
-        check_writable(arguments.out.parent, "--out")
+    check_writable_file(arguments.out, "--out")
     say("Importing torch and transformers")
     from ouro_rl.evaluation.calibrate import calibrate, write_threshold
 

@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # models may print what the encoding lacks
     try:
+        _check_working_directory()
         arguments = parse(argv)
         processor.level()  # refuses an unavailable kernel level before anything is imported
         status = arguments.run(arguments)
@@ -84,6 +85,13 @@ def _end_soon() -> None:
 def _freeze() -> None:
     if "triton" not in sys.modules:  # newer ones report at the end, in fifty lines, whatever was not freed
         gc.freeze()
+
+
+def _check_working_directory() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise UserError("the working directory has been removed; go to another one (cd)") from None
 
 
 def _reader_has_gone() -> bool:

@@ -141,9 +141,11 @@ def argument_hint(arguments: Sequence[str], at: int, keys: Iterable[str]) -> str
     name, equals, value = text.lstrip("+").partition("=")
     if text.startswith("+") and equals:
         return f"{text}: an override is written without +: {name}={value}"
+    if equals:
+        return f"{text}: is neither a config file nor an override; write section.key=value, without spaces before ="
     following = arguments[at + 1] if at + 1 < len(arguments) and "=" not in arguments[at + 1] else "..."
-    if not equals and name in (keys := list(keys)):
+    if name in (keys := list(keys)):
         return f"{text}: is a key; give its value with =, as in {name}={following}"
-    if not equals and (here := _here(name, keys)):
+    if here := _here(name, keys):
         return f"{text}: is not a config file; as a setting: {here}"
     return None

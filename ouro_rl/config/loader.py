@@ -99,8 +99,9 @@ def _suggestions(path: Path) -> str:
     """The existing config file with the closest name, in the same folder or packaged; else the files in that folder."""
     names = sorted(file.name for file in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, names, n=1, cutoff=0.5)
-    packaged = difflib.get_close_matches(path.name.removesuffix(".yaml"), packaged_configs(), n=1)
-    if packaged and not near:
+    meant = path.name.removesuffix(path.suffix if path.suffix in (".yaml", ".yml") else "")
+    packaged = difflib.get_close_matches(meant, packaged_configs(), n=1)
+    if packaged and (not near or meant in packaged):
         return f"; there is the packaged {packaged[0]}"
     there = ", ".join(str(path.parent / name) for name in near or names[:5])
     return f"; there is {there}" if there else "; `ouro-rl configs` lists those that come with ouro-rl"
@@ -155,10 +156,13 @@ def _find_files(values: dict[str, Any], sources: dict[Key, str], folders: Mappin
     """Resolve every input path in `values`, in place. `folders`: the folder of each config file."""
     for key, text in list(texts_in(values)):
         kind, source = kind_of(key), _source(key, sources, "")
-        if kind is None or not text:
+        if kind is None:
             continue
         beside = [folders[source]] if source in folders else []
-        found, missing = locate(kind, text, [*beside, Path()])
+        try:
+            found, missing = locate(kind, text, [*beside, Path()])
+        except UserError as error:
+            raise UserError(f"{source}: {_dotted(key)}: {error}") from None
         put(values, key, found)
         if missing and beside and must_exist:
             hub = (

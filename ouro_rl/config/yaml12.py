@@ -6,6 +6,7 @@ equal keys silently wins. Here `1e-6` is a number, only `true` and `false` are b
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
@@ -26,8 +27,13 @@ _PLAIN = {
 }
 
 
+_CORE = (*_PLAIN, "tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map", None)
+"""Tags of the schema; None stands for any other, which is an error."""
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict = {}
+    yaml_constructors = {tag: make for tag, make in yaml.SafeLoader.yaml_constructors.items() if tag in _CORE}
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[str, Any]:
         seen: set[str] = set()
@@ -72,8 +78,16 @@ for _tag, (_pattern, _first) in _PLAIN.items():
 
 
 def parse_yaml(text: str) -> Any:
-    """Parse the single document in `text`; None if empty. Raises yaml.YAMLError, also for a key that is set twice."""
-    return yaml.load(text, Loader=_Loader)
+    """Parse the single document in `text`; None if empty. Raises yaml.YAMLError, also for a key that is set twice, and
+    for what JSON cannot hold: a value that contains itself, half of a surrogate pair, tags of other types."""
+    try:
+        value = yaml.load(text, Loader=_Loader)
+        json.dumps(value, ensure_ascii=False).encode()
+    except RecursionError:
+        raise yaml.YAMLError("a value is nested too deeply") from None
+    except (ValueError, LookupError) as error:  # of an alias, of `!!int x`, of a number of thousands of digits
+        raise yaml.YAMLError(f"a value cannot be read: {str(error).split(';')[0]}") from None
+    return value
 
 
 def to_yaml(value: Any) -> str:

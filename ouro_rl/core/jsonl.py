@@ -53,7 +53,8 @@ def parse_row(line: str, where: str) -> Row:
         raise UserError(f"{where}: not JSON ({error.msg}); write one JSON object per line") from None
     except (ValueError, RecursionError) as error:  # thousands of digits or of nested brackets
         reason = str(error).split(";")[0]
-        raise UserError(f"{where}: cannot be read ({reason}); write such a number as a string") from None
+        fix = "nest the value less" if isinstance(error, RecursionError) else "write such a number as a string"
+        raise UserError(f"{where}: cannot be read ({reason}); {fix}") from None
     if not isinstance(row, dict):
         raise UserError(f"{where}: is not a JSON object; write one per line")
     return row

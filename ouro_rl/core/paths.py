@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
 from enum import Enum
 from pathlib import Path
@@ -20,6 +21,8 @@ from ouro_rl.core.row_files import is_row_file
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 DATA_NAMES = ("arithmetic", "hops", "walks", *HUB_BENCHMARKS)
 """Names of data that are never paths."""
+MOST_SHOWN = 60
+"""How many characters of a text that is no path are shown."""
 Key = tuple[str | int, ...]
 
 
@@ -47,10 +50,21 @@ KEYS: dict[tuple[str, ...], Kind] = {
 
 
 def expand(text: str) -> str:
-    """Expand a leading `~` or `~name`. Raises UserError if there is no such home folder."""
+    """Expand a leading `~` or `~name`. Raises UserError if there is no such home folder, and for a text that no system
+    takes as a path, whether or not something is there."""
+    if not text:
+        raise UserError("a path is empty; write it, or set the shell variable that was to give it")
     expanded = os.path.expanduser(text)
     if expanded.startswith("~"):
         raise UserError(f"{text}: no home folder is known for {text.partition('/')[0]}; write the whole path")
+    try:
+        os.lstat(expanded)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # a path, at which nothing is to be found
+    except (OSError, ValueError) as error:  # too long, a loop of links; a null byte, half of a surrogate pair
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        shown = text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
+        raise UserError(f"{shown!r}: cannot be a path ({reason}); correct it") from None
     return expanded
 
 
@@ -65,8 +79,21 @@ def check_writable(folder: Path, key: str) -> None:
     place = next(place for place in (folder.absolute(), *folder.absolute().parents) if place.exists())
     if not place.is_dir():
         raise UserError(f"{key} {folder}: {place} is a file; give a new or existing folder")
-    if not os.access(place, os.W_OK | os.X_OK):
-        raise UserError(f"{key} {folder}: cannot be written (no permission in {place}); give a writable folder")
+    try:
+        with tempfile.TemporaryFile(dir=place):  # permissions do not tell: of root's, or of a file system's own rules
+            pass
+    except OSError as error:
+        reason = f"{error.strerror} in {place}"
+        raise UserError(f"{key} {folder}: cannot be written ({reason}); give a writable folder") from None
+
+
+def check_writable_file(file: Path | None, key: str) -> None:
+    """The same for a result that is one file; None: there is to be none."""
+    if file is None:
+        return
+    if file.is_dir():
+        raise UserError(f"{key} {file}: is a folder; give a file")
+    check_writable(file.parent, key)
 
 
 def is_local(path: str, folders: Sequence[Path] = (Path(),)) -> bool:
@@ -97,9 +124,9 @@ def is_row_path(text: str, folders: Sequence[Path] = (Path(),)) -> bool:
 def locate(kind: Kind, text: str, folders: Sequence[Path]) -> tuple[str, tuple[Path, ...]]:
     """Resolve the path in a value against the first of `folders` that has it. Returns the value and, if not found, the
     places searched."""
+    text = expand(text)
     is_rows = kind is Kind.ROWS and is_row_path(text, folders)
     path, rest = (text, "") if is_rows else path_in(kind, text)
-    path = expand(path)
     if not path or kind is Kind.OUTPUT or os.path.isabs(path):
         return path + rest, ()
     places = tuple(dict.fromkeys(Path(os.path.abspath(folder / path)) for folder in folders))

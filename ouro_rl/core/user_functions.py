@@ -41,6 +41,8 @@ def load_function(name: str, key: str) -> Callable[..., Any]:
         near = difflib.get_close_matches(attribute, have, n=1)
         hint = f"did you mean {near[0]!r}?" if near else "check the name after the colon"
         raise UserError(f"{subject}: {source} has no function {attribute!r}; {hint}")
+    if isinstance(function, type):
+        raise UserError(f"{subject}: {attribute!r} is a class; name a function, or an object: x = {attribute}()")
     if not callable(function):
         raise UserError(f"{subject}: {attribute!r} is of type {type(function).__name__}, not a function; {FORMS}")
     return function

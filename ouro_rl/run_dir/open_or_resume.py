@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
 from ouro_rl.config.train import TrainConfig
-from ouro_rl.config.yaml12 import parse_yaml, to_yaml
+from ouro_rl.config.yaml12 import to_yaml
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import check_writable
@@ -68,9 +69,12 @@ def check_resume(config: TrainConfig, processes: int) -> None:
 def _new_folder(config: TrainConfig, prompts: PromptsRecord | None) -> RunDir:
     check_writable(config.run.dir, "run.dir")
     path, number = config.run.dir, 1
+    named = Path(os.path.abspath(path))  # `.` and `..` have no name to add a number to
     while path.exists() and any(path.iterdir()):
+        if not named.name:
+            raise UserError(f"run.dir {config.run.dir}: is the root of the file system; name a folder in it")
         number += 1
-        path = config.run.dir.with_name(f"{config.run.dir.name}-{number}")
+        path = (named if path.name in ("", "..") else config.run.dir).with_name(f"{named.name}-{number}")
     if path != config.run.dir:
         print(f"{config.run.dir} holds an earlier run; this one goes to {path}.")
     run_dir = RunDir(path)
@@ -187,7 +191,7 @@ def evaluated_alike_since(run_dir: RunDir) -> int:
 
 
 def _about(run_dir: RunDir) -> dict[str, Any]:
-    return parse_yaml(run_dir.config_path.read_text(encoding="utf-8")).get("about") or {}
+    return run_dir.read_config().get("about") or {}
 
 
 def _software() -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from ouro_rl.config.train import TrainConfig
-from ouro_rl.config.yaml12 import parse_yaml
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.paths import kind_of, put, same_place, texts_in
 from ouro_rl.run_dir.run_dir import RunDir
@@ -98,9 +97,7 @@ def recorded_values(run_dir: RunDir) -> tuple[dict[str, Any], dict[str, Any]]:
     """The recorded config by section and key, and the values of the keys that this version no longer has, by dotted
     key. Keys that it has added since have their defaults."""
     gone: dict[str, Any] = {}
-    recorded = parse_yaml(run_dir.config_path.read_text(encoding="utf-8"))
-    if not isinstance(recorded, dict):
-        raise UserError(f"{run_dir.config_path}: is not a config; start a new run without --resume")
+    recorded: Any = run_dir.read_config()
     recorded.pop("about", None)
     while True:
         try:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ouro_rl.config.train import TrainConfig
-from ouro_rl.config.yaml12 import parse_yaml
 from ouro_rl.core.hub import commit_of
 from ouro_rl.core.paths import is_local, is_row_path
 from ouro_rl.run_dir.run_dir import RunDir
@@ -17,7 +14,7 @@ def pinned(config: TrainConfig, *, resume: bool = False) -> TrainConfig:
     unless the config asks for others (which resuming then refuses).
 
     Local models and data have no revision. Without the hub, and for what was never downloaded, it stays as it is."""
-    began = _recorded(config) if resume else {}
+    began = RunDir(config.run.dir).read_config() if resume else {}
     model, data = config.model, config.data
     if not is_local(model.path):
         asked = model.revision or began.get("model", {}).get("revision")
@@ -26,8 +23,3 @@ def pinned(config: TrainConfig, *, resume: bool = False) -> TrainConfig:
         asked = data.revision or began.get("data", {}).get("revision")
         data = data.model_copy(update={"revision": commit_of(data.source, "data set", asked) or asked})
     return config.model_copy(update={"model": model, "data": data})
-
-
-def _recorded(config: TrainConfig) -> dict[str, Any]:
-    path = RunDir(config.run.dir).config_path
-    return parse_yaml(path.read_text(encoding="utf-8")) if path.exists() else {}

@@ -20,6 +20,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
+from ouro_rl.config.yaml12 import parse_yaml
 from ouro_rl.core.atomic_write import write_atomically
 from ouro_rl.core.errors import UserError
 from ouro_rl.core.jsonl import parse_row, read_jsonl
@@ -51,6 +54,18 @@ class RunDir:
 
     def __repr__(self) -> str:
         return f"RunDir({str(self.path)!r})"
+
+    def read_config(self) -> dict[str, Any]:
+        """What `config.yaml` holds; empty if there is no such file."""
+        try:
+            values = parse_yaml(self.config_path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            values = None
+        if not isinstance(values, dict):
+            raise UserError(f"{self.config_path}: is not a config; restore the file that the run wrote")
+        return values
 
     def rollouts_path(self, step: int) -> Path:
         return self.rollouts_dir / f"step-{step:06d}.jsonl"

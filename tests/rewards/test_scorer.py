@@ -187,6 +187,13 @@ def test_grade_file(tmp_path, reward_file):
     assert json.loads(source.read_text().splitlines()[0])["status"] == "crash"
 
 
+def test_a_number_that_is_missing_is_no_gold_answer(tmp_path):
+    source, out = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text('{"completion": "\\\\boxed{1}", "answer": NaN}\n{"completion": "\\\\boxed{1}", "answer": null}\n')
+    assert grade_file(source, "math", out).statuses == {"gold_unparsable": 2}
+    assert [json.loads(line)["answer"] for line in out.read_text().splitlines()] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

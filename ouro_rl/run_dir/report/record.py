@@ -9,10 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from ouro_rl.config.yaml12 import parse_yaml
-from ouro_rl.core.errors import UserError
 from ouro_rl.run_dir.report.text import number
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.run_dir.run_lock import Owner, owner_of
@@ -69,18 +65,14 @@ def load_record(path: Path) -> RunRecord:
     run = RunDir(path)
     owner = owner_of(path)  # first: what a run that ends meanwhile writes is read after it
     rows = [row for row in run.read_metrics() if number(row.get("step")) is not None]
-    text = run.config_path.read_text(encoding="utf-8") if run.config_path.exists() else ""
-    try:
-        config = parse_yaml(text) if text else {}
-    except yaml.YAMLError:
-        raise UserError(f"{run.config_path}: is not YAML; restore the file that the run wrote") from None
+    config = run.read_config()
     return RunRecord(
         run=run,
         name=path.resolve().name,
         rows=rows,
         summary=run.read_summary(),
-        config_text=text,
-        config=config if isinstance(config, dict) else {},
+        config_text=run.config_path.read_text(encoding="utf-8") if config else "",
+        config=config,
         owner=owner,
     )
 

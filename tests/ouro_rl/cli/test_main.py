@@ -192,6 +192,20 @@ def test_control_c_leaves_one_line(folder: Path) -> None:
     assert stderr.splitlines()[-1] == "ouro-rl: interrupted" and "Traceback" not in stderr
 
 
+def test_control_c_while_the_command_line_is_imported(folder: Path) -> None:
+    interrupted = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    (folder / "pydantic.py").write_text(interrupted)  # a module of the first imports
+    done = ouro_rl("list", cwd=folder)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "ouro-rl: interrupted\n")
+
+
+def test_a_working_directory_that_was_removed(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(folder / "folder")
+    (folder / "folder").rmdir()
+    assert cli.main(["train", "quickstart"]) == 2
+    assert capsys.readouterr().err == "ouro-rl: the working directory has been removed; go to another one (cd)\n"
+
+
 @pytest.mark.parametrize(
     ("command", "about"),
     [

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -130,15 +132,21 @@ def test_a_tilde_is_the_home_folder_everywhere(tmp_path: Path, monkeypatch: pyte
         expand("~nobody-of-this-name/x")
 
 
-def test_the_output_folder_is_checked_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_output_folder_is_checked_first(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     check_writable(tmp_path / "new" / "run", "run.dir")
     check_writable(Path("new"), "run.dir")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UserError, match="file is a file; give a new or existing folder"):
             check_writable(path, "run.dir")
-    monkeypatch.setattr(os, "access", lambda place, mode: place != tmp_path)  # root can write everywhere
-    with pytest.raises(UserError, match=r"run.dir .*new: cannot be written \(no permission in "):
+
+
+def test_a_folder_in_which_no_file_can_be_made_is_refused_whatever_its_permissions_say(tmp_path, monkeypatch) -> None:
+    def refused(dir: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refused)
+    with pytest.raises(UserError, match=r"run.dir .*new: cannot be written \(Read-only file system in "):
         check_writable(tmp_path / "new", "run.dir")
 
 

@@ -12,6 +12,7 @@ from ouro_rl.core.user_functions import load_function
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine.py").write_text("calls = []\ndef length(text):\n    calls.append(text)\n    return len(calls)\n")
+    (tmp_path / "kinds.py").write_text("class Score:\n    def __call__(self, completions): ...\n")
     (tmp_path / "broken.py").write_text("\n\nimport nowhere\n")
     (tmp_path / "syntax.py").write_text("def f(:\n")
     (tmp_path / "quits.py").write_text("raise SystemExit('bye')\n")
@@ -38,6 +39,7 @@ def test_a_module_of_the_working_directory_is_found(folder):
         ("mine.py:lenth", "k 'mine.py:lenth': mine.py has no function 'lenth'; did you mean 'length'?"),
         ("mine.py:zzz", "k 'mine.py:zzz': mine.py has no function 'zzz'; check the name after the colon"),
         ("mine.py:calls", "k 'mine.py:calls': 'calls' is of type list, not a function"),
+        ("kinds.py:Score", "k 'kinds.py:Score': 'Score' is a class; name a function, or an object: x = Score()"),
         ("gone.py:f", "k 'gone.py:f': there is no file gone.py (looked in "),
         (
             "broken.py:f",

@@ -1,6 +1,7 @@
 """Which folder a run gets, where it is resumed from, and what is refused."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import yaml
@@ -11,6 +12,7 @@ from ouro_rl.core.rollout import Prompt
 from ouro_rl.data.fingerprint import prompts_record
 from ouro_rl.run_dir.manifest import write_manifest
 from ouro_rl.run_dir.open_or_resume import check_resume, evaluated_alike_since, open_run_folder
+from ouro_rl.run_dir.report.record import load_record
 from ouro_rl.run_dir.resume_rules import MAY_CHANGE, REASONS
 from ouro_rl.run_dir.run_dir import RunDir
 from ouro_rl.run_dir.run_folder import run_folder
@@ -233,6 +235,30 @@ def test_a_folder_that_is_empty_is_used(tmp_path):
     assert open_run_folder(config_of(tmp_path / "run"), resume=False)[0].path == tmp_path / "run"
     assert open_run_folder(config_of(tmp_path / "run"), resume=False)[0].path == tmp_path / "run-2"
     assert isinstance(open_run_folder(config_of(tmp_path / "run"), resume=False)[0], RunDir)
+
+
+@pytest.mark.parametrize("given", [".", "../run", "../run/.."])
+def test_a_taken_folder_without_a_name_of_its_own_gets_its_number_beside_it(tmp_path, monkeypatch, given):
+    (tmp_path / "run" / "file").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "run")
+    opened = open_run_folder(config_of(given), resume=False)[0]
+    assert opened.path.resolve() == Path(f"{(tmp_path / 'run' / given).resolve()}-2") and opened.config_path.exists()
+
+
+def test_the_root_of_the_file_system_is_no_folder_of_a_run():
+    with pytest.raises(UserError, match="run.dir /: is the root of the file system; name a folder in it"):
+        open_run_folder(config_of("/"), resume=False)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"a: [", b"", b"- a", None])
+def test_a_record_that_is_damaged_is_named_and_nothing_is_touched(run, content):
+    run.config_path.unlink()
+    run.config_path.mkdir() if content is None else run.config_path.write_bytes(content)
+    before = files_of(run)
+    for read in (resume, lambda run: check_resume(config_of(run.path), 1), lambda run: load_record(run.path)):
+        with pytest.raises(UserError, match="config.yaml: is not a config; restore the file that the run wrote"):
+            read(run)
+    assert files_of(run) == before
 
 
 def test_the_run_is_evaluated_alike_since_the_last_change_of_the_evaluation(run):
