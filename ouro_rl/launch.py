@@ -86,9 +86,8 @@ def run_training(config: TrainConfig, resume: bool) -> int:
             sampler = GroupSampler(config, sampling_params(config.rollout, tokenizer), pool, scorer, tokenizer, prompts)
             examine = make_examiner(config, pool, tokenizer, model.config)
             # The folder comes last: a start that fails leaves none behind.
-            record, number = prompts_record(prompts), processes.num_processes
-            folder = run_folder(began, resume=resume, prompts=record, processes=number)
-            opened = [cleanup.enter_context(folder)]  # type: ignore[list-item]
+            run = run_folder(began, resume=resume, prompts=prompts_record(prompts), processes=processes.num_processes)
+            opened = [cleanup.enter_context(run)]  # type: ignore[list-item]
             say(describe_start(config.rollout.workers))
             print(f"Rollouts by {pool.description()}")
         run_dir, checkpoint = broadcast_object_list(opened)[0]
