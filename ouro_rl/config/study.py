@@ -73,16 +73,16 @@ class StudyConfig(Section):
     """Seeds (`run.seed`); runs with the same seed are compared as pairs."""
     evaluation: StudyEvaluation = StudyEvaluation()
     """How every checkpoint is measured."""
-    reference: str | None = None
-    """Arm that the others are compared with, at equal loops per answer. null: the first."""
+    references: tuple[str, ...] = ()
+    """Arms that are compared with all others, at equal loops per answer, with a table each. Empty: the first arm."""
     minutes_per_run: float = Field(default=5.0, gt=0)
     """Estimate for the plan, until runs have been timed."""
     runs: Path = Path("runs/study")
     """Folder of the training runs, with their checkpoints."""
 
     @property
-    def reference_arm(self) -> str:
-        return self.reference or next(iter(self.arms))
+    def reference_arms(self) -> tuple[str, ...]:
+        return self.references or (next(iter(self.arms)),)
 
     def seeds_of(self, arm: str) -> tuple[int, ...]:
         seeds = self.arms[arm].seeds
@@ -93,9 +93,9 @@ class StudyConfig(Section):
         if wrong := [name for name in self.arms if not ARM_NAME.fullmatch(name)]:
             text = f"arms.{wrong[0]}: use lower-case letters, digits and _ in the name of an arm"
             raise Conflict(text, f"arms.{wrong[0]}")
-        if self.reference is not None and self.reference not in self.arms:
-            text = f"reference {self.reference}: there is no such arm; there are {', '.join(self.arms)}"
-            raise Conflict(text, "reference")
+        if unknown := [name for name in self.references if name not in self.arms]:
+            text = f"references: there is no arm {unknown[0]}; there are {', '.join(self.arms)}"
+            raise Conflict(text, "references")
         for name, arm in self.arms.items():
             self._check_arm(name, arm)
         if cycle := next((name for name in self.arms if name in _all_needs(self.arms, name)), None):

@@ -24,7 +24,7 @@ def load(tmp_path):
 
 def test_the_seeds_and_the_needs_of_an_arm(load):
     config = load()
-    assert (config.reference_arm, config.seeds_of("a"), config.seeds_of("c")) == ("a", (0, 1), (1,))
+    assert (config.reference_arms, config.seeds_of("a"), config.seeds_of("c")) == (("a",), (0, 1), (1,))
     assert [config.arms[name].needs for name in "abc"] == [(), ("a",), ("b",)]
     assert load("arms.b.marginal_of=a").arms["b"].needs == ("a",)
     fewer = load("seeds=[0]")
@@ -35,7 +35,7 @@ def test_the_seeds_and_the_needs_of_an_arm(load):
     ("override", "message"),
     [
         ("arms.b.start=d", "arms.b: there is no arm d; there are a, b, c"),
-        ("reference=d", "reference d: there is no such arm; there are a, b, c"),
+        ("references=[a,d]", "references: there is no arm d; there are a, b, c"),
         ("arms.a.start=b", "waits for itself through start or marginal_of"),
         ("arms.a.seeds=[1]", "arms.b.seeds: a has no seed 0"),
         ("arms.B2={}", "arms.B2: use lower-case letters, digits and _"),

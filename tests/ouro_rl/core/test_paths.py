@@ -210,7 +210,7 @@ def test_every_key_with_a_path_is_known() -> None:
         ("rewards", "functions", "*", "kwargs"), ("ray", "address"),
     }  # fmt: skip
     known = {key[:-1] if key[-1] == "*" else key for key in KEYS}
-    no_paths |= {("reference",), ("arms", "about"), ("arms", "start"), ("arms", "marginal_of")}
+    no_paths |= {("references",), ("arms", "about"), ("arms", "start"), ("arms", "marginal_of")}
     no_paths |= {("base",), ("arms", "configs"), ("overrides",), ("arms", "overrides")}  # read by `load_config`
     assert {*strings(TrainConfig), *strings(WarmstartConfig), *strings(StudyConfig)} == known | no_paths
     assert [key for key, kind in KEYS.items() if kind is Kind.OUTPUT] == [("run", "dir"), ("output",), ("runs",)]

@@ -30,8 +30,9 @@ class Measured:
         return all(arm.needed_loops is not None for arm in self.arms.values())
 
     @property
-    def reference(self) -> Outcomes | None:
-        return self.arms.get(self.config.reference_arm)
+    def references(self) -> tuple[str, ...]:
+        """Those with results."""
+        return tuple(arm for arm in self.config.reference_arms if arm in self.arms)
 
 
 def collect(folder: Path, name: str, config: StudyConfig, outdated: Mapping[str, str]) -> Measured:

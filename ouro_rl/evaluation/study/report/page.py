@@ -49,7 +49,6 @@ def write_study_page(
 
 
 def _page(measured: Measured, draws: int) -> Iterator[str]:
-    config = measured.config
     first = next(iter(measured.arms.values())).results[0]
     yield f"# Study: {measured.name}\n"
     yield (
@@ -68,12 +67,12 @@ def _page(measured: Measured, draws: int) -> Iterator[str]:
     yield "![Accuracy against FLOPs per answer](frontier-flops.svg)\n"
     yield "## As served\n"
     yield "\n".join(served_table(measured, draws)) + "\n"
-    if (reference := measured.reference) is not None and len(measured.arms) > 1:
-        yield f"## {config.reference_arm} against the others\n"
+    for reference in measured.references if len(measured.arms) > 1 else ():
+        yield f"## {reference} against the others\n"
         yield (
-            f"Differences are {config.reference_arm} minus the other arm, over the seeds of both. *At its loops*: "
-            f"the Q-exit curve of {config.reference_arm}, interpolated at the other arm's loops per answer, against "
-            f"the other arm as served. *At the reference's loops*: {config.reference_arm} as served against the best "
+            f"Differences are {reference} minus the other arm, over the seeds of both. *At its loops*: "
+            f"the Q-exit curve of {reference}, interpolated at the other arm's loops per answer, against "
+            f"the other arm as served. *At the reference's loops*: {reference} as served against the best "
             "that the other arm reaches with as many loops per answer under any measured rule, or a random mixture of "
             f"two. An arm that is never so cheap has `{NONE}`. FLOPs are those of prompts and answers.\n"
         )

@@ -59,13 +59,13 @@ def served_table(measured: Measured, draws: int) -> Iterator[str]:
         )  # fmt: skip
 
 
-def comparison_table(measured: Measured, reference: Outcomes, draws: int) -> Iterator[str]:
+def comparison_table(measured: Measured, reference: str, draws: int) -> Iterator[str]:
     yield from _head(
         "other arm", "seeds", "accuracy, points", "loops per answer", "points at its loops",
         "points at the reference's loops", "FLOPs", "points at its FLOPs", "points at the reference's FLOPs",
     )  # fmt: skip
     for name, arm in measured.arms.items():
-        found = compare(reference, arm, draws) if name != measured.config.reference_arm else None
+        found = compare(measured.arms[reference], arm, draws) if name != reference else None
         if found is not None:
             yield _comparison_row(name, found)
 
