@@ -40,7 +40,8 @@ def box_request(benchmark: str) -> str:
 
 
 def config_of_run(checkpoint: str) -> Path | None:
-    """The config of the run that a checkpoint folder belongs to; None if it belongs to none."""
+    """The config of the run that a checkpoint folder belongs to; None if it belongs to none. Raises UserError for a
+    config that cannot be read."""
     folder = Path(checkpoint).absolute()
     above = [folder.parent.parent] if folder.parent.name == "checkpoints" else []
     above += [folder.parent] if folder.name == "best" else []
@@ -85,11 +86,15 @@ def _plain(checkpoint: str, benchmark: str) -> dict[str, Any]:
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether this is the config of one of our runs: other projects also call a file `config.yaml`."""
+    """Whether this is the config of one of our runs: other projects also call a file `config.yaml`. Raises UserError
+    where that cannot be told."""
     if not path.is_file():
         return False
     try:
         values = parse_yaml(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return False
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{path}: cannot be read: {reason};\n  restore the file that the run wrote, or remove it"
+        ) from None
     return isinstance(values, dict) and {"model", "trainer", "rollout", "gate"} <= values.keys()

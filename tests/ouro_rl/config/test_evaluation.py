@@ -34,6 +34,13 @@ def test_the_config_is_found_above_and_beside_a_checkpoint(run: Path, tmp_path: 
     assert config_of_run(str(checkpoint)) == checkpoint / "config.yaml"
 
 
+@pytest.mark.parametrize("damage", [b"model: [", b"\xff\xfe\x00"])
+def test_a_runs_config_that_cannot_be_read_is_no_plain_checkpoint(run: Path, damage: bytes) -> None:
+    (run / "config.yaml").write_bytes(damage)
+    with pytest.raises(UserError, match="config.yaml: cannot be read: .*\n  restore the file"):
+        evaluation_config(str(run / "checkpoints" / "step-4"), [], "arithmetic")
+
+
 def test_limits_and_columns_belong_to_the_runs_own_problems(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
