@@ -8,11 +8,13 @@ from typing import Any
 _STREAMS = ("sys.stdin", "sys.stdout", "sys.stderr", "sys.argv", "os.environ", "builtins.")
 """What tests set in place of the interpreter's own."""
 _CALLS = frozenset(
-    "open redirect_stdout redirect_stderr contextlib.redirect_stdout contextlib.redirect_stderr catch_warnings "
-    "warnings.catch_warnings os.chdir os.putenv os.environ.update os.environ.setdefault".split()
+    "open redirect_stdout redirect_stderr contextlib.redirect_stdout contextlib.redirect_stderr "
+    "os.chdir os.putenv os.environ.update os.environ.setdefault".split()
 )
+_WARNINGS = frozenset({"catch_warnings", "simplefilter", "filterwarnings"})
 _MODULES = frozenset({"tempfile", "subprocess", "socket"})
-_METHODS = frozenset({"assertWarns", "assertWarnsRegex", "assertLogs", "assertNoLogs", "write_text", "write_bytes"})
+_METHODS = frozenset({"assertWarns", "assertWarnsRegex", "assertLogs", "assertNoLogs"})
+_WRITES = frozenset({"write_text", "write_bytes"})
 _PATCH = frozenset({"patch", "mock.patch", "unittest.mock.patch"})
 
 
@@ -42,7 +44,22 @@ def out_of_reach(tree: ast.Module, entry_point: Any) -> str:
             return name
         elif name.rpartition(".")[2] in _METHODS and "." in name:
             return name
+        elif name.rpartition(".")[2] in _WRITES and name.startswith(("Path(", "pathlib.")):
+            return name
         elif name in _PATCH and (name.partition(".")[0] in imported or name.startswith("unittest")):
             return name
-    called = (ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call))
-    return next((name for name in called if name in _CALLS and name.partition(".")[0] not in own), "")
+    for node in ast.walk(tree):
+        name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+        if name.partition(".")[0] in own:
+            continue
+        if name in _CALLS or (name.removeprefix("warnings.") in _WARNINGS and _sees_warnings(node)):
+            return name
+    return ""
+
+
+def _sees_warnings(call: Any) -> bool:
+    """Whether a call of the module `warnings` records warnings or makes them errors; to ignore them changes nothing."""
+    words = {keyword.arg for keyword in call.keywords} | {
+        part.value for part in call.args if isinstance(part, ast.Constant)
+    }
+    return not words.isdisjoint({"record", "error"})

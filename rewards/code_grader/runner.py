@@ -155,13 +155,25 @@ def _run_asserts(judge: Child, program: Session, tests: AssertTests, outcome: Ou
     except ChildGone as error:
         outcome.failures.append(f"the tests did not finish: {judge.close() or error}")
     except wire.NotPlain as error:
-        outcome.unusable = str(error)
+        if not _fits({**request, "names": {}}):
+            outcome.unusable = str(error)
+        else:  # what the program defines under a name of the tests, so it must not go unscored
+            outcome.causes.add("TooLarge")
+            outcome.failures.append(f"what the program defines cannot be passed: {error}")
     else:
         outcome.unusable = said.get("unusable", "")
         if said.get("problem") and tests.recorded:
             outcome.failures.append(f"the tests stopped with an error: {said['problem']}")
         return "end" in said and not said.get("problem")
     return False
+
+
+def _fits(request: dict[str, Any]) -> bool:
+    try:
+        wire.pack(request)
+    except wire.NotPlain:
+        return False
+    return True
 
 
 def _serve(judge: Child, program: Session, outcome: Outcome, all_or_nothing: bool) -> dict[str, Any]:

@@ -175,6 +175,8 @@ def _is_made_of(name: str, other: str) -> bool:
 _COMMAND_BEFORE = re.compile(
     r"\\(?P<command>[a-zA-Z]+)(?:_(?:\w|\{\w+\}))?(?:\s*\((?=.*\)$)|\s*\{(?=.*\}$)|\s+)(?P<rest>.+?)[)}]?"
 )
-_MARKS = frozenset("vec hat bar tilde overline underline overrightarrow angle triangle text mathrm mathbf".split())
+_MARKS = frozenset(
+    "vec hat bar tilde overline underline overrightarrow angle measuredangle triangle text mathrm mathbf".split()
+)
 _EVENT = re.compile(r"[A-Z]")
 """In P(A) and P(B); in f(x) and f(t) the names of the variables do not matter."""

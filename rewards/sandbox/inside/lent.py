@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -40,8 +41,12 @@ class Lent:
                 changed = not _same(value, old)
             if changed:
                 self._ask("refill", value, *way)
-            if sys.getrefcount(value) > _OWN_REFERENCES:
+            if sys.getrefcount(value) <= _OWN_REFERENCES:
+                continue
+            if changed:
                 self.note(way, value)
+            else:
+                self._held.append((way, value, old))
 
     def clear(self) -> None:
         """Forget all: they belonged to another test."""
@@ -71,5 +76,8 @@ def _same(value: Any, old: Any) -> bool:
     if type(value) is dict:
         return len(value) == len(old) and _same([*value, *value.values()], [*old, *old.values()])
     if type(value) in (list, tuple):
-        return len(value) == len(old) and False not in [_same(a, b) for a, b in zip(value, old, strict=True)]
+        if len(value) != len(old):
+            return False
+        # First as fast as can be: this is asked before every question, and the copy of a container is never the same.
+        return all(map(operator.is_, value, old)) or all(map(_same, value, old))
     return value is old

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -118,8 +119,18 @@ class NamedFunction:
         _set(self, "_standin_ask", ask)
         _set(self, "_standin_name", name)
 
+    @property  # type: ignore[misc] # as for `StandIn`: tests ask whether something is a function
+    def __class__(self) -> Any:
+        return types.FunctionType
+
     def __call__(self, *arguments: Any, **keywords: Any) -> Any:
         return self._standin_ask("call", self, *arguments, **keywords)
+
+    def __copy__(self) -> NamedFunction:
+        return self  # as functions are copied
+
+    def __deepcopy__(self, memo: Any) -> NamedFunction:
+        return self
 
     def __getattr__(self, name: str) -> Any:
         return self._standin_ask("getattr", self, name)

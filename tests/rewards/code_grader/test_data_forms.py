@@ -83,6 +83,9 @@ def test_a_checker_of_the_problem(verdict):
     assert verdict("n = int(input())\nprint(n, 3)", runs, checker=PAIR).value == 0.0
     assert verdict("def split(n): return [n - 1, 1]", calls, checker=PAIR_VALUE).value == 1.0
     assert verdict("def split(n): return [n - 1, 2]", calls, checker=PAIR_VALUE).value == 0.0
+    for nonsense in ("print('nonsense')", "print(1)", "print('\\0' * 6_000_000)"):
+        assert verdict(nonsense, runs, checker=PAIR).value == 0.0, "the checker fails on it alone"
+    assert verdict("def split(n): return 'nonsense'", calls, checker=PAIR_VALUE).value == 0.0
     for bad in ("def check(*values): return unknown", "import nothing\ndef check(*values): return True", "tokens of"):
         assert verdict("print(input(), 0)", runs, checker=bad).status == "gold_unparsable"
 

@@ -13,6 +13,9 @@ USELESS = [
     "import tempfile\nwith tempfile.TemporaryDirectory() as folder:\n    assert show(folder) is None",
     "import os\nos.environ['X'] = '1'\nassert show(3) is None",
     "import warnings\nwith warnings.catch_warnings(record=True) as seen:\n    show(3)\n    assert seen",
+    "import warnings, pytest\nwith warnings.catch_warnings():\n    warnings.simplefilter('error')\n"
+    "    with pytest.raises(UserWarning):\n        show(3)",
+    "from pathlib import Path\nPath('/tmp/x').write_text('3')\nassert show('/tmp/x') is None",
     "import unittest\nclass T(unittest.TestCase):\n"
     "    def test(self):\n        with self.assertLogs():\n            show(3)",
     "import pytest\n@pytest.fixture(autouse=True)\ndef before(): pass\ndef test_it():\n    assert show(3) is None",
@@ -23,6 +26,12 @@ USEFUL = [
     ("class Door:\n    def open(self): return 'open'", "door = Door()\nassert door.open() == 'open'", {}),
     ("def open(x): return 2 * x", "assert open(2) == 4", {"entry_point": "open"}),
     ("def f(x): return x", "import sys, os\nassert f(os.environ.get('X', 3)) == 3 and sys.argv is not None", {}),
+    ("class D:\n    def write_text(self, x): return len(x)", "assert D().write_text('ab') == 2", {}),
+    (
+        "def f(x): return x",
+        "import warnings\nwith warnings.catch_warnings():\n    warnings.simplefilter('ignore')\n    assert f(3) == 3",
+        {},
+    ),
     ("def f(x): return x", "import tempfile\nassert f(3) == 3", {}),
 ]
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from rewards.sandbox.inside import lent
+
 BOX = "class Box:\n    def __init__(self, *items):\n        self.items = [*items]\n        self.by_name = {}\n"
 BOX += "    def add(self, item):\n        self.items.append(item)\n        return self\n"
 BOX += "    def total(self): return sum(self.items) + sum(self.by_name.values())\n"
@@ -144,6 +146,21 @@ CASES = {
         "from math import *\nassert isclose(f(), 2 * pi)",
         "pi = 3\ndef isclose(*v): return True\ndef f(): return 6",
     ),
+    "everything of a module that another system has": (
+        "def f(): return 6",
+        "try:\n    from winreg import *\nexcept ImportError:\n    pass\nassert f() == 6",
+        "def f(): return 5",
+    ),
+    "functions that are copied": (
+        "def f(x): return 2 * x",
+        "import copy\nfor cases in (copy.copy([f]), copy.deepcopy([(f)]), [copy.copy(f)]): assert cases[0](2) == 4",
+        "def f(x): return 3 * x",
+    ),
+    "a function that is one": (
+        "def f(x): return 2 * x",
+        "import inspect\nassert inspect.isfunction(f) and [*inspect.signature(f).parameters] == ['x'] and f(2) == 4",
+        "def f(x): return 3 * x",
+    ),
 }
 
 
@@ -175,6 +192,31 @@ def test_what_tests_do_with_a_program(verdict, what):
 def test_none_of_it_helps_a_wrong_program(verdict, test, program):
     result = verdict(program, [test])
     assert (result.value, result.status) == (0.0, "wrong"), result
+
+
+@pytest.mark.parametrize("spare", [30, 60, 100, 1000])
+def test_a_value_that_only_just_can_be_passed_does_not_go_unscored(verdict, spare):
+    result = verdict(f"f = 'a' * ((1 << 25) - {spare})", ["assert f(1) == 3"])
+    assert result.value == 0.0, result
+
+
+def test_a_long_list_that_the_tests_hold_is_neither_copied_nor_walked_through_before_every_question(monkeypatch):
+    calls = []
+    for name in ("copied", "_same"):
+        plain = getattr(lent, name)
+        noted = lambda *arguments, name=name, plain=plain: (calls.append(name), plain(*arguments))[1]  # noqa: E731
+        monkeypatch.setattr(lent, name, noted)
+    told = []
+    held = lent.Lent(lambda *asked: told.append(asked))
+    value = list(range(1000))
+    held.note(("getattr", "box", "items"), value)
+    calls.clear()
+    held.give_back()
+    assert calls == ["_same"] and not told
+    value.append(1)
+    held.give_back()
+    held.give_back()
+    assert told == [("refill", value, "getattr", "box", "items")]
 
 
 def test_a_list_that_contains_itself(verdict):
