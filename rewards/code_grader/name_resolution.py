@@ -17,6 +17,10 @@ _LIBRARY = ("math", "collections", "itertools", "functools", "operator", "re", "
 """Modules searched for names that a test uses but neither imports nor expects the program to define."""
 
 
+_PROGRAMS = frozenset({"__hello__", "__phello__", "antigravity", "idlelib", "test", "this", "turtledemo"})
+"""Modules of the library that do something when they are imported, or have parts that do."""
+
+
 class TestsUnusable(ValueError):
     """The data set's tests cannot be used. The message says why."""
 
@@ -124,7 +128,7 @@ def _names_of_setup(source: str) -> set[str]:
 
 def _exported(module: str) -> set[str]:
     """What `from module import *` defines, of a module of the library."""
-    if module.partition(".")[0] not in sys.stdlib_module_names - {"antigravity", "this"}:  # these two act on import
+    if module.partition(".")[0] not in sys.stdlib_module_names - _PROGRAMS:
         return set()
     try:
         found = vars(importlib.import_module(module))

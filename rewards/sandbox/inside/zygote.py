@@ -26,8 +26,8 @@ _PRELOADED = """abc array base64 bisect collections.abc contextlib copy cmath da
     re statistics string struct sys textwrap threading time types typing unicodedata zlib"""
 """Modules imported once here, so that children need not import them again."""
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_GONE_S = 0.1
-"""Seconds for a child to end once its channel is closed."""
+_GONE_S = 0.5
+"""Seconds for a child to end once its channel is closed: more than it waits for a processor of a busy machine."""
 _CPU_SLACK_S = 0.5
 """Seconds of CPU time before its limit at which a killed child counts as killed for it."""
 _RULES = 220

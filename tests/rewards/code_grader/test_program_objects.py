@@ -151,6 +151,11 @@ CASES = {
         "try:\n    from winreg import *\nexcept ImportError:\n    pass\nassert f() == 6",
         "def f(): return 5",
     ),
+    "everything of a module that acts on import": (
+        "def f(): return 6",
+        "try:\n    from test.autotest import *\nexcept BaseException:\n    pass\nassert f() == 6",
+        "def f(): return 5",
+    ),
     "functions that are copied": (
         "def f(x): return 2 * x",
         "import copy\nfor cases in (copy.copy([f]), copy.deepcopy([(f)]), [copy.copy(f)]): assert cases[0](2) == 4",
