@@ -239,7 +239,7 @@ def test_a_run_that_keeps_no_rollouts_says_so(tmp_path):
 def test_a_damaged_config_is_a_user_error(tmp_path):
     run = make_run(tmp_path / "run", steps=1)
     run.config_path.write_text("a: [1\n")
-    with pytest.raises(UserError, match="config.yaml: is not YAML"):
+    with pytest.raises(UserError, match="config.yaml: is not a config; restore the file that the run wrote"):
         write_report(run.path)
 
 
