@@ -15,8 +15,6 @@ from rewards.code_grader.program import defined_names, parse
 
 _LIBRARY = ("math", "collections", "itertools", "functools", "operator", "re", "string", "json", "copy", "typing")
 """Modules searched for names that a test uses but neither imports nor expects the program to define."""
-
-
 _PROGRAMS = frozenset({"__hello__", "__phello__", "antigravity", "idlelib", "test", "this", "turtledemo"})
 """Modules of the library that do something when they are imported, or have parts that do."""
 
@@ -40,8 +38,8 @@ def called_names(trees: list[ast.Module], setup: list[str], row: Mapping[str, An
             (used if isinstance(node.ctx, ast.Load) else known).add(node.id)
         elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             modules.add(node.value.id)
-        elif isinstance(node, ast.ImportFrom) and node.names[0].name == "*":
-            known |= _exported(node.module or "")
+        elif isinstance(node, ast.ImportFrom):
+            known |= _starred(node)
         elif isinstance(node, ast.arg):
             known.add(node.arg)
         elif isinstance(node, ast.alias):
@@ -122,12 +120,14 @@ def _made(node: ast.AST, classes: set[str], made: Mapping[str, str]) -> str:
 def _names_of_setup(source: str) -> set[str]:
     tree = parse(source)
     assert tree is not None, "sources that are no Python were refused when they were read"
-    imports = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.names[0].name == "*"]
-    return defined_names(tree).union(*(_exported(node.module or "") for node in imports))
+    return defined_names(tree).union(*map(_starred, ast.walk(tree)))
 
 
-def _exported(module: str) -> set[str]:
-    """What `from module import *` defines, of a module of the library."""
+def _starred(node: ast.AST) -> set[str]:
+    """What `from module import *` defines, of a module of the library; empty for any other node."""
+    if not isinstance(node, ast.ImportFrom) or node.names[0].name != "*":
+        return set()
+    module = node.module or ""
     if module.partition(".")[0] not in sys.stdlib_module_names - _PROGRAMS:
         return set()
     try:
