@@ -131,7 +131,7 @@ class Child:
         number, self._number = self._number, -1
         self._channel.close()
         end = self._sandbox.exchange({"end": number, "gone": self._gone})
-        if end["killed"] and self._sandbox.confined:
+        if end["killed"] and self._sandbox.blocks_own_kill:
             raise SandboxError("a child was killed from outside")
         return _ending(int(end["status"]))
 
@@ -153,7 +153,7 @@ class Sandbox:
         """limits: limits of each child; `tasks` is added to the threads that the user already has."""
         self._command = command
         self._limits = {**asdict(limits), "tasks": limits.tasks + command.user_tasks}
-        self.confined = command.rung != "none"
+        self.blocks_own_kill = command.rung != "none"
         """Whether a program in it cannot kill itself by SIGKILL: then whoever is killed so was killed from outside."""
         self._numbers = itertools.count()
         self._control: socket.socket | None = None
