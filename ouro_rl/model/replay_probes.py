@@ -46,7 +46,7 @@ class Prober:
 
     def __init__(self, parts: LoopedParts, probes: Tensor, packing: Packing, rope: Rope, rule: KVRule):
         """`probes` bool [B, S]: the positions to probe, none of them padding. `rope` is that of the n packed rows."""
-        self.parts, self.packing, self.rope, self.rule = parts, packing, rope, rule
+        self.one_loop = OneLoop(parts=parts, packing=packing, rope=rope, rule=rule)
         self.rows, self.order = packing.rows[probes.flatten()].unique(return_inverse=True)
         self.states: list[Tensor] = []
         self.gates: list[Tensor] = []
@@ -58,7 +58,7 @@ class Prober:
         state, gate = states[self.rows], gates[self.rows]
         beyond = (~ran[self.rows]).nonzero().squeeze(1)
         if len(beyond):
-            probed, logits = self._probe(self.rows[beyond], self.states[-1][beyond], memory, layout)
+            probed, logits = self.one_loop(self.rows[beyond], self.states[-1][beyond], memory, layout)
             state, gate = state.index_copy(0, beyond, probed), gate.index_copy(0, beyond, logits)
         self.states.append(state)
         self.gates.append(gate)
@@ -68,16 +68,30 @@ class Prober:
             states=torch.stack(self.states)[:, self.order], gate_logits=torch.stack(self.gates)[:, self.order]
         )
 
-    def _probe(self, rows: Tensor, states: Tensor, memory: Memory, layout: Layout) -> tuple[Tensor, Tensor]:
+
+@dataclass(frozen=True, kw_only=True)
+class OneLoop:
+    """Computes probe rows, one loop at a time.
+
+    It keeps nothing of what it computes: the graph refers to it where chunks are recomputed, and a graph that refers to
+    its own results is freed only by a backward pass, which not every objective has for its probes."""
+
+    parts: LoopedParts
+    packing: Packing
+    rope: Rope
+    """Of the n packed rows."""
+    rule: KVRule
+
+    def __call__(self, rows: Tensor, states: Tensor, memory: Memory, layout: Layout) -> tuple[Tensor, Tensor]:
         """One loop of the packed `rows` [m] from their `states` [m, hidden] -> states [m, hidden], gate logits [m]."""
         if len(rows) <= CHUNK_ROWS:
-            return self._probe_chunk(rows, states, memory, layout)
-        recomputed = partial(checkpoint, self._probe_chunk, use_reentrant=False, preserve_rng_state=False)
+            return self._chunk(rows, states, memory, layout)
+        recomputed = partial(checkpoint, self._chunk, use_reentrant=False, preserve_rng_state=False)
         chunks = zip(rows.split(CHUNK_ROWS), states.split(CHUNK_ROWS), strict=True)
         results = [recomputed(rows_of, states_of, memory, layout) for rows_of, states_of in chunks]
         return torch.cat([state for state, _ in results]), torch.cat([gate for _, gate in results])
 
-    def _probe_chunk(self, rows: Tensor, states: Tensor, memory: Memory, layout: Layout) -> tuple[Tensor, Tensor]:
+    def _chunk(self, rows: Tensor, states: Tensor, memory: Memory, layout: Layout) -> tuple[Tensor, Tensor]:
         ops = self.parts.ops
         earlier = layout.contexts[rows] - (0 if self.rule.leaves_gaps else 1)  # with gaps, an exited row sees no itself
         if isinstance(ops, KernelOps):

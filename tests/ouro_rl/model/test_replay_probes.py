@@ -1,6 +1,9 @@
 """Probe rows against the slow, obvious reference: for each token and loop, a replay in which that token alone is
 deeper."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 
@@ -133,6 +136,25 @@ def test_chunks_keep_the_activations_of_one_chunk_only(monkeypatch):
 
     base = kept(None, 4096)
     assert kept(probes, 2) - base < (kept(probes, 4096) - base) / 4
+
+
+def test_what_is_not_backpropagated_is_freed(monkeypatch):
+    """Stage II reads probes without a gradient: the graph must go with the last reference to its results."""
+    monkeypatch.setattr(replay_probes, "CHUNK_ROWS", 2)
+    model, (ids, depths, probes) = random_model(seed=5).train(), padded_batch()
+    saved = weakref.WeakSet()
+
+    class Saved:
+        def __init__(self, tensor):
+            self.tensor = tensor
+            saved.add(self)
+
+    with torch.autograd.graph.saved_tensors_hooks(Saved, lambda it: it.tensor):
+        output = model.model(ids, depths=depths, probes=probes)
+    assert len(saved) > 0 and output.probed.states.requires_grad
+    del output
+    gc.collect()
+    assert len(saved) == 0
 
 
 @needs_kernels
