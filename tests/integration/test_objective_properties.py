@@ -206,7 +206,7 @@ def shuffled(scored, seed):
 
 OBJECTIVES = (
     "defaults", "price on all", "kappa", "gate only", "controller", "depth target", "naive", "rao-blackwell", "stage 2",
-    "rltt", "iid", "confidence", "Q-exit", "clipped", "batch scale", "anytime", "annealed",
+    "rltt", "iid", "confidence", "Q-exit", "clipped", "batch scale", "anytime", "annealed", "filters", "more loops",
 )  # fmt: skip
 
 
