@@ -1,10 +1,12 @@
 """The forms of published data sets, as they are."""
 
 import json
+from contextlib import closing
 
 import pytest
 
 from rewards.code_grader.forms import TestsUnusable, read_tests, row_limits
+from tests.references.sandboxes import code_reward
 
 POWER = "def power(x, n):\n    return x ** n\n"
 METHOD = "class Solution:\n    def power(self, x: int, n: int) -> List[int]:\n        return x ** n\n"
@@ -88,6 +90,26 @@ def test_a_checker_of_the_problem(verdict):
     assert verdict("def split(n): return 'nonsense'", calls, checker=PAIR_VALUE).value == 0.0
     for bad in ("def check(*values): return unknown", "import nothing\ndef check(*values): return True", "tokens of"):
         assert verdict("print(input(), 0)", runs, checker=bad).status == "gold_unparsable"
+
+
+SPIN = """
+def check(given, got, expected):
+    while got == "spin":
+        pass
+    return got == expected
+"""
+
+
+def test_output_on_which_a_checker_hangs_is_wrong(rung):
+    """Also if it takes all of the program's time; a checker that hangs on the expected output, too, is unusable."""
+    with closing(code_reward(rung, timeout_s=1.0, test_timeout_s=1.0)) as reward:
+        rows = {
+            "tests": [[{"stdin": "", "stdout": "1"}]] * 2 + [[{"stdin": "", "stdout": "spin"}]],
+            "checker": [SPIN] * 3,
+        }
+        programs = ["print('spin', end='')", "print('1', end='')", "print('spin', end='')"]
+        found = [verdict.status for verdict in reward.verdicts(programs, rows)]
+    assert found == ["wrong", "correct", "gold_unparsable"]
 
 
 def test_a_checker_gets_data_only(verdict):
