@@ -24,11 +24,20 @@ def keeps_rollouts(config: TrainConfig, step: int) -> bool:
     return (step - 1) // config.trainer.updates_per_batch % every == 0
 
 
+def files_of_rollouts(config: TrainConfig, *, after_update: int = 0) -> int:
+    """How many of the updates after `after_update` write rollouts, in a time that does not grow with them."""
+    trainer, every = config.trainer, config.run.rollouts
+    batches = max(0, -(-(trainer.updates - after_update) // trainer.updates_per_batch))
+    if isinstance(every, str):
+        return batches if every == "all" else 0
+    first = after_update // trainer.updates_per_batch
+    return -(-(first + batches) // every) - -(-first // every)  # every N-th is written, the first batch of all is one
+
+
 def bytes_needed(config: TrainConfig, parameters: int, *, after_update: int = 0) -> dict[str, int]:
     """The largest sizes of what the updates after `after_update` write, by kind."""
     trainer = config.trainer
-    steps = range(after_update + 1, trainer.updates + 1, trainer.updates_per_batch)
-    files = sum(keeps_rollouts(config, step) for step in steps)
+    files = files_of_rollouts(config, after_update=after_update)
     return {
         "rollouts": files * trainer.completions * config.rollout.max_new_tokens * ROLLOUT_BYTES,
         "checkpoints": (trainer.keep_checkpoints + 1) * parameters * CHECKPOINT_BYTES,  # one more while it is written
