@@ -12,10 +12,13 @@ from typing import Any
 from ouro_rl.evaluation.study.report.frontier import Estimate
 
 FORMATS = ("svg", "png")
-_SIZE, _PNG_DPI = (8.0, 4.8), 130
+_WIDTH, _HEIGHT, _PNG_DPI = 8.0, 4.8, 130
+_NAME_HEIGHT, _ABOVE_AND_BELOW = 0.19, 0.5
+"""Inches that a name of the legend takes, and the legend's margins."""
 _RC = {"font.size": 9, "svg.fonttype": "none", "legend.fontsize": 8, "axes.spines.top": False,
        "axes.spines.right": False, "axes.grid": True, "grid.color": "#e2e3df"}  # fmt: skip
-_MARKERS = "osD^vPX*<>"
+_MARKERS = "osD^vPX*<>p"
+"""Eleven, beside twenty colors: no two of 220 arms look alike."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +72,11 @@ def difficulty_plot(
     _save(draw, list(depths), "difficulty", "loops per token", title, files)
 
 
+def height_for(names: int) -> float:
+    """Inches of a figure whose legend, beside the axes, has so many names and one for an oracle."""
+    return max(_HEIGHT, _ABOVE_AND_BELOW + _NAME_HEIGHT * (names + 1))
+
+
 def _save(
     draw: Callable[[Any, Mapping[str, Any]], None], names: Sequence[str], x_label: str, y_label: str, title: str,
     files: Path,
@@ -78,7 +86,7 @@ def _save(
 
     settings: Any = {**_RC, "svg.hashsalt": title}  # the stubs list every key there is
     with matplotlib.rc_context(settings):
-        figure = Figure(figsize=_SIZE, layout="constrained")
+        figure = Figure(figsize=(_WIDTH, height_for(len(names))), layout="constrained")
         axis = figure.subplots()
         palette = matplotlib.colormaps["tab20"].resampled(20)
         # Strong shades first, then the pale ones of the same colors.
